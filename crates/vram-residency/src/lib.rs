@@ -1,0 +1,2 @@
+//! Seal model weights in VRAM and keep proving that they are the file that was signed off.
+#![forbid(unsafe_code)]

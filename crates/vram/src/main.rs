@@ -1,0 +1,4 @@
+//! The `vram` command.
+#![forbid(unsafe_code)]
+
+fn main() {}
