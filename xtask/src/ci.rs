@@ -1,0 +1,295 @@
+//! `cargo xtask ci`: every check of the repository, in one run.
+//! requirement: CI-JOB-1, CI-JOB-4, CI-JOB-5, CI-JOB-7
+
+use crate::exec::{self, Ended, answers, cargo};
+use crate::{Task, only_options};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+pub(crate) const TASK: Task = Task {
+    usage: "ci [--no-skips]",
+    summary: "Run every check: format, dependencies, lints, docs, tests",
+    help: "\
+--no-skips   a check that cannot run here is a failure, not a skip
+example: cargo xtask ci
+example: cargo xtask ci --no-skips",
+    run,
+};
+
+/// Longest time the advisory database may take before it counts as out of reach.
+const ADVISORY_DEADLINE: Duration = Duration::from_secs(90);
+
+/// Programs that some tests compare with, the Debian package, and what is not checked without.
+const TEST_TOOLS: &[(&str, &str, &str)] = &[(
+    "fsverity",
+    "fsverity",
+    "digests are compared with checked-in vectors only",
+)];
+
+/// How one step ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    Passed,
+    Failed(String),
+    /// It needs a tool that is not installed; a failure under `--no-skips`.
+    Skipped(String),
+    /// It needs something outside this machine; reported, never a failure.
+    Unreachable(String),
+}
+
+/// A step's name and what it runs.
+type Step = (&'static str, fn() -> Outcome);
+
+/// Cheap steps first, so that a slip shows within seconds; tests last, so that their closing
+/// lines stand at the end.
+const STEPS: &[Step] = &[
+    ("format", format),
+    ("test tools", test_tools),
+    ("dependency policy", dependencies),
+    ("advisories", advisories),
+    ("clippy", clippy),
+    ("docs", docs),
+    ("test", test),
+];
+
+fn run(args: &[String]) -> Result<(), String> {
+    only_options(args, &["--no-skips"])?;
+    let no_skips = !args.is_empty();
+    let mut results = Vec::new();
+    for (name, step) in STEPS {
+        println!("\n=== {name}");
+        let start = Instant::now();
+        let outcome = step();
+        let seconds = start.elapsed().as_secs_f64();
+        println!("=== {name}: {} ({seconds:.1} s)", describe(&outcome));
+        results.push((*name, outcome));
+    }
+    println!("{}", closing(&results));
+    verdict(&results, no_skips)
+}
+
+fn describe(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Passed => "passed".to_owned(),
+        Outcome::Failed(why) => format!("FAILED: {why}"),
+        Outcome::Skipped(why) => format!("SKIPPED: {why}"),
+        Outcome::Unreachable(why) => format!("NOT CHECKED: {why}"),
+    }
+}
+
+/// The list at the end: one line for each step that did not simply pass.
+fn closing(results: &[(&str, Outcome)]) -> String {
+    let mut text = String::from("\n=== summary");
+    let passed = results
+        .iter()
+        .filter(|(_, outcome)| *outcome == Outcome::Passed)
+        .count();
+    text += &format!("\n{passed} of {} steps passed", results.len());
+    for (name, outcome) in results
+        .iter()
+        .filter(|(_, outcome)| *outcome != Outcome::Passed)
+    {
+        text += &format!("\n{name}: {}", describe(outcome));
+    }
+    text
+}
+
+fn verdict(results: &[(&str, Outcome)], no_skips: bool) -> Result<(), String> {
+    let bad: Vec<&str> = results
+        .iter()
+        .filter(|(_, outcome)| match outcome {
+            Outcome::Passed | Outcome::Unreachable(_) => false,
+            Outcome::Failed(_) => true,
+            Outcome::Skipped(_) => no_skips,
+        })
+        .map(|(name, _)| *name)
+        .collect();
+    if bad.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("not passed: {}", bad.join(", ")))
+    }
+}
+
+/// Runs a cargo command as a step.
+fn cargo_step(args: &[&str]) -> Outcome {
+    from_result(exec::run(&mut cargo(args)))
+}
+
+fn from_result(result: Result<(), String>) -> Outcome {
+    match result {
+        Ok(()) => Outcome::Passed,
+        Err(why) => Outcome::Failed(why),
+    }
+}
+
+/// Skips `step` when the cargo subcommand `tool` is not installed.
+fn with_subcommand(tool: &str, how: &str, step: impl FnOnce() -> Outcome) -> Outcome {
+    if answers(&mut cargo(&[tool, "--version"])) {
+        step()
+    } else {
+        Outcome::Skipped(format!("`cargo {tool}` is not installed ({how})"))
+    }
+}
+
+fn format() -> Outcome {
+    with_subcommand("fmt", "rustup component add rustfmt", || {
+        cargo_step(&["fmt", "--all", "--check"])
+    })
+}
+
+fn test_tools() -> Outcome {
+    missing_tools(TEST_TOOLS, |program| {
+        answers(Command::new(program).arg("--version"))
+    })
+}
+
+fn missing_tools(tools: &[(&str, &str, &str)], found: impl Fn(&str) -> bool) -> Outcome {
+    let missing: Vec<String> = tools
+        .iter()
+        .filter(|(program, ..)| !found(program))
+        .map(|(program, package, lost)| {
+            format!("`{program}` is not installed (Debian package {package}): {lost}")
+        })
+        .collect();
+    if missing.is_empty() {
+        Outcome::Passed
+    } else {
+        Outcome::Skipped(missing.join("; "))
+    }
+}
+
+fn dependencies() -> Outcome {
+    with_subcommand("deny", "cargo install --locked cargo-deny", || {
+        cargo_step(&[
+            "deny",
+            "--all-features",
+            "check",
+            "licenses",
+            "sources",
+            "bans",
+        ])
+    })
+}
+
+fn advisories() -> Outcome {
+    with_subcommand("deny", "cargo install --locked cargo-deny", || {
+        let log = exec::root().join("target/xtask/advisories.log");
+        let mut command = cargo(&["deny", "--all-features", "check", "advisories"]);
+        match exec::run_within(&mut command, ADVISORY_DEADLINE, &log) {
+            Ok(ended) => judge_advisories(&ended),
+            Err(why) => Outcome::Failed(why),
+        }
+    })
+}
+
+/// Tells a database that cannot be fetched from an advisory that was found.
+fn judge_advisories(ended: &Ended) -> Outcome {
+    match ended {
+        Ended::TimedOut => Outcome::Unreachable(format!(
+            "the advisory database did not answer within {} s",
+            ADVISORY_DEADLINE.as_secs()
+        )),
+        Ended::Exited { success: true, .. } => Outcome::Passed,
+        Ended::Exited { stderr, .. } if stderr.contains("failed to fetch advisory database") => {
+            Outcome::Unreachable("the advisory database cannot be reached from here".to_owned())
+        }
+        Ended::Exited { stderr, .. } => {
+            eprint!("{stderr}");
+            Outcome::Failed("see the advisories above".to_owned())
+        }
+    }
+}
+
+fn clippy() -> Outcome {
+    with_subcommand("clippy", "rustup component add clippy", || {
+        cargo_step(&[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ])
+    })
+}
+
+/// Unit, integration and documentation tests; goes on after a failing binary so that all
+/// failures show.
+fn test() -> Outcome {
+    cargo_step(&["test", "--workspace", "--no-fail-fast"])
+}
+
+fn docs() -> Outcome {
+    let mut command = cargo(&["doc", "--no-deps", "--workspace"]);
+    from_result(exec::run(command.env("RUSTDOCFLAGS", "-D warnings")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exited(success: bool, stderr: &str) -> Ended {
+        Ended::Exited {
+            success,
+            stderr: stderr.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_skip_fails_only_when_skips_are_forbidden() {
+        let results = [
+            ("a", Outcome::Passed),
+            ("b", Outcome::Skipped("no tool".to_owned())),
+        ];
+        assert_eq!(verdict(&results, false), Ok(()));
+        assert_eq!(verdict(&results, true), Err("not passed: b".to_owned()));
+    }
+
+    #[test]
+    fn a_failure_fails_and_the_unreachable_is_only_reported() {
+        let away = ("a", Outcome::Unreachable("away".to_owned()));
+        assert_eq!(verdict(&[away], true), Ok(()));
+        let bad = ("b", Outcome::Failed("broken".to_owned()));
+        assert_eq!(verdict(&[bad], false), Err("not passed: b".to_owned()));
+    }
+
+    #[test]
+    fn the_closing_list_names_everything_that_did_not_pass() {
+        let text = closing(&[
+            ("a", Outcome::Passed),
+            ("b", Outcome::Skipped("no tool".to_owned())),
+            ("c", Outcome::Failed("broken".to_owned())),
+        ]);
+        assert!(text.contains("1 of 3 steps passed"), "{text}");
+        assert!(text.contains("b: SKIPPED: no tool"), "{text}");
+        assert!(text.contains("c: FAILED: broken"), "{text}");
+        assert!(!text.contains("a: "), "{text}");
+    }
+
+    #[test]
+    fn a_missing_test_tool_is_a_skip_that_names_its_package() {
+        let tools = [("fsverity", "fsverity", "vectors only")];
+        assert_eq!(missing_tools(&tools, |_| true), Outcome::Passed);
+        let Outcome::Skipped(why) = missing_tools(&tools, |_| false) else {
+            panic!("not skipped")
+        };
+        assert!(
+            why.contains("Debian package fsverity") && why.contains("vectors only"),
+            "{why}"
+        );
+    }
+
+    #[test]
+    fn an_advisory_is_a_failure_and_a_missing_database_is_not() {
+        assert_eq!(judge_advisories(&exited(true, "")), Outcome::Passed);
+        let away = judge_advisories(&exited(false, "failed to fetch advisory database x"));
+        assert!(matches!(away, Outcome::Unreachable(_)));
+        assert!(matches!(
+            judge_advisories(&Ended::TimedOut),
+            Outcome::Unreachable(_)
+        ));
+        let found = judge_advisories(&exited(false, "error[vulnerability]: test sample\n"));
+        assert!(matches!(found, Outcome::Failed(_)));
+    }
+}
