@@ -1,0 +1,131 @@
+//! What the two JSON readers (safetensors header, index) share: a way to carry
+//! our own errors through serde, and the rule that no key stands twice.
+
+use super::error::{Excerpt, FormatError};
+use super::limits::Limits;
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
+use std::cell::RefCell;
+use std::fmt;
+
+/// What every part of a JSON document is read under.
+pub(super) struct Reader<'l> {
+    pub(super) limits: &'l Limits,
+    fault: RefCell<Option<FormatError>>,
+}
+
+impl<'l> Reader<'l> {
+    /// Reads `text` as one JSON value by `read`, nothing after it but spaces.
+    pub(super) fn run<'t, T>(
+        limits: &'l Limits,
+        text: &'t [u8],
+        read: impl FnOnce(&Self, &mut Json<'t>) -> Result<T, serde_json::Error>,
+    ) -> Result<T, FormatError> {
+        let reader = Self {
+            limits,
+            fault: RefCell::new(None),
+        };
+        // serde_json stops at 128 nested levels; the visitors used here never
+        // descend further than three, and skipped values take no stack.
+        let mut json = serde_json::Deserializer::from_slice(text);
+        let result = read(&reader, &mut json).and_then(|value| json.end().map(|()| value));
+        result.map_err(|error| reader.fault.take().unwrap_or_else(|| explain(&error)))
+    }
+
+    /// Stops the reading with `fault`.
+    pub(super) fn stop<E: serde::de::Error>(&self, fault: FormatError) -> E {
+        self.fault.replace(Some(fault));
+        E::custom("refused")
+    }
+
+    /// Lifts a check's result into serde's error type.
+    pub(super) fn check<T, E: serde::de::Error>(
+        &self,
+        result: Result<T, FormatError>,
+    ) -> Result<T, E> {
+        result.map_err(|fault| self.stop(fault))
+    }
+
+    /// Refuses the `count`-th element of a list that may have `limit`.
+    pub(super) fn count<E: serde::de::Error>(
+        &self,
+        field: &'static str,
+        count: usize,
+        limit: u64,
+    ) -> Result<(), E> {
+        let value = u64::try_from(count).unwrap_or(u64::MAX);
+        if value > limit {
+            return Err(self.stop(FormatError::TooLarge {
+                field,
+                value,
+                limit,
+            }));
+        }
+        Ok(())
+    }
+
+    /// Refuses a second value for `slot`.
+    pub(super) fn once<T, E: serde::de::Error>(
+        &self,
+        slot: &Option<T>,
+        what: &'static str,
+        name: &str,
+    ) -> Result<(), E> {
+        match slot {
+            None => Ok(()),
+            Some(_) => Err(self.stop(FormatError::Duplicate {
+                what,
+                name: name.into(),
+            })),
+        }
+    }
+}
+
+/// The JSON deserializer over bytes in memory.
+pub(super) type Json<'t> = serde_json::Deserializer<serde_json::de::SliceRead<'t>>;
+
+/// Turns serde's message into ours; its text may quote the file, so it is cut
+/// and escaped.
+fn explain(error: &serde_json::Error) -> FormatError {
+    let text = error.to_string();
+    let reason = text.rsplit_once(" at line ").map_or(text.as_str(), |p| p.0);
+    FormatError::Json {
+        line: u64::try_from(error.line()).unwrap_or(u64::MAX),
+        column: u64::try_from(error.column()).unwrap_or(u64::MAX),
+        reason: Excerpt::new(reason),
+    }
+}
+
+/// A value filled key by key from a JSON object.
+pub(super) trait Fields<'de> {
+    /// What stands there, for messages ("a tensor's description").
+    const EXPECTING: &'static str;
+
+    /// Takes the value of `key` from `map`.
+    fn field<A: MapAccess<'de>>(&mut self, key: String, map: &mut A) -> Result<(), A::Error>;
+}
+
+/// Reads an object into the `Fields` it wraps.
+pub(super) struct Object<T>(pub(super) T);
+
+impl<'de, T: Fields<'de>> DeserializeSeed<'de> for Object<T> {
+    type Value = T;
+
+    fn deserialize<D: Deserializer<'de>>(self, de: D) -> Result<T, D::Error> {
+        de.deserialize_map(self)
+    }
+}
+
+impl<'de, T: Fields<'de>> Visitor<'de> for Object<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(T::EXPECTING)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<T, A::Error> {
+        while let Some(key) = map.next_key::<String>()? {
+            self.0.field(key, &mut map)?;
+        }
+        Ok(self.0)
+    }
+}

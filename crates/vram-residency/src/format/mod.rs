@@ -1,0 +1,138 @@
+//! Model file formats: recognised, read within bounds, and written for benches.
+//!
+//! * [`detect`] and [`parse`] turn an untrusted file into a [`TensorTable`]:
+//!   where each tensor lies, with every range inside the file.
+//! * [`safetensors`] and [`lfs`] hold the rules of each format.
+//!
+//! Nothing here opens files, reads the environment or keeps state: the parsers
+//! read through [`ReadAt`]. Input is taken to be hostile. Every count, size and
+//! length is bounded by [`Limits`] and by the bytes that the file really has
+//! before memory is taken for it, and arithmetic is checked.
+//!
+//! requirement: VA-10
+
+mod dtype;
+mod error;
+mod json;
+pub mod lfs;
+mod limits;
+pub mod safetensors;
+mod source;
+mod table;
+
+pub use dtype::Dtype;
+pub use error::{Excerpt, FormatError};
+pub use limits::Limits;
+pub use source::ReadAt;
+pub use table::{MetaValue, TensorInfo, TensorTable};
+
+use std::fmt;
+
+/// How the bytes of a model file are to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Format {
+    /// Plain bytes without a table.
+    Raw,
+    /// A safetensors file.
+    Safetensors,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Raw => "raw",
+            Self::Safetensors => "safetensors",
+        })
+    }
+}
+
+/// Recognises a file by its extension and content, within default limits.
+///
+/// An extension that names a format is a claim: a file that does not parse as
+/// that is an error, never quietly plain bytes. Without such an extension the
+/// first bytes decide, and what starts like a format must parse as it.
+///
+/// # Errors
+/// [`FormatError::LfsPointer`] for a git-LFS pointer, whatever its extension,
+/// and what [`parse`] says where a format is claimed.
+pub fn detect(path_extension: Option<&str>, src: &dyn ReadAt) -> Result<Format, FormatError> {
+    detect_with(path_extension, src, &Limits::default()).map(|found| found.0)
+}
+
+/// Like [`detect`] under the caller's limits; gives the table as well, which
+/// had to be read anyway.
+///
+/// # Errors
+/// As [`detect`].
+pub fn detect_with(
+    path_extension: Option<&str>,
+    src: &dyn ReadAt,
+    limits: &Limits,
+) -> Result<(Format, TensorTable), FormatError> {
+    let claimed = path_extension.and_then(|ext| Format::of_extension(&ext.to_ascii_lowercase()));
+    let format = match claimed {
+        Some(format) => format,
+        None => sniff(src)?,
+    };
+    parse_with(format, src, limits).map(|table| (format, table))
+}
+
+impl Format {
+    /// The format that a file name extension (lower case, no dot) claims.
+    #[must_use]
+    pub fn of_extension(extension: &str) -> Option<Self> {
+        match extension {
+            "safetensors" => Some(Self::Safetensors),
+            _ => None,
+        }
+    }
+}
+
+/// What the first bytes look like.
+fn sniff(src: &dyn ReadAt) -> Result<Format, FormatError> {
+    let mut head = [0_u8; 9];
+    let len = usize::try_from(src.len()).unwrap_or(usize::MAX);
+    let have = head.len().min(len);
+    source::read_into(src, 0, head.get_mut(..have).unwrap_or_default())?;
+    let room = src.len().saturating_sub(safetensors::LENGTH_BYTES);
+    let [length @ .., first] = head;
+    if first == b'{' && u64::from_le_bytes(length) <= room {
+        return Ok(Format::Safetensors);
+    }
+    Ok(Format::Raw)
+}
+
+/// Reads the table of a file in a known format, within default limits. Plain
+/// bytes have an empty one.
+///
+/// # Errors
+/// The first rule that the file breaks.
+pub fn parse(format: Format, src: &dyn ReadAt) -> Result<TensorTable, FormatError> {
+    parse_with(format, src, &Limits::default())
+}
+
+/// Like [`parse`] under the caller's limits.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_with(
+    format: Format,
+    src: &dyn ReadAt,
+    limits: &Limits,
+) -> Result<TensorTable, FormatError> {
+    if lfs::looks_like_pointer(src)? {
+        return Err(FormatError::LfsPointer(lfs::parse(src)?));
+    }
+    if src.len() > limits.file_bytes {
+        return Err(FormatError::TooLarge {
+            field: "file length",
+            value: src.len(),
+            limit: limits.file_bytes,
+        });
+    }
+    match format {
+        Format::Raw => Ok(TensorTable::default()),
+        Format::Safetensors => safetensors::parse(src, limits),
+    }
+}
