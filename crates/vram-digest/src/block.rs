@@ -3,10 +3,9 @@
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 
-use sha2::{Digest as _, Sha256};
-
 use crate::error::{LengthMismatch, TooLong, check_count};
-use crate::{BLOCK_BYTES, BlockHash};
+use crate::lanes::{hash_all, padded_hash};
+use crate::{BLOCK_BYTES, BlockHash, path};
 
 /// Below this many bytes a further thread costs more than it saves.
 const WORK_PER_THREAD: usize = 256 * 1024;
@@ -27,21 +26,14 @@ const WORK_PER_THREAD: usize = 256 * 1024;
 /// # Ok::<(), vram_digest::TooLong>(())
 /// ```
 pub fn hash_block(block: &[u8]) -> Result<BlockHash, TooLong> {
-    let missing = BLOCK_BYTES.checked_sub(block.len()).ok_or(TooLong {
-        what: "block",
-        limit: BLOCK_BYTES,
-        actual: block.len(),
-    })?;
-    Ok(padded_hash(block, missing))
-}
-
-/// SHA-256 of `block` followed by `missing` zeros.
-fn padded_hash(block: &[u8], missing: usize) -> BlockHash {
-    const ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
-    let mut hash = Sha256::new();
-    hash.update(block);
-    hash.update(ZEROS.get(..missing).unwrap_or_default());
-    hash.finalize().into()
+    if block.len() > BLOCK_BYTES {
+        return Err(TooLong {
+            what: "block",
+            limit: BLOCK_BYTES,
+            actual: block.len(),
+        });
+    }
+    Ok(padded_hash(block))
 }
 
 /// Hashes `data` block by block into `out`, on this thread, by the fastest path of this CPU.
@@ -54,7 +46,7 @@ fn padded_hash(block: &[u8], missing: usize) -> BlockHash {
 /// nothing is written then.
 pub fn hash_blocks(data: &[u8], out: &mut [BlockHash]) -> Result<(), LengthMismatch> {
     check_count("block hashes", bytes(data), BLOCK_BYTES, out.len())?;
-    hash_checked(data, out);
+    hash_all(path::active(), data, out);
     Ok(())
 }
 
@@ -72,12 +64,13 @@ pub fn hash_blocks_parallel(
     threads: NonZeroUsize,
 ) -> Result<(), LengthMismatch> {
     check_count("block hashes", bytes(data), BLOCK_BYTES, out.len())?;
+    let path = path::active();
     share_out(
         threads,
         data.len(),
         data.chunks(WORK_PER_THREAD)
             .zip(out.chunks_mut(WORK_PER_THREAD / BLOCK_BYTES)),
-        |(data, out)| hash_checked(data, out),
+        |(data, out)| hash_all(path, data, out),
     );
     Ok(())
 }
@@ -115,13 +108,6 @@ pub(crate) fn share_out<T: Send>(
         }
         drain();
     });
-}
-
-/// Hashes blocks into an `out` whose length was checked.
-fn hash_checked(data: &[u8], out: &mut [BlockHash]) {
-    for (block, hash) in data.chunks(BLOCK_BYTES).zip(out) {
-        *hash = padded_hash(block, BLOCK_BYTES.saturating_sub(block.len()));
-    }
 }
 
 /// Length of a slice as the format counts it.

@@ -29,9 +29,12 @@
 //! ```
 
 mod block;
+#[cfg(target_arch = "x86_64")]
+mod cpu;
 mod error;
 mod file_digest;
 mod hasher;
+mod lanes;
 pub mod nh;
 pub mod path;
 mod tree;

@@ -22,6 +22,11 @@
 //! # Ok::<(), vram_digest::LengthMismatch>(())
 //! ```
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod kernel;
 mod key;
 mod poly;
 mod portable;

@@ -2,10 +2,11 @@
 
 use std::num::NonZeroUsize;
 
+use super::kernel::Kernel;
 use super::key::Key;
 use super::poly::Poly;
 use super::tag::Tag;
-use super::{NH_HASH_BYTES, NH_UNIT_BYTES, SEGMENT_BYTES, portable};
+use super::{NH_HASH_BYTES, NH_UNIT_BYTES, SEGMENT_BYTES};
 use crate::block::{bytes, share_out};
 use crate::error::{LengthMismatch, TooLong, check_count};
 
@@ -38,7 +39,7 @@ pub fn nh_unit(key: &Key, unit: &[u8]) -> Result<NhHash, TooLong> {
         .as_chunks_mut()
         .0
         .iter_mut()
-        .zip(portable::nh(key.words(), unit))
+        .zip(Kernel::active().nh(key.words(), unit))
     {
         *to = sum.to_le_bytes();
     }
@@ -74,20 +75,25 @@ fn absorb(poly: &mut Poly<'_>, [a, b, c, d]: [u64; 4]) {
 /// [`Tag::ZERO`].
 #[must_use]
 pub fn tag(key: &Key, segment: &[u8]) -> Tag {
+    tag_by(Kernel::active(), key, segment)
+}
+
+/// [`tag`] by a given NH.
+fn tag_by(kernel: Kernel, key: &Key, segment: &[u8]) -> Tag {
     let mut poly = Poly::new(key.multiplier());
     for unit in segment.chunks(NH_UNIT_BYTES) {
-        absorb(&mut poly, portable::nh(key.words(), unit));
+        absorb(&mut poly, kernel.nh(key.words(), unit));
     }
     poly.finish()
 }
 
-/// Tags of two keys in one pass over the bytes.
-fn tag2(key1: &Key, key2: &Key, segment: &[u8]) -> (Tag, Tag) {
+/// Tags of two keys in one pass: the second reads each unit from the nearest cache.
+fn tag2_by(kernel: Kernel, key1: &Key, key2: &Key, segment: &[u8]) -> (Tag, Tag) {
     let mut poly1 = Poly::new(key1.multiplier());
     let mut poly2 = Poly::new(key2.multiplier());
     for unit in segment.chunks(NH_UNIT_BYTES) {
-        absorb(&mut poly1, portable::nh(key1.words(), unit));
-        absorb(&mut poly2, portable::nh(key2.words(), unit));
+        absorb(&mut poly1, kernel.nh(key1.words(), unit));
+        absorb(&mut poly2, kernel.nh(key2.words(), unit));
     }
     (poly1.finish(), poly2.finish())
 }
@@ -99,8 +105,9 @@ fn tag2(key1: &Key, key2: &Key, segment: &[u8]) -> (Tag, Tag) {
 /// [`LengthMismatch`] when `out` does not have [`tag_count`] entries; nothing is written then.
 pub fn tags(key: &Key, data: &[u8], out: &mut [Tag]) -> Result<(), LengthMismatch> {
     check_count("segment tags", bytes(data), SEGMENT_BYTES, out.len())?;
+    let kernel = Kernel::active();
     for (segment, to) in data.chunks(SEGMENT_BYTES).zip(out) {
-        *to = tag(key, segment);
+        *to = tag_by(kernel, key, segment);
     }
     Ok(())
 }
@@ -117,9 +124,10 @@ pub fn tags_parallel(
     threads: NonZeroUsize,
 ) -> Result<(), LengthMismatch> {
     check_count("segment tags", bytes(data), SEGMENT_BYTES, out.len())?;
+    let kernel = Kernel::active();
     let pieces = data.chunks(SEGMENT_BYTES).zip(out);
     share_out(threads, data.len(), pieces, |(segment, to)| {
-        *to = tag(key, segment)
+        *to = tag_by(kernel, key, segment)
     });
     Ok(())
 }
@@ -140,8 +148,9 @@ pub fn tags2(
 ) -> Result<(), LengthMismatch> {
     check_count("segment tags", bytes(data), SEGMENT_BYTES, out1.len())?;
     check_count("segment tags", bytes(data), SEGMENT_BYTES, out2.len())?;
+    let kernel = Kernel::active();
     for (segment, (to1, to2)) in data.chunks(SEGMENT_BYTES).zip(out1.iter_mut().zip(out2)) {
-        (*to1, *to2) = tag2(key1, key2, segment);
+        (*to1, *to2) = tag2_by(kernel, key1, key2, segment);
     }
     Ok(())
 }

@@ -1,0 +1,48 @@
+//! Which NH runs.
+
+use super::{NH_KEY_WORDS, portable};
+
+/// An implementation of NH that this CPU can run.
+#[derive(Clone, Copy)]
+pub(super) enum Kernel {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2(crate::cpu::Avx2),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(crate::cpu::Avx512),
+}
+
+impl Kernel {
+    /// The fastest one that the active path allows.
+    pub(super) fn active() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use crate::path::{self, Path};
+
+            let path = path::active();
+            if path >= Path::Avx512
+                && let Some(cpu) = crate::cpu::Avx512::detect()
+            {
+                return Self::Avx512(cpu);
+            }
+            if path >= Path::Avx2
+                && let Some(cpu) = crate::cpu::Avx2::detect()
+            {
+                return Self::Avx2(cpu);
+            }
+        }
+        Self::Portable
+    }
+
+    /// The four sums of a unit; short ones are few and go the portable way.
+    #[inline]
+    pub(super) fn nh(self, key: &[u32; NH_KEY_WORDS], unit: &[u8]) -> [u64; 4] {
+        #[cfg(target_arch = "x86_64")]
+        match (self, unit.try_into()) {
+            (Self::Avx2(cpu), Ok(whole)) => return super::avx2::nh(cpu, key, whole),
+            (Self::Avx512(cpu), Ok(whole)) => return super::avx512::nh(cpu, key, whole),
+            _ => {}
+        }
+        portable::nh(key, unit)
+    }
+}
