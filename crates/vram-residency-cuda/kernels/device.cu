@@ -35,6 +35,7 @@ typedef unsigned long long u64;
 #endif
 
 #define DEVICE static __device__ __forceinline__
+#define DEVICE_MEMBER __device__ __forceinline__
 
 struct Word16 {
     u32 x, y, z, w;

@@ -89,7 +89,7 @@ DEVICE void report(const Tally &t, u64 result) {
 
 extern "C" __global__ void vram_fill(u64 address, u64 length, u32 value) {
     u64 end = address + length;
-    u32 pattern = (value & 0xff) * 0x01010101u;
+    u32 pattern = permute(value, value, 0);
     Word16 word = {pattern, pattern, pattern, pattern};
     u64 step = 16 * global_threads();
     for (u64 at = (address & ~15ull) + 16 * global_thread(); at < end; at += step) {
@@ -106,7 +106,7 @@ extern "C" __global__ void vram_fill(u64 address, u64 length, u32 value) {
 extern "C" __global__ void vram_check(u64 address, u64 length, u32 value, u64 result) {
     if (length == 0) return;
     u64 end = address + length;
-    u32 pattern = (value & 0xff) * 0x01010101u;
+    u32 pattern = permute(value, value, 0);
     Tally t = {0, ~0ull};
     u64 step = 16 * global_threads();
     for (u64 at = (address & ~15ull) + 16 * global_thread(); at < end; at += step) {
