@@ -2,13 +2,13 @@
 //! requirement: CI-JOB-1, CI-JOB-4, CI-JOB-5, CI-JOB-7
 
 use crate::exec::{self, Ended, answers, cargo};
-use crate::{Task, only_options};
+use crate::{Task, only_options, tidy, trace};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 pub(crate) const TASK: Task = Task {
     usage: "ci [--no-skips]",
-    summary: "Run every check: format, dependencies, lints, docs, tests",
+    summary: "Run every check: format, tidy, trace, dependencies, lints, docs, tests",
     help: "\
 --no-skips   a check that cannot run here is a failure, not a skip
 example: cargo xtask ci
@@ -44,6 +44,8 @@ type Step = (&'static str, fn() -> Outcome);
 /// lines stand at the end.
 const STEPS: &[Step] = &[
     ("format", format),
+    ("tidy", || from_result(tidy::check())),
+    ("trace", || from_result(trace::check())),
     ("test tools", test_tools),
     ("dependency policy", dependencies),
     ("advisories", advisories),

@@ -4,6 +4,11 @@
 
 mod ci;
 mod exec;
+mod modules;
+mod rust;
+mod tidy;
+mod trace;
+mod tree;
 
 use std::process::ExitCode;
 
@@ -25,7 +30,7 @@ impl Task {
     }
 }
 
-const TASKS: &[Task] = &[ci::TASK];
+const TASKS: &[Task] = &[ci::TASK, tidy::TASK, trace::TASK];
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();

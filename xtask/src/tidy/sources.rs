@@ -1,0 +1,239 @@
+//! Rules on Rust sources: unsafe code, ignored tests, the environment, forgotten files.
+
+use crate::modules::Sources;
+use crate::tree::{File, Finding, Tree};
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
+
+/// The crates that may hold unsafe code: SIMD, the driver, and the test driver's C interface.
+const UNSAFE_PACKAGES: &[&str] = &["vram-digest", "vram-residency-cuda", "fake-cuda"];
+
+/// Crates that never ship.
+const UNSHIPPED_PACKAGES: &[&str] = &["fake-cuda", "xtask"];
+
+/// The only shipped files that may look at the environment; the command documents what it reads.
+const ENVIRONMENT_FILES: &[&str] = &["crates/vram/src/environment.rs"];
+
+/// Functions of `std::env` that read or change variables.
+const ENVIRONMENT_CALLS: &[&str] = &["var", "var_os", "vars", "vars_os", "set_var", "remove_var"];
+
+/// Every source must be readable, or the other rules saw nothing of it.
+pub(super) fn parsed(sources: &Sources, found: &mut Vec<Finding>) {
+    for (path, error) in &sources.broken {
+        let message = format!("not Rust: {error}");
+        found.push(Finding {
+            path: path.clone(),
+            line: 0,
+            message,
+        });
+    }
+}
+
+/// A file that no module declares is not compiled, linted or tested.
+pub(super) fn reachable(tree: &Tree, sources: &Sources, found: &mut Vec<Finding>) {
+    for file in tree
+        .rust()
+        .filter(|file| file.in_src() && !file.is_sample())
+    {
+        if !sources.is_reached(&file.path) {
+            found.push(file.finding(0, "no module declares this file"));
+        }
+    }
+}
+
+/// Unsafe code stands in its crates only, and every other crate root forbids it.
+pub(super) fn unsafe_code(tree: &Tree, found: &mut Vec<Finding>) {
+    for file in tree
+        .rust()
+        .filter(|file| !UNSAFE_PACKAGES.contains(&file.package()))
+    {
+        let tokens = tokens(file);
+        let is_unsafe = |window: &[TokenTree]| is_ident(window.first(), "unsafe");
+        for line in search(&tokens, &is_unsafe) {
+            let message = format!("unsafe code outside {}", UNSAFE_PACKAGES.join(", "));
+            found.push(file.finding(line, message));
+        }
+        let root = file.path.ends_with("/src/lib.rs") || file.path.ends_with("/src/main.rs");
+        let text = tokens.to_string().replace(' ', "");
+        if root && !text.contains("#![forbid(unsafe_code)]") {
+            found.push(file.finding(0, "lacks `#![forbid(unsafe_code)]`"));
+        }
+    }
+}
+
+/// `#[ignore]` says why, so that a skipped test is a decision.
+pub(super) fn ignored_tests(tree: &Tree, found: &mut Vec<Finding>) {
+    let bare = |window: &[TokenTree]| {
+        let Some(TokenTree::Group(group)) = window.get(1) else {
+            return false;
+        };
+        let inner = group.stream().to_string().replace(' ', "");
+        is_punct(window.first(), '#')
+            && group.delimiter() == Delimiter::Bracket
+            && (inner == "ignore" || inner == "ignore=\"\"")
+    };
+    for file in tree.rust() {
+        for line in search(&tokens(file), &bare) {
+            found.push(file.finding(line, "ignored test without a reason"));
+        }
+    }
+}
+
+/// Shipped code is told what to do; only the command may look around.
+pub(super) fn environment(tree: &Tree, sources: &Sources, found: &mut Vec<Finding>) {
+    let shipped = |file: &&File| {
+        file.in_src()
+            && !UNSHIPPED_PACKAGES.contains(&file.package())
+            && !ENVIRONMENT_FILES.contains(&file.path.as_str())
+    };
+    for file in tree.rust().filter(shipped) {
+        for line in search(&tokens(file), &reads_environment) {
+            if !sources.is_test(&file.path, line) {
+                let message = format!(
+                    "reads the environment outside {}",
+                    ENVIRONMENT_FILES.join(", ")
+                );
+                found.push(file.finding(line, message));
+            }
+        }
+    }
+}
+
+/// `env::var`, `env::{.., var, ..}` and `env as other`.
+fn reads_environment(window: &[TokenTree]) -> bool {
+    if !is_ident(window.first(), "env") {
+        return false;
+    }
+    let path = is_punct(window.get(1), ':') && is_punct(window.get(2), ':');
+    match window.get(3) {
+        Some(TokenTree::Ident(name)) if path => {
+            ENVIRONMENT_CALLS.contains(&name.to_string().as_str())
+        }
+        Some(TokenTree::Group(group)) if path => group.stream().into_iter().any(|token| {
+            ENVIRONMENT_CALLS
+                .iter()
+                .any(|call| is_ident(Some(&token), call))
+        }),
+        Some(TokenTree::Punct(star)) if path => star.as_char() == '*',
+        _ => is_ident(window.get(1), "as"),
+    }
+}
+
+/// A file's tokens; a file that does not lex is the business of [`parsed`].
+fn tokens(file: &File) -> TokenStream {
+    file.text
+        .as_deref()
+        .unwrap_or_default()
+        .parse()
+        .unwrap_or_default()
+}
+
+/// The lines on which `matches` accepts the tokens from there on, inside groups too.
+fn search(stream: &TokenStream, matches: &dyn Fn(&[TokenTree]) -> bool) -> Vec<usize> {
+    let trees: Vec<TokenTree> = stream.clone().into_iter().collect();
+    let mut lines = Vec::new();
+    for (index, tree) in trees.iter().enumerate() {
+        if trees.get(index..).is_some_and(matches) {
+            lines.push(tree.span().start().line);
+        }
+        if let TokenTree::Group(group) = tree {
+            lines.extend(search(&group.stream(), matches));
+        }
+    }
+    lines
+}
+
+fn is_ident(token: Option<&TokenTree>, name: &str) -> bool {
+    matches!(token, Some(TokenTree::Ident(ident)) if *ident == name)
+}
+
+fn is_punct(token: Option<&TokenTree>, sign: char) -> bool {
+    matches!(token, Some(TokenTree::Punct(punct)) if punct.as_char() == sign)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places(found: &[Finding]) -> Vec<(&str, usize)> {
+        found
+            .iter()
+            .map(|finding| (finding.path.as_str(), finding.line))
+            .collect()
+    }
+
+    #[test]
+    fn unsafe_code_stands_in_its_crates_only() {
+        let guarded =
+            "#![forbid(unsafe_code)]\n// unsafe in prose\nfn f() { m!(unsafe { g() }) }\n";
+        let tree = Tree::of(&[
+            ("crates/vram-digest/src/lib.rs", "fn f() { unsafe { g() } }"),
+            ("crates/vram-residency/src/lib.rs", guarded),
+            (
+                "crates/vram-residency/tests/t.rs",
+                "fn f() { let s = \"unsafe\"; }",
+            ),
+            ("crates/vram/src/main.rs", "fn main() {}"),
+        ]);
+        let mut found = Vec::new();
+        unsafe_code(&tree, &mut found);
+        assert_eq!(
+            places(&found),
+            [
+                ("crates/vram-residency/src/lib.rs", 3),
+                ("crates/vram/src/main.rs", 0)
+            ]
+        );
+    }
+
+    #[test]
+    fn an_ignored_test_has_a_reason() {
+        let text = "#[ignore = \"gpu\"]\nfn a() {}\n#[ignore]\nfn b() {}\nm! {\n#[ignore = \"\"]\nfn c() {} }\n";
+        let mut found = Vec::new();
+        ignored_tests(&Tree::of(&[("crates/a/src/lib.rs", text)]), &mut found);
+        assert_eq!(
+            places(&found),
+            [("crates/a/src/lib.rs", 3), ("crates/a/src/lib.rs", 6)]
+        );
+    }
+
+    #[test]
+    fn shipped_code_does_not_read_the_environment() {
+        let bad = "use std::env::{self, var_os};\nfn f() { env::var(\"A\"); }\nuse std::env as e;\n\
+                   use std::env::*;\n";
+        let good = "fn f() { std::env::args(); env!(\"B\"); }\n#[cfg(test)]\nmod tests { fn f() { \
+                    std::env::var(\"A\"); } }\n";
+        let tree = Tree::of(&[
+            ("crates/vram-residency/src/lib.rs", bad),
+            ("crates/vram/src/main.rs", good),
+            ("crates/vram/src/environment.rs", bad),
+            ("crates/vram/tests/t.rs", bad),
+            ("crates/fake-cuda/src/lib.rs", bad),
+        ]);
+        let mut found = Vec::new();
+        environment(&tree, &Sources::read(&tree), &mut found);
+        let path = "crates/vram-residency/src/lib.rs";
+        assert_eq!(places(&found), [(path, 1), (path, 2), (path, 3), (path, 4)]);
+    }
+
+    #[test]
+    fn a_forgotten_file_is_found() {
+        let tree = Tree::of(&[
+            ("crates/a/src/lib.rs", "mod used;"),
+            ("crates/a/src/used.rs", ""),
+            ("crates/a/src/forgotten.rs", ""),
+        ]);
+        let mut found = Vec::new();
+        reachable(&tree, &Sources::read(&tree), &mut found);
+        assert_eq!(places(&found), [("crates/a/src/forgotten.rs", 0)]);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_as_rust_is_found() {
+        let mut found = Vec::new();
+        parsed(
+            &Sources::read(&Tree::of(&[("crates/a/src/lib.rs", "fn (")])),
+            &mut found,
+        );
+        assert_eq!(places(&found), [("crates/a/src/lib.rs", 0)]);
+    }
+}
