@@ -56,7 +56,8 @@ impl From<&str> for Excerpt {
     }
 }
 
-/// Why a file was refused. All variants but [`FormatError::Io`] blame the file.
+/// Why a file was refused. All variants but [`FormatError::Io`] and
+/// [`FormatError::Path`] blame the file.
 ///
 /// Messages name the field, the value and the limit; none holds weight bytes.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +70,14 @@ pub enum FormatError {
         offset: u64,
         /// Bytes wanted.
         len: u64,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A path of a model in several files cannot be followed.
+    #[error("cannot follow \"{path}\": {source}")]
+    Path {
+        /// The path.
+        path: Excerpt,
         /// What the system said.
         source: io::Error,
     },

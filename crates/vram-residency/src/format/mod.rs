@@ -2,7 +2,8 @@
 //!
 //! * [`detect`] and [`parse`] turn an untrusted file into a [`TensorTable`]:
 //!   where each tensor lies, with every range inside the file.
-//! * [`safetensors`] and [`lfs`] hold the rules of each format.
+//! * [`safetensors`], [`gguf`] and [`lfs`] hold the rules of each format;
+//!   [`index`] those of a model in several safetensors files.
 //!
 //! Nothing here opens files, reads the environment or keeps state: the parsers
 //! read through [`ReadAt`]. Input is taken to be hostile. Every count, size and
@@ -13,6 +14,8 @@
 
 mod dtype;
 mod error;
+pub mod gguf;
+pub mod index;
 mod json;
 pub mod lfs;
 mod limits;
@@ -36,6 +39,8 @@ pub enum Format {
     Raw,
     /// A safetensors file.
     Safetensors,
+    /// A GGUF file.
+    Gguf,
 }
 
 impl fmt::Display for Format {
@@ -43,6 +48,7 @@ impl fmt::Display for Format {
         f.pad(match self {
             Self::Raw => "raw",
             Self::Safetensors => "safetensors",
+            Self::Gguf => "GGUF",
         })
     }
 }
@@ -84,6 +90,7 @@ impl Format {
     pub fn of_extension(extension: &str) -> Option<Self> {
         match extension {
             "safetensors" => Some(Self::Safetensors),
+            "gguf" => Some(Self::Gguf),
             _ => None,
         }
     }
@@ -95,6 +102,9 @@ fn sniff(src: &dyn ReadAt) -> Result<Format, FormatError> {
     let len = usize::try_from(src.len()).unwrap_or(usize::MAX);
     let have = head.len().min(len);
     source::read_into(src, 0, head.get_mut(..have).unwrap_or_default())?;
+    if head.starts_with(&gguf::MAGIC) {
+        return Ok(Format::Gguf);
+    }
     let room = src.len().saturating_sub(safetensors::LENGTH_BYTES);
     let [length @ .., first] = head;
     if first == b'{' && u64::from_le_bytes(length) <= room {
@@ -134,5 +144,6 @@ pub fn parse_with(
     match format {
         Format::Raw => Ok(TensorTable::default()),
         Format::Safetensors => safetensors::parse(src, limits),
+        Format::Gguf => gguf::parse(src, limits),
     }
 }

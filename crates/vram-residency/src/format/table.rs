@@ -128,7 +128,8 @@ impl TensorTable {
             .fold(0, |sum: u64, t| sum.saturating_add(t.len))
     }
 
-    /// What the header says besides tensors, in file order.
+    /// What the header says besides tensors: in file order for GGUF, in the
+    /// order of keys for safetensors.
     #[must_use]
     pub fn metadata(&self) -> &[(String, MetaValue)] {
         &self.metadata

@@ -1,0 +1,363 @@
+//! Models in several files: the index, its names, and where they may lead.
+//!
+//! requirement: VA-10, IV-005
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "test code"
+)]
+
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::symlink;
+use vram_residency::format::index::{Index, check_file_name, parse, resolve};
+use vram_residency::format::{Format, FormatError, Limits, TensorTable, parse as parse_model};
+
+fn read(text: &str) -> Result<Index, FormatError> {
+    parse(&text.as_bytes(), &Limits::default())
+}
+
+fn refuse(text: &str) -> FormatError {
+    read(text).unwrap_err()
+}
+
+macro_rules! refused {
+    ($error:expr, $pattern:pat) => {{
+        let error = $error;
+        assert!(matches!(error, $pattern), "{error:?}");
+        error.to_string()
+    }};
+}
+
+/// A safetensors file with one byte per name.
+fn model(names: &[&str]) -> TensorTable {
+    let entry = |(i, name): (usize, &&str)| {
+        format!(
+            r#""{name}":{{"dtype":"U8","shape":[1],"data_offsets":[{i},{}]}}"#,
+            i + 1
+        )
+    };
+    let entries: Vec<_> = names.iter().enumerate().map(entry).collect();
+    let header = format!("{{{}}}", entries.join(","));
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend_from_slice(header.as_bytes());
+    bytes.resize(bytes.len() + names.len(), 0);
+    parse_model(Format::Safetensors, &bytes).unwrap()
+}
+
+const TWO: &str = r#"{"metadata":{"total_size":3},"weight_map":{"c":"z.safetensors","a":"z.safetensors","b":"a.safetensors"}}"#;
+
+#[test]
+fn an_index_maps_tensors_to_files() {
+    let index = read(TWO).unwrap();
+    assert_eq!(index.files(), ["a.safetensors", "z.safetensors"]);
+    assert_eq!(index.total_size(), Some(3));
+    let map: Vec<_> = index.weight_map().collect();
+    assert_eq!(
+        map,
+        [
+            ("a", "z.safetensors"),
+            ("b", "a.safetensors"),
+            ("c", "z.safetensors")
+        ]
+    );
+    assert_eq!(index.file_of("b"), Some("a.safetensors"));
+    assert_eq!(index.file_of("d"), None);
+}
+
+#[test]
+fn tables_are_held_against_the_index() {
+    let index = read(TWO).unwrap();
+    assert!(
+        index
+            .check_file("z.safetensors", &model(&["a", "c"]))
+            .unwrap()
+            .is_empty()
+    );
+    assert!(
+        index
+            .check_file("a.safetensors", &model(&["b"]))
+            .unwrap()
+            .is_empty()
+    );
+    let more = model(&["b", "x", "d"]);
+    assert_eq!(
+        index.check_file("a.safetensors", &more).unwrap(),
+        ["d", "x"]
+    );
+    let missing = index
+        .check_file("z.safetensors", &model(&["a"]))
+        .unwrap_err();
+    let message = refused!(missing, FormatError::Set { .. });
+    assert!(message.contains("\"c\""), "{message}");
+    let stray = index
+        .check_file("a.safetensors", &model(&["b", "a"]))
+        .unwrap_err();
+    let message = refused!(stray, FormatError::Set { .. });
+    assert!(
+        message.contains("\"a\"") && message.contains("z.safetensors"),
+        "{message}"
+    );
+}
+
+#[test]
+fn what_other_tools_add_is_passed_over() {
+    let index = read(concat!(
+        r#"{"version":[1,{"x":null}],"metadata":{"total_parameters":5,"total_size":12.0,"by":{"a":[]}},"#,
+        r#""weight_map":{"a":"f"},"trailer":"x"}"#
+    ));
+    assert_eq!(index.unwrap().total_size(), Some(12));
+    let bare = read(r#"{"weight_map":{}}"#).unwrap();
+    assert_eq!((bare.total_size(), bare.files().len()), (None, 0));
+}
+
+#[test]
+fn structure_and_duplicates() {
+    refused!(
+        refuse(r#"{"metadata":{}}"#),
+        FormatError::Missing {
+            field: "weight_map",
+            ..
+        }
+    );
+    for text in [
+        "",
+        "[]",
+        "{",
+        "{}x",
+        r#"{"weight_map":[]}"#,
+        r#"{"weight_map":{"a":1}}"#,
+        r#"{"weight_map":{"a":null}}"#,
+        r#"{"metadata":3,"weight_map":{}}"#,
+    ] {
+        refused!(refuse(text), FormatError::Json { .. });
+    }
+    let twice = r#"{"weight_map":{"a":"f","b":"f","a":"g"}}"#;
+    refused!(refuse(twice), FormatError::Duplicate { what: "tensor", .. });
+    refused!(
+        refuse(r#"{"weight_map":{"a":"f","\u0061":"f"}}"#),
+        FormatError::Duplicate { what: "tensor", .. }
+    );
+    refused!(
+        refuse(r#"{"weight_map":{},"weight_map":{}}"#),
+        FormatError::Duplicate { what: "key", .. }
+    );
+    refused!(
+        refuse(r#"{"metadata":{},"metadata":{},"weight_map":{}}"#),
+        FormatError::Duplicate { what: "key", .. }
+    );
+    refused!(
+        refuse(r#"{"metadata":{"total_size":1,"total_size":1},"weight_map":{}}"#),
+        FormatError::Duplicate { what: "key", .. }
+    );
+    for size in ["-1", "1.5", "-0.5", "1e300", "18446744073709551616"] {
+        let text = format!(r#"{{"metadata":{{"total_size":{size}}},"weight_map":{{}}}}"#);
+        refused!(
+            refuse(&text),
+            FormatError::BadValue {
+                field: "total_size",
+                ..
+            }
+        );
+    }
+    let bomb = format!(r#"{{"x":{}"#, "[".repeat(1_000_000));
+    refused!(refuse(&bomb), FormatError::Json { .. });
+    let bomb = format!(r#"{{"weight_map":{}"#, r#"{"a":"#.repeat(1_000_000));
+    refused!(refuse(&bomb), FormatError::Json { .. });
+}
+
+#[test]
+fn a_pointer_in_place_of_the_index_is_named() {
+    let oid = "4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393";
+    let error = refuse(&format!(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize 9\n"
+    ));
+    assert!(refused!(error, FormatError::LfsPointer(_)).contains(oid));
+}
+
+#[test]
+fn every_limit_is_exact() {
+    let with = |change: fn(&mut Limits), text: &str| {
+        let mut limits = Limits::default();
+        change(&mut limits);
+        parse(&text.as_bytes(), &limits)
+    };
+    let two = r#"{"weight_map":{"a":"f","b":"g"}}"#;
+    with(|l| l.index_bytes = 32, two).unwrap();
+    refused!(
+        with(|l| l.index_bytes = 31, two).unwrap_err(),
+        FormatError::TooLarge {
+            field: "index length",
+            value: 32,
+            limit: 31
+        }
+    );
+    with(|l| l.index_entries = 2, two).unwrap();
+    refused!(
+        with(|l| l.index_entries = 1, two).unwrap_err(),
+        FormatError::TooLarge {
+            field: "number of index entries",
+            value: 2,
+            limit: 1
+        }
+    );
+    with(|l| l.index_files = 2, two).unwrap();
+    refused!(
+        with(|l| l.index_files = 1, two).unwrap_err(),
+        FormatError::TooLarge {
+            field: "number of files",
+            value: 2,
+            limit: 1
+        }
+    );
+    let name = |n: usize| format!(r#"{{"weight_map":{{"{}":"f"}}}}"#, "n".repeat(n));
+    read(&name(1_024)).unwrap();
+    refused!(
+        refuse(&name(1_025)),
+        FormatError::TooLarge {
+            field: "tensor name length",
+            ..
+        }
+    );
+    let file = |n: usize| format!(r#"{{"weight_map":{{"a":"{}"}}}}"#, "f".repeat(n));
+    read(&file(255)).unwrap();
+    refused!(
+        refuse(&file(256)),
+        FormatError::TooLarge {
+            field: "file name length",
+            value: 256,
+            limit: 255
+        }
+    );
+}
+
+#[test]
+fn file_names_are_plain() {
+    for good in [
+        "model.safetensors",
+        "..model",
+        "a..b",
+        "model 1.safetensors",
+        "m\u{f6}del",
+    ] {
+        check_file_name(good).unwrap();
+    }
+    for bad in [
+        "",
+        ".",
+        "..",
+        "/etc/passwd",
+        "../x",
+        "a/../b",
+        "a/b",
+        "a\\b",
+        "..\\x",
+        "a\0b",
+        "a\nb",
+        "\u{1b}[2J",
+    ] {
+        refused!(
+            check_file_name(bad).unwrap_err(),
+            FormatError::BadName {
+                what: "file name",
+                ..
+            }
+        );
+        let json = serde_json::json!({"weight_map": {"a": bad}}).to_string();
+        refused!(
+            refuse(&json),
+            FormatError::BadName {
+                what: "file name",
+                ..
+            }
+        );
+    }
+}
+
+#[test]
+fn links_may_not_lead_out_of_the_root() {
+    let top = tempfile::tempdir().unwrap();
+    let dir = top.path().join("snapshots/main");
+    let blobs = top.path().join("blobs");
+    fs::create_dir_all(&dir).unwrap();
+    fs::create_dir_all(&blobs).unwrap();
+    fs::write(blobs.join("abc"), "x").unwrap();
+    fs::write(dir.join("plain"), "x").unwrap();
+    symlink("plain", dir.join("inside")).unwrap();
+    symlink("../../blobs/abc", dir.join("outside")).unwrap();
+    symlink("loop", dir.join("loop")).unwrap();
+    symlink("nowhere", dir.join("dangling")).unwrap();
+
+    let plain = dir.join("plain").canonicalize().unwrap();
+    assert_eq!(resolve(&dir, &dir, "plain").unwrap(), plain);
+    assert_eq!(resolve(&dir, &dir, "inside").unwrap(), plain);
+    let message = refused!(
+        resolve(&dir, &dir, "outside").unwrap_err(),
+        FormatError::Escapes { .. }
+    );
+    assert!(message.contains("root"), "{message}");
+    // A cache keeps its files in blobs/: allowed when the cache is the root.
+    let blob = blobs.join("abc").canonicalize().unwrap();
+    assert_eq!(resolve(top.path(), &dir, "outside").unwrap(), blob);
+    for broken in ["loop", "dangling", "absent"] {
+        let message = refused!(
+            resolve(&dir, &dir, broken).unwrap_err(),
+            FormatError::Path { .. }
+        );
+        assert!(message.contains(broken), "{message}");
+    }
+    refused!(
+        resolve(&dir, &dir, "..").unwrap_err(),
+        FormatError::BadName { .. }
+    );
+    // A sibling whose name starts like the root's is still outside.
+    let twin = top.path().join("snapshots/main2");
+    fs::create_dir_all(&twin).unwrap();
+    fs::write(twin.join("x"), "x").unwrap();
+    symlink("../main2/x", dir.join("twin")).unwrap();
+    refused!(
+        resolve(&dir, &dir, "twin").unwrap_err(),
+        FormatError::Escapes { .. }
+    );
+    // The directory itself may be a link: what counts is where it leads.
+    let alias = top.path().join("alias");
+    symlink(&dir, &alias).unwrap();
+    assert_eq!(resolve(&alias, &alias, "plain").unwrap(), plain);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn any_plain_map_comes_back(map in prop::collection::btree_map("[a-z.]{1,8}", "[a-z]{1,3}\\.st", 0..20)) {
+        let text = serde_json::json!({"weight_map": map}).to_string();
+        let index = read(&text).unwrap();
+        let found: BTreeMap<_, _> = index
+            .weight_map()
+            .map(|(tensor, file)| (tensor.to_owned(), file.to_owned()))
+            .collect();
+        prop_assert_eq!(&found, &map);
+        let mut files: Vec<_> = map.values().cloned().collect();
+        files.sort();
+        files.dedup();
+        prop_assert_eq!(index.files(), files.as_slice());
+    }
+
+    #[test]
+    fn mutated_indices_never_panic(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let mut bytes = TWO.as_bytes().to_vec();
+        for (at, value) in edits {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        if let Ok(index) = parse(&bytes, &Limits::default()) {
+            prop_assert!(index.files().iter().all(|f| check_file_name(f).is_ok()));
+            prop_assert_eq!(index.weight_map().count(), 3);
+        }
+    }
+}

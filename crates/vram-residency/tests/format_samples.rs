@@ -1,0 +1,121 @@
+//! The samples in `testdata/`, made by the formats' own Python packages: every
+//! tensor is read back bit for bit as those packages read it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "test code"
+)]
+
+mod format_support;
+
+use format_support::{Expected, FileSource, sample};
+use std::path::Path;
+use vram_residency::format::{
+    Dtype, Format, Limits, MetaValue, TensorTable, detect_with, gguf, index, parse,
+};
+
+fn check(name: &str, format: Format) -> TensorTable {
+    let path = sample(name);
+    let src = FileSource::open(&path);
+    let extension = path.extension().unwrap().to_str();
+    let (found, table) = detect_with(extension, &src, &Limits::default()).unwrap();
+    assert_eq!(found, format);
+    // Content alone leads to the same answer.
+    let (by_content, same) = detect_with(None, &src, &Limits::default()).unwrap();
+    assert_eq!((by_content, &same), (format, &table));
+    Expected::read(&sample(&format!("{name}.txt"))).hold_against(&src, &table);
+    table
+}
+
+#[test]
+fn small_safetensors_reads_as_in_python() {
+    let table = check("small.safetensors", Format::Safetensors);
+    let mut dtypes: Vec<_> = table.tensors().iter().map(|t| t.dtype).collect();
+    dtypes.sort();
+    dtypes.dedup();
+    assert!(dtypes.len() >= 10, "{dtypes:?}");
+    assert_eq!(
+        table.metadata_value("format"),
+        Some(&MetaValue::Text("pt".into()))
+    );
+    let mask = table.get("model.causal_mask").unwrap();
+    assert_eq!(mask.dtype, Dtype::Bool);
+    // A corrupt byte leads back to the tensor.
+    let hit = table.which_tensors(mask.offset..mask.offset + 1);
+    assert_eq!(hit.collect::<Vec<_>>(), [mask]);
+}
+
+#[test]
+fn small_gguf_reads_as_in_python() {
+    let table = check("small.gguf", Format::Gguf);
+    let value = |key| table.metadata_value(key).unwrap().clone();
+    assert_eq!(
+        value("general.architecture"),
+        MetaValue::Text("llama".into())
+    );
+    assert_eq!(value("test.u8"), MetaValue::Unsigned(200));
+    assert_eq!(value("test.i8"), MetaValue::Signed(-100));
+    assert_eq!(value("test.u16"), MetaValue::Unsigned(60_000));
+    assert_eq!(value("test.i16"), MetaValue::Signed(-30_000));
+    assert_eq!(value("llama.block_count"), MetaValue::Unsigned(1));
+    assert_eq!(value("test.i32"), MetaValue::Signed(-2_000_000_000));
+    assert_eq!(value("test.u64"), MetaValue::Unsigned((1 << 63) + 1));
+    assert_eq!(value("test.i64"), MetaValue::Signed(-(1 << 62)));
+    assert_eq!(value("test.f64"), MetaValue::Float(0.1));
+    let eps = MetaValue::Float(f64::from(1e-5_f32));
+    assert_eq!(value("llama.attention.layer_norm_rms_epsilon"), eps);
+    assert_eq!(value("test.no"), MetaValue::Bool(false));
+    assert_eq!(value("tokenizer.ggml.add_bos_token"), MetaValue::Bool(true));
+    for (key, element) in [
+        ("tokenizer.ggml.tokens", "string"),
+        ("tokenizer.ggml.scores", "float32"),
+        ("tokenizer.ggml.token_type", "int32"),
+    ] {
+        assert_eq!(value(key), MetaValue::Array { element, len: 64 });
+    }
+    assert_eq!(gguf::Split::of(&table, &Limits::default()).unwrap(), None);
+}
+
+#[test]
+fn gguf_version_2_reads_alike() {
+    let mut bytes = std::fs::read(sample("small.gguf")).unwrap();
+    let v3 = parse(Format::Gguf, &bytes).unwrap();
+    assert_eq!(bytes[4], 3);
+    bytes[4] = 2;
+    assert_eq!(parse(Format::Gguf, &bytes).unwrap(), v3);
+}
+
+#[test]
+fn split_gguf_parts_agree() {
+    let names = ["small-00001-of-00002.gguf", "small-00002-of-00002.gguf"];
+    let tables = names.map(|name| check(&format!("split/{name}"), Format::Gguf));
+    let limits = Limits::default();
+    let split = gguf::Split::of(&tables[1], &limits).unwrap().unwrap();
+    assert_eq!((split.number, split.count, split.tensors), (1, 2, 3));
+    let part = gguf::PartName::parse(names[0]).unwrap();
+    assert_eq!(part.sibling(2), names[1]);
+    gguf::check_parts(&[(names[0], &tables[0]), (names[1], &tables[1])], &limits).unwrap();
+    gguf::check_parts(&[(names[1], &tables[1]), (names[0], &tables[0])], &limits).unwrap_err();
+}
+
+#[test]
+fn a_sharded_model_reads_as_in_python() {
+    let dir = sample("sharded");
+    let src = FileSource::open(&dir.join("model.safetensors.index.json"));
+    let index = index::parse(&src, &Limits::default()).unwrap();
+    let mut bytes = 0;
+    let mut tensors = 0;
+    for file in index.files() {
+        let table = check(&format!("sharded/{file}"), Format::Safetensors);
+        assert!(index.check_file(file, &table).unwrap().is_empty());
+        let real = index::resolve(&dir, &dir, file).unwrap();
+        assert_eq!(real.file_name(), Path::new(file).file_name());
+        bytes += table.tensor_bytes();
+        tensors += table.tensors().len();
+    }
+    assert_eq!(index.files().len(), 2);
+    assert_eq!(index.total_size(), Some(bytes));
+    assert_eq!(index.weight_map().count(), tensors);
+}
