@@ -223,7 +223,7 @@ fn read_line(line: &str) -> Result<(&str, Status), String> {
     let [id, status, text] = fields[..] else {
         return Err("a line is `ID | status | text`".to_owned());
     };
-    if leading_id(id) != Some(id) {
+    if leading_id(id) != Some(id) || id.contains("..") {
         return Err(format!("`{id}` is not an ID"));
     }
     if text.trim().is_empty() {
@@ -280,9 +280,9 @@ fn cited(comment: &str) -> Option<Vec<String>> {
         return None;
     }
     let mut ids = Vec::new();
-    while let Some(id) = leading_id(rest.trim_start()) {
-        ids.push(id.to_owned());
-        let after = rest.trim_start().get(id.len()..).unwrap_or_default();
+    while let Some(word) = leading_id(rest.trim_start()) {
+        ids.extend(expand(word));
+        let after = rest.trim_start().get(word.len()..).unwrap_or_default();
         match after.strip_prefix(',') {
             Some(more) => rest = more,
             None => break,
@@ -291,7 +291,33 @@ fn cited(comment: &str) -> Option<Vec<String>> {
     Some(ids)
 }
 
-/// The ID that `text` begins with: capitals first, a number or a capital word last.
+/// Longest range of IDs; a longer one is a slip of the pen.
+const LONGEST_RANGE: u32 = 100;
+
+/// `MS-001..MS-003` or `MS-001..003` as single IDs; any other word as it is.
+fn expand(word: &str) -> Vec<String> {
+    let as_range = || {
+        let (first, last) = word.split_once("..")?;
+        let (prefix, from) = split_number(first);
+        let (end_of_prefix, to) = split_number(last);
+        let (low, high) = (from.parse::<u32>().ok()?, to.parse::<u32>().ok()?);
+        let good = prefix.ends_with(end_of_prefix) && low < high && high - low <= LONGEST_RANGE;
+        let width = from.len();
+        good.then(|| {
+            (low..=high)
+                .map(|n| format!("{prefix}{n:0width$}"))
+                .collect()
+        })
+    };
+    as_range().unwrap_or_else(|| vec![word.to_owned()])
+}
+
+/// Splits off the digits at the end.
+fn split_number(id: &str) -> (&str, &str) {
+    id.split_at(id.trim_end_matches(|c: char| c.is_ascii_digit()).len())
+}
+
+/// The ID, or the range of IDs, that `text` begins with: capitals first, a number or a capital word last.
 fn leading_id(text: &str) -> Option<&str> {
     let fits = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '-' || c == '.';
     let end = text.find(|c| !fits(c)).unwrap_or(text.len());
@@ -395,6 +421,21 @@ OB-5 | later | the daemon
         assert_eq!(ids("CI-JOB-1,AU-3) and so on"), ["CI-JOB-1", "AU-3"]);
         assert_eq!(ids("ORCH-2.13"), ["ORCH-2.13"]);
         assert!(ids("see below").is_empty());
+    }
+
+    #[test]
+    fn a_range_stands_for_each_of_its_ids() {
+        assert_eq!(expand("MS-008..MS-010"), ["MS-008", "MS-009", "MS-010"]);
+        assert_eq!(
+            expand("WORKER-4150..4152"),
+            ["WORKER-4150", "WORKER-4151", "WORKER-4152"]
+        );
+        assert_eq!(expand("API-F9..F10"), ["API-F9", "API-F10"]);
+        assert_eq!(expand("API-F9..API-F10"), ["API-F9", "API-F10"]);
+        assert_eq!(expand("MS-3..MS-1"), ["MS-3..MS-1"]);
+        assert_eq!(expand("MS-1..VA-3"), ["MS-1..VA-3"]);
+        assert_eq!(expand("MS-1..MS-9999"), ["MS-1..MS-9999"]);
+        assert_eq!(expand("MS-007"), ["MS-007"]);
     }
 
     #[test]
