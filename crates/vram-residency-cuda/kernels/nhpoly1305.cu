@@ -110,20 +110,10 @@ DEVICE Block part(const Block &a, const Block &b, bool upper, u32 mask) {
     return keep;
 }
 
-// Where a full half batch comes from: four steps of loads that run ahead.
+// What one step loads: the aligned words around the lane's 32 bytes.
 struct Raw {
     Word16 a, b, c;
 };
-
-// The third word is needed, and lies in the range, only when `shift` is not 0.
-DEVICE Raw load_raw(u64 at, u32 shift) {
-    Raw raw;
-    raw.a = load16(at);
-    raw.b = load16(at + 16);
-    raw.c = raw.b;
-    if (shift != 0) raw.c = load16(at + 32);
-    return raw;
-}
 
 template <int WORD> DEVICE void realign(Units &u, const Raw &raw, u32 selector) {
     const u32 v[13] = {raw.a.x, raw.a.y, raw.a.z, raw.a.w, raw.b.x, raw.b.y, raw.b.z,
@@ -159,26 +149,40 @@ DEVICE Units units_of(const Raw &raw, u32 shift) {
     return u;
 }
 
-// Steps of a half batch whose 4 KiB are all there. `next` is the aligned address
-// of the half batch after it, to be loaded if `more`.
+// Steps of half batches whose 4 KiB are all there. The loads of `a` and `b` run
+// four steps ahead. `c`, needed only when the data is not aligned, runs two ahead:
+// it is another lane's `a` of about the same time, so it comes out of the L1.
 struct FullSteps {
-    Raw ring[4];
-    u64 next;
+    Word16 a[4], b[4], c[2];
+    u64 here;       // aligned address of the half batch in hand
+    u32 distance;   // from there to the next one
+    bool more;      // whether there is a next one to load
     u32 lane_offset, shift;
-    bool more;
 
     DEVICE_MEMBER void clear() {
         Word16 zero = {0, 0, 0, 0};
 #pragma unroll
-        for (int i = 0; i < 4; i++) ring[i].a = ring[i].b = ring[i].c = zero;
+        for (int i = 0; i < 4; i++) a[i] = b[i] = c[i & 1] = zero;
     }
-    DEVICE_MEMBER void prime(u64 at) {
+    DEVICE_MEMBER void load_ab(u32 i, u64 at) {
+        a[i] = load16(at);
+        b[i] = load16(at + 16);
+    }
+    DEVICE_MEMBER u64 address(u64 half, u32 i) { return half + (lane_offset ^ i << 10); }
+    DEVICE_MEMBER void prime() {
 #pragma unroll
-        for (u32 i = 0; i < 4; i++) ring[i] = load_raw(at + (lane_offset ^ i << 10), shift);
+        for (u32 i = 0; i < 4; i++) load_ab(i, address(here, i));
+        if (shift == 0) return;
+#pragma unroll
+        for (u32 i = 0; i < 2; i++) c[i] = load16(address(here, i) + 32);
     }
     DEVICE_MEMBER Units take(u32 i) {
-        Units u = units_of(ring[i], shift);
-        if (more) ring[i] = load_raw(next + (lane_offset ^ i << 10), shift);
+        Raw raw = {a[i], b[i], c[i & 1]};
+        Units u = units_of(raw, shift);
+        if (more) load_ab(i, address(here + distance, i));
+        if (shift != 0 && (i < 2 || more)) {
+            c[i & 1] = load16(address(i < 2 ? here : here + distance, (i + 2) & 3) + 32);
+        }
         return u;
     }
 };
@@ -358,10 +362,21 @@ DEVICE Word16 reduced(const Limbs &h) {
 
 // --- kernels ----------------------------------------------------------------
 
+// The segment in hand. It lives in shared memory because the registers are full.
+struct Task {
+    u64 start, output;
+    u32 length;
+};
+
 template <int KEYS> struct Shared {
     u32 power[KEYS][ROW_BLOCKS][5];   // power[k][i] = r^(i + 1)
     u32 partial[KEYS][WARPS][5];
+    Task task;
 };
+
+// Keeps a compiler from holding shared values in registers across a loop, where
+// they would push others out to local memory.
+DEVICE void reload_shared() { asm volatile("" ::: "memory"); }
 
 DEVICE Limbs shared_limbs(const u32 (&v)[5]) {
     Limbs l;
@@ -399,43 +414,48 @@ DEVICE LaneKey lane_key(u64 key, u32 lane) {
     return k;
 }
 
-// The lane's polynomial over its blocks of one segment of `length` bytes.
+// The lane's polynomial over its blocks of one segment.
 template <int KEYS>
-DEVICE Limbs hash_segment(u64 start, u32 length, const LaneKey (&key)[KEYS],
-                          const u32 (&step)[5]) {
+DEVICE Limbs hash_segment(const Task &task, const LaneKey (&key)[KEYS], const u32 (&step)[5]) {
     u32 lane = thread_index() % 32, warp = thread_index() / 32;
-    int chunks = (int)((length + 1023) / 1024);
+    int chunks = (int)((task.length + 1023) / 1024);
     int rows = (chunks + ROW_CHUNKS - 1) / ROW_CHUNKS;
     int lane_chunk = (int)((lane & 2) * 2 + lane / 8);
     FullSteps full;
     full.clear();
     full.lane_offset = lane / 8 << 10 | 32 * lane;
-    full.shift = (u32)start & 15;
+    full.shift = (u32)task.start & 15;
     bool primed = false;
     Limbs h = {{0, 0, 0, 0, 0}};
     int chunk = chunks - rows * ROW_CHUNKS + 8 * (int)warp;
 #pragma unroll 1
-    for (; chunk < chunks; chunk += ROW_CHUNKS) {
+    for (; chunk * 1024 < (int)task.length; chunk += ROW_CHUNKS) {
         if (chunk <= -8) continue;
+        reload_shared();
         Block a[KEYS], b[KEYS];
-        if (chunk >= 0 && (u32)(chunk + 8) * 1024 <= length) {
-            u64 at = start - full.shift + 1024ull * (u32)chunk;
-            if (!primed) full.prime(at);
-            primed = (u32)(chunk + ROW_CHUNKS + 8) * 1024 <= length;
-            full.next = at + 4096;
+        if (chunk >= 0 && (u32)(chunk + 8) * 1024 <= task.length) {
+            full.here = task.start - full.shift + 1024ull * (u32)chunk;
+            if (!primed) full.prime();
+            primed = (u32)(chunk + ROW_CHUNKS + 8) * 1024 <= task.length;
+            full.distance = 4096;
             full.more = true;
             full_half<KEYS>(a, full, key, lane);
-            full.next = at + ROW_CHUNKS * 1024;
+            full.here += 4096;
+            full.distance = (ROW_CHUNKS - 4) * 1024;
             full.more = primed;
             full_half<KEYS>(b, full, key, lane);
         } else {
-            RaggedSteps ragged = {start, start + length, 1024ll * chunk, full.lane_offset};
+            RaggedSteps ragged = {task.start, task.start + task.length, 1024ll * chunk,
+                                  full.lane_offset};
             ragged_batch<KEYS>(a, b, ragged, key, lane);
+            full.clear();   // the ring need not live through the ragged batch
+            primed = false;
         }
         Block block = settle(a, b, lane);
-        int mine = chunk + lane_chunk;
+        reload_shared();
         h = times(h, shared_limbs(step));
-        add_block(h, block, mine >= 0 && mine < chunks);
+        int mine = 1024 * (chunk + lane_chunk);
+        add_block(h, block, mine >= 0 && mine < (int)task.length);
     }
     return h;
 }
@@ -462,6 +482,16 @@ template <int KEYS> DEVICE Word16 block_sum(const Shared<KEYS> &shared, u32 k) {
     return reduced(carried(d));
 }
 
+DEVICE Task task_of(u64 table, u32 entries, u64 item, u32 result_bytes) {
+    Segment segment = find_segment(table, entries, item);
+    u64 place = item - segment.first;
+    Task task;
+    task.start = segment.address + (place << 20);
+    task.output = segment.output + result_bytes * place;
+    task.length = (u32)min_u64(segment.length - (place << 20), 1 << 20);
+    return task;
+}
+
 template <int KEYS>
 DEVICE void nh_tags(Shared<KEYS> &shared, u64 table, u32 entries, u64 items, u64 keys_first,
                     u64 keys_second) {
@@ -475,11 +505,9 @@ DEVICE void nh_tags(Shared<KEYS> &shared, u64 table, u32 entries, u64 items, u64
     u32 place = 16 * warp + 2 * ((lane & 2) * 2 + lane / 8) + (lane / 4 & 1);
 #pragma unroll 1
     for (u64 item = block_index(); item < items; item += grid_blocks()) {
-        Segment segment = find_segment(table, entries, item);
-        u64 offset = (item - segment.first) << 20;
-        u32 length = (u32)min_u64(segment.length - offset, 1 << 20);
-        Limbs h = hash_segment<KEYS>(segment.address + offset, length, key,
-                                    shared.power[k][ROW_BLOCKS - 1]);
+        if (thread_index() == 0) shared.task = task_of(table, entries, item, 16 * KEYS);
+        block_barrier();
+        Limbs h = hash_segment<KEYS>(shared.task, key, shared.power[k][ROW_BLOCKS - 1]);
         h = times(h, shared_limbs(shared.power[k][ROW_BLOCKS - 1 - place]));
         h = warp_sum(h);
         if (lane < KEYS) {
@@ -488,8 +516,7 @@ DEVICE void nh_tags(Shared<KEYS> &shared, u64 table, u32 entries, u64 items, u64
         }
         block_barrier();
         if (thread_index() < KEYS) {
-            u64 tag = (item - segment.first) * KEYS + k;
-            store16(segment.output + 16 * tag, block_sum<KEYS>(shared, k));
+            store16(shared.task.output + 16 * k, block_sum<KEYS>(shared, k));
         }
         block_barrier();
     }
