@@ -1,0 +1,155 @@
+//! One 2 MiB piece of simulated memory, materialised on its first write.
+
+use memmap2::{Advice, MmapMut, MmapOptions};
+
+/// Bytes of one piece: the size of a huge page, whose first touch costs far
+/// less than that of 512 small ones.
+pub(super) const CHUNK_BYTES: u64 = 2 << 20;
+/// Poison is tracked at this grain.
+const GRAIN: usize = 4096;
+/// What fresh memory reads as: never zero, so that nobody relies on it.
+pub const POISON: u8 = 0xA5;
+
+enum Backing {
+    Heap(Vec<u8>),
+    Mapped(MmapMut),
+}
+
+impl Backing {
+    fn new(len: usize) -> Self {
+        if len as u64 == CHUNK_BYTES
+            && let Ok(map) = MmapOptions::new().len(len).map_anon()
+        {
+            // Only a hint: without huge pages the contents are the same.
+            let _ = map.advise(Advice::HugePage);
+            return Self::Mapped(map);
+        }
+        Self::Heap(vec![0; len])
+    }
+}
+
+pub(super) struct Chunk {
+    backing: Backing,
+    /// One flag per grain: written at least once.
+    written: Vec<bool>,
+    fresh: usize,
+}
+
+impl Chunk {
+    /// An unwritten chunk of `len` bytes (at most [`CHUNK_BYTES`]).
+    pub(super) fn new(len: usize) -> Self {
+        let grains = len.div_ceil(GRAIN);
+        Self {
+            backing: Backing::new(len),
+            written: vec![false; grains],
+            fresh: grains,
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match &self.backing {
+            Backing::Heap(bytes) => bytes,
+            Backing::Mapped(map) => map,
+        }
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        match &mut self.backing {
+            Backing::Heap(bytes) => bytes,
+            Backing::Mapped(map) => map,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes().len()
+    }
+
+    /// The bytes, when all of them were written (no poison in between).
+    pub(super) fn view(&self, at: usize, len: usize) -> Option<&[u8]> {
+        let end = at.checked_add(len)?;
+        let fresh = self.fresh > 0
+            && self
+                .written
+                .get(at / GRAIN..end.div_ceil(GRAIN))?
+                .iter()
+                .any(|written| !written);
+        if fresh {
+            None
+        } else {
+            self.bytes().get(at..end)
+        }
+    }
+
+    pub(super) fn read(&self, at: usize, out: &mut [u8]) {
+        let Some(source) = self.bytes().get(at..at.saturating_add(out.len())) else {
+            return;
+        };
+        out.copy_from_slice(source);
+        if self.fresh > 0 {
+            for (i, byte) in out.iter_mut().enumerate() {
+                let grain = at.saturating_add(i) / GRAIN;
+                if self.written.get(grain) == Some(&false) {
+                    *byte = POISON;
+                }
+            }
+        }
+    }
+
+    /// Runs `change` on the writable bytes `at..at + len`; grains that it only
+    /// partly covers are poisoned first.
+    pub(super) fn modify(&mut self, at: usize, len: usize, change: impl FnOnce(&mut [u8])) {
+        let end = at.saturating_add(len);
+        for grain in at / GRAIN..end.div_ceil(GRAIN) {
+            self.materialise(grain, at, end);
+        }
+        if let Some(bytes) = self.bytes_mut().get_mut(at..end) {
+            change(bytes);
+        }
+    }
+
+    fn materialise(&mut self, grain: usize, at: usize, end: usize) {
+        let Some(written) = self.written.get_mut(grain) else {
+            return;
+        };
+        if std::mem::replace(written, true) {
+            return;
+        }
+        self.fresh = self.fresh.saturating_sub(1);
+        let start = grain.saturating_mul(GRAIN);
+        let stop = start.saturating_add(GRAIN).min(self.len());
+        if (at > start || end < stop)
+            && let Some(bytes) = self.bytes_mut().get_mut(start..stop)
+        {
+            bytes.fill(POISON);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fresh_memory_is_poison_and_partial_writes_keep_it() {
+        let mut chunk = Chunk::new(3 * GRAIN + 10);
+        assert!(chunk.view(0, 1).is_none());
+        chunk.modify(GRAIN - 1, 2, |bytes| bytes.fill(7));
+        let mut out = vec![0; chunk.len()];
+        chunk.read(0, &mut out);
+        let expected: Vec<u8> = (0..chunk.len())
+            .map(|i| {
+                if i == GRAIN - 1 || i == GRAIN {
+                    7
+                } else {
+                    POISON
+                }
+            })
+            .collect();
+        assert_eq!(out, expected);
+        assert_eq!(chunk.view(GRAIN, 2), Some(&[7, POISON][..]));
+        assert!(
+            chunk.view(GRAIN, 2 * GRAIN).is_none(),
+            "the third grain is still fresh"
+        );
+    }
+}

@@ -1,0 +1,217 @@
+//! One simulated allocation: sparse pieces behind locks of their own, so that
+//! reader threads fill different parts at once.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use super::chunk::{CHUNK_BYTES, Chunk, POISON};
+use super::lock;
+use crate::device::{DeviceError, Protection};
+
+pub(super) struct Buffer {
+    /// Simulated base address.
+    pub(super) address: u64,
+    /// Bytes that exist: the request rounded up to the granularity.
+    pub(super) len: u64,
+    /// Contents are measured and dropped.
+    pub(super) discarded: bool,
+    protection: Mutex<Protection>,
+    /// Where the last upload put the shard, for scripted flips in its terms.
+    uploaded: Mutex<Option<(u64, u64)>>,
+    chunks: RwLock<BTreeMap<u64, Arc<RwLock<Chunk>>>>,
+}
+
+/// A piece of a range: which chunk, where in it, and where in the caller's range.
+struct Piece {
+    chunk: u64,
+    at: usize,
+    offset: usize,
+    len: usize,
+}
+
+impl Buffer {
+    pub(super) fn new(address: u64, len: u64, discarded: bool) -> Self {
+        Self {
+            address,
+            len,
+            discarded,
+            protection: Mutex::new(Protection::ReadWrite),
+            uploaded: Mutex::new(None),
+            chunks: RwLock::new(BTreeMap::new()),
+        }
+    }
+
+    pub(super) fn protection(&self) -> Protection {
+        *lock(&self.protection)
+    }
+
+    pub(super) fn protect(&self, protection: Protection) {
+        *lock(&self.protection) = protection;
+    }
+
+    pub(super) fn uploaded(&self) -> Option<(u64, u64)> {
+        *lock(&self.uploaded)
+    }
+
+    pub(super) fn note_upload(&self, start: u64, len: u64) {
+        *lock(&self.uploaded) = Some((start, len));
+    }
+
+    pub(super) fn check(&self, offset: u64, len: u64) -> Result<(), DeviceError> {
+        match offset.checked_add(len) {
+            Some(end) if end <= self.len => Ok(()),
+            _ => Err(DeviceError::OutOfRange {
+                offset,
+                len,
+                size: self.len,
+            }),
+        }
+    }
+
+    pub(super) fn host_bytes(&self) -> u64 {
+        let chunks = self.chunks.read().unwrap_or_else(PoisonError::into_inner);
+        chunks
+            .values()
+            .map(|chunk| read(chunk, Chunk::len) as u64)
+            .sum()
+    }
+
+    /// Copies out; unwritten bytes read as poison.
+    pub(super) fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), DeviceError> {
+        self.kept()?;
+        self.check(offset, out.len() as u64)?;
+        for piece in pieces(offset, out.len()) {
+            let Some(part) = out.get_mut(piece.offset..piece.offset.saturating_add(piece.len))
+            else {
+                continue;
+            };
+            match self.chunk(piece.chunk) {
+                Some(chunk) => read(&chunk, |chunk| chunk.read(piece.at, part)),
+                None => part.fill(POISON),
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies in, whatever the protection says.
+    pub(super) fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), DeviceError> {
+        self.check(offset, bytes.len() as u64)?;
+        if self.discarded {
+            return Ok(());
+        }
+        for piece in pieces(offset, bytes.len()) {
+            let end = piece.offset.saturating_add(piece.len);
+            if let Some(part) = bytes.get(piece.offset..end) {
+                self.modify(&piece, |target| target.copy_from_slice(part));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn fill(&self, offset: u64, len: u64, byte: u8) -> Result<(), DeviceError> {
+        self.check(offset, len)?;
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        if !self.discarded {
+            for piece in pieces(offset, len) {
+                self.modify(&piece, |target| target.fill(byte));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn flip(&self, offset: u64, bit: u8) -> Result<(), DeviceError> {
+        let mut byte = [0];
+        self.read(offset, &mut byte)?;
+        self.write(
+            offset,
+            &byte.map(|value| value ^ 1_u8.wrapping_shl(u32::from(bit))),
+        )
+    }
+
+    /// Runs `look` on `len` bytes at `offset`, borrowed in place when they lie
+    /// in one piece, else gathered into `scratch`.
+    pub(super) fn with_range<R>(
+        &self,
+        offset: u64,
+        len: usize,
+        scratch: &mut Vec<u8>,
+        look: impl FnOnce(&[u8]) -> R,
+    ) -> Result<R, DeviceError> {
+        self.kept()?;
+        self.check(offset, len as u64)?;
+        let at = usize::try_from(offset % CHUNK_BYTES).unwrap_or(usize::MAX);
+        if let Some(chunk) = self.chunk(offset / CHUNK_BYTES) {
+            let chunk = chunk.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(bytes) = chunk.view(at, len) {
+                return Ok(look(bytes));
+            }
+        }
+        scratch.resize(len, 0);
+        self.read(offset, scratch)?;
+        Ok(look(scratch))
+    }
+
+    /// Zeroes everything that was ever written and reads it back.
+    pub(super) fn scrub(&self) -> bool {
+        let chunks = self.chunks.read().unwrap_or_else(PoisonError::into_inner);
+        chunks.values().all(|chunk| {
+            let mut chunk = chunk.write().unwrap_or_else(PoisonError::into_inner);
+            let len = chunk.len();
+            chunk.modify(0, len, |bytes| bytes.fill(0));
+            chunk
+                .view(0, len)
+                .is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0))
+        })
+    }
+
+    fn kept(&self) -> Result<(), DeviceError> {
+        if self.discarded {
+            return Err(DeviceError::Unsupported {
+                what: "reading contents that this simulated device was told to discard",
+            });
+        }
+        Ok(())
+    }
+
+    fn chunk(&self, index: u64) -> Option<Arc<RwLock<Chunk>>> {
+        let chunks = self.chunks.read().unwrap_or_else(PoisonError::into_inner);
+        chunks.get(&index).map(Arc::clone)
+    }
+
+    fn modify(&self, piece: &Piece, change: impl FnOnce(&mut [u8])) {
+        let chunk = self.chunk(piece.chunk).unwrap_or_else(|| {
+            let left = self
+                .len
+                .saturating_sub(piece.chunk.saturating_mul(CHUNK_BYTES));
+            let len = usize::try_from(left.min(CHUNK_BYTES)).unwrap_or(usize::MAX);
+            let mut chunks = self.chunks.write().unwrap_or_else(PoisonError::into_inner);
+            let entry = chunks.entry(piece.chunk);
+            Arc::clone(entry.or_insert_with(|| Arc::new(RwLock::new(Chunk::new(len)))))
+        });
+        let mut chunk = chunk.write().unwrap_or_else(PoisonError::into_inner);
+        chunk.modify(piece.at, piece.len, change);
+    }
+}
+
+fn read<R>(chunk: &RwLock<Chunk>, look: impl FnOnce(&Chunk) -> R) -> R {
+    look(&chunk.read().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Cuts `len` bytes at `start` at the chunk borders.
+fn pieces(start: u64, len: usize) -> impl Iterator<Item = Piece> {
+    let mut offset = 0_usize;
+    std::iter::from_fn(move || {
+        let left = len.checked_sub(offset).filter(|left| *left > 0)?;
+        let position = start.checked_add(offset as u64)?;
+        let at = position % CHUNK_BYTES;
+        let room = usize::try_from(CHUNK_BYTES.saturating_sub(at)).ok()?;
+        let piece = Piece {
+            chunk: position / CHUNK_BYTES,
+            at: usize::try_from(at).ok()?,
+            offset,
+            len: left.min(room),
+        };
+        offset = offset.saturating_add(piece.len);
+        Some(piece)
+    })
+}

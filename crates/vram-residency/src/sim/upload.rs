@@ -1,0 +1,193 @@
+//! Upload sessions of the simulator: each reader thread copies its slot into
+//! simulated memory and hashes what arrived there, so loading uses every core
+//! that the caller reads with.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use vram_digest::{BLOCK_BYTES, BlockHash, nh};
+use zeroize::Zeroizing;
+
+use super::fault::{Moment, Op};
+use super::memory::Buffer;
+use super::{Inner, lock};
+use crate::device::{
+    Coverage, DeviceError, Extent, Measured, Slot, UPLOAD_ALIGN, Upload, UploadPlan,
+};
+
+const BLOCK: u64 = BLOCK_BYTES as u64;
+
+pub(super) struct SimUpload {
+    device: Arc<Inner>,
+    buffer: Arc<Buffer>,
+    extent: Extent,
+    key: nh::Key,
+    session: u64,
+    pool: Arc<Pool>,
+    state: Mutex<State>,
+}
+
+struct State {
+    coverage: Coverage,
+    level0: Vec<BlockHash>,
+    tags: Vec<nh::Tag>,
+}
+
+/// Staging memory of one session, wiped when the session and its last slot end.
+struct Pool {
+    free: Mutex<Vec<(usize, Zeroizing<Vec<u8>>)>>,
+    returned: Condvar,
+}
+
+struct Pooled {
+    index: usize,
+    bytes: Zeroizing<Vec<u8>>,
+    pool: Arc<Pool>,
+}
+
+impl AsRef<[u8]> for Pooled {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl AsMut<[u8]> for Pooled {
+    fn as_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+}
+
+impl Drop for Pooled {
+    fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        lock(&self.pool.free).push((self.index, bytes));
+        self.pool.returned.notify_one();
+    }
+}
+
+impl SimUpload {
+    pub(super) fn open(device: &Arc<Inner>, buffer: Arc<Buffer>, plan: &UploadPlan<'_>) -> Self {
+        let extent = plan.extent;
+        buffer.note_upload(extent.start, extent.len);
+        let align = usize::try_from(UPLOAD_ALIGN).unwrap_or(usize::MAX);
+        let whole = usize::try_from(extent.len).unwrap_or(usize::MAX);
+        let size = plan
+            .slot_bytes
+            .max(align)
+            .checked_next_multiple_of(align)
+            .unwrap_or(align);
+        let size = size.min(whole);
+        let slots = plan.slots.clamp(1, whole.div_ceil(size.max(1)).max(1));
+        let free = (0..slots)
+            .map(|i| (i, Zeroizing::new(vec![0; size])))
+            .collect();
+        let count = |unit: usize| whole.div_ceil(unit);
+        Self {
+            device: Arc::clone(device),
+            buffer,
+            extent,
+            key: nh::Key::from_bytes(plan.key.as_bytes()),
+            session: device.next_session.fetch_add(1, Ordering::Relaxed),
+            pool: Arc::new(Pool {
+                free: Mutex::new(free),
+                returned: Condvar::new(),
+            }),
+            state: Mutex::new(State {
+                coverage: Coverage::new(extent.len),
+                level0: vec![[0; 32]; count(BLOCK_BYTES)],
+                tags: vec![nh::Tag::from_bytes([0; 16]); count(nh::SEGMENT_BYTES)],
+            }),
+        }
+    }
+
+    /// Hashes what the memory holds after the copy, one segment at a time, so
+    /// that digest and tag share one trip through the cache.
+    fn measure(&self, offset: u64, arrived: &[u8]) -> Result<(), DeviceError> {
+        let mut scratch = Vec::new();
+        let mut hashes = vec![[0; 32]; nh::SEGMENT_BYTES / BLOCK_BYTES];
+        for (i, segment) in arrived.chunks(nh::SEGMENT_BYTES).enumerate() {
+            let at = offset.saturating_add((i as u64).saturating_mul(UPLOAD_ALIGN));
+            hashes.truncate(segment.len().div_ceil(BLOCK_BYTES));
+            let mut look = |bytes: &[u8]| {
+                let _ = vram_digest::hash_blocks(bytes, &mut hashes);
+                nh::tag(&self.key, bytes)
+            };
+            let tag = if self.buffer.discarded {
+                look(segment)
+            } else {
+                let position = self.extent.start.saturating_add(at);
+                self.buffer
+                    .with_range(position, segment.len(), &mut scratch, look)?
+            };
+            self.store(at, &hashes, tag);
+        }
+        Ok(())
+    }
+
+    fn store(&self, at: u64, hashes: &[BlockHash], tag: nh::Tag) {
+        let mut state = lock(&self.state);
+        let block = usize::try_from(at / BLOCK).unwrap_or(usize::MAX);
+        for (slot, hash) in state.level0.iter_mut().skip(block).zip(hashes) {
+            *slot = *hash;
+        }
+        let segment = usize::try_from(at / UPLOAD_ALIGN).unwrap_or(usize::MAX);
+        if let Some(slot) = state.tags.get_mut(segment) {
+            *slot = tag;
+        }
+    }
+}
+
+impl Upload for SimUpload {
+    fn slot(&self) -> Result<Slot, DeviceError> {
+        self.device.enter(Op::Slot)?;
+        let mut free = lock(&self.pool.free);
+        loop {
+            if let Some((index, bytes)) = free.pop() {
+                let pooled = Pooled {
+                    index,
+                    bytes,
+                    pool: Arc::clone(&self.pool),
+                };
+                return Ok(Slot::new(self.session, index, Box::new(pooled)));
+            }
+            free = self
+                .pool
+                .returned
+                .wait(free)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn submit(&self, slot: Slot, offset: u64, len: usize) -> Result<(), DeviceError> {
+        self.device.enter(Op::Submit)?;
+        let size = slot.bytes().len() as u64;
+        let bytes = slot
+            .bytes()
+            .get(..len)
+            .filter(|_| slot.session() == self.session);
+        let bytes = bytes.ok_or(DeviceError::OutOfRange {
+            offset,
+            len: len as u64,
+            size,
+        })?;
+        lock(&self.state).coverage.add(offset, len as u64)?;
+        self.buffer
+            .write(self.extent.start.saturating_add(offset), bytes)?;
+        let end = offset.saturating_add(len as u64);
+        if !self.buffer.discarded {
+            self.device
+                .strike(Moment::AfterCopy, &self.buffer, self.extent, offset..end)?;
+        }
+        self.measure(offset, bytes)
+    }
+
+    fn finish(self: Box<Self>) -> Result<Measured, DeviceError> {
+        self.device.enter(Op::Finish)?;
+        let mut state = lock(&self.state);
+        state.coverage.complete()?;
+        Ok(Measured {
+            level0: std::mem::take(&mut state.level0),
+            tags: std::mem::take(&mut state.tags),
+        })
+    }
+}
