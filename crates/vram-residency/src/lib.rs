@@ -1,6 +1,57 @@
-//! Seal model weights in VRAM and keep proving that they are the file that was signed off.
+//! Seal model weights in VRAM and keep proving that they are the file that was
+//! signed off.
+//!
+//! Sealing gives **integrity, not secrecy**: a seal is an authenticated
+//! statement about bytes that were measured in device memory.
+//!
+//! ```
+//! use vram_residency::key::RootKey;
+//! use vram_residency::random::OsRandom;
+//! use vram_residency::sim::SimDevice;
+//! use vram_residency::{Mode, SealRequest, VramManager};
+//!
+//! # fn main() -> vram_residency::Result<()> {
+//! # let weights = [7_u8; 10_000];
+//! let manager = VramManager::builder()
+//!     .device(SimDevice::new(64 << 20)) // a simulated device, named as such
+//!     .key(RootKey::generate(&OsRandom)?)
+//!     .build()?;
+//! let shard = manager.seal(SealRequest::bytes(&weights))?; // or SealRequest::file(path)
+//! let lease = manager.lease(&shard, Mode::Full)?; // verified now, for one execution
+//! assert_eq!(lease.verification().bytes_checked, 10_000);
+//! lease.finish();
+//! manager.unseal_and_free(&shard)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The library reads no environment, terminal or network, and asks for time,
+//! randomness, keys and sinks through traits. It never picks a simulator by
+//! itself. `docs/design.md` has the reasons.
 #![forbid(unsafe_code)]
 
+pub mod audit;
+pub mod capacity;
+pub mod clock;
+pub mod compat;
 pub mod device;
+pub mod error;
 pub mod format;
+mod hex;
+pub mod key;
+pub mod load;
+pub mod manager;
+pub mod policy;
+pub mod random;
+pub mod seal;
+pub mod shard;
 pub mod sim;
+pub mod verify;
+
+pub use error::{Code, Error, Result};
+pub use load::SealRequest;
+pub use manager::VramManager;
+pub use policy::Policy;
+pub use seal::Record;
+pub use shard::{Lease, SealedGroup, SealedShard};
+pub use verify::Mode;

@@ -1,0 +1,365 @@
+//! The events and their fields.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::device::{DeviceKind, Uuid};
+use crate::shard::{ModelRef, ShardId, WorkerId};
+
+/// Longest free text in an event, in characters (requirement: AU-11).
+pub const MAX_TEXT_CHARS: usize = 1024;
+
+/// Free text that is safe in a log: no control characters, bounded length.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct Text(String);
+
+impl Text {
+    /// Replaces control characters with spaces and cuts at [`MAX_TEXT_CHARS`].
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        let clean = |c: char| if c.is_control() { ' ' } else { c };
+        Self(text.chars().take(MAX_TEXT_CHARS).map(clean).collect())
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Text {
+    fn from(text: String) -> Self {
+        Self::new(&text)
+    }
+}
+
+impl From<Text> for String {
+    fn from(text: Text) -> Self {
+        text.0
+    }
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How much an event matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Something happened as intended.
+    Info,
+    /// Something was refused or degraded.
+    Warning,
+    /// Something failed.
+    Error,
+    /// Integrity or policy is broken: durable before the call returns.
+    Critical,
+}
+
+/// One event with its envelope (requirement: AU-9).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Counts the events of this manager from 1.
+    pub audit_id: u64,
+    /// When, nanoseconds since the epoch.
+    pub timestamp: Timestamp,
+    /// The worker.
+    pub worker_id: WorkerId,
+    /// How much it matters.
+    pub severity: Severity,
+    /// Ties events of one request together (requirement: AU-17).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<Text>,
+    /// What happened.
+    #[serde(flatten)]
+    pub body: Body,
+}
+
+/// What happened. The serialised `event_type` is dotted lower case.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event_type")]
+#[non_exhaustive]
+pub enum Body {
+    /// Memory was taken (requirement: AU-4).
+    #[serde(rename = "vram.allocated")]
+    VramAllocated {
+        /// The shard it is for.
+        shard_id: ShardId,
+        /// Bytes asked for.
+        requested_bytes: u64,
+        /// Bytes taken.
+        allocated_bytes: u64,
+        /// Budget left after it.
+        available_bytes: u64,
+        /// Budget used after it.
+        used_bytes: u64,
+        /// Device ordinal.
+        gpu_device: u32,
+    },
+    /// Memory was refused (requirement: AU-5).
+    #[serde(rename = "vram.allocation_failed")]
+    VramAllocationFailed {
+        /// Bytes asked for.
+        requested_bytes: u64,
+        /// Bytes that were available.
+        available_bytes: u64,
+        /// `insufficient_vram` or the device's words.
+        reason: Text,
+        /// Device ordinal.
+        gpu_device: u32,
+    },
+    /// A shard was sealed (requirement: AU-1, WORKER-4160).
+    #[serde(rename = "vram.sealed")]
+    VramSealed {
+        /// The shard.
+        shard_id: ShardId,
+        /// What the caller calls the model.
+        model_ref: ModelRef,
+        /// Device ordinal.
+        gpu_device: u32,
+        /// Device identity.
+        device_uuid: Uuid,
+        /// GPU or simulator.
+        device_kind: DeviceKind,
+        /// Length in bytes.
+        vram_bytes: u64,
+        /// Digest measured in VRAM.
+        digest: String,
+        /// Sequence number of the seal.
+        sequence: u64,
+    },
+    /// Sealing failed after memory was taken; nothing is left on the device.
+    #[serde(rename = "vram.seal_failed")]
+    VramSealFailed {
+        /// The shard that did not come to be.
+        shard_id: ShardId,
+        /// Device ordinal.
+        gpu_device: u32,
+        /// Why.
+        reason: Text,
+    },
+    /// Memory was scrubbed and given back (requirement: AU-6, WORKER-4162).
+    #[serde(rename = "vram.deallocated")]
+    VramDeallocated {
+        /// The shard.
+        shard_id: ShardId,
+        /// Bytes given back.
+        freed_bytes: u64,
+        /// Budget still used.
+        remaining_used: u64,
+        /// Device ordinal.
+        gpu_device: u32,
+    },
+    /// Memory could not be scrubbed or given back and will never be offered again.
+    #[serde(rename = "vram.stranded")]
+    VramStranded {
+        /// The shard.
+        shard_id: ShardId,
+        /// Bytes lost to the budget.
+        stranded_bytes: u64,
+        /// Device ordinal.
+        gpu_device: u32,
+        /// Why.
+        reason: Text,
+    },
+    /// A verification passed (requirement: AU-2).
+    #[serde(rename = "seal.verified")]
+    SealVerified {
+        /// The shard.
+        shard_id: ShardId,
+        /// Device ordinal.
+        gpu_device: u32,
+        /// Always `pass`.
+        result: Text,
+        /// Mode of the verification.
+        mode: Text,
+        /// Bytes that were read and checked.
+        bytes_checked: u64,
+        /// Nanoseconds it took.
+        nanos: u64,
+    },
+    /// A verification failed (requirement: AU-3, WORKER-4161).
+    #[serde(rename = "seal.verification_failed")]
+    SealVerificationFailed {
+        /// The shard.
+        shard_id: ShardId,
+        /// Device ordinal.
+        gpu_device: u32,
+        /// `digest_mismatch`, `tag_mismatch`, `unknown_key`, `not_held`,
+        /// `witness_changed`, `seal_too_old` or `device_error`.
+        reason: Text,
+        /// Sealed digest.
+        expected_digest: String,
+        /// Digest measured in VRAM; empty when none was measured.
+        actual_digest: String,
+        /// The error in full.
+        details: Text,
+    },
+    /// The checker's first answer was wrong and a second, independent one right.
+    #[serde(rename = "seal.checker_fault")]
+    CheckerFault {
+        /// The shard.
+        shard_id: ShardId,
+        /// Device ordinal.
+        gpu_device: u32,
+        /// Blocks that the first answer called bad.
+        suspect_blocks: u64,
+    },
+    /// The policy was violated (requirement: AU-7, WORKER-4163).
+    #[serde(rename = "policy.violation")]
+    PolicyViolation {
+        /// Always `vram_only`.
+        policy: Text,
+        /// Which rule.
+        violation: Text,
+        /// Device ordinal.
+        gpu_device: u32,
+        /// `worker_startup_blocked`, `worker_stopped`, `seal_refused` or `refused`.
+        action_taken: Text,
+    },
+    /// Leases are refused from now on (requirement: WORKER-4122).
+    #[serde(rename = "manager.stopped")]
+    ManagerStopped {
+        /// Why.
+        reason: Text,
+    },
+    /// Leases are granted again.
+    #[serde(rename = "manager.resumed")]
+    ManagerResumed {
+        /// The operator's reason.
+        reason: Text,
+    },
+    /// A shard was quarantined because of another member of its group.
+    #[serde(rename = "shard.quarantined")]
+    ShardQuarantined {
+        /// The shard.
+        shard_id: ShardId,
+        /// The member that failed.
+        because_of: ShardId,
+    },
+    /// Damaged blocks were rewritten and the shard verified again.
+    #[serde(rename = "shard.repaired")]
+    ShardRepaired {
+        /// The shard.
+        shard_id: ShardId,
+        /// Blocks rewritten.
+        blocks: u64,
+    },
+    /// Plaintext left the device (requirement: API-F24).
+    #[serde(rename = "shard.exported")]
+    ShardExported {
+        /// The shard.
+        shard_id: ShardId,
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+    },
+    /// A shard moved to another device (requirement: API-F30).
+    #[serde(rename = "shard.migrated")]
+    ShardMigrated {
+        /// The shard.
+        shard_id: ShardId,
+        /// Device it left.
+        from_device: u32,
+        /// Device it is on.
+        to_device: u32,
+    },
+    /// A migration was rolled back; the source is as before.
+    #[serde(rename = "shard.migration_failed")]
+    ShardMigrationFailed {
+        /// The shard.
+        shard_id: ShardId,
+        /// Device it is still on.
+        from_device: u32,
+        /// Device it did not reach.
+        to_device: u32,
+        /// Why.
+        reason: Text,
+    },
+    /// New seals use another key.
+    #[serde(rename = "key.rotated")]
+    KeyRotated {
+        /// Devices whose key changed.
+        devices: u32,
+    },
+    /// Older keys are no longer accepted.
+    #[serde(rename = "key.retired")]
+    KeyRetired {
+        /// Keys that were dropped.
+        keys: u32,
+    },
+    /// A device is gone until the process restarts.
+    #[serde(rename = "device.lost")]
+    DeviceLost {
+        /// Device ordinal.
+        gpu_device: u32,
+        /// The driver's words.
+        reason: Text,
+    },
+}
+
+impl Body {
+    /// The event's name on the wire.
+    #[must_use]
+    pub fn event_type(&self) -> String {
+        let value = serde_json::to_value(self).unwrap_or_default();
+        let name = value.get("event_type").and_then(serde_json::Value::as_str);
+        name.unwrap_or_default().to_owned()
+    }
+
+    /// How much the event matters.
+    #[must_use]
+    pub const fn severity(&self) -> Severity {
+        match self {
+            Self::SealVerificationFailed { .. }
+            | Self::PolicyViolation { .. }
+            | Self::ManagerStopped { .. }
+            | Self::DeviceLost { .. } => Severity::Critical,
+            Self::VramSealFailed { .. }
+            | Self::VramStranded { .. }
+            | Self::ShardQuarantined { .. }
+            | Self::ShardMigrationFailed { .. } => Severity::Error,
+            Self::VramAllocationFailed { .. }
+            | Self::CheckerFault { .. }
+            | Self::ShardExported { .. }
+            | Self::ManagerResumed { .. }
+            | Self::KeyRetired { .. } => Severity::Warning,
+            _ => Severity::Info,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // requirement: AU-11
+    #[test]
+    fn free_text_is_sanitised_and_cut() {
+        let text = Text::new(&format!("a\nb\u{1b}[31m{}", "x".repeat(5000)));
+        assert_eq!(text.as_str().chars().count(), MAX_TEXT_CHARS);
+        assert!(text.as_str().starts_with("a b [31m"));
+        assert!(!text.as_str().chars().any(char::is_control));
+    }
+
+    #[test]
+    fn event_types_are_dotted_and_severities_typed() {
+        let stopped = Body::ManagerStopped {
+            reason: Text::new("test"),
+        };
+        assert_eq!(stopped.event_type(), "manager.stopped");
+        assert_eq!(stopped.severity(), Severity::Critical);
+        assert_eq!(
+            serde_json::to_string(&Severity::Critical).unwrap(),
+            "\"critical\""
+        );
+    }
+}

@@ -1,0 +1,35 @@
+//! Events: every state change and every failure, refused input excepted
+//! (requirement: AU-1..AU-17, RP-005).
+
+mod event;
+mod memory;
+mod recorder;
+
+pub use event::{Body, Event, MAX_TEXT_CHARS, Severity, Text};
+pub use memory::MemorySink;
+pub use recorder::AuditMode;
+pub(crate) use recorder::Recorder;
+
+/// Where events go. A sink must make critical events durable before
+/// [`Sink::record`] returns.
+pub trait Sink: Send + Sync {
+    /// Takes one event.
+    ///
+    /// # Errors
+    /// [`AuditError`] when the event may be lost.
+    fn record(&self, event: &Event) -> Result<(), AuditError>;
+
+    /// Makes everything taken so far durable.
+    ///
+    /// # Errors
+    /// [`AuditError`] when events may be lost.
+    fn flush(&self) -> Result<(), AuditError>;
+}
+
+/// Evidence could not be written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("cannot write the audit log: {reason}")]
+pub struct AuditError {
+    /// The sink's words.
+    pub reason: String,
+}

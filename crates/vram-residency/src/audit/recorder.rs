@@ -1,0 +1,102 @@
+//! Stamps events and hands them to the sinks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{AuditError, Body, Event, Sink, Text};
+use crate::clock::Clock;
+use crate::shard::WorkerId;
+
+/// What a failing sink means (requirement: AU-13).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum AuditMode {
+    /// Losses are counted and work goes on.
+    #[default]
+    BestEffort,
+    /// An operation that cannot be recorded fails.
+    Required,
+}
+
+pub(crate) struct Recorder {
+    sinks: Vec<Arc<dyn Sink>>,
+    mode: AuditMode,
+    worker_id: WorkerId,
+    clock: Arc<dyn Clock>,
+    next: AtomicU64,
+    failures: AtomicU64,
+    critical_failures: AtomicU64,
+}
+
+impl Recorder {
+    pub(crate) fn new(
+        sinks: Vec<Arc<dyn Sink>>,
+        mode: AuditMode,
+        worker_id: WorkerId,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            sinks,
+            mode,
+            worker_id,
+            clock,
+            next: AtomicU64::new(1),
+            failures: AtomicU64::new(0),
+            critical_failures: AtomicU64::new(0),
+        }
+    }
+
+    /// Records one event of no particular request.
+    pub(crate) fn emit(&self, body: Body) -> Result<(), AuditError> {
+        self.emit_for(None, body)
+    }
+
+    /// Records one event. An error only when the mode is `Required`.
+    pub(crate) fn emit_for(
+        &self,
+        correlation_id: Option<&Text>,
+        body: Body,
+    ) -> Result<(), AuditError> {
+        let severity = body.severity();
+        let event = Event {
+            audit_id: self.next.fetch_add(1, Ordering::Relaxed),
+            timestamp: self.clock.now(),
+            worker_id: self.worker_id.clone(),
+            severity,
+            correlation_id: correlation_id.cloned(),
+            body,
+        };
+        let mut answer = Ok(());
+        for sink in &self.sinks {
+            if let Err(error) = sink.record(&event) {
+                self.failures.fetch_add(1, Ordering::Relaxed);
+                if severity == super::Severity::Critical {
+                    self.critical_failures.fetch_add(1, Ordering::Relaxed);
+                }
+                answer = Err(error);
+            }
+        }
+        match self.mode {
+            AuditMode::BestEffort => Ok(()),
+            AuditMode::Required => answer,
+        }
+    }
+
+    /// Asks every sink to make what it took durable.
+    pub(crate) fn flush(&self) -> Result<(), AuditError> {
+        self.sinks.iter().try_for_each(|sink| sink.flush())
+    }
+
+    /// Lost events, and lost critical events among them.
+    pub(crate) fn losses(&self) -> (u64, u64) {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (load(&self.failures), load(&self.critical_failures))
+    }
+}
+
+impl Drop for Recorder {
+    /// Buffered events become durable when the manager ends (requirement: AU-15).
+    fn drop(&mut self) {
+        let _ = self.flush();
+    }
+}

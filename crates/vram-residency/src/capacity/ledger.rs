@@ -1,0 +1,189 @@
+//! Atomic admission and the counters behind it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{Capacity, Sharing};
+use crate::device::{Allocated, Checked, Device, DeviceError};
+use crate::error::{Error, InsufficientVram};
+use crate::policy::{Admitted, AdmittedSize};
+
+#[derive(Default)]
+struct Counters {
+    used: u64,
+    /// Part of `used` that the device has not handed out yet.
+    reserved: u64,
+    stranded: u64,
+    holders: u64,
+}
+
+/// Budget of one device. Counters sit behind a lock that is never held during
+/// I/O; admissions are serialised by a second one, so that the driver's answer
+/// and the counters describe the same moment.
+pub(crate) struct Ledger {
+    device: Arc<Checked>,
+    total: u64,
+    headroom: u64,
+    counters: Mutex<Counters>,
+    admission: Mutex<()>,
+}
+
+impl Ledger {
+    pub(crate) fn new(device: Arc<Checked>, budget: Option<u64>, sharing: Sharing) -> Self {
+        let size = device.info().total_bytes;
+        Self {
+            total: budget.map_or(size, |budget| budget.min(size)),
+            headroom: sharing.headroom(size),
+            device,
+            counters: Mutex::new(Counters::default()),
+            admission: Mutex::new(()),
+        }
+    }
+
+    pub(crate) fn device(&self) -> &Arc<Checked> {
+        &self.device
+    }
+
+    fn counters(&self) -> MutexGuard<'_, Counters> {
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn admission(&self) -> MutexGuard<'_, ()> {
+        self.admission
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The budget now.
+    pub(crate) fn capacity(&self) -> Capacity {
+        let counters = self.counters();
+        let free = self
+            .total
+            .saturating_sub(counters.used)
+            .saturating_sub(counters.stranded);
+        Capacity {
+            ordinal: self.device.info().ordinal,
+            total: self.total,
+            used: counters.used,
+            reserved: counters.reserved,
+            stranded: counters.stranded,
+            free,
+            headroom: self.headroom,
+            available: free.saturating_sub(self.headroom),
+            holders: counters.holders,
+        }
+    }
+
+    /// Takes room for `size` bytes or refuses (requirement: CAP-9, GC-3). The
+    /// reservation gives the room back when it is dropped.
+    ///
+    /// # Errors
+    /// [`InsufficientVram`], or the driver's failure to say what is free.
+    pub(crate) fn reserve(
+        self: &Arc<Self>,
+        _admitted: Admitted,
+        size: AdmittedSize,
+    ) -> Result<Reservation, Error> {
+        let _one_at_a_time = self.admission();
+        let driver_free = self.device.memory()?.free;
+        let granularity = self.device.info().granularity.max(1);
+        let needed = size
+            .bytes()
+            .checked_next_multiple_of(granularity)
+            .unwrap_or(u64::MAX);
+        let capacity = self.capacity();
+        // Reserved bytes are not yet missing from the driver's figure.
+        let elsewhere = capacity.reserved.saturating_add(self.headroom);
+        let available = capacity
+            .available
+            .min(driver_free.saturating_sub(elsewhere));
+        if needed > available {
+            return Err(InsufficientVram {
+                ordinal: capacity.ordinal,
+                needed,
+                available,
+                total: capacity.total,
+                used: capacity.used,
+                shards: capacity.holders,
+                stranded: capacity.stranded,
+                headroom: self.headroom,
+                driver_free,
+            }
+            .into());
+        }
+        let mut counters = self.counters();
+        counters.used = counters.used.saturating_add(needed);
+        counters.reserved = counters.reserved.saturating_add(needed);
+        counters.holders = counters.holders.saturating_add(1);
+        Ok(Reservation {
+            ledger: Arc::clone(self),
+            bytes: needed,
+            requested: size.bytes(),
+        })
+    }
+
+    /// The device gave `granted` bytes for a reservation of `reserved`.
+    fn commit(&self, reserved: u64, granted: u64) {
+        let mut counters = self.counters();
+        counters.reserved = counters.reserved.saturating_sub(reserved);
+        counters.used = counters
+            .used
+            .saturating_sub(reserved)
+            .saturating_add(granted);
+    }
+
+    fn release_reservation(&self, bytes: u64) {
+        self.commit(bytes, 0);
+        self.drop_holder();
+    }
+
+    /// The device took `granted` bytes back, except for `stranded` of them.
+    pub(super) fn release(&self, granted: u64, stranded: u64) {
+        let mut counters = self.counters();
+        counters.used = counters.used.saturating_sub(granted);
+        counters.stranded = counters.stranded.saturating_add(stranded);
+        drop(counters);
+        self.drop_holder();
+    }
+
+    fn drop_holder(&self) {
+        let mut counters = self.counters();
+        counters.holders = counters.holders.saturating_sub(1);
+    }
+}
+
+/// Room in the budget that nobody else gets. Dropping it gives it back
+/// (requirement: TY-9, GC-6).
+#[must_use = "dropping a reservation gives the room back"]
+pub struct Reservation {
+    ledger: Arc<Ledger>,
+    bytes: u64,
+    requested: u64,
+}
+
+impl Reservation {
+    /// Bytes held, rounded up to the device's granularity.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Turns the room into device memory.
+    pub(super) fn take(mut self) -> Result<(Arc<Ledger>, Allocated), DeviceError> {
+        let ledger = Arc::clone(&self.ledger);
+        let admission = ledger.admission();
+        let allocated = ledger.device.allocate(self.requested)?;
+        ledger.commit(self.bytes, allocated.granted);
+        // The room belongs to the allocation now; dropping `self` gives nothing back.
+        self.bytes = 0;
+        drop(admission);
+        Ok((ledger, allocated))
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.ledger.release_reservation(self.bytes);
+        }
+    }
+}

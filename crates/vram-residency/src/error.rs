@@ -1,0 +1,444 @@
+//! Errors, sorted by who is to blame (requirement: WORKER-4150..4153, ER-1..ER-9).
+//!
+//! No message, `Debug` or code ever holds an address, a key, a tag or a weight
+//! byte (requirement: WORKER-4152).
+
+use std::time::Duration;
+
+use vram_digest::FileDigest;
+
+use crate::audit::AuditError;
+use crate::device::{DeviceError, FreeError};
+use crate::key::KeyError;
+use crate::load::LoadError;
+use crate::policy::PolicyError;
+use crate::random::RandomError;
+use crate::shard::ShardId;
+
+/// Every failure of this library.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Blame: the machine.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// Blame: the machine. Memory that could not be given back.
+    #[error(transparent)]
+    Free(#[from] FreeError),
+    /// Blame: the machine's load. There is not enough room now.
+    #[error(transparent)]
+    InsufficientVram(#[from] InsufficientVram),
+    /// Blame: an adversary or a fault. The bytes or the seal are not what they
+    /// should be.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    /// Blame: the operator's choice of device or settings.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// Blame: untrusted input.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// Blame: the source of the bytes.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// Blame: the configuration of keys.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// Blame: the caller.
+    #[error(transparent)]
+    Misuse(#[from] Misuse),
+    /// The evidence could not be written and the audit mode is `required`.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// Blame: the machine. No randomness, so no ids and no keys.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+    /// Blame: this library.
+    #[error("internal error: {0}; please report it")]
+    Internal(&'static str),
+}
+
+/// The result of every operation.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Not enough room, with everything needed to act on it
+/// (requirement: ER-1, RP-004, WORKER-4103, WORKER-4153).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "not enough VRAM on device {ordinal}: {needed} bytes needed, {available} available \
+     ({total} managed, {used} in use by {shards} shards, {stranded} stranded, {headroom} headroom, \
+     the driver reports {driver_free} free); free a shard or choose another device"
+)]
+pub struct InsufficientVram {
+    /// Device ordinal.
+    pub ordinal: u32,
+    /// Bytes needed, rounded up to the device's granularity.
+    pub needed: u64,
+    /// Bytes that a reservation could get now.
+    pub available: u64,
+    /// Managed budget.
+    pub total: u64,
+    /// Bytes of the budget in use or reserved.
+    pub used: u64,
+    /// Shards and reservations that hold them.
+    pub shards: u64,
+    /// Bytes that could not be given back.
+    pub stranded: u64,
+    /// Bytes kept free for others.
+    pub headroom: u64,
+    /// Free bytes as the driver says, other processes included.
+    pub driver_free: u64,
+}
+
+/// Something about the sealed bytes or the seal is wrong. All of these stop
+/// the use of the shard.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum VerifyError {
+    /// The record's tag does not match its fields (requirement: ER-4).
+    #[error("seal verification failed: the record of shard {shard_id} does not match its tag")]
+    Tag {
+        /// Shard named by the record.
+        shard_id: ShardId,
+    },
+    /// No accepted key has the id that the record names.
+    #[error(
+        "seal verification failed: shard {shard_id} was sealed under key {key_id}, which is not accepted here"
+    )]
+    UnknownKey {
+        /// Shard named by the record.
+        shard_id: ShardId,
+        /// Key id named by the record.
+        key_id: String,
+    },
+    /// The record is authentic and describes nothing that this manager holds
+    /// (requirement: ER-5).
+    #[error(
+        "integrity violation: this manager does not hold shard {shard_id} as recorded (replayed, freed or foreign record)"
+    )]
+    NotHeld {
+        /// Shard named by the record.
+        shard_id: ShardId,
+    },
+    /// The bytes in VRAM differ from the sealed digest.
+    #[error("seal verification failed: shard {shard_id} has {} bad 4 KiB block(s), the first at file offset {}{}", .damage.blocks, .damage.first_offset(), .damage.tensor_text())]
+    Contents {
+        /// The shard.
+        shard_id: ShardId,
+        /// Sealed digest.
+        expected: FileDigest,
+        /// Digest measured in VRAM.
+        actual: FileDigest,
+        /// Where.
+        damage: Box<Damage>,
+    },
+    /// The driver's answers about the memory changed since sealing.
+    #[error("integrity violation: shard {shard_id}: {what} changed since it was sealed")]
+    Witness {
+        /// The shard.
+        shard_id: ShardId,
+        /// Which fact changed.
+        what: &'static str,
+    },
+    /// The shard failed before and was not repaired.
+    #[error("shard {shard_id} is quarantined after a failed verification; repair or free it")]
+    Quarantined {
+        /// The shard.
+        shard_id: ShardId,
+    },
+    /// The memory is intact and what was read back from it is not.
+    #[error("block {block} of shard {shard_id} was corrupted on its way back to the host")]
+    ReadBack {
+        /// The shard.
+        shard_id: ShardId,
+        /// The first bad 4 KiB block.
+        block: u64,
+    },
+    /// A repair source that does not hold the sealed bytes.
+    #[error(
+        "block {block} of the repair source is not what shard {shard_id} was sealed with; nothing bad was written"
+    )]
+    RepairSource {
+        /// The shard.
+        shard_id: ShardId,
+        /// The 4 KiB block.
+        block: u64,
+    },
+    /// The loaded bytes are not the expected file.
+    #[error("the model is not the expected one: expected {algorithm} {expected}, got {actual}")]
+    Unexpected {
+        /// `fs-verity` or `sha256`.
+        algorithm: &'static str,
+        /// The caller's digest, hex.
+        expected: String,
+        /// The measured digest, hex.
+        actual: String,
+    },
+    /// What arrived in VRAM is not what the source gave.
+    #[error(
+        "the copy to the device went wrong: {segments} of its 1 MiB segments differ from the source, the first at offset {first_offset}"
+    )]
+    Copy {
+        /// Segments that differ.
+        segments: u64,
+        /// Offset of the first in the file.
+        first_offset: u64,
+    },
+}
+
+/// Where contents differ from the seal.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Damage {
+    /// Bad 4 KiB blocks in all.
+    pub blocks: u64,
+    /// Runs of bad blocks as (first block, count); at most [`Damage::MAX_RUNS`].
+    pub runs: Vec<(u64, u64)>,
+    /// Tensors that the listed runs touch, at most [`Damage::MAX_TENSORS`].
+    pub tensors: Vec<String>,
+}
+
+impl Damage {
+    /// Runs that a report lists; `blocks` counts all.
+    pub const MAX_RUNS: usize = 64;
+    /// Tensors that a report lists.
+    pub const MAX_TENSORS: usize = 64;
+
+    /// File offset of the first bad block.
+    #[must_use]
+    pub fn first_offset(&self) -> u64 {
+        let block = self.runs.first().map_or(0, |(first, _)| *first);
+        block.saturating_mul(vram_digest::BLOCK_BYTES as u64)
+    }
+
+    fn tensor_text(&self) -> String {
+        match self.tensors.as_slice() {
+            [] => String::new(),
+            [only] => format!(", in tensor {only}"),
+            [first, rest @ ..] => format!(", in tensor {first} and {} more", rest.len()),
+        }
+    }
+}
+
+/// Input that cannot be accepted: nothing was changed and no event is emitted
+/// (requirement: AU-14, ER-8).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InputError {
+    /// An empty name.
+    #[error("{field} is empty")]
+    Empty {
+        /// Which input.
+        field: &'static str,
+    },
+    /// A name that is too long.
+    #[error("{field} has {len} bytes, the limit is {max}")]
+    TooLong {
+        /// Which input.
+        field: &'static str,
+        /// Its length in bytes.
+        len: usize,
+        /// The limit in bytes.
+        max: usize,
+    },
+    /// A character outside the alphabet.
+    #[error(
+        "{field} has a character that is not allowed at position {position}; use ASCII letters, digits, '-' and '_'"
+    )]
+    Characters {
+        /// Which input.
+        field: &'static str,
+        /// Which character, from 0.
+        position: usize,
+    },
+    /// A NUL byte.
+    #[error("{field} contains a NUL byte")]
+    NullByte {
+        /// Which input.
+        field: &'static str,
+    },
+    /// Path separators or `..`.
+    #[error("{field} looks like a path traversal; path separators and '..' are not allowed")]
+    PathTraversal {
+        /// Which input.
+        field: &'static str,
+    },
+    /// A digest that is not 64 lower-case hex digits (requirement: IV-004).
+    #[error("{field} is not a digest: {reason}")]
+    Digest {
+        /// Which input.
+        field: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A model of no bytes, or of more than the policy allows
+    /// (requirement: IV-001, VA-3).
+    #[error("the model has {len} bytes; the limits are 1 and {max}")]
+    ModelSize {
+        /// Bytes offered.
+        len: u64,
+        /// The policy's maximum.
+        max: u64,
+    },
+    /// No such device (requirement: IV-002, VA-2).
+    #[error("no device {ordinal} here; devices: {known}")]
+    NoSuchDevice {
+        /// Ordinal asked for.
+        ordinal: u32,
+        /// Ordinals that exist.
+        known: String,
+    },
+    /// A shard position outside its group (requirement: VA-6).
+    #[error("shard index {index} of {total} shards: the index must be below the total")]
+    ShardPosition {
+        /// Index asked for.
+        index: u32,
+        /// Total asked for.
+        total: u32,
+    },
+    /// The id is in use.
+    #[error("shard id {shard_id} is in use; choose another or free it first")]
+    DuplicateId {
+        /// The id.
+        shard_id: ShardId,
+    },
+    /// An access past the shard's end (requirement: VA-8, MS-007).
+    #[error("{len} bytes at offset {offset} reach past the shard's {size} bytes")]
+    Range {
+        /// First byte asked for.
+        offset: u64,
+        /// Bytes asked for.
+        len: u64,
+        /// The shard's length.
+        size: u64,
+    },
+    /// No such tensor in the model.
+    #[error("no tensor named '{name}' in this shard ({count} tensors)")]
+    NoSuchTensor {
+        /// Name asked for, cut to 256 characters.
+        name: String,
+        /// Tensors that exist.
+        count: usize,
+    },
+    /// A record that cannot be read.
+    #[error("cannot read the record: {0}")]
+    Record(String),
+    /// A nonce of the wrong length.
+    #[error("a nonce has 16 to 64 bytes, this one has {len}")]
+    Nonce {
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// A group without members or with contradictory positions.
+    #[error("bad group: {0}")]
+    Group(&'static str),
+}
+
+/// The caller asked for something that the state does not allow.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Misuse {
+    /// The handle's shard was freed, or the record says `sealed: false`
+    /// (requirement: ER-7).
+    #[error("not sealed: the shard was freed or never sealed")]
+    NotSealed,
+    /// Leases are out.
+    #[error("shard {shard_id} is busy: {leases} lease(s) are out; finish them first")]
+    Busy {
+        /// The shard.
+        shard_id: ShardId,
+        /// Leases that are out.
+        leases: u64,
+    },
+    /// A verification failed earlier and the policy says stop
+    /// (requirement: WORKER-4122).
+    #[error("the manager is stopped ({reason}); resume it explicitly once the cause is known")]
+    Stopped {
+        /// Why it stopped.
+        reason: String,
+    },
+    /// The shard belongs to another manager.
+    #[error("the shard belongs to another manager")]
+    ForeignShard,
+    /// A builder without a device, without a key, or with contradictory parts.
+    #[error("the manager cannot be built: {0}")]
+    Builder(&'static str),
+    /// Retiring the key that new seals use.
+    #[error("the current key cannot be retired; rotate to another first")]
+    CurrentKey,
+}
+
+/// Stable error codes (requirement: WORKER-4950).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[non_exhaustive]
+pub enum Code {
+    /// No room in VRAM.
+    VramOom,
+    /// The device or its driver failed.
+    CudaError,
+    /// The model could not be read.
+    ModelLoadFailed,
+    /// A verification failed.
+    SealVerificationFailed,
+    /// The policy forbids it.
+    PolicyViolation,
+    /// Bad input or bad use.
+    InvalidParams,
+    /// Keys are missing or not acceptable.
+    AuthFailed,
+    /// Anything else.
+    Internal,
+}
+
+impl Error {
+    /// The stable code.
+    #[must_use]
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::InsufficientVram(_) | Self::Device(DeviceError::OutOfMemory { .. }) => {
+                Code::VramOom
+            }
+            Self::Device(_) | Self::Free(_) => Code::CudaError,
+            Self::Verify(_) => Code::SealVerificationFailed,
+            Self::Policy(_) => Code::PolicyViolation,
+            Self::Input(_) | Self::Misuse(_) => Code::InvalidParams,
+            Self::Load(_) => Code::ModelLoadFailed,
+            Self::Key(_) => Code::AuthFailed,
+            Self::Audit(_) | Self::Random(_) | Self::Internal(_) => Code::Internal,
+        }
+    }
+
+    /// True when the same call may succeed later without a change by the caller
+    /// (requirement: WORKER-4151).
+    #[must_use]
+    pub const fn is_retriable(&self) -> bool {
+        match self {
+            Self::InsufficientVram(_) => true,
+            Self::Device(error) => error.is_retriable(),
+            Self::Load(error) => error.is_retriable(),
+            Self::Misuse(Misuse::Busy { .. }) => true,
+            _ => false,
+        }
+    }
+
+    /// True when the worker must not go on (requirement: WORKER-4151).
+    #[must_use]
+    pub const fn is_fatal(&self) -> bool {
+        match self {
+            Self::Verify(_) | Self::Policy(_) => true,
+            Self::Device(error) => error.is_loss(),
+            Self::Free(error) => error.source.is_loss(),
+            _ => false,
+        }
+    }
+
+    /// How long to wait before a retry makes sense (requirement: WORKER-4951, GC-7).
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Misuse(Misuse::Busy { .. }) => Some(Duration::from_millis(100)),
+            _ if self.is_retriable() => Some(Duration::from_secs(2)),
+            _ => None,
+        }
+    }
+}

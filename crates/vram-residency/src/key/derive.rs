@@ -1,0 +1,94 @@
+//! HKDF-SHA256 from the worker's secret to one HMAC key per manager and device.
+
+use std::sync::Arc;
+
+use hkdf::Hkdf;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use super::secret::Secret;
+use super::{KeyContext, KeyError, KeyId, KeyProvider, SealKey, SealTag};
+
+const SEAL_KEY_LABEL: &[u8] = b"vram-residency/seal-key/v1";
+const KEY_ID_LABEL: &[u8] = b"vram-residency/key-id/v1";
+
+/// The worker's secret: input of the key derivation (requirement: CI-005, KD-1).
+pub struct RootKey {
+    secret: Secret,
+}
+
+impl RootKey {
+    pub(super) const fn from_secret(secret: Secret) -> Self {
+        Self { secret }
+    }
+
+    pub(super) fn expose(&self) -> &[u8] {
+        self.secret.expose()
+    }
+
+    /// The HMAC key of a context.
+    ///
+    /// # Errors
+    /// [`KeyError::Memory`] when locked memory cannot be had.
+    pub fn derive(&self, context: &KeyContext<'_>) -> Result<HmacSealKey, KeyError> {
+        let hkdf = Hkdf::<Sha256>::new(Some(context.salt), self.secret.expose());
+        let expand = |label: &[u8], out: &mut [u8]| {
+            // RFC 5869 limits the output to 255 hashes; these are far shorter.
+            hkdf.expand(&info(label, context), out)
+                .map_err(|_| KeyError::Format {
+                    reason: "the key derivation refused its output length",
+                })
+        };
+        let mut key = Zeroizing::new([0_u8; 32]);
+        expand(SEAL_KEY_LABEL, key.as_mut())?;
+        let mut id = [0; 8];
+        expand(KEY_ID_LABEL, &mut id)?;
+        Ok(HmacSealKey {
+            id: KeyId::from_bytes(id),
+            secret: Secret::new(key.as_mut())?,
+        })
+    }
+}
+
+impl KeyProvider for RootKey {
+    fn seal_key(&self, context: &KeyContext<'_>) -> Result<Arc<dyn SealKey>, KeyError> {
+        Ok(Arc::new(self.derive(context)?))
+    }
+}
+
+/// Label, worker id and device UUID, each behind its 32-bit length, so that no
+/// two contexts share an `info`.
+fn info(label: &[u8], context: &KeyContext<'_>) -> Vec<u8> {
+    let parts = [
+        label,
+        context.worker.as_str().as_bytes(),
+        context.device.as_bytes(),
+    ];
+    let framed = parts.into_iter().flat_map(|part| {
+        let len = u32::try_from(part.len()).unwrap_or(u32::MAX);
+        len.to_le_bytes().into_iter().chain(part.iter().copied())
+    });
+    framed.collect()
+}
+
+/// An HMAC-SHA256 sealing key in protected memory (requirement: CI-001, WORKER-4120).
+pub struct HmacSealKey {
+    id: KeyId,
+    secret: Secret,
+}
+
+impl SealKey for HmacSealKey {
+    fn id(&self) -> KeyId {
+        self.id
+    }
+
+    fn tag(&self, statement: &[u8]) -> Result<SealTag, KeyError> {
+        let mac = Hmac::<Sha256>::new_from_slice(self.secret.expose());
+        let mut mac = mac.map_err(|_| KeyError::Format {
+            reason: "not a key for HMAC",
+        })?;
+        mac.update(statement);
+        Ok(SealTag::from_bytes(mac.finalize().into_bytes().into()))
+    }
+}

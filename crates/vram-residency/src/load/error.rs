@@ -1,0 +1,89 @@
+//! What can go wrong while reading a model. Every message names the source.
+
+use crate::format::FormatError;
+
+/// Reading a source failed; nothing is left on the device.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// It cannot be opened.
+    #[error("cannot open {name}: {source}")]
+    Open {
+        /// The source.
+        name: String,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// A directory, FIFO, socket or device.
+    #[error("{name} is not a regular file")]
+    NotRegular {
+        /// The source.
+        name: String,
+    },
+    /// Reading failed.
+    #[error("cannot read {name} at offset {offset}: {source}")]
+    Read {
+        /// The source.
+        name: String,
+        /// Where.
+        offset: u64,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// Writing exported bytes failed.
+    #[error("cannot write the exported bytes: {source}")]
+    Write {
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// It ended early.
+    #[error(
+        "{name} ended early: {expected} bytes expected at offset {offset}; was it truncated while being read?"
+    )]
+    Short {
+        /// The source.
+        name: String,
+        /// Where reading stopped.
+        offset: u64,
+        /// Bytes that were still expected.
+        expected: u64,
+    },
+    /// It is not the file it was when reading began.
+    #[error(
+        "{name} changed while it was read ({what} differs); load it again when nobody writes to it"
+    )]
+    Changed {
+        /// The source.
+        name: String,
+        /// `size`, `modification time`, `change time` or `identity`.
+        what: &'static str,
+    },
+    /// Its contents are not what its name or the caller claims.
+    #[error("{name}: {source}")]
+    Format {
+        /// The source.
+        name: String,
+        /// The field and the limit.
+        source: FormatError,
+    },
+    /// The caller cancelled.
+    #[error("loading {name} was cancelled")]
+    Cancelled {
+        /// The source.
+        name: String,
+    },
+    /// The deadline passed.
+    #[error("loading {name} did not finish before its deadline")]
+    Deadline {
+        /// The source.
+        name: String,
+    },
+}
+
+impl LoadError {
+    /// True when the same load may succeed later.
+    #[must_use]
+    pub const fn is_retriable(&self) -> bool {
+        matches!(self, Self::Changed { .. } | Self::Deadline { .. })
+    }
+}

@@ -1,0 +1,15 @@
+//! From a source of bytes to measured bytes in VRAM.
+
+mod control;
+mod error;
+mod order;
+mod pipeline;
+mod request;
+mod source;
+
+pub(crate) use control::Control;
+pub use control::{CancelToken, Progress, ProgressFn};
+pub use error::LoadError;
+pub(crate) use pipeline::load;
+pub use request::{FormatChoice, SealRequest};
+pub use source::{FileSource, PatternSource, Source};

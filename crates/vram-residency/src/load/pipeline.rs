@@ -1,0 +1,227 @@
+//! Parallel reads straight into staging slots, keyed tags of what was read,
+//! and the device's copies and hashing behind them.
+
+use std::io::{self, ErrorKind};
+use std::num::NonZeroUsize;
+use std::sync::{Mutex, PoisonError};
+
+use vram_digest::{BlockHash, nh};
+
+use super::order::OrderedSha256;
+use super::{Control, LoadError, Source};
+use crate::device::{Device, DeviceKind, Extent, Slot, UPLOAD_ALIGN, Upload, UploadPlan};
+use crate::error::{Error, VerifyError};
+
+/// How much staging memory a load uses.
+struct Shape {
+    slot_bytes: usize,
+    slots: usize,
+    readers: usize,
+}
+
+impl Shape {
+    /// Within 64 MiB on the simulator and 256 MiB of pinned memory on CUDA.
+    fn of(kind: DeviceKind, source: &dyn Source) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let (slot_bytes, most) = match kind {
+            DeviceKind::Simulated => (2 << 20, 16),
+            DeviceKind::Cuda => (16 << 20, 12),
+        };
+        let readers = cores.clamp(1, 12);
+        let slots = readers.saturating_mul(2).min(most);
+        let chunks = source.len().div_ceil(slot_bytes as u64);
+        let chunks = usize::try_from(chunks).unwrap_or(usize::MAX).max(1);
+        Self {
+            slot_bytes,
+            slots: slots.min(chunks),
+            readers: readers.min(chunks),
+        }
+    }
+}
+
+/// What a finished load proved: the device holds what the source gave.
+pub(crate) struct Loaded {
+    /// SHA-256 of each 4 KiB block, measured in device memory.
+    pub(crate) level0: Vec<BlockHash>,
+    /// Plain SHA-256 of the source, when asked for.
+    pub(crate) content: Option<[u8; 32]>,
+}
+
+/// Loads all of `source` into `extent` and compares the device's keyed tags
+/// with those of the bytes that were read (design 4.1).
+pub(crate) fn load(
+    source: &dyn Source,
+    device: &dyn Device,
+    extent: Extent,
+    key: &nh::Key,
+    control: &Control,
+    content: bool,
+) -> Result<Loaded, Error> {
+    let shape = Shape::of(device.info().kind, source);
+    let plan = UploadPlan {
+        extent,
+        key,
+        slot_bytes: shape.slot_bytes,
+        slots: shape.slots,
+    };
+    let upload = device.upload(plan)?;
+    let segments = usize::try_from(extent.len.div_ceil(UPLOAD_ALIGN)).unwrap_or(usize::MAX);
+    let run = Run {
+        source,
+        upload: upload.as_ref(),
+        key,
+        control,
+        len: extent.len,
+        next: Mutex::new(0),
+        failed: Mutex::new(None),
+        tags: Mutex::new(vec![nh::Tag::ZERO; segments]),
+        order: content.then(OrderedSha256::new),
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..shape.readers {
+            scope.spawn(|| run.reader());
+        }
+        run.reader();
+    });
+    let (failed, tags, order) = (run.failed, run.tags, run.order);
+    if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(error);
+    }
+    let measured = upload.finish()?;
+    source.check_unchanged()?;
+    let tags = tags.into_inner().unwrap_or_else(PoisonError::into_inner);
+    compare(&tags, &measured.tags)?;
+    Ok(Loaded {
+        level0: measured.level0,
+        content: order.map(|order| order.finish()),
+    })
+}
+
+/// The copy is good only if every segment's tag is the same on both sides.
+fn compare(source: &[nh::Tag], device: &[nh::Tag]) -> Result<(), VerifyError> {
+    let differs = |(_, (a, b)): &(usize, (&nh::Tag, &nh::Tag))| a != b;
+    let mut bad = source.iter().zip(device).enumerate().filter(differs);
+    let first = bad.next().map(|(segment, _)| segment);
+    let missing = source.len().abs_diff(device.len());
+    let segments = bad
+        .count()
+        .saturating_add(missing)
+        .saturating_add(usize::from(first.is_some()));
+    if segments == 0 {
+        return Ok(());
+    }
+    let first = first.unwrap_or(device.len()) as u64;
+    let first_offset = first.saturating_mul(UPLOAD_ALIGN);
+    Err(VerifyError::Copy {
+        segments: segments as u64,
+        first_offset,
+    })
+}
+
+/// State that the reader threads of one load share.
+struct Run<'a> {
+    source: &'a dyn Source,
+    upload: &'a dyn Upload,
+    key: &'a nh::Key,
+    control: &'a Control,
+    len: u64,
+    next: Mutex<u64>,
+    failed: Mutex<Option<Error>>,
+    tags: Mutex<Vec<nh::Tag>>,
+    order: Option<OrderedSha256>,
+}
+
+impl Run<'_> {
+    fn reader(&self) {
+        while self.failed().is_none() {
+            match self.one_chunk() {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    self.failed().get_or_insert(error);
+                    if let Some(order) = &self.order {
+                        order.abandon();
+                    }
+                }
+            }
+        }
+    }
+
+    fn failed(&self) -> std::sync::MutexGuard<'_, Option<Error>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads, tags and submits one slot; false when nothing is left.
+    fn one_chunk(&self) -> Result<bool, Error> {
+        if *self.next.lock().unwrap_or_else(PoisonError::into_inner) >= self.len {
+            return Ok(false);
+        }
+        self.control.check(&self.source.name())?;
+        // The slot comes first: a claimed chunk must never wait for a slot that
+        // only a later chunk could give back.
+        let mut slot = self.upload.slot()?;
+        let Some((offset, len)) = self.fill(&mut slot)? else {
+            return Ok(false);
+        };
+        let Some(bytes) = slot.bytes().get(..len) else {
+            return Err(Error::Internal("a staging slot is shorter than its chunk"));
+        };
+        self.tag(offset, bytes)?;
+        if let Some(order) = &self.order {
+            order.update(offset, bytes);
+        }
+        self.upload.submit(slot, offset, len)?;
+        self.control.advance(len as u64);
+        Ok(true)
+    }
+
+    /// Claims the next chunk and reads it. Sequential sources are read while
+    /// the claim is held, so that reads stay in order.
+    fn fill(&self, slot: &mut Slot) -> Result<Option<(u64, usize)>, Error> {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let offset = *next;
+        let left = self.len.saturating_sub(offset);
+        let capacity = slot.bytes().len();
+        let len = usize::try_from(left).unwrap_or(usize::MAX).min(capacity);
+        if len == 0 {
+            return Ok(None);
+        }
+        *next = offset.saturating_add(len as u64);
+        let held = self.source.is_sequential().then_some(next);
+        let Some(out) = slot.bytes_mut().get_mut(..len) else {
+            return Err(Error::Internal("a staging slot is shorter than its chunk"));
+        };
+        let read = self.read(offset, out);
+        drop(held);
+        read?;
+        Ok(Some((offset, len)))
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), LoadError> {
+        let named = |source: io::Error| match source.kind() {
+            ErrorKind::UnexpectedEof => LoadError::Short {
+                name: self.source.name(),
+                offset,
+                expected: self.len.saturating_sub(offset),
+            },
+            _ => LoadError::Read {
+                name: self.source.name(),
+                offset,
+                source,
+            },
+        };
+        self.source.read_exact_at(offset, out).map_err(named)
+    }
+
+    fn tag(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        let mut tags = vec![nh::Tag::ZERO; nh::tag_count(bytes.len())];
+        nh::tags(self.key, bytes, &mut tags)
+            .map_err(|_| Error::Internal("a chunk and its tags differ in number"))?;
+        let first = usize::try_from(offset / UPLOAD_ALIGN).unwrap_or(usize::MAX);
+        let mut all = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
+        for (slot, tag) in all.iter_mut().skip(first).zip(tags) {
+            *slot = tag;
+        }
+        Ok(())
+    }
+}

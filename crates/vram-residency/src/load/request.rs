@@ -1,0 +1,195 @@
+//! What to seal, and how.
+
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use vram_digest::FileDigest;
+
+use super::source::ReaderSource;
+use super::{CancelToken, FileSource, LoadError, Progress, ProgressFn, Source};
+use crate::audit::Text;
+use crate::error::InputError;
+use crate::format::Format;
+use crate::hex;
+use crate::seal::ShardPosition;
+use crate::shard::{ModelRef, ShardId};
+
+/// How the format of a model is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum FormatChoice {
+    /// By contents and extension; an extension that lies is an error.
+    #[default]
+    Auto,
+    /// As the caller says.
+    Exactly(Format),
+}
+
+/// A request to seal one shard. Everything but the source has a default.
+#[must_use = "a request does nothing until it is passed to VramManager::seal"]
+pub struct SealRequest<'a> {
+    pub(crate) source: Result<Box<dyn Source + 'a>, LoadError>,
+    pub(crate) extension: Option<String>,
+    pub(crate) format: FormatChoice,
+    pub(crate) ordinal: Option<u32>,
+    pub(crate) id: Option<Result<ShardId, InputError>>,
+    pub(crate) model_ref: Option<Result<ModelRef, InputError>>,
+    pub(crate) position: Option<Result<ShardPosition, InputError>>,
+    pub(crate) expect: Option<Result<FileDigest, InputError>>,
+    pub(crate) expect_content: Option<Result<[u8; 32], InputError>>,
+    pub(crate) content: bool,
+    pub(crate) dedupe: bool,
+    pub(crate) progress: Option<ProgressFn>,
+    pub(crate) cancel: CancelToken,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) correlation_id: Option<Text>,
+}
+
+impl<'a> SealRequest<'a> {
+    fn new(source: Result<Box<dyn Source + 'a>, LoadError>) -> Self {
+        Self {
+            source,
+            extension: None,
+            format: FormatChoice::Exactly(Format::Raw),
+            ordinal: None,
+            id: None,
+            model_ref: None,
+            position: None,
+            expect: None,
+            expect_content: None,
+            content: false,
+            dedupe: false,
+            progress: None,
+            cancel: CancelToken::new(),
+            timeout: None,
+            correlation_id: None,
+        }
+    }
+
+    /// Bytes in memory, sealed as they are.
+    pub fn bytes(bytes: &'a [u8]) -> Self {
+        Self::new(Ok(Box::new(bytes)))
+    }
+
+    /// A file; its format is recognised. A failure to open it is reported by
+    /// `seal`.
+    pub fn file(path: impl AsRef<Path>) -> Self {
+        let path = path.as_ref();
+        let source = FileSource::open(path);
+        let mut request = Self::new(source.map(|source| Box::new(source) as Box<dyn Source>));
+        request.format = FormatChoice::Auto;
+        request.extension = path.extension().map(|e| e.to_string_lossy().into_owned());
+        let name = path
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned());
+        request.model_ref = name.map(|name| {
+            let printable = |c: char| if c.is_control() { '?' } else { c };
+            ModelRef::try_from(name.chars().map(printable).collect::<String>())
+        });
+        request
+    }
+
+    /// A reader of exactly `len` bytes, such as a pipe. Raw bytes: a pipe
+    /// cannot be searched for tensors before it is loaded.
+    pub fn reader(reader: impl Read + Send + 'a, len: u64) -> Self {
+        Self::new(Ok(Box::new(ReaderSource::new(reader, len))))
+    }
+
+    /// A source of one's own.
+    pub fn source(source: impl Source + 'a) -> Self {
+        Self::new(Ok(Box::new(source)))
+    }
+
+    /// The device; the manager's first one by default.
+    pub fn device(mut self, ordinal: u32) -> Self {
+        self.ordinal = Some(ordinal);
+        self
+    }
+
+    /// The shard's name; random by default.
+    pub fn id(mut self, id: &str) -> Self {
+        self.id = Some(id.parse());
+        self
+    }
+
+    /// What the model is called; a file's name by default.
+    pub fn model_ref(mut self, name: &str) -> Self {
+        self.model_ref = Some(name.parse());
+        self
+    }
+
+    /// Position in a model of several shards (requirement: API-F17, VA-6).
+    pub fn position(mut self, index: u32, total: u32) -> Self {
+        self.position = Some(ShardPosition::new(index, total));
+        self
+    }
+
+    /// How to find the format.
+    pub fn format(mut self, format: FormatChoice) -> Self {
+        self.format = format;
+        self
+    }
+
+    /// The fs-verity digest that the bytes in VRAM must have, 64 lower-case
+    /// hex digits; anything else seals nothing (requirement: DG-4).
+    pub fn expect(mut self, digest: &str) -> Self {
+        let parsed = digest.parse::<FileDigest>();
+        self.expect = Some(parsed.map_err(|error| InputError::Digest {
+            field: "expected digest",
+            reason: error.to_string(),
+        }));
+        self
+    }
+
+    /// The plain SHA-256 (`sha256sum`) that the source must have. One chain at
+    /// about 1.4 GB/s: asked for, never default.
+    pub fn expect_content(mut self, sha256: &str) -> Self {
+        let parsed = hex::decode(sha256).ok_or_else(|| InputError::Digest {
+            field: "expected content digest",
+            reason: "expected 64 lower-case hex digits".to_owned(),
+        });
+        self.expect_content = Some(parsed);
+        self.content = true;
+        self
+    }
+
+    /// Records the plain SHA-256 of the source as well.
+    pub fn with_content_digest(mut self) -> Self {
+        self.content = true;
+        self
+    }
+
+    /// Returns the shard that already holds these bytes on that device, if
+    /// there is one, instead of a second copy (requirement: API-F18). Needs
+    /// [`SealRequest::expect`], since nothing else tells before loading.
+    pub fn dedupe(mut self) -> Self {
+        self.dedupe = true;
+        self
+    }
+
+    /// Called as bytes reach the device, from several threads.
+    pub fn progress(mut self, progress: impl Fn(Progress) + Send + Sync + 'static) -> Self {
+        self.progress = Some(Arc::new(progress));
+        self
+    }
+
+    /// Lets others cancel the load.
+    pub fn cancel(mut self, token: &CancelToken) -> Self {
+        self.cancel = token.clone();
+        self
+    }
+
+    /// Gives up after this long.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Ties the events of this request together (requirement: AU-17).
+    pub fn correlation_id(mut self, id: &str) -> Self {
+        self.correlation_id = Some(Text::new(id));
+        self
+    }
+}

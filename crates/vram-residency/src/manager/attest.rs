@@ -1,0 +1,95 @@
+//! Attestation: a tagged statement of facts measured now, for a verifier's
+//! nonce (requirement: API-F22, VP-006). It proves what this process measured
+//! and signed, to whoever can check the tag; see `docs/threat-model.md`.
+
+use serde::Serialize;
+
+use super::VramManager;
+use crate::device::{DeviceInfo, MemoryInfo};
+use crate::error::{Error, InputError, Result};
+use crate::hex;
+use crate::key::SealTag;
+use crate::seal::Record;
+use crate::shard::SealedShard;
+use crate::verify::{Mode, Verification};
+
+/// Shortest nonce in bytes.
+pub const MIN_NONCE_BYTES: usize = 16;
+/// Longest nonce in bytes.
+pub const MAX_NONCE_BYTES: usize = 64;
+/// Separates attestation tags from seal tags under the same key.
+const LABEL: &[u8] = b"VRAMATTEST\x01\0";
+
+/// Facts measured for one attestation. The tag covers every other field.
+#[derive(Debug, Clone, Serialize)]
+pub struct Attestation {
+    /// Always `vram-residency/attestation/v1`.
+    pub schema: &'static str,
+    /// The verifier's nonce, hex; absent when none was given.
+    pub nonce: Option<String>,
+    /// The shard's record, its own tag included.
+    pub record: Record,
+    /// The full verification made for this attestation.
+    pub verification: Verification,
+    /// The device.
+    pub device: DeviceInfo,
+    /// Device memory as the driver reports it.
+    pub memory: MemoryInfo,
+    /// HMAC-SHA256 under the shard's sealing key.
+    pub tag: SealTag,
+}
+
+impl VramManager {
+    /// Verifies the shard in full and states what was measured.
+    ///
+    /// # Errors
+    /// [`InputError::Nonce`], or as [`VramManager::verify_sealed`].
+    pub fn attest_vram_residency(
+        &self,
+        shard: &SealedShard,
+        nonce: Option<&[u8]>,
+    ) -> Result<Attestation> {
+        if let Some(nonce) = nonce
+            && !(MIN_NONCE_BYTES..=MAX_NONCE_BYTES).contains(&nonce.len())
+        {
+            return Err(InputError::Nonce { len: nonce.len() }.into());
+        }
+        let verification = self.verify_sealed(shard, Mode::Full)?.into_verification();
+        let record = shard.record().clone();
+        let slot = self.slot(record.gpu_device)?;
+        let memory = self.driver_memory(record.gpu_device)?;
+        let mut attestation = Attestation {
+            schema: "vram-residency/attestation/v1",
+            nonce: nonce.map(hex::encode),
+            device: slot.info().clone(),
+            record,
+            verification,
+            memory,
+            tag: SealTag::from_bytes([0; 32]),
+        };
+        let keys = slot.keys.accepted();
+        let key = keys
+            .iter()
+            .find(|key| key.id() == attestation.record.key_id);
+        let key = key.ok_or(Error::Internal("a verified record without its key"))?;
+        attestation.tag = key.tag(&attestation.statement()?)?;
+        Ok(attestation)
+    }
+}
+
+impl Attestation {
+    /// The bytes that the tag covers: a label, and this value's JSON with a
+    /// zero tag. Field order is the declaration's, so equal facts give equal bytes.
+    ///
+    /// # Errors
+    /// [`Error::Internal`], which no field of an attestation can cause.
+    pub fn statement(&self) -> Result<Vec<u8>> {
+        let blank = Self {
+            tag: SealTag::from_bytes([0; 32]),
+            ..self.clone()
+        };
+        let json = serde_json::to_vec(&blank);
+        let json = json.map_err(|_| Error::Internal("an attestation did not serialise"))?;
+        Ok([LABEL, json.as_slice()].concat())
+    }
+}

@@ -1,0 +1,211 @@
+//! The only constructor: devices, keys, clock, randomness and sinks go in.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use super::keys::KeyRing;
+use super::metrics::Counters;
+use super::state::StateCell;
+use super::{DeviceSlot, Inner, VramManager};
+use crate::audit::{AuditMode, Body, Recorder, Sink, Text};
+use crate::capacity::{Ledger, Sharing};
+use crate::clock::{Clock, SystemClock};
+use crate::device::{Checked, Device, DeviceInfo};
+use crate::error::{InputError, Misuse, Result};
+use crate::key::{KeyContext, KeyProvider, Salt};
+use crate::policy::{Admitted, Policy, PolicyError};
+use crate::random::{OsRandom, Random, bytes};
+use crate::seal::InstanceId;
+use crate::shard::{Registry, WorkerId};
+
+/// Longest list of devices (requirement: API-F39, VA-2 as corrected).
+const MAX_DEVICES: usize = 64;
+/// Worker id when the caller names none.
+const DEFAULT_WORKER: &str = "worker";
+
+struct Planned {
+    device: Arc<dyn Device>,
+    budget: Option<u64>,
+    sharing: Sharing,
+}
+
+/// Collects the parts of a manager. A device and a key are required.
+#[must_use = "a builder does nothing until build"]
+pub struct VramManagerBuilder {
+    devices: Vec<Planned>,
+    key: Option<Arc<dyn KeyProvider>>,
+    policy: Policy,
+    worker_id: Result<WorkerId, InputError>,
+    clock: Option<Arc<dyn Clock>>,
+    random: Arc<dyn Random>,
+    sinks: Vec<Arc<dyn Sink>>,
+    audit_mode: AuditMode,
+}
+
+impl VramManagerBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            devices: Vec::new(),
+            key: None,
+            policy: Policy::default(),
+            worker_id: DEFAULT_WORKER.parse(),
+            clock: None,
+            random: Arc::new(OsRandom),
+            sinks: Vec::new(),
+            audit_mode: AuditMode::default(),
+        }
+    }
+
+    /// Adds a device that is ours alone, all of its memory managed.
+    pub fn device(self, device: impl Device + 'static) -> Self {
+        self.device_with(Arc::new(device), None, Sharing::Dedicated)
+    }
+
+    /// Adds a device with a budget in bytes (all of it by default) and a rule
+    /// for sharing it with others (requirement: API-F3, CAP-8).
+    pub fn device_with(
+        mut self,
+        device: Arc<dyn Device>,
+        budget: Option<u64>,
+        sharing: Sharing,
+    ) -> Self {
+        self.devices.push(Planned {
+            device,
+            budget,
+            sharing,
+        });
+        self
+    }
+
+    /// Where sealing keys come from.
+    pub fn key(mut self, provider: impl KeyProvider + 'static) -> Self {
+        self.key = Some(Arc::new(provider));
+        self
+    }
+
+    /// The operator's choices; strict by default.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Who seals; `worker` by default.
+    pub fn worker_id(mut self, id: &str) -> Self {
+        self.worker_id = id.parse();
+        self
+    }
+
+    /// Another clock than the system's.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// Another source of randomness than the operating system's.
+    pub fn random(mut self, random: Arc<dyn Random>) -> Self {
+        self.random = random;
+        self
+    }
+
+    /// Adds a place where events go.
+    pub fn sink(mut self, sink: Arc<dyn Sink>) -> Self {
+        self.sinks.push(sink);
+        self
+    }
+
+    /// What a failing sink means.
+    pub fn audit_mode(mut self, mode: AuditMode) -> Self {
+        self.audit_mode = mode;
+        self
+    }
+
+    /// Checks everything and starts the manager. Devices that the policy does
+    /// not admit block the start (requirement: POL-3, WORKER-4171, WORKER-4172).
+    ///
+    /// # Errors
+    /// [`Misuse::Builder`], [`InputError`], [`PolicyError`], [`crate::key::KeyError`]
+    /// or [`crate::random::RandomError`].
+    pub fn build(self) -> Result<VramManager> {
+        let worker_id = self.worker_id?;
+        check_devices(&self.devices)?;
+        let key = self
+            .key
+            .ok_or(Misuse::Builder("no key; add one with key(..)"))?;
+        let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
+        let recorder = Recorder::new(
+            self.sinks,
+            self.audit_mode,
+            worker_id.clone(),
+            Arc::clone(&clock),
+        );
+        let salt: Salt = bytes(self.random.as_ref())?;
+        let instance = InstanceId::from_bytes(bytes(self.random.as_ref())?);
+        let mut slots = Vec::new();
+        for planned in self.devices {
+            let device = Arc::new(Checked::new(planned.device));
+            let info = device.info();
+            let admitted = admit(&self.policy, info, &recorder)?;
+            let context = KeyContext {
+                salt: &salt,
+                worker: &worker_id,
+                device: info.uuid,
+            };
+            let keys = KeyRing::new(key.seal_key(&context)?);
+            let ledger = Arc::new(Ledger::new(device, planned.budget, planned.sharing));
+            slots.push(DeviceSlot {
+                ledger,
+                admitted,
+                keys,
+            });
+        }
+        let inner = Inner {
+            slots,
+            policy: self.policy,
+            clock,
+            random: self.random,
+            recorder: Arc::new(recorder),
+            registry: Arc::new(Registry::default()),
+            worker_id,
+            salt,
+            instance,
+            sequence: AtomicU64::new(1),
+            state: StateCell::new(),
+            counters: Counters::default(),
+        };
+        Ok(VramManager {
+            inner: Arc::new(inner),
+        })
+    }
+}
+
+fn check_devices(devices: &[Planned]) -> Result<(), Misuse> {
+    if devices.is_empty() {
+        return Err(Misuse::Builder("no device; add one with device(..)"));
+    }
+    if devices.len() > MAX_DEVICES {
+        return Err(Misuse::Builder("more than 64 devices"));
+    }
+    for (i, planned) in devices.iter().enumerate() {
+        let info = planned.device.info();
+        let twin = |other: &Planned| {
+            other.device.info().ordinal == info.ordinal || other.device.info().uuid == info.uuid
+        };
+        if devices.iter().skip(i.saturating_add(1)).any(twin) {
+            return Err(Misuse::Builder("two devices have the same ordinal or UUID"));
+        }
+    }
+    Ok(())
+}
+
+fn admit(policy: &Policy, info: &DeviceInfo, recorder: &Recorder) -> Result<Admitted> {
+    let admitted = policy.admit_device(info);
+    if let Err(error @ PolicyError::Device { .. }) = &admitted {
+        recorder.emit(Body::PolicyViolation {
+            policy: Text::new("vram_only"),
+            violation: Text::new(&error.to_string()),
+            gpu_device: info.ordinal,
+            action_taken: Text::new("worker_startup_blocked"),
+        })?;
+    }
+    Ok(admitted?)
+}

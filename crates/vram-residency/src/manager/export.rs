@@ -1,0 +1,159 @@
+//! Reading sealed bytes back: each 4 KiB block is checked as it leaves.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use vram_digest::{BLOCK_BYTES, file_digest, hash_blocks, root};
+use zeroize::Zeroizing;
+
+use super::VramManager;
+use crate::audit::Body;
+use crate::device::Device;
+use crate::error::{Error, InputError, Result, VerifyError};
+use crate::load::LoadError;
+use crate::seal;
+use crate::shard::{Resident, SealedShard};
+use crate::verify::Mode;
+
+/// Bytes read back at a time: a multiple of the block size.
+const RUN_BYTES: u64 = 1 << 20;
+/// One digest block.
+const BLOCK: u64 = BLOCK_BYTES as u64;
+
+impl VramManager {
+    /// Writes the shard's bytes to `out`, the exact inverse of sealing
+    /// (requirement: API-F24). Allowed on simulated devices and where the
+    /// policy says so. Every block is checked against the seal before it is
+    /// written, so what comes out is what was sealed.
+    ///
+    /// # Errors
+    /// [`crate::policy::PolicyError::ExportOff`], [`VerifyError`], or a failure
+    /// to write.
+    pub fn unseal_to(&self, shard: &SealedShard, out: &mut dyn Write) -> Result<u64> {
+        let len = shard.record().vram_bytes;
+        self.export(shard, 0, len, &mut |bytes| {
+            Ok(out
+                .write_all(bytes)
+                .map_err(|source| LoadError::Write { source })?)
+        })?;
+        Ok(len)
+    }
+
+    /// The shard's bytes in memory. For big models use [`VramManager::unseal_to`].
+    ///
+    /// # Errors
+    /// As [`VramManager::unseal_to`].
+    pub fn unseal_model(&self, shard: &SealedShard) -> Result<Vec<u8>> {
+        let mut out = Vec::new();
+        self.unseal_to(shard, &mut out)?;
+        Ok(out)
+    }
+
+    /// `len` bytes from `offset`, checked like an export (requirement: API-F28, VA-8).
+    ///
+    /// # Errors
+    /// [`InputError::Range`], else as [`VramManager::unseal_to`].
+    pub fn read_shard_at_offset(
+        &self,
+        shard: &SealedShard,
+        offset: u64,
+        len: u64,
+    ) -> Result<Vec<u8>> {
+        let mut out = Vec::new();
+        self.export(shard, offset, len, &mut |bytes| {
+            out.extend_from_slice(bytes);
+            Ok(())
+        })?;
+        Ok(out)
+    }
+
+    fn export(
+        &self,
+        shard: &SealedShard,
+        offset: u64,
+        len: u64,
+        sink: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let resident = self.own(shard)?;
+        let size = resident.record().vram_bytes;
+        let end = offset.checked_add(len).filter(|end| *end <= size);
+        let end = end.ok_or(InputError::Range { offset, len, size })?;
+        let slot = self.slot_of(resident)?;
+        let _allowed = self.inner.policy.admit_export(slot.info())?;
+        seal::authenticate(resident.record(), &slot.keys.accepted())?;
+        if resident.is_quarantined() {
+            let shard_id = resident.record().shard_id.clone();
+            return Err(VerifyError::Quarantined { shard_id }.into());
+        }
+        let shard_id = resident.record().shard_id.clone();
+        self.emit(
+            None,
+            Body::ShardExported {
+                shard_id,
+                offset,
+                len,
+            },
+        )?;
+        match self.copy_out(slot, resident, offset, end, sink)? {
+            None => Ok(()),
+            Some(block) => Err(self.export_failed(resident, block)),
+        }
+    }
+
+    /// Reads whole blocks, checks them, and hands on the bytes in the range;
+    /// stops at the first bad block and names it.
+    fn copy_out(
+        &self,
+        slot: &super::DeviceSlot,
+        resident: &Resident,
+        offset: u64,
+        end: u64,
+        sink: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<Option<u64>> {
+        let level0 = resident.level0();
+        let record = resident.record();
+        if !file_digest(&root(&level0), record.vram_bytes).ct_eq(&record.digest) {
+            return Err(Error::Internal(
+                "kept block hashes do not match the seal; verify first",
+            ));
+        }
+        let held = resident.hold()?;
+        let extent = held.allocation()?.extent();
+        let mut bytes = Zeroizing::new(Vec::new());
+        let mut hashes = Vec::new();
+        let mut at = (offset / BLOCK).saturating_mul(BLOCK);
+        while at < end {
+            let run = RUN_BYTES.min(record.vram_bytes.saturating_sub(at));
+            bytes.resize(usize::try_from(run).unwrap_or(usize::MAX), 0);
+            self.watched(slot.ledger.device().read(extent, at, &mut bytes))?;
+            hashes.resize(bytes.len().div_ceil(BLOCK_BYTES), [0; 32]);
+            hash_blocks(&bytes, &mut hashes)
+                .map_err(|_| Error::Internal("a run and its hashes differ in number"))?;
+            let first = usize::try_from(at / BLOCK).unwrap_or(usize::MAX);
+            let sealed = level0.iter().skip(first);
+            if let Some(bad) = hashes.iter().zip(sealed).position(|(a, b)| a != b) {
+                return Ok(Some((at / BLOCK).saturating_add(bad as u64)));
+            }
+            let from = usize::try_from(offset.saturating_sub(at)).unwrap_or(0);
+            let to = usize::try_from(end.saturating_sub(at))
+                .unwrap_or(usize::MAX)
+                .min(bytes.len());
+            sink(bytes.get(from..to).unwrap_or_default())?;
+            at = at.saturating_add(run);
+        }
+        Ok(None)
+    }
+
+    /// A block that does not match: verify the shard, which condemns it if the
+    /// memory is bad. If it is not, the way back to the host is.
+    fn export_failed(&self, resident: &Arc<Resident>, block: u64) -> Error {
+        let _one_at_a_time = resident.verifying();
+        match self.verify_resident(resident, Mode::Full) {
+            Err(error) => error,
+            Ok(_) => {
+                let shard_id = resident.record().shard_id.clone();
+                VerifyError::ReadBack { shard_id, block }.into()
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The sealing keys of one device: the current one first, then those still
+//! accepted while a rotation overlaps (requirement: PM-10, design 4.4).
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::VramManager;
+use crate::audit::Body;
+use crate::error::Result;
+use crate::key::{KeyContext, KeyId, KeyProvider, SealKey};
+
+pub(super) struct KeyRing {
+    accepted: RwLock<Arc<[Arc<dyn SealKey>]>>,
+}
+
+impl KeyRing {
+    pub(super) fn new(key: Arc<dyn SealKey>) -> Self {
+        Self {
+            accepted: RwLock::new(Arc::from([key])),
+        }
+    }
+
+    /// Every accepted key, the current one first. Never empty.
+    pub(super) fn accepted(&self) -> Arc<[Arc<dyn SealKey>]> {
+        Arc::clone(&self.accepted.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn current(&self) -> Option<Arc<dyn SealKey>> {
+        self.accepted().first().map(Arc::clone)
+    }
+
+    fn rotate(&self, key: Arc<dyn SealKey>) {
+        let mut accepted = self
+            .accepted
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let older = accepted
+            .iter()
+            .filter(|old| old.id() != key.id())
+            .map(Arc::clone);
+        let ring: Vec<_> = std::iter::once(Arc::clone(&key)).chain(older).collect();
+        *accepted = ring.into();
+    }
+
+    fn retire_older(&self) -> usize {
+        let mut accepted = self
+            .accepted
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let dropped = accepted.len().saturating_sub(1);
+        let current: Vec<_> = accepted.iter().take(1).map(Arc::clone).collect();
+        *accepted = current.into();
+        dropped
+    }
+}
+
+impl VramManager {
+    /// Uses another key for new seals from now on; earlier seals still verify.
+    ///
+    /// # Errors
+    /// [`crate::key::KeyError`]; then no device has changed its key.
+    pub fn rotate_key(&self, provider: &dyn KeyProvider) -> Result<()> {
+        let derive = |slot: &super::DeviceSlot| {
+            provider.seal_key(&KeyContext {
+                salt: &self.inner.salt,
+                worker: &self.inner.worker_id,
+                device: slot.info().uuid,
+            })
+        };
+        let keys = self
+            .inner
+            .slots
+            .iter()
+            .map(derive)
+            .collect::<Result<Vec<_>, _>>()?;
+        let devices = u32::try_from(keys.len()).unwrap_or(u32::MAX);
+        self.emit(None, Body::KeyRotated { devices })?;
+        for (slot, key) in self.inner.slots.iter().zip(keys) {
+            slot.keys.rotate(key);
+        }
+        Ok(())
+    }
+
+    /// Ends the overlap: seals under earlier keys no longer verify.
+    ///
+    /// # Errors
+    /// [`crate::audit::AuditError`] in `required` mode.
+    pub fn retire_old_keys(&self) -> Result<()> {
+        let dropped: usize = self
+            .inner
+            .slots
+            .iter()
+            .map(|slot| slot.keys.retire_older())
+            .sum();
+        let keys = u32::try_from(dropped).unwrap_or(u32::MAX);
+        Ok(self.emit(None, Body::KeyRetired { keys })?)
+    }
+
+    /// Id of the key that new seals on a device use.
+    ///
+    /// # Errors
+    /// [`crate::error::InputError::NoSuchDevice`].
+    pub fn key_id(&self, ordinal: u32) -> Result<Option<KeyId>> {
+        Ok(self.slot(ordinal)?.keys.current().map(|key| key.id()))
+    }
+}

@@ -1,0 +1,112 @@
+//! Moving a shard to another device: verified on arrival, source scrubbed only
+//! then, rolled back on any failure (requirement: API-F30, PM-4).
+
+use std::sync::Arc;
+
+use super::VramManager;
+use super::seal::Identity;
+use crate::audit::Body;
+use crate::capacity::Allocation;
+use crate::device::Device;
+use crate::error::{Error, Misuse, Result, VerifyError};
+use crate::seal;
+use crate::shard::{Resident, SealedShard};
+use crate::verify::Mode;
+
+impl VramManager {
+    /// Moves a shard. The new handle has the same id and contents, a new seal,
+    /// and reports the target; the old handle becomes inert.
+    ///
+    /// # Errors
+    /// [`Misuse::Busy`] while leases are out, and every error of sealing. The
+    /// source is then as before, unless it turned out to be damaged.
+    pub fn migrate_shard(&self, shard: &SealedShard, ordinal: u32) -> Result<SealedShard> {
+        let resident = Arc::clone(self.own(shard)?);
+        let target = self.slot(ordinal)?;
+        let from_device = resident.record().gpu_device;
+        seal::authenticate(resident.record(), &self.slot_of(&resident)?.keys.accepted())?;
+        if resident.is_quarantined() {
+            let shard_id = resident.record().shard_id.clone();
+            return Err(VerifyError::Quarantined { shard_id }.into());
+        }
+        let moved = resident.exclusively(|allocation| self.arrive(&resident, allocation, target));
+        let moved = match moved {
+            Ok(moved) => moved,
+            Err(error) => return Err(self.migration_failed(&resident, ordinal, error)?),
+        };
+        let shard_id = resident.record().shard_id.clone();
+        self.emit(
+            None,
+            Body::ShardMigrated {
+                shard_id,
+                from_device,
+                to_device: ordinal,
+            },
+        )?;
+        // The new shard stands; a source that cannot be scrubbed is stranded
+        // and recorded, and does not undo the move.
+        if shard.retire().unwrap_or(false) {
+            let _ = resident.free();
+        }
+        self.inner.counters.migrated();
+        Ok(moved)
+    }
+
+    /// Copies to the target, measures there, compares and seals.
+    fn arrive(
+        &self,
+        resident: &Resident,
+        source: &Allocation,
+        target: &super::DeviceSlot,
+    ) -> Result<SealedShard> {
+        let record = resident.record();
+        let extent = source.extent();
+        let claim = Arc::clone(resident.claim());
+        let filling = self.take_room(target, extent.len, extent.start, claim, None)?;
+        let from = source.device().as_ref() as &dyn Device;
+        let filled = self.lost_is_recorded(filling.copy_from(from, extent))?;
+        let filled = filled
+            .expect(Some(record.digest), None)?
+            .with_content(record.content_sha256);
+        let identity = Identity {
+            id: record.shard_id.clone(),
+            model_ref: record.model_ref.clone(),
+            position: record.position,
+            group: record.group,
+        };
+        self.seal_filled(target, filled, identity, resident.tensors().clone(), None)
+    }
+
+    /// The target is clean again; if the contents were wrong on arrival, the
+    /// source is verified to find out whose fault it was.
+    fn migration_failed(
+        &self,
+        resident: &Arc<Resident>,
+        to_device: u32,
+        error: Error,
+    ) -> Result<Error> {
+        if matches!(
+            error,
+            Error::Misuse(Misuse::Busy { .. } | Misuse::NotSealed)
+        ) {
+            return Ok(error);
+        }
+        // The id points at the source again, should the target have had it.
+        resident.claim().set(resident);
+        let record = resident.record();
+        let body = Body::ShardMigrationFailed {
+            shard_id: record.shard_id.clone(),
+            from_device: record.gpu_device,
+            to_device,
+            reason: crate::audit::Text::new(&error.to_string()),
+        };
+        self.emit(None, body)?;
+        if matches!(error, Error::Verify(_)) {
+            let _one_at_a_time = resident.verifying();
+            if let Err(source_error) = self.verify_resident(resident, Mode::Full) {
+                return Ok(source_error);
+            }
+        }
+        Ok(error)
+    }
+}

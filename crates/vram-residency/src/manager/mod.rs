@@ -1,0 +1,303 @@
+//! The facade: it sequences the other modules and computes nothing itself.
+
+mod attest;
+mod builder;
+mod export;
+mod free;
+mod group;
+mod keys;
+mod lease;
+mod metrics;
+mod migrate;
+mod repair;
+mod seal;
+mod state;
+mod verify;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+pub use attest::{Attestation, MAX_NONCE_BYTES, MIN_NONCE_BYTES};
+pub use builder::VramManagerBuilder;
+pub use metrics::{DeviceMetrics, VramMetrics};
+pub use state::RunState;
+
+use crate::audit::{AuditError, Body, Recorder, Text};
+use crate::capacity::{Capacity, Ledger, Reservation};
+use crate::clock::Clock;
+use crate::device::{Device, DeviceError, DeviceInfo, MemoryInfo};
+use crate::error::{Error, InputError, Misuse, Result};
+use crate::key::Salt;
+use crate::policy::{Admitted, Policy, PolicyError};
+use crate::random::Random;
+use crate::seal::{InstanceId, Record};
+use crate::shard::{Registry, Resident, SealedShard, ShardId, WorkerId};
+use keys::KeyRing;
+use metrics::Counters;
+use state::StateCell;
+
+/// Owns the devices and sequences every operation on them (requirement: API-F41).
+///
+/// `Send + Sync`; every method takes `&self`, and work on one shard never
+/// blocks another. Clones share one manager.
+#[derive(Clone)]
+pub struct VramManager {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    slots: Vec<DeviceSlot>,
+    policy: Policy,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    recorder: Arc<Recorder>,
+    registry: Arc<Registry>,
+    worker_id: WorkerId,
+    salt: Salt,
+    instance: InstanceId,
+    sequence: AtomicU64,
+    state: StateCell,
+    counters: Counters,
+}
+
+/// One device with its budget and its keys.
+struct DeviceSlot {
+    ledger: Arc<Ledger>,
+    admitted: Admitted,
+    keys: KeyRing,
+}
+
+impl DeviceSlot {
+    fn info(&self) -> &DeviceInfo {
+        self.ledger.device().info()
+    }
+}
+
+impl VramManager {
+    /// Starts a manager: `VramManager::builder().device(..).key(..).build()?`.
+    pub fn builder() -> VramManagerBuilder {
+        VramManagerBuilder::new()
+    }
+
+    /// Facts about each device, in the order they were added.
+    #[must_use]
+    pub fn devices(&self) -> Vec<&DeviceInfo> {
+        self.inner.slots.iter().map(DeviceSlot::info).collect()
+    }
+
+    /// The policy in force.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.inner.policy
+    }
+
+    /// This start of this manager, as bound into every seal.
+    #[must_use]
+    pub fn instance(&self) -> InstanceId {
+        self.inner.instance
+    }
+
+    /// The managed budget of one device. Never waits for I/O.
+    ///
+    /// # Errors
+    /// [`InputError::NoSuchDevice`] (requirement: IV-002).
+    pub fn capacity(&self, ordinal: u32) -> Result<Capacity> {
+        Ok(self.slot(ordinal)?.ledger.capacity())
+    }
+
+    /// Free and total bytes of one device as its driver reports them, other
+    /// processes included (requirement: API-F32 as corrected by its section 2).
+    ///
+    /// # Errors
+    /// [`InputError::NoSuchDevice`] or a [`DeviceError`].
+    pub fn driver_memory(&self, ordinal: u32) -> Result<MemoryInfo> {
+        Ok(self.watched(self.slot(ordinal)?.ledger.device().memory())?)
+    }
+
+    /// Managed budget of all devices in bytes.
+    #[must_use]
+    pub fn total_vram(&self) -> u64 {
+        self.sum(|capacity| capacity.total)
+    }
+
+    /// Bytes held by shards and reservations on all devices.
+    #[must_use]
+    pub fn used_vram(&self) -> u64 {
+        self.sum(|capacity| capacity.used)
+    }
+
+    /// Free budget of all devices, headroom not yet taken off.
+    #[must_use]
+    pub fn available_vram(&self) -> u64 {
+        self.sum(|capacity| capacity.free)
+    }
+
+    /// Free budget of all devices less their headroom (requirement: API-F34).
+    #[must_use]
+    pub fn effective_available_vram(&self) -> u64 {
+        self.sum(|capacity| capacity.available)
+    }
+
+    fn sum(&self, figure: impl Fn(Capacity) -> u64) -> u64 {
+        let figures = self
+            .inner
+            .slots
+            .iter()
+            .map(|slot| figure(slot.ledger.capacity()));
+        figures.fold(0, u64::saturating_add)
+    }
+
+    /// Whether `bytes` would be admitted on a device now (requirement: API-F35).
+    ///
+    /// # Errors
+    /// [`InputError::NoSuchDevice`], [`InputError::ModelSize`] or a [`DeviceError`].
+    pub fn can_admit(&self, ordinal: u32, bytes: u64) -> Result<bool> {
+        match self.reserve(ordinal, bytes) {
+            Ok(_) => Ok(true),
+            Err(Error::InsufficientVram(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes room out of the budget for a use of the caller's own (KV cache,
+    /// workspace) until the reservation is dropped (requirement: API-F35).
+    ///
+    /// # Errors
+    /// [`crate::error::InsufficientVram`], [`InputError`] or a [`DeviceError`].
+    pub fn reserve(&self, ordinal: u32, bytes: u64) -> Result<Reservation> {
+        let slot = self.slot(ordinal)?;
+        let size = self.inner.policy.admit_size(bytes)?;
+        slot.ledger.reserve(slot.admitted, size)
+    }
+
+    /// The record of a sealed shard (requirement: API-F23).
+    #[must_use]
+    pub fn get_shard(&self, id: &ShardId) -> Option<Record> {
+        let resident = self.inner.registry.get(id)?;
+        resident
+            .is_held()
+            .then(|| resident.record().as_ref().clone())
+    }
+
+    /// Records of every sealed shard, in no particular order.
+    #[must_use]
+    pub fn shards(&self) -> Vec<Record> {
+        let held = self
+            .inner
+            .registry
+            .all()
+            .into_iter()
+            .filter(|resident| resident.is_held());
+        held.map(|resident| resident.record().as_ref().clone())
+            .collect()
+    }
+
+    /// Checks every device against the policy again (requirement: POL-3, POL-5).
+    ///
+    /// # Errors
+    /// [`PolicyError`] of the first device that fails; it is recorded.
+    pub fn enforce_vram_only_policy(&self) -> Result<()> {
+        for slot in &self.inner.slots {
+            if let Err(error) = self.inner.policy.admit_device(slot.info()) {
+                return Err(self.policy_violation(slot, error, "refused")?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether every device passes the policy (requirement: POL-4, API-F36).
+    #[must_use]
+    pub fn is_vram_only(&self) -> bool {
+        let admits = |slot: &DeviceSlot| self.inner.policy.admit_device(slot.info()).is_ok();
+        self.inner.slots.iter().all(admits)
+    }
+
+    /// Whether one device passes the policy (requirement: POL-4, API-F36).
+    ///
+    /// # Errors
+    /// [`InputError::NoSuchDevice`].
+    pub fn is_policy_enforced(&self, ordinal: u32) -> Result<bool> {
+        Ok(self
+            .inner
+            .policy
+            .admit_device(self.slot(ordinal)?.info())
+            .is_ok())
+    }
+
+    /// Makes every recorded event durable.
+    ///
+    /// # Errors
+    /// [`AuditError`] of the first sink that fails.
+    pub fn flush_audit(&self) -> Result<(), AuditError> {
+        self.inner.recorder.flush()
+    }
+
+    /// The slot of an ordinal.
+    fn slot(&self, ordinal: u32) -> Result<&DeviceSlot, InputError> {
+        let mut slots = self.inner.slots.iter();
+        slots
+            .find(|slot| slot.info().ordinal == ordinal)
+            .ok_or_else(|| {
+                let known = self
+                    .inner
+                    .slots
+                    .iter()
+                    .map(|slot| slot.info().ordinal.to_string());
+                InputError::NoSuchDevice {
+                    ordinal,
+                    known: known.collect::<Vec<_>>().join(", "),
+                }
+            })
+    }
+
+    /// The first device: where requests go that name none.
+    fn first_slot(&self) -> Result<&DeviceSlot> {
+        self.inner
+            .slots
+            .first()
+            .ok_or(Error::Internal("a manager without devices"))
+    }
+
+    /// The shard behind a handle, if it is one of ours.
+    fn own<'s>(&self, shard: &'s SealedShard) -> Result<&'s Arc<Resident>, Misuse> {
+        let resident = shard.resident()?;
+        if resident.record().instance != self.inner.instance {
+            return Err(Misuse::ForeignShard);
+        }
+        Ok(resident)
+    }
+
+    fn emit(&self, correlation_id: Option<&Text>, body: Body) -> Result<(), AuditError> {
+        self.inner.recorder.emit_for(correlation_id, body)
+    }
+
+    /// Records a policy violation and hands the error back.
+    fn policy_violation(
+        &self,
+        slot: &DeviceSlot,
+        error: PolicyError,
+        action: &'static str,
+    ) -> Result<Error, AuditError> {
+        self.emit(
+            None,
+            Body::PolicyViolation {
+                policy: Text::new("vram_only"),
+                violation: Text::new(&error.to_string()),
+                gpu_device: slot.info().ordinal,
+                action_taken: Text::new(action),
+            },
+        )?;
+        Ok(error.into())
+    }
+
+    /// Passes a device's answer on; a loss is recorded and stops the manager
+    /// (requirement: CO-2).
+    fn watched<T>(&self, answer: Result<T, DeviceError>) -> Result<T, DeviceError> {
+        if let Err(error) = &answer
+            && error.is_loss()
+        {
+            self.device_lost(error);
+        }
+        answer
+    }
+}

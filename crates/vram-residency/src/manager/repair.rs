@@ -1,0 +1,122 @@
+//! Healing damaged blocks from a source: each checked before it is written,
+//! and a full verification before the shard counts again (design 7).
+
+use std::sync::Arc;
+
+use vram_digest::{BLOCK_BYTES, hash_block};
+use zeroize::Zeroizing;
+
+use super::VramManager;
+use crate::audit::Body;
+use crate::capacity::Allocation;
+use crate::device::{Device, Protection};
+use crate::error::{Error, InputError, Result, VerifyError};
+use crate::load::{LoadError, Source};
+use crate::seal;
+use crate::shard::{Resident, SealedShard};
+use crate::verify::{Mode, measure};
+
+/// What a repair did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub struct Repaired {
+    /// Blocks of 4 KiB that were rewritten.
+    pub blocks: u64,
+}
+
+impl VramManager {
+    /// Rewrites the damaged 4 KiB blocks of a shard from `source` and verifies
+    /// it in full. Only then is its quarantine lifted; a stopped manager stays
+    /// stopped until it is resumed.
+    ///
+    /// # Errors
+    /// [`crate::policy::PolicyError::RepairOff`] unless the policy allows it,
+    /// [`crate::error::Misuse::Busy`] while leases are out, [`VerifyError`] when
+    /// the source's blocks are not the sealed ones: nothing bad is written.
+    pub fn repair(&self, shard: &SealedShard, source: &dyn Source) -> Result<Repaired> {
+        let resident = Arc::clone(self.own(shard)?);
+        let _allowed = self.inner.policy.admit_repair()?;
+        let slot = self.slot_of(&resident)?;
+        seal::authenticate(resident.record(), &slot.keys.accepted())?;
+        let (len, size) = (source.len(), resident.record().vram_bytes);
+        if len != size {
+            return Err(InputError::Range {
+                offset: 0,
+                len,
+                size,
+            }
+            .into());
+        }
+        let _one_at_a_time = resident.verifying();
+        let level0 = self.sealed_hashes(&resident)?;
+        let healed =
+            resident.exclusively(|allocation| heal(&resident, allocation, &level0, source));
+        let blocks = self.lost_is_recorded(healed)?;
+        let quarantined = resident.is_quarantined();
+        resident.clear_quarantine();
+        let verified = self.verify_resident(&resident, Mode::Full);
+        if verified.is_err() && quarantined {
+            resident.quarantine();
+        }
+        let _ = verified?;
+        let shard_id = resident.record().shard_id.clone();
+        self.emit(None, Body::ShardRepaired { shard_id, blocks })?;
+        Ok(Repaired { blocks })
+    }
+
+    /// Block hashes that the sealed digest vouches for.
+    fn sealed_hashes(&self, resident: &Resident) -> Result<Arc<Vec<vram_digest::BlockHash>>> {
+        let record = resident.record();
+        let level0 = resident.level0();
+        let root = vram_digest::root(&level0);
+        if vram_digest::file_digest(&root, record.vram_bytes).ct_eq(&record.digest) {
+            return Ok(level0);
+        }
+        Err(Error::Internal(
+            "kept block hashes do not match the seal; load the model again",
+        ))
+    }
+}
+
+/// Finds the bad blocks and rewrites each from the source, checked first.
+fn heal(
+    resident: &Resident,
+    allocation: &Allocation,
+    level0: &[vram_digest::BlockHash],
+    source: &dyn Source,
+) -> Result<u64> {
+    let device = allocation.device().as_ref();
+    let extent = allocation.extent();
+    let measured = measure(device, extent)?;
+    let pairs = (0_u64..).zip(measured.iter().zip(level0));
+    let bad: Vec<_> = pairs.filter(|(_, (now, sealed))| now != sealed).collect();
+    if bad.is_empty() {
+        return Ok(0);
+    }
+    device.protect(extent.buffer, Protection::ReadWrite)?;
+    let written = bad.iter().try_for_each(|(block, (_, sealed))| {
+        let offset = block.saturating_mul(BLOCK_BYTES as u64);
+        let len = extent.len.saturating_sub(offset).min(BLOCK_BYTES as u64);
+        let mut bytes = Zeroizing::new(vec![0; usize::try_from(len).unwrap_or(BLOCK_BYTES)]);
+        let read = source.read_exact_at(offset, &mut bytes);
+        read.map_err(|error| LoadError::Read {
+            name: source.name(),
+            offset,
+            source: error,
+        })?;
+        let hash = hash_block(&bytes).map_err(|_| Error::Internal("an oversized block"))?;
+        if hash != **sealed {
+            let shard_id = resident.record().shard_id.clone();
+            return Err(VerifyError::RepairSource {
+                shard_id,
+                block: *block,
+            }
+            .into());
+        }
+        Ok::<(), Error>(device.write(extent, offset, &bytes)?)
+    });
+    // Read-only again whatever happened in between.
+    device.protect(extent.buffer, Protection::ReadOnly)?;
+    written?;
+    Ok(bad.len() as u64)
+}

@@ -1,0 +1,346 @@
+//! Sealing one shard.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use vram_digest::{FileDigest, nh};
+use zeroize::Zeroizing;
+
+use super::{DeviceSlot, VramManager};
+use crate::audit::{Body, Text};
+use crate::error::{Error, Result};
+use crate::format::{self, Format, TensorTable};
+use crate::key::{KeyId, SealTag};
+use crate::load::{Control, FormatChoice, LoadError, SealRequest, Source};
+use crate::policy::{AdmittedSize, ConfirmedMemory};
+use crate::random::bytes;
+use crate::seal::{GroupId, RECORD_SCHEMA, Record, ShardPosition};
+use crate::shard::{Filled, Filling, ModelRef, Resident, SealedShard, ShardId};
+
+/// Tensor data begins at a multiple of this in device memory (design 8).
+const TENSOR_ALIGN: u64 = 256;
+
+/// A request whose every part was checked; nothing has been taken yet.
+pub(super) struct Checked<'a> {
+    source: Box<dyn Source + 'a>,
+    size: AdmittedSize,
+    tensors: TensorTable,
+    ordinal: u32,
+    id: ShardId,
+    model_ref: ModelRef,
+    position: Option<ShardPosition>,
+    group: Option<GroupId>,
+    expect: Option<FileDigest>,
+    expect_content: Option<[u8; 32]>,
+    content: bool,
+    dedupe: bool,
+    control: Control,
+    correlation_id: Option<Text>,
+}
+
+/// What distinguishes one shard's record from another's on the same device.
+pub(super) struct Identity {
+    pub(super) id: ShardId,
+    pub(super) model_ref: ModelRef,
+    pub(super) position: Option<ShardPosition>,
+    pub(super) group: Option<GroupId>,
+}
+
+impl VramManager {
+    /// Loads a model into device memory, measures it there, and seals it
+    /// (requirement: API-F12..F18, WORKER-4113). On any failure nothing is left
+    /// on the device and the budget is as before.
+    ///
+    /// # Errors
+    /// Every kind of [`Error`]; refused input changes nothing and is no event.
+    pub fn seal(&self, request: SealRequest<'_>) -> Result<SealedShard> {
+        self.seal_checked(self.check(request, None)?)
+    }
+
+    /// Checks every part of a request before anything is taken.
+    pub(super) fn check<'a>(
+        &self,
+        request: SealRequest<'a>,
+        member: Option<(GroupId, ShardPosition)>,
+    ) -> Result<Checked<'a>> {
+        let ordinal = match request.ordinal {
+            Some(ordinal) => self.slot(ordinal)?.info().ordinal,
+            None => self.first_slot()?.info().ordinal,
+        };
+        let id = match request.id {
+            Some(id) => id?,
+            None => ShardId::generate(self.inner.random.as_ref())?,
+        };
+        let model_ref = request.model_ref.transpose()?.unwrap_or_default();
+        let position = request.position.transpose()?;
+        let expect = request.expect.transpose()?;
+        let expect_content = request.expect_content.transpose()?;
+        let source = request.source?;
+        let size = self.inner.policy.admit_size(source.len())?;
+        let tensors = tensors(
+            source.as_ref(),
+            request.format,
+            request.extension.as_deref(),
+        )?;
+        let deadline = request.timeout.map(|timeout| self.deadline(timeout));
+        let clock = Arc::clone(&self.inner.clock);
+        let total = size.bytes();
+        let control = Control::new(request.cancel, request.progress, clock, deadline, total);
+        Ok(Checked {
+            source,
+            size,
+            tensors,
+            ordinal,
+            id,
+            model_ref,
+            position: member.map(|(_, position)| position).or(position),
+            group: member.map(|(group, _)| group),
+            expect,
+            expect_content,
+            content: request.content,
+            dedupe: request.dedupe,
+            control,
+            correlation_id: request.correlation_id,
+        })
+    }
+
+    fn deadline(&self, timeout: Duration) -> u64 {
+        let nanos = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
+        self.inner.clock.monotonic().saturating_add(nanos)
+    }
+
+    pub(super) fn seal_checked(&self, request: Checked<'_>) -> Result<SealedShard> {
+        self.inner.counters.seal_attempts();
+        if let Some(shard) = self.duplicate_of(&request) {
+            return Ok(shard);
+        }
+        let slot = self.slot(request.ordinal)?;
+        let claim = self.inner.registry.claim(request.id.clone())?;
+        let correlation_id = request.correlation_id.clone();
+        let shard_id = request.id.clone();
+        let filling = self.take(slot, &request, claim)?;
+        let sealed = self.fill_and_seal(slot, filling, request);
+        match sealed {
+            Ok(shard) => {
+                self.inner.counters.sealed();
+                Ok(shard)
+            }
+            Err(error) => {
+                let gpu_device = slot.info().ordinal;
+                let reason = Text::new(&error.to_string());
+                let body = Body::VramSealFailed {
+                    shard_id,
+                    gpu_device,
+                    reason,
+                };
+                self.emit(correlation_id.as_ref(), body)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Room, then memory. Refusals are recorded (requirement: AU-4, AU-5).
+    fn take(
+        &self,
+        slot: &DeviceSlot,
+        request: &Checked<'_>,
+        claim: Arc<crate::shard::Claim>,
+    ) -> Result<Filling> {
+        let data_start = request.tensors.data_start();
+        let start = TENSOR_ALIGN.saturating_sub(data_start % TENSOR_ALIGN) % TENSOR_ALIGN;
+        let len = request.size.bytes();
+        self.take_room(slot, len, start, claim, request.correlation_id.as_ref())
+    }
+
+    /// Memory for `len` bytes at byte `start` of a fresh allocation.
+    pub(super) fn take_room(
+        &self,
+        slot: &DeviceSlot,
+        len: u64,
+        start: u64,
+        claim: Arc<crate::shard::Claim>,
+        correlation_id: Option<&Text>,
+    ) -> Result<Filling> {
+        let shard_id = claim.id().clone();
+        let wanted = self.inner.policy.admit_size(len)?.padded(start);
+        let recorder = Arc::clone(&self.inner.recorder);
+        let taken = slot
+            .ledger
+            .reserve(slot.admitted, wanted)
+            .and_then(|reservation| {
+                let filling = Filling::start(reservation, recorder, claim, start, len);
+                Ok(self.watched(filling)?)
+            });
+        let capacity = slot.ledger.capacity();
+        let filling = match taken {
+            Ok(filling) => filling,
+            Err(error) => {
+                self.inner.counters.refused();
+                let reason = match &error {
+                    Error::InsufficientVram(_) => "insufficient_vram".to_owned(),
+                    other => other.to_string(),
+                };
+                let body = Body::VramAllocationFailed {
+                    requested_bytes: wanted.bytes(),
+                    available_bytes: capacity.available,
+                    reason: Text::new(&reason),
+                    gpu_device: capacity.ordinal,
+                };
+                self.emit(correlation_id, body)?;
+                return Err(error);
+            }
+        };
+        let body = Body::VramAllocated {
+            shard_id,
+            requested_bytes: wanted.bytes(),
+            allocated_bytes: filling.granted(),
+            available_bytes: capacity.available,
+            used_bytes: capacity.used,
+            gpu_device: capacity.ordinal,
+        };
+        self.emit(correlation_id, body)?;
+        Ok(filling)
+    }
+
+    fn fill_and_seal(
+        &self,
+        slot: &DeviceSlot,
+        filling: Filling,
+        request: Checked<'_>,
+    ) -> Result<SealedShard> {
+        let key_bytes = Zeroizing::new(bytes::<{ nh::KEY_BYTES }>(self.inner.random.as_ref())?);
+        let key = nh::Key::from_bytes(&key_bytes);
+        let source = request.source.as_ref();
+        let filled = filling.fill(source, &key, &request.control, request.content);
+        let filled = self.lost_is_recorded(filled)?;
+        let filled = filled.expect(request.expect, request.expect_content)?;
+        let identity = Identity {
+            id: request.id,
+            model_ref: request.model_ref,
+            position: request.position,
+            group: request.group,
+        };
+        let correlation_id = request.correlation_id.as_ref();
+        self.seal_filled(slot, filled, identity, request.tensors, correlation_id)
+    }
+
+    /// Read-only, witnessed, stated and tagged: the last steps of sealing, for
+    /// loads and for arrivals from another device.
+    pub(super) fn seal_filled(
+        &self,
+        slot: &DeviceSlot,
+        filled: Filled,
+        identity: Identity,
+        tensors: TensorTable,
+        correlation_id: Option<&Text>,
+    ) -> Result<SealedShard> {
+        let confirmed = match self.lost_is_recorded(filled.confirm(&self.inner.policy)) {
+            Err(Error::Policy(error)) => {
+                return Err(self.policy_violation(slot, error, "seal_refused")?);
+            }
+            other => other?,
+        };
+        let record = self.sealed_record(slot, &filled, identity, confirmed)?;
+        let body = Body::VramSealed {
+            shard_id: record.shard_id.clone(),
+            model_ref: record.model_ref.clone(),
+            gpu_device: record.gpu_device,
+            device_uuid: record.device_uuid,
+            device_kind: record.device_kind,
+            vram_bytes: record.vram_bytes,
+            digest: record.digest.to_string(),
+            sequence: record.sequence,
+        };
+        self.emit(correlation_id, body)?;
+        Ok(SealedShard::new(Resident::new(filled, record, tensors)))
+    }
+
+    /// The sealed record of what was measured.
+    fn sealed_record(
+        &self,
+        slot: &DeviceSlot,
+        filled: &Filled,
+        identity: Identity,
+        confirmed: ConfirmedMemory,
+    ) -> Result<Record> {
+        let info = slot.info();
+        let key = slot
+            .keys
+            .current()
+            .ok_or(Error::Internal("an empty key ring"))?;
+        let record = Record {
+            schema: RECORD_SCHEMA.to_owned(),
+            shard_id: identity.id,
+            model_ref: identity.model_ref,
+            sealed: true,
+            vram_bytes: filled.tree.len(),
+            digest: filled.tree.digest(),
+            content_sha256: filled.content,
+            device_kind: info.kind,
+            gpu_device: info.ordinal,
+            device_uuid: info.uuid,
+            driver: info.driver.clone(),
+            position: identity.position,
+            group: identity.group,
+            sealed_at: self.inner.clock.now(),
+            sequence: self.inner.sequence.fetch_add(1, Ordering::Relaxed),
+            instance: self.inner.instance,
+            worker_id: self.inner.worker_id.clone(),
+            witness: confirmed.witness(),
+            key_id: KeyId::from_bytes([0; 8]),
+            key_salt: self.inner.salt,
+            tag: SealTag::from_bytes([0; 32]),
+        };
+        Ok(crate::seal::seal(record, key.as_ref())?)
+    }
+
+    /// The shard that already holds the expected bytes, when the caller asked
+    /// for that (requirement: API-F18).
+    fn duplicate_of(&self, request: &Checked<'_>) -> Option<SealedShard> {
+        let expect = request.expect.filter(|_| request.dedupe)?;
+        let fits = |resident: &Arc<Resident>| {
+            let record = resident.record();
+            record.digest == expect
+                && record.gpu_device == request.ordinal
+                && !resident.is_quarantined()
+                && resident.is_held()
+        };
+        self.inner
+            .registry
+            .all()
+            .into_iter()
+            .find(fits)
+            .map(SealedShard::new)
+    }
+
+    /// Records the loss of a device that an error tells of.
+    pub(super) fn lost_is_recorded<T>(&self, answer: Result<T>) -> Result<T> {
+        if let Err(Error::Device(error)) = &answer
+            && error.is_loss()
+        {
+            self.device_lost(error);
+        }
+        answer
+    }
+}
+
+/// The tensor table of a source (requirement: CO-6).
+fn tensors(
+    source: &dyn Source,
+    choice: FormatChoice,
+    extension: Option<&str>,
+) -> Result<TensorTable, LoadError> {
+    let limits = format::Limits::default();
+    let parsed = match choice {
+        FormatChoice::Exactly(Format::Raw) => return Ok(TensorTable::default()),
+        FormatChoice::Exactly(format) => format::parse_with(format, source, &limits),
+        FormatChoice::Auto => {
+            format::detect_with(extension, source, &limits).map(|(_, table)| table)
+        }
+    };
+    parsed.map_err(|error| LoadError::Format {
+        name: source.name(),
+        source: error,
+    })
+}

@@ -1,0 +1,325 @@
+//! Verifying, and what follows a failure.
+
+use std::sync::Arc;
+
+use super::{DeviceSlot, VramManager};
+use crate::audit::{Body, Text};
+use crate::device::{Device, DeviceError};
+use crate::error::{Error, InputError, Result, VerifyError};
+use crate::policy::{ConfirmedMemory, OnFailure, OnGroupFailure, PolicyError};
+use crate::seal::{self, Authentic, Record};
+use crate::shard::{Resident, SealedShard, Stamp};
+use crate::verify::{Contents, Mode, Outcome, Verification, Verified, check_all};
+
+impl VramManager {
+    /// Checks a shard in VRAM against its seal: tag, driver's witnesses, and
+    /// as much of the contents as `mode` says (requirement: API-F19, DG-2).
+    ///
+    /// # Errors
+    /// [`VerifyError`]: the shard is quarantined and, unless the policy says
+    /// isolate, the manager stopped. [`DeviceError`]: nothing was proved.
+    pub fn verify_sealed(&self, shard: &SealedShard, mode: Mode) -> Result<Verified> {
+        let resident = self.own(shard)?;
+        let _one_at_a_time = resident.verifying();
+        self.verify_resident(resident, mode)
+    }
+
+    /// The boolean form: `Ok(false)` for a failed verification, an error when
+    /// nothing could be proved (requirement: API-F20).
+    ///
+    /// # Errors
+    /// Every error but [`VerifyError`].
+    pub fn verify_shard_integrity(&self, shard: &SealedShard) -> Result<bool> {
+        match self.verify_sealed(shard, Mode::Full) {
+            Ok(_) => Ok(true),
+            Err(Error::Verify(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Checks a record from outside: its tag first, then that this manager
+    /// holds exactly that shard, then the shard itself.
+    ///
+    /// # Errors
+    /// As [`VramManager::verify_sealed`]; a forged or replayed record harms no
+    /// shard, but is recorded as a failed verification.
+    pub fn verify_record(&self, record: &Record, mode: Mode) -> Result<Verified> {
+        let resident = self.find(record).or_else(|error| {
+            self.record_failure(record, &error)?;
+            Err(error)
+        })?;
+        let _one_at_a_time = resident.verifying();
+        self.verify_resident(&resident, mode)
+    }
+
+    /// Tag, then ownership.
+    fn find(&self, record: &Record) -> Result<Arc<Resident>> {
+        let not_held = || VerifyError::NotHeld {
+            shard_id: record.shard_id.clone(),
+        };
+        let slot = self.slot(record.gpu_device).map_err(|_| not_held())?;
+        seal::authenticate(record, &slot.keys.accepted())?;
+        let resident = self
+            .inner
+            .registry
+            .get(&record.shard_id)
+            .ok_or_else(not_held)?;
+        // The same id may have been used again since: every field must agree.
+        if resident.record().as_ref() != record || !resident.is_held() {
+            return Err(not_held().into());
+        }
+        Ok(resident)
+    }
+
+    /// The one way to a [`Verified`]. The caller holds `resident.verifying()`.
+    pub(super) fn verify_resident(&self, resident: &Arc<Resident>, mode: Mode) -> Result<Verified> {
+        let answer = self.prove(resident, mode);
+        match &answer {
+            Ok(verified) => {
+                self.inner.counters.verified();
+                let verification = verified.verification();
+                let body = Body::SealVerified {
+                    shard_id: resident.record().shard_id.clone(),
+                    gpu_device: verification.gpu_device,
+                    result: Text::new("pass"),
+                    mode: Text::new(&mode.to_string()),
+                    bytes_checked: verification.bytes_checked,
+                    nanos: verification.nanos,
+                };
+                self.emit(None, body)?;
+            }
+            Err(error) => {
+                self.inner.counters.verification_failed();
+                self.condemn(resident, error)?;
+            }
+        }
+        answer
+    }
+
+    fn prove(&self, resident: &Arc<Resident>, mode: Mode) -> Result<Verified> {
+        let record = resident.record();
+        let slot = self.slot(record.gpu_device)?;
+        let started = self.inner.clock.monotonic();
+        let tag = seal::authenticate(record, &slot.keys.accepted())?;
+        if resident.is_quarantined() {
+            return Err(VerifyError::Quarantined {
+                shard_id: record.shard_id.clone(),
+            }
+            .into());
+        }
+        self.check_age(record)?;
+        let memory = self.witness_again(slot, resident, &tag)?;
+        let contents = match mode {
+            Mode::Full => self.check_contents(slot, resident)?,
+            Mode::TagOnly => Contents::not_asked_for(),
+        };
+        let ended = self.inner.clock.monotonic();
+        let verification = Verification {
+            mode,
+            bytes_checked: if mode == Mode::TagOnly {
+                0
+            } else {
+                record.vram_bytes
+            },
+            bytes_total: record.vram_bytes,
+            at: self.inner.clock.now(),
+            nanos: ended.saturating_sub(started),
+            age_nanos: 0,
+            reused: false,
+            device_kind: record.device_kind,
+            gpu_device: record.gpu_device,
+            device_uuid: record.device_uuid,
+            witness: memory.witness(),
+        };
+        let verified = Verified::new(&tag, memory, &contents, verification.clone());
+        resident.set_last(Some(Stamp {
+            verification,
+            monotonic: ended,
+        }));
+        Ok(verified)
+    }
+
+    /// Asks the driver again and compares with what the seal says
+    /// (requirement: M0-W-1012, POL-5).
+    fn witness_again(
+        &self,
+        slot: &DeviceSlot,
+        resident: &Resident,
+        tag: &Authentic<'_>,
+    ) -> Result<ConfirmedMemory> {
+        let device = slot.ledger.device();
+        let held = resident.hold()?;
+        let buffer = held.allocation()?.extent().buffer;
+        let now = self.watched(device.witness(buffer))?;
+        let changed = |what| VerifyError::Witness {
+            shard_id: tag.record().shard_id.clone(),
+            what,
+        };
+        let sealed = tag.record().witness;
+        for (same, what) in [
+            (now.memory == sealed.memory, "where the memory lies"),
+            (
+                now.managed == sealed.managed,
+                "whether the memory is managed",
+            ),
+            (
+                now.host_pointer == sealed.host_pointer,
+                "whether the host can reach the memory",
+            ),
+            (
+                now.ordinal == sealed.ordinal,
+                "the device that holds the memory",
+            ),
+            (
+                now.pinned_on_device == sealed.pinned_on_device,
+                "the allocation's properties",
+            ),
+            (
+                now.protection == sealed.protection,
+                "the protection of the mapping",
+            ),
+        ] {
+            if !same {
+                return Err(changed(what).into());
+            }
+        }
+        Ok(self.inner.policy.admit_memory(device.info(), now)?)
+    }
+
+    /// Seals can be limited in age (requirement: DG-6, PM-7).
+    fn check_age(&self, record: &Record) -> Result<(), PolicyError> {
+        let Some(limit) = self.inner.policy.max_seal_age else {
+            return Ok(());
+        };
+        let age = self
+            .inner
+            .clock
+            .now()
+            .nanos()
+            .saturating_sub(record.sealed_at.nanos());
+        if u128::from(age) <= limit.as_nanos() {
+            return Ok(());
+        }
+        Err(PolicyError::SealAge {
+            age_s: age / 1_000_000_000,
+            max_s: limit.as_secs(),
+        })
+    }
+
+    fn check_contents(&self, slot: &DeviceSlot, resident: &Resident) -> Result<Contents> {
+        let record = resident.record();
+        let device = slot.ledger.device().as_ref();
+        let held = resident.hold()?;
+        let extent = held.allocation()?.extent();
+        let level0 = resident.level0();
+        let outcome = check_all(device, extent, &level0, record.digest, resident.tensors());
+        match self.watched(outcome)? {
+            Outcome::Intact(contents) => Ok(contents),
+            Outcome::StaleHashes(contents, measured) => {
+                resident.set_level0(measured);
+                Ok(contents)
+            }
+            Outcome::CheckerFault(contents, suspect_blocks) => {
+                let shard_id = record.shard_id.clone();
+                let gpu_device = record.gpu_device;
+                self.emit(
+                    None,
+                    Body::CheckerFault {
+                        shard_id,
+                        gpu_device,
+                        suspect_blocks,
+                    },
+                )?;
+                Ok(contents)
+            }
+            Outcome::Damaged(actual, damage) => Err(VerifyError::Contents {
+                shard_id: record.shard_id.clone(),
+                expected: record.digest,
+                actual,
+                damage: Box::new(damage),
+            }
+            .into()),
+        }
+    }
+
+    /// After a failure: quarantine first, then the record, then stop
+    /// (requirement: WORKER-4122, WORKER-4161).
+    fn condemn(&self, resident: &Arc<Resident>, error: &Error) -> Result<()> {
+        let guilty = matches!(error, Error::Verify(_) | Error::Policy(_));
+        let repeated = matches!(error, Error::Verify(VerifyError::Quarantined { .. }));
+        if guilty && !repeated {
+            resident.quarantine();
+        }
+        let recorded = self.record_failure(resident.record(), error);
+        if guilty && !repeated {
+            let shard_id = &resident.record().shard_id;
+            self.fail_group(resident)?;
+            if self.inner.policy.on_failure == OnFailure::Stop {
+                self.stop(&format!("shard {shard_id} failed its verification"))?;
+            }
+        }
+        recorded
+    }
+
+    /// Other members of a group fail with one of them (requirement: PM-3).
+    fn fail_group(&self, failed: &Arc<Resident>) -> Result<()> {
+        let Some(group) = failed.record().group else {
+            return Ok(());
+        };
+        if self.inner.policy.on_group_failure == OnGroupFailure::IsolateMember {
+            return Ok(());
+        }
+        for other in self.inner.registry.all() {
+            let member = other.record().group == Some(group) && !Arc::ptr_eq(&other, failed);
+            if member && !other.is_quarantined() {
+                other.quarantine();
+                let shard_id = other.record().shard_id.clone();
+                let because_of = failed.record().shard_id.clone();
+                self.emit(
+                    None,
+                    Body::ShardQuarantined {
+                        shard_id,
+                        because_of,
+                    },
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every failed verification is recorded, whatever the reason
+    /// (requirement: AU-3).
+    fn record_failure(&self, record: &Record, error: &Error) -> Result<()> {
+        let reason = match error {
+            Error::Verify(VerifyError::Tag { .. }) => "tag_mismatch",
+            Error::Verify(VerifyError::UnknownKey { .. }) => "unknown_key",
+            Error::Verify(VerifyError::NotHeld { .. }) => "not_held",
+            Error::Verify(VerifyError::Contents { .. }) => "digest_mismatch",
+            Error::Verify(VerifyError::Witness { .. })
+            | Error::Policy(PolicyError::Memory { .. }) => "witness_changed",
+            Error::Verify(VerifyError::Quarantined { .. }) => "quarantined",
+            Error::Policy(PolicyError::SealAge { .. }) => "seal_too_old",
+            Error::Device(DeviceError::Lost { .. }) => "device_lost",
+            Error::Device(_) => "device_error",
+            _ => "refused",
+        };
+        let actual_digest = match error {
+            Error::Verify(VerifyError::Contents { actual, .. }) => actual.to_string(),
+            _ => String::new(),
+        };
+        let body = Body::SealVerificationFailed {
+            shard_id: record.shard_id.clone(),
+            gpu_device: record.gpu_device,
+            reason: Text::new(reason),
+            expected_digest: record.digest.to_string(),
+            actual_digest,
+            details: Text::new(&error.to_string()),
+        };
+        Ok(self.emit(None, body)?)
+    }
+
+    /// The slot that holds a shard.
+    pub(super) fn slot_of(&self, resident: &Resident) -> Result<&DeviceSlot, InputError> {
+        self.slot(resident.record().gpu_device)
+    }
+}

@@ -1,0 +1,238 @@
+//! The record of a sealed shard: a plain value that can be stored, sent and
+//! cloned without ever owning memory (`ModelShardHandle` of the sources).
+//!
+//! A record read back is untrusted input until [`super::authenticate`] said yes.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use vram_digest::FileDigest;
+
+use crate::clock::Timestamp;
+use crate::device::{DeviceKind, DriverInfo, Uuid, Witness};
+use crate::error::{Error, InputError};
+use crate::hex;
+use crate::key::{KeyId, Salt, SealTag};
+use crate::shard::{ModelRef, ShardId, WorkerId};
+
+/// Value of the `schema` field.
+pub const RECORD_SCHEMA: &str = "vram-residency/record/v1";
+/// Longest record text in bytes.
+const MAX_RECORD_BYTES: usize = 64 << 10;
+
+macro_rules! random_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name([u8; 16]);
+
+        impl $name {
+            /// From its bytes.
+            #[must_use]
+            pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(bytes)
+            }
+
+            /// Its bytes.
+            #[must_use]
+            pub const fn as_bytes(&self) -> &[u8; 16] {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&hex::encode(&self.0))
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = &'static str;
+
+            fn try_from(text: String) -> Result<Self, Self::Error> {
+                hex::decode(&text).map(Self).ok_or("an id is 32 lower-case hex digits")
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> Self {
+                id.to_string()
+            }
+        }
+    };
+}
+
+random_id!(
+    /// One start of one manager: seals of an earlier boot are not of this one.
+    InstanceId
+);
+random_id!(
+    /// Ties the shards of one model together.
+    GroupId
+);
+
+/// Position of a shard in its model (requirement: VA-6, PM-1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShardPosition {
+    /// From 0.
+    pub index: u32,
+    /// At least 1 and above `index`.
+    pub total: u32,
+}
+
+impl ShardPosition {
+    /// Checks that `index` is below `total`.
+    ///
+    /// # Errors
+    /// [`InputError::ShardPosition`].
+    pub const fn new(index: u32, total: u32) -> Result<Self, InputError> {
+        if index < total {
+            Ok(Self { index, total })
+        } else {
+            Err(InputError::ShardPosition { index, total })
+        }
+    }
+}
+
+/// Every public fact about a sealed shard, and the tag over all of them
+/// (requirement: WORKER-4110, WORKER-4113, TY-1). Never an address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// Always [`RECORD_SCHEMA`]; anything else is refused.
+    #[serde(deserialize_with = "schema")]
+    pub schema: String,
+    /// The shard's name.
+    pub shard_id: ShardId,
+    /// What the caller calls the model; may be empty.
+    pub model_ref: ModelRef,
+    /// True for every record that sealing made.
+    pub sealed: bool,
+    /// Length in bytes.
+    pub vram_bytes: u64,
+    /// fs-verity SHA-256 file digest, measured in VRAM.
+    #[serde(with = "file_digest")]
+    pub digest: FileDigest,
+    /// Plain SHA-256 of the same bytes, when it was asked for; hex.
+    #[serde(with = "optional_hash")]
+    pub content_sha256: Option<[u8; 32]>,
+    /// GPU or simulator.
+    pub device_kind: DeviceKind,
+    /// Device ordinal.
+    pub gpu_device: u32,
+    /// Device identity.
+    pub device_uuid: Uuid,
+    /// The driver and the library that was really loaded; absent on the simulator.
+    pub driver: Option<DriverInfo>,
+    /// Position in a model of several shards.
+    pub position: Option<ShardPosition>,
+    /// Group of such a model.
+    pub group: Option<GroupId>,
+    /// When it was sealed, nanoseconds since the epoch.
+    pub sealed_at: Timestamp,
+    /// Counts the seals of this manager from 1.
+    pub sequence: u64,
+    /// The manager's start.
+    pub instance: InstanceId,
+    /// Who sealed.
+    pub worker_id: WorkerId,
+    /// What the driver said about the memory after sealing.
+    pub witness: Witness,
+    /// Which key.
+    pub key_id: KeyId,
+    /// Salt of the key derivation; hex.
+    #[serde(with = "hash")]
+    pub key_salt: Salt,
+    /// HMAC-SHA256 over the statement of all fields above; hex.
+    pub tag: SealTag,
+}
+
+impl Record {
+    /// Reads a record from JSON. Unknown fields, duplicate fields, other
+    /// schemas and oversized texts are refused.
+    ///
+    /// # Errors
+    /// [`InputError::Record`] naming the field and the position.
+    pub fn from_json(text: &str) -> Result<Self, Error> {
+        if text.len() > MAX_RECORD_BYTES {
+            let reason = format!("{} bytes, the limit is {MAX_RECORD_BYTES}", text.len());
+            return Err(InputError::Record(reason).into());
+        }
+        let refused = |error: serde_json::Error| InputError::Record(error.to_string());
+        let record: Self = serde_json::from_str(text).map_err(refused)?;
+        if let Some(position) = record.position {
+            ShardPosition::new(position.index, position.total)?;
+        }
+        Ok(record)
+    }
+
+    /// The record as one line of JSON.
+    ///
+    /// # Errors
+    /// [`Error::Internal`], which no field of a record can cause.
+    pub fn to_json(&self) -> Result<String, Error> {
+        serde_json::to_string(self).map_err(|_| Error::Internal("a record did not serialise"))
+    }
+}
+
+fn schema<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let schema = String::deserialize(deserializer)?;
+    if schema == RECORD_SCHEMA {
+        return Ok(schema);
+    }
+    let known = format!("unknown schema; this version reads {RECORD_SCHEMA}");
+    Err(serde::de::Error::custom(known))
+}
+
+mod file_digest {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use vram_digest::FileDigest;
+
+    pub(super) fn serialize<S: Serializer>(digest: &FileDigest, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(digest)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<FileDigest, D::Error> {
+        String::deserialize(d)?.parse().map_err(D::Error::custom)
+    }
+}
+
+mod hash {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use crate::hex;
+
+    pub(super) fn serialize<S: Serializer>(hash: &[u8; 32], s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&hex::encode(hash))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<[u8; 32], D::Error> {
+        let text = String::deserialize(d)?;
+        hex::decode(&text).ok_or_else(|| D::Error::custom("expected 64 lower-case hex digits"))
+    }
+}
+
+mod optional_hash {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    use crate::hex;
+
+    pub(super) fn serialize<S: Serializer>(
+        hash: &Option<[u8; 32]>,
+        s: S,
+    ) -> Result<S::Ok, S::Error> {
+        hash.map(|hash| hex::encode(&hash)).serialize(s)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<Option<[u8; 32]>, D::Error> {
+        let text = Option::<String>::deserialize(d)?;
+        let decode = |text: String| {
+            hex::decode(&text).ok_or_else(|| D::Error::custom("expected 64 lower-case hex digits"))
+        };
+        text.map(decode).transpose()
+    }
+}

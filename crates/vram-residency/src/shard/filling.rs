@@ -1,0 +1,125 @@
+//! From reserved room to memory that the driver confirmed: the middle of a
+//! shard's life. Dropping any of these values scrubs and frees the memory.
+
+use std::sync::Arc;
+
+use vram_digest::{BlockHash, FileDigest, Tree, nh};
+
+use super::Claim;
+use crate::audit::Recorder;
+use crate::capacity::{Allocation, Reservation};
+use crate::device::{Device, DeviceError, Extent, Protection};
+use crate::error::{Error, VerifyError};
+use crate::load::{Control, Source, load};
+use crate::policy::{ConfirmedMemory, Policy};
+
+/// Memory that is being filled.
+pub(crate) struct Filling {
+    allocation: Allocation,
+    claim: Arc<Claim>,
+}
+
+/// Memory that holds what the source gave, measured there.
+pub(crate) struct Filled {
+    pub(crate) allocation: Allocation,
+    pub(crate) claim: Arc<Claim>,
+    pub(crate) tree: Tree,
+    pub(crate) content: Option<[u8; 32]>,
+}
+
+impl Filling {
+    /// Turns a reservation into memory for `len` bytes at byte `start` of it.
+    pub(crate) fn start(
+        reservation: Reservation,
+        recorder: Arc<Recorder>,
+        claim: Arc<Claim>,
+        start: u64,
+        len: u64,
+    ) -> Result<Self, DeviceError> {
+        let id = claim.id().clone();
+        let allocation = Allocation::take(reservation, recorder, id, start, len)?;
+        Ok(Self { allocation, claim })
+    }
+
+    /// Bytes that the device took.
+    pub(crate) const fn granted(&self) -> u64 {
+        self.allocation.granted()
+    }
+
+    /// Loads the source and measures what arrived.
+    pub(crate) fn fill(
+        self,
+        source: &dyn Source,
+        key: &nh::Key,
+        control: &Control,
+        content: bool,
+    ) -> Result<Filled, Error> {
+        let extent = self.allocation.extent();
+        let device = Arc::clone(self.allocation.device());
+        let loaded = load(source, device.as_ref(), extent, key, control, content)?;
+        self.filled(loaded.level0, loaded.content)
+    }
+
+    /// Copies from another device and measures what arrived.
+    pub(crate) fn copy_from(self, from: &dyn Device, source: Extent) -> Result<Filled, Error> {
+        let extent = self.allocation.extent();
+        let device = Arc::clone(self.allocation.device());
+        from.copy_to(source, device.as_ref(), extent)?;
+        let level0 = crate::verify::measure(device.as_ref(), extent)?;
+        self.filled(level0, None)
+    }
+
+    fn filled(self, level0: Vec<BlockHash>, content: Option<[u8; 32]>) -> Result<Filled, Error> {
+        let len = self.allocation.extent().len;
+        let tree = Tree::from_level0(level0, len)
+            .map_err(|_| Error::Internal("the device measured a wrong number of blocks"))?;
+        Ok(Filled {
+            allocation: self.allocation,
+            claim: self.claim,
+            tree,
+            content,
+        })
+    }
+}
+
+impl Filled {
+    /// Compares with the digests that the caller expects (requirement: DG-4).
+    pub(crate) fn expect(
+        self,
+        digest: Option<FileDigest>,
+        content: Option<[u8; 32]>,
+    ) -> Result<Self, VerifyError> {
+        let actual = self.tree.digest();
+        if let Some(expected) = digest.filter(|expected| !expected.ct_eq(&actual)) {
+            return Err(VerifyError::Unexpected {
+                algorithm: "fs-verity",
+                expected: expected.to_string(),
+                actual: actual.to_string(),
+            });
+        }
+        if let (Some(expected), Some(actual)) = (content, self.content)
+            && expected != actual
+        {
+            return Err(VerifyError::Unexpected {
+                algorithm: "sha256",
+                expected: crate::hex::encode(&expected),
+                actual: crate::hex::encode(&actual),
+            });
+        }
+        Ok(self)
+    }
+
+    /// Keeps the content digest of an earlier load of the same bytes.
+    pub(crate) fn with_content(mut self, content: Option<[u8; 32]>) -> Self {
+        self.content = content;
+        self
+    }
+
+    /// Makes the memory read-only and asks the driver what it is.
+    pub(crate) fn confirm(&self, policy: &Policy) -> Result<ConfirmedMemory, Error> {
+        let device = self.allocation.device();
+        let buffer = self.allocation.extent().buffer;
+        device.protect(buffer, Protection::ReadOnly)?;
+        Ok(policy.admit_memory(device.info(), device.witness(buffer)?)?)
+    }
+}

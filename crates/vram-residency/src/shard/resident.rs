@@ -1,0 +1,190 @@
+//! A sealed shard's inner state, shared by its handles and leases.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+use vram_digest::BlockHash;
+
+use super::{Claim, Filled};
+use crate::capacity::Allocation;
+use crate::device::FreeError;
+use crate::error::{Error, Misuse};
+use crate::format::TensorTable;
+use crate::seal::Record;
+use crate::verify::Verification;
+
+/// Owns the memory of one shard. The lock around it is held for reading while
+/// the memory is used or leased out, and for writing to take it away.
+pub(crate) struct Resident {
+    record: Arc<Record>,
+    tensors: TensorTable,
+    claim: Arc<Claim>,
+    memory: RwLock<Option<Allocation>>,
+    level0: Mutex<Arc<Vec<BlockHash>>>,
+    handles: AtomicU64,
+    leases: AtomicU64,
+    quarantined: AtomicBool,
+    last: Mutex<Option<Stamp>>,
+    verifying: Mutex<()>,
+}
+
+/// The last verification that passed, and when by the monotonic clock.
+#[derive(Clone)]
+pub(crate) struct Stamp {
+    pub(crate) verification: Verification,
+    pub(crate) monotonic: u64,
+}
+
+/// Proof that the memory is there and stays while this value lives.
+pub(crate) struct Held<'r>(RwLockReadGuard<'r, Option<Allocation>>);
+
+impl Held<'_> {
+    pub(crate) fn allocation(&self) -> Result<&Allocation, Misuse> {
+        self.0.as_ref().ok_or(Misuse::NotSealed)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Resident {
+    /// Takes over the memory of a filled and sealed shard.
+    pub(crate) fn new(filled: Filled, record: Record, tensors: TensorTable) -> Arc<Self> {
+        let resident = Arc::new(Self {
+            record: Arc::new(record),
+            tensors,
+            memory: RwLock::new(Some(filled.allocation)),
+            level0: Mutex::new(Arc::new(filled.tree.into_level0())),
+            handles: AtomicU64::new(0),
+            leases: AtomicU64::new(0),
+            quarantined: AtomicBool::new(false),
+            last: Mutex::new(None),
+            verifying: Mutex::new(()),
+            claim: filled.claim,
+        });
+        resident.claim.set(&resident);
+        resident
+    }
+
+    pub(crate) const fn record(&self) -> &Arc<Record> {
+        &self.record
+    }
+
+    pub(crate) const fn tensors(&self) -> &TensorTable {
+        &self.tensors
+    }
+
+    pub(crate) const fn claim(&self) -> &Arc<Claim> {
+        &self.claim
+    }
+
+    pub(crate) fn level0(&self) -> Arc<Vec<BlockHash>> {
+        Arc::clone(&lock(&self.level0))
+    }
+
+    /// Replaces block hashes that were damaged in host memory.
+    pub(crate) fn set_level0(&self, level0: Vec<BlockHash>) {
+        *lock(&self.level0) = Arc::new(level0);
+    }
+
+    /// Keeps the memory in place while it is used.
+    pub(crate) fn hold(&self) -> Result<Held<'_>, Misuse> {
+        let held = Held(self.memory.read().unwrap_or_else(PoisonError::into_inner));
+        held.allocation()?;
+        Ok(held)
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        self.memory
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some()
+    }
+
+    /// Runs one verification at a time, so that concurrent leases share it.
+    pub(crate) fn verifying(&self) -> MutexGuard<'_, ()> {
+        lock(&self.verifying)
+    }
+
+    pub(crate) fn last(&self) -> Option<Stamp> {
+        lock(&self.last).clone()
+    }
+
+    pub(crate) fn set_last(&self, stamp: Option<Stamp>) {
+        *lock(&self.last) = stamp;
+    }
+
+    pub(crate) fn is_quarantined(&self) -> bool {
+        self.quarantined.load(Ordering::SeqCst)
+    }
+
+    /// Bars the shard from leases; what was verified before counts no more.
+    pub(crate) fn quarantine(&self) {
+        self.quarantined.store(true, Ordering::SeqCst);
+        self.set_last(None);
+    }
+
+    /// Only a repair that was followed by a full verification may call this.
+    pub(crate) fn clear_quarantine(&self) {
+        self.quarantined.store(false, Ordering::SeqCst);
+    }
+
+    pub(crate) fn leases(&self) -> u64 {
+        self.leases.load(Ordering::SeqCst)
+    }
+
+    /// Counts a lease. `_held` proves that the memory cannot be taken away
+    /// between the verification and the count.
+    pub(crate) fn add_lease(&self, _held: &Held<'_>) {
+        self.leases.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn drop_lease(&self) {
+        self.leases.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn add_handle(&self) {
+        self.handles.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Gives up one handle; true for the last.
+    pub(crate) fn drop_handle(&self) -> bool {
+        self.handles.fetch_sub(1, Ordering::SeqCst) == 1
+    }
+
+    /// Takes the memory away from every user: waits for verifications in
+    /// progress and refuses while leases are out.
+    pub(crate) fn take(&self) -> Result<Allocation, Misuse> {
+        let mut memory = self.memory.write().unwrap_or_else(PoisonError::into_inner);
+        match self.leases() {
+            0 => memory.take().ok_or(Misuse::NotSealed),
+            leases => {
+                let shard_id = self.record.shard_id.clone();
+                Err(Misuse::Busy { shard_id, leases })
+            }
+        }
+    }
+
+    /// Runs `work` while nobody else uses the memory; the same rules as `take`.
+    pub(crate) fn exclusively<R>(
+        &self,
+        work: impl FnOnce(&Allocation) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        let memory = self.memory.write().unwrap_or_else(PoisonError::into_inner);
+        let allocation = memory.as_ref().ok_or(Misuse::NotSealed)?;
+        match self.leases() {
+            0 => work(allocation),
+            leases => {
+                let shard_id = self.record.shard_id.clone();
+                Err(Misuse::Busy { shard_id, leases }.into())
+            }
+        }
+    }
+
+    /// Frees the memory now.
+    pub(crate) fn free(&self) -> Result<(), Error> {
+        let freed: Result<(), FreeError> = self.take()?.free();
+        Ok(freed?)
+    }
+}

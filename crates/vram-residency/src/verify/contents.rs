@@ -1,0 +1,141 @@
+//! Contents against the seal: measure on the device, locate damage, and get a
+//! second opinion before a shard is condemned.
+
+use vram_digest::{BLOCK_BYTES, BlockHash, FileDigest, file_digest, hash_block, root};
+use zeroize::Zeroizing;
+
+use super::Contents;
+use crate::device::{Device, DeviceError, Extent};
+use crate::error::Damage;
+use crate::format::TensorTable;
+
+/// Suspect blocks that the second opinion reads back.
+const MAX_SECOND_OPINION: usize = 1024;
+
+/// What a check of all bytes found.
+pub(crate) enum Outcome {
+    /// Every byte is as sealed.
+    Intact(Contents),
+    /// As sealed, but the first answer of the checker was wrong: that many
+    /// blocks looked bad and are not.
+    CheckerFault(Contents, u64),
+    /// As sealed; the block hashes kept in host memory are not, and are replaced.
+    StaleHashes(Contents, Vec<BlockHash>),
+    /// Not as sealed.
+    Damaged(FileDigest, Damage),
+}
+
+/// SHA-256 of every block of the extent, measured on the device. The output
+/// starts as zeros, so a computation that does nothing cannot pass.
+pub(crate) fn measure(device: &dyn Device, extent: Extent) -> Result<Vec<BlockHash>, DeviceError> {
+    let count = extent.len.div_ceil(BLOCK_BYTES as u64);
+    let size = usize::try_from(count).unwrap_or(usize::MAX);
+    let requested = count.saturating_mul(32);
+    let mut out = Vec::new();
+    out.try_reserve_exact(size)
+        .map_err(|_| DeviceError::HostOutOfMemory { requested })?;
+    out.resize(size, [0; 32]);
+    device.block_digests(extent, 0..count, &mut out)?;
+    Ok(out)
+}
+
+/// Checks every byte of the extent against the sealed digest.
+pub(crate) fn check_all(
+    device: &dyn Device,
+    extent: Extent,
+    level0: &[BlockHash],
+    sealed: FileDigest,
+    tensors: &TensorTable,
+) -> Result<Outcome, DeviceError> {
+    let measured = measure(device, extent)?;
+    let actual = file_digest(&root(&measured), extent.len);
+    let suspects = differing(&measured, level0);
+    if actual.ct_eq(&sealed) {
+        let intact = Contents(());
+        return Ok(match suspects.is_empty() {
+            true => Outcome::Intact(intact),
+            false => Outcome::StaleHashes(intact, measured),
+        });
+    }
+    if !suspects.is_empty() && second_opinion_disagrees(device, extent, level0, &suspects)? {
+        let again = measure(device, extent)?;
+        if file_digest(&root(&again), extent.len).ct_eq(&sealed) {
+            return Ok(Outcome::CheckerFault(Contents(()), suspects.len() as u64));
+        }
+    }
+    Ok(Outcome::Damaged(
+        actual,
+        describe(&suspects, measured.len(), tensors),
+    ))
+}
+
+fn differing(measured: &[BlockHash], level0: &[BlockHash]) -> Vec<u64> {
+    let pairs = (0_u64..).zip(measured.iter().zip(level0));
+    pairs
+        .filter(|(_, (a, b))| a != b)
+        .map(|(block, _)| block)
+        .collect()
+}
+
+/// Reads the suspect blocks back and hashes them on the CPU: an independent
+/// path. True when it finds every one of them as sealed.
+fn second_opinion_disagrees(
+    device: &dyn Device,
+    extent: Extent,
+    level0: &[BlockHash],
+    suspects: &[u64],
+) -> Result<bool, DeviceError> {
+    if suspects.len() > MAX_SECOND_OPINION {
+        return Ok(false);
+    }
+    let mut bytes = Zeroizing::new(vec![0_u8; BLOCK_BYTES]);
+    for block in suspects {
+        let offset = block.saturating_mul(BLOCK_BYTES as u64);
+        let len = extent.len.saturating_sub(offset).min(BLOCK_BYTES as u64);
+        let len = usize::try_from(len).unwrap_or(BLOCK_BYTES);
+        let Some(out) = bytes.get_mut(..len) else {
+            return Ok(false);
+        };
+        device.read(extent, offset, out)?;
+        let index = usize::try_from(*block).unwrap_or(usize::MAX);
+        if hash_block(out).ok().as_ref() != level0.get(index) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Blocks as runs, and the tensors they belong to. With no suspect block the
+/// kept hashes were changed together with the contents: all blocks are bad.
+fn describe(suspects: &[u64], total: usize, tensors: &TensorTable) -> Damage {
+    let mut runs: Vec<(u64, u64)> = Vec::new();
+    for block in suspects {
+        match runs.last_mut() {
+            Some((first, count)) if first.saturating_add(*count) == *block => {
+                *count = count.saturating_add(1);
+            }
+            _ => runs.push((*block, 1)),
+        }
+    }
+    if runs.is_empty() {
+        runs.push((0, total as u64));
+    }
+    let blocks = runs.iter().map(|(_, count)| *count).sum();
+    runs.truncate(Damage::MAX_RUNS);
+    let block_bytes = BLOCK_BYTES as u64;
+    let mut names: Vec<String> = Vec::new();
+    for (first, count) in &runs {
+        let start = first.saturating_mul(block_bytes);
+        let end = start.saturating_add(count.saturating_mul(block_bytes));
+        for tensor in tensors.which_tensors(start..end) {
+            if names.len() < Damage::MAX_TENSORS && names.last() != Some(&tensor.name) {
+                names.push(tensor.name.clone());
+            }
+        }
+    }
+    Damage {
+        blocks,
+        runs,
+        tensors: names,
+    }
+}

@@ -1,0 +1,142 @@
+//! Proving that the bytes in VRAM are the sealed file.
+
+mod contents;
+mod offline;
+
+use std::fmt;
+
+use serde::Serialize;
+
+pub(crate) use contents::{Outcome, check_all, measure};
+pub use offline::{FileCheck, check_file, check_record};
+
+use crate::clock::Timestamp;
+use crate::device::{DeviceKind, Uuid, Witness};
+use crate::policy::ConfirmedMemory;
+use crate::seal::Authentic;
+
+/// How much a verification checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Mode {
+    /// SHA-256 tree over every byte, on the device.
+    #[default]
+    Full,
+    /// The record's tag and the driver's witnesses; no byte of the model. Must
+    /// be asked for by name.
+    TagOnly,
+}
+
+impl Mode {
+    /// Whether a verification of this mode proves all that `wanted` would.
+    #[must_use]
+    pub const fn covers(self, wanted: Self) -> bool {
+        matches!(
+            (self, wanted),
+            (Self::Full, _) | (Self::TagOnly, Self::TagOnly)
+        )
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "full",
+            Self::TagOnly => "tag-only",
+        })
+    }
+}
+
+/// What was checked, and when (design 7).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Verification {
+    /// How much was checked.
+    pub mode: Mode,
+    /// Bytes of the model that were read and checked.
+    pub bytes_checked: u64,
+    /// Bytes of the model.
+    pub bytes_total: u64,
+    /// When it ended.
+    pub at: Timestamp,
+    /// Nanoseconds it took.
+    pub nanos: u64,
+    /// Nanoseconds since it ended, when it was handed out.
+    pub age_nanos: u64,
+    /// True when a lease reused it because the policy allows that age.
+    pub reused: bool,
+    /// GPU or simulator.
+    pub device_kind: DeviceKind,
+    /// Device ordinal.
+    pub gpu_device: u32,
+    /// Device identity.
+    pub device_uuid: Uuid,
+    /// What the driver said about the memory.
+    pub witness: Witness,
+}
+
+impl Verification {
+    /// Share of the model that was checked, 0.0 to 1.0.
+    #[must_use]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a share for people; 53 bits are plenty"
+    )]
+    pub fn coverage(&self) -> f64 {
+        if self.bytes_total == 0 {
+            return 0.0;
+        }
+        self.bytes_checked as f64 / self.bytes_total as f64
+    }
+}
+
+/// Proof that the contents were read and are intact, or that the caller asked
+/// by name not to read them.
+pub(crate) struct Contents(());
+
+impl Contents {
+    pub(crate) const fn not_asked_for() -> Self {
+        Self(())
+    }
+}
+
+/// Proof of a passed verification. Leases are made from it and from nothing else.
+#[must_use]
+pub struct Verified {
+    verification: Verification,
+}
+
+impl Verified {
+    /// Needs the three proofs: the tag, the driver's confirmation, the contents.
+    pub(crate) fn new(
+        _tag: &Authentic<'_>,
+        _memory: ConfirmedMemory,
+        _contents: &Contents,
+        verification: Verification,
+    ) -> Self {
+        Self { verification }
+    }
+
+    /// A verification of the same shard that is young enough, as the policy allows.
+    pub(crate) fn reuse(verification: &Verification, age_nanos: u64) -> Self {
+        Self {
+            verification: Verification {
+                age_nanos,
+                reused: true,
+                ..verification.clone()
+            },
+        }
+    }
+
+    /// What was checked.
+    #[must_use]
+    pub const fn verification(&self) -> &Verification {
+        &self.verification
+    }
+
+    /// What was checked, as a plain value.
+    #[must_use]
+    pub fn into_verification(self) -> Verification {
+        self.verification
+    }
+}

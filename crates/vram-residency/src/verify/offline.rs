@@ -1,0 +1,83 @@
+//! Checking a record on any machine: its tag, and a file against it. This
+//! proves nothing about VRAM, and says so.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use vram_digest::{FileDigest, Hasher};
+
+use crate::error::Error;
+use crate::key::{KeyContext, KeyProvider};
+use crate::load::LoadError;
+use crate::seal::{Authentic, Record, authenticate};
+
+/// Bytes read at a time.
+const CHUNK: usize = 1 << 20;
+
+/// Checks a record's tag under keys derived from `provider`, with the salt,
+/// worker and device that the record itself names: a change to any of them
+/// changes the key, and the tag no longer matches.
+///
+/// # Errors
+/// As [`authenticate`].
+pub fn check_record<'r>(
+    record: &'r Record,
+    provider: &dyn KeyProvider,
+) -> Result<Authentic<'r>, Error> {
+    let context = KeyContext {
+        salt: &record.key_salt,
+        worker: &record.worker_id,
+        device: record.device_uuid,
+    };
+    let key = provider.seal_key(&context)?;
+    authenticate(record, &[Arc::clone(&key)])
+}
+
+/// How a file compares with a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub struct FileCheck {
+    /// fs-verity digest of the file.
+    pub actual: FileDigest,
+    /// Its length in bytes.
+    pub len: u64,
+    /// True when length and digest are the sealed ones.
+    pub matches: bool,
+}
+
+/// Compares the bytes of `reader` with an authentic record.
+///
+/// # Errors
+/// [`LoadError::Read`] naming `name` and the offset.
+pub fn check_file(
+    record: &Authentic<'_>,
+    name: &str,
+    mut reader: impl Read,
+) -> Result<FileCheck, LoadError> {
+    let mut hasher = Hasher::new();
+    let mut chunk = vec![0_u8; CHUNK];
+    loop {
+        let offset = hasher.len();
+        let failed = |source| LoadError::Read {
+            name: name.to_owned(),
+            offset,
+            source,
+        };
+        let n = match reader.read(&mut chunk) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            answer => answer.map_err(failed)?,
+        };
+        match chunk.get(..n) {
+            Some(bytes) if n > 0 => hasher.update(bytes),
+            _ => break,
+        }
+    }
+    let (len, actual) = (hasher.len(), hasher.finalize().digest());
+    let record = record.record();
+    let matches = len == record.vram_bytes && actual.ct_eq(&record.digest);
+    Ok(FileCheck {
+        actual,
+        len,
+        matches,
+    })
+}
