@@ -19,12 +19,35 @@ example: cargo xtask ci --no-skips",
 /// Longest time the advisory database may take before it counts as out of reach.
 const ADVISORY_DEADLINE: Duration = Duration::from_secs(90);
 
-/// Programs that some tests compare with, the Debian package, and what is not checked without.
-const TEST_TOOLS: &[(&str, &str, &str)] = &[(
-    "fsverity",
-    "fsverity",
-    "digests are compared with checked-in vectors only",
-)];
+/// Something that some tests need and that a machine may lack.
+struct Need {
+    /// A program, or a file by its path from the root when it has a `/`.
+    what: &'static str,
+    /// How to get it.
+    how: &'static str,
+    /// What is not checked without it.
+    lost: &'static str,
+}
+
+/// What tests use where it is there. Tests skip loudly without; the harness hides much of that,
+/// so it is looked for here too.
+const TEST_NEEDS: &[Need] = &[
+    Need {
+        what: "fsverity",
+        how: "Debian package fsverity",
+        lost: "digests are compared with checked-in vectors only",
+    },
+    Need {
+        what: "target/testdata/minilm/model.safetensors",
+        how: "python3 testdata/fetch_real.py minilm",
+        lost: "no real safetensors model is read",
+    },
+    Need {
+        what: "target/testdata/gemma3-270m/model.gguf",
+        how: "python3 testdata/fetch_real.py gemma3-270m",
+        lost: "no real GGUF model is read",
+    },
+];
 
 /// How one step ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,7 +69,7 @@ const STEPS: &[Step] = &[
     ("format", format),
     ("tidy", || from_result(tidy::check())),
     ("trace", || from_result(trace::check())),
-    ("test tools", test_tools),
+    ("test needs", test_needs),
     ("dependency policy", dependencies),
     ("advisories", advisories),
     ("clippy", clippy),
@@ -140,19 +163,21 @@ fn format() -> Outcome {
     })
 }
 
-fn test_tools() -> Outcome {
-    missing_tools(TEST_TOOLS, |program| {
-        answers(Command::new(program).arg("--version"))
+fn test_needs() -> Outcome {
+    missing_needs(TEST_NEEDS, |what| {
+        if what.contains('/') {
+            exec::root().join(what).is_file()
+        } else {
+            answers(Command::new(what).arg("--version"))
+        }
     })
 }
 
-fn missing_tools(tools: &[(&str, &str, &str)], found: impl Fn(&str) -> bool) -> Outcome {
-    let missing: Vec<String> = tools
+fn missing_needs(needs: &[Need], found: impl Fn(&str) -> bool) -> Outcome {
+    let missing: Vec<String> = needs
         .iter()
-        .filter(|(program, ..)| !found(program))
-        .map(|(program, package, lost)| {
-            format!("`{program}` is not installed (Debian package {package}): {lost}")
-        })
+        .filter(|need| !found(need.what))
+        .map(|Need { what, how, lost }| format!("`{what}` is not there ({how}): {lost}"))
         .collect();
     if missing.is_empty() {
         Outcome::Passed
@@ -270,16 +295,17 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_test_tool_is_a_skip_that_names_its_package() {
-        let tools = [("fsverity", "fsverity", "vectors only")];
-        assert_eq!(missing_tools(&tools, |_| true), Outcome::Passed);
-        let Outcome::Skipped(why) = missing_tools(&tools, |_| false) else {
+    fn a_missing_need_is_a_skip_that_says_what_is_lost_and_how_to_get_it() {
+        assert_eq!(missing_needs(TEST_NEEDS, |_| true), Outcome::Passed);
+        let outcome = missing_needs(TEST_NEEDS, |what| what != "fsverity");
+        let Outcome::Skipped(why) = outcome else {
             panic!("not skipped")
         };
         assert!(
             why.contains("Debian package fsverity") && why.contains("vectors only"),
             "{why}"
         );
+        assert!(!why.contains("GGUF"), "{why}");
     }
 
     #[test]
