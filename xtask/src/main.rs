@@ -4,6 +4,7 @@
 
 mod ci;
 mod exec;
+mod kernels;
 mod modules;
 mod rust;
 mod tidy;
@@ -30,7 +31,7 @@ impl Task {
     }
 }
 
-const TASKS: &[Task] = &[ci::TASK, tidy::TASK, trace::TASK];
+const TASKS: &[Task] = &[ci::TASK, tidy::TASK, trace::TASK, kernels::TASK];
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();

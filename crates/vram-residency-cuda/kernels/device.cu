@@ -81,11 +81,6 @@ DEVICE u64 load_u64(u64 address) {
     asm volatile("ld.global.u64 %0, [%1];" : "=l"(v) : "l"(address));
     return v;
 }
-DEVICE u32 load_u32(u64 address) {
-    u32 v;
-    asm volatile("ld.global.u32 %0, [%1];" : "=r"(v) : "l"(address));
-    return v;
-}
 DEVICE void store16(u64 address, Word16 v) {
     asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(address), "r"(v.x), "r"(v.y),
                  "r"(v.z), "r"(v.w)

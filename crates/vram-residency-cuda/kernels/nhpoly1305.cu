@@ -8,8 +8,8 @@
 //                               segment, the last of a record may be short
 //       key, second_key         1088 bytes each, 16-byte aligned: 16 bytes of
 //                               Poly1305 r (clamped here), 1072 bytes of NH key
-//   block 256 threads; any grid, blocks stride over the items: 2 blocks (one key)
-//   or 1 block (two keys) per multiprocessor is full residency.
+//   block 256 threads; any grid, blocks stride over the items: 2 blocks per
+//   multiprocessor with one key, 1 with two, is full residency.
 //   Result: 16 bytes per item with one key, 32 with two (key, then second key).
 //
 // Work. A block takes one segment, its 8 warps take batches of 8 chunks (1 KiB
@@ -28,15 +28,18 @@
 // add nothing, so every lane's last block lies in the last row.
 //
 // Budget, per 16-byte unit and key: 4 passes x (4 adds + 2 multiply-adds 32x32+64)
-// = 16 ALU + 8 FMA; butterflies 4 shuffles + 5 ALU; Poly1305 about 80 / 16 = 5;
-// realigning 4 PRMT and 1.5 loads, once for both keys. One multiprocessor of an
-// H200 gets 4.3 TB/s / 132 / 1.98 GHz = 16.5 bytes, one unit, per clock. Its rates
-// per clock are 64 ALU, 64 FMA (IMAD.WIDE perhaps half), 32 shuffles, 128 issued:
-//     one key    ALU 29 of 64, IMAD.WIDE 10 of 32..64, issued  ~45 of 128
-//     two keys   ALU 53 of 64, IMAD.WIDE 19 of 32..64, issued  ~85 of 128
-// so both are bound by memory. What that takes is bytes in flight: a lane keeps
-// four steps of loads ahead, 4 KiB per warp, 64 KiB per multiprocessor with one
-// key and 32 KiB with two (latency 0.7 us x 32 GB/s per multiprocessor = 23 KiB).
+// = 16 adds + 8 IMAD.WIDE; butterflies 4 shuffles + 5; Poly1305 about 80 / 16 = 5.
+// Once for both keys: two loads, and 4 PRMT and half a load if not aligned. One
+// multiprocessor of an H200 gets 4.3 TB/s / 132 / 1.98 GHz = 16.5 bytes, one unit,
+// per clock. Its rates per clock are 64 ALU and 64 FMA lanes, 32 shuffles, 128
+// issued; ptxas spreads the adds over ALU and FMA. As compiled (budget.txt, counting
+// an IMAD.WIDE as two), per unit:
+//     one key    issued 48 of 128   ALU 11 of 64   FMA 39 of 64    -> 6.9 TB/s
+//     two keys   issued 81 of 128   ALU 25 of 64   FMA 62 of 64    -> 4.3 TB/s
+// so one key is bound by memory with room to spare, two keys at worst just so. What
+// that takes is bytes in flight: a lane keeps four steps of loads ahead, 4 KiB per
+// warp, 64 KiB per multiprocessor with one key and 32 KiB with two (latency 0.7 us
+// x 33 GB/s per multiprocessor = 23 KiB).
 
 #define WARPS 8
 #define ROW_CHUNKS 64

