@@ -2,13 +2,13 @@
 //! requirement: CI-JOB-1, CI-JOB-4, CI-JOB-5, CI-JOB-7
 
 use crate::exec::{self, Ended, answers, cargo};
-use crate::{Task, only_options, tidy, trace};
+use crate::{Task, kernels, only_options, tidy, trace};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 pub(crate) const TASK: Task = Task {
     usage: "ci [--no-skips]",
-    summary: "Run every check: format, tidy, trace, dependencies, lints, docs, tests",
+    summary: "Run every check: format, tidy, trace, dependencies, kernels, lints, docs, tests",
     help: "\
 --no-skips   a check that cannot run here is a failure, not a skip
 example: cargo xtask ci
@@ -72,6 +72,7 @@ const STEPS: &[Step] = &[
     ("test needs", test_needs),
     ("dependency policy", dependencies),
     ("advisories", advisories),
+    ("kernels", || judge_kernels(check_kernels())),
     ("clippy", clippy),
     ("docs", docs),
     ("test", test),
@@ -228,6 +229,21 @@ fn judge_advisories(ended: &Ended) -> Outcome {
     }
 }
 
+/// The committed PTX against its sources, with every compiler that can be had.
+fn check_kernels() -> Result<(), String> {
+    kernels::run(&["--check".to_owned(), "--no-skips".to_owned()])
+}
+
+/// Tells parts that were left out, each printed above, from parts that failed.
+fn judge_kernels(result: Result<(), String>) -> Outcome {
+    match result {
+        Err(why) if why.ends_with("checks were skipped") => {
+            Outcome::Skipped(format!("{why}, see above"))
+        }
+        other => from_result(other),
+    }
+}
+
 fn clippy() -> Outcome {
     with_subcommand("clippy", "rustup component add clippy", || {
         cargo_step(&[
@@ -306,6 +322,15 @@ mod tests {
             "{why}"
         );
         assert!(!why.contains("GGUF"), "{why}");
+    }
+
+    #[test]
+    fn kernel_checks_that_were_left_out_are_a_skip_and_others_a_failure() {
+        assert_eq!(judge_kernels(Ok(())), Outcome::Passed);
+        let left_out = judge_kernels(Err("2 checks were skipped".to_owned()));
+        assert!(matches!(left_out, Outcome::Skipped(why) if why.starts_with("2 checks")));
+        let stale = judge_kernels(Err("vram.ptx is not what the sources give".to_owned()));
+        assert!(matches!(stale, Outcome::Failed(_)));
     }
 
     #[test]
