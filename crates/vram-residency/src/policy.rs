@@ -57,6 +57,10 @@ pub struct Policy {
     pub on_group_failure: OnGroupFailure,
     /// Seals older than this fail verification. Default: none (requirement: DG-6).
     pub max_seal_age: Option<Duration>,
+    /// Keyed passes over the whole shard between two full ones. Default 1000.
+    pub anchor_passes: u64,
+    /// Longest time between two full passes of keyed checking. Default 1 hour.
+    pub anchor_age: Duration,
     /// How old a verification may be for a lease to reuse it. Default: none,
     /// every lease verifies.
     pub max_lease_age: Option<Duration>,
@@ -75,6 +79,8 @@ impl Default for Policy {
             on_failure: OnFailure::Stop,
             on_group_failure: OnGroupFailure::FailAll,
             max_seal_age: None,
+            anchor_passes: 1000,
+            anchor_age: Duration::from_secs(3600),
             max_lease_age: None,
         }
     }

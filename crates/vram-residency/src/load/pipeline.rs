@@ -43,6 +43,8 @@ impl Shape {
 pub(crate) struct Loaded {
     /// SHA-256 of each 4 KiB block, measured in device memory.
     pub(crate) level0: Vec<BlockHash>,
+    /// Keyed tag of each 1 MiB segment, equal on both sides.
+    pub(crate) tags: Vec<nh::Tag>,
     /// Plain SHA-256 of the source, when asked for.
     pub(crate) content: Option<[u8; 32]>,
 }
@@ -93,6 +95,7 @@ pub(crate) fn load(
     compare(&tags, &measured.tags)?;
     Ok(Loaded {
         level0: measured.level0,
+        tags: measured.tags,
         content: order.map(|order| order.finish()),
     })
 }

@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use vram_digest::{FileDigest, nh};
-use zeroize::Zeroizing;
+use vram_digest::FileDigest;
 
 use super::{DeviceSlot, VramManager};
 use crate::audit::{Body, Text};
@@ -14,9 +13,9 @@ use crate::format::{self, Format, TensorTable};
 use crate::key::{KeyId, SealTag};
 use crate::load::{Control, FormatChoice, LoadError, SealRequest, Source};
 use crate::policy::{AdmittedSize, ConfirmedMemory};
-use crate::random::bytes;
 use crate::seal::{GroupId, RECORD_SCHEMA, Record, ShardPosition};
 use crate::shard::{Filled, Filling, ModelRef, Resident, SealedShard, ShardId};
+use crate::verify::{Rolling, fresh_key};
 
 /// Tensor data begins at a multiple of this in device memory (design 8).
 const TENSOR_ALIGN: u64 = 256;
@@ -209,10 +208,9 @@ impl VramManager {
         filling: Filling,
         request: Checked<'_>,
     ) -> Result<SealedShard> {
-        let key_bytes = Zeroizing::new(bytes::<{ nh::KEY_BYTES }>(self.inner.random.as_ref())?);
-        let key = nh::Key::from_bytes(&key_bytes);
+        let key = fresh_key(self.inner.random.as_ref())?;
         let source = request.source.as_ref();
-        let filled = filling.fill(source, &key, &request.control, request.content);
+        let filled = filling.fill(source, key, &request.control, request.content);
         let filled = self.lost_is_recorded(filled)?;
         let filled = filled.expect(request.expect, request.expect_content)?;
         let identity = Identity {
@@ -230,7 +228,7 @@ impl VramManager {
     pub(super) fn seal_filled(
         &self,
         slot: &DeviceSlot,
-        filled: Filled,
+        mut filled: Filled,
         identity: Identity,
         tensors: TensorTable,
         correlation_id: Option<&Text>,
@@ -252,8 +250,15 @@ impl VramManager {
             digest: record.digest.to_string(),
             sequence: record.sequence,
         };
+        let now = self.inner.clock.monotonic();
+        let rolling = filled
+            .reference
+            .take()
+            .map(|reference| Rolling::new(reference, None, now, self.inner.random.as_ref()));
+        let rolling = rolling.transpose()?;
         self.emit(correlation_id, body)?;
-        Ok(SealedShard::new(Resident::new(filled, record, tensors)))
+        let resident = Resident::new(filled, record, tensors, rolling);
+        Ok(SealedShard::new(resident))
     }
 
     /// The sealed record of what was measured.

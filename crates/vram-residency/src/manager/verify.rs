@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::keyed::{Checked, Span};
 use super::{DeviceSlot, VramManager};
 use crate::audit::{Body, Text};
 use crate::device::{Device, DeviceError};
@@ -109,19 +110,32 @@ impl VramManager {
         }
         self.check_age(record)?;
         let memory = self.witness_again(slot, resident, &tag)?;
-        let contents = match mode {
-            Mode::Full => self.check_contents(slot, resident)?,
-            Mode::TagOnly => Contents::not_asked_for(),
+        let checked = match mode {
+            Mode::Full => self
+                .check_contents(slot, resident)
+                .map(|contents| Checked {
+                    contents,
+                    bytes: record.vram_bytes,
+                })?,
+            Mode::Keyed => self.check_keyed(slot, resident, Span::All)?,
+            Mode::Sweep { budget } => self.check_keyed(slot, resident, Span::Time(budget))?,
+            Mode::TagOnly => Checked {
+                contents: Contents::not_asked_for(),
+                bytes: 0,
+            },
         };
         let ended = self.inner.clock.monotonic();
         let verification = Verification {
             mode,
-            bytes_checked: if mode == Mode::TagOnly {
-                0
-            } else {
-                record.vram_bytes
-            },
+            bytes_checked: checked.bytes,
             bytes_total: record.vram_bytes,
+            passes_to_cover: record
+                .vram_bytes
+                .checked_div(checked.bytes)
+                .map_or(0, |whole| {
+                    let rest = record.vram_bytes.checked_rem(checked.bytes).unwrap_or(0);
+                    whole.saturating_add(u64::from(rest > 0))
+                }),
             at: self.inner.clock.now(),
             nanos: ended.saturating_sub(started),
             age_nanos: 0,
@@ -131,7 +145,7 @@ impl VramManager {
             device_uuid: record.device_uuid,
             witness: memory.witness(),
         };
-        let verified = Verified::new(&tag, memory, &contents, verification.clone());
+        let verified = Verified::new(&tag, memory, &checked.contents, verification.clone());
         resident.set_last(Some(Stamp {
             verification,
             monotonic: ended,
@@ -141,7 +155,7 @@ impl VramManager {
 
     /// Asks the driver again and compares with what the seal says
     /// (requirement: M0-W-1012, POL-5).
-    fn witness_again(
+    pub(super) fn witness_again(
         &self,
         slot: &DeviceSlot,
         resident: &Resident,
@@ -206,7 +220,11 @@ impl VramManager {
         })
     }
 
-    fn check_contents(&self, slot: &DeviceSlot, resident: &Resident) -> Result<Contents> {
+    pub(super) fn check_contents(
+        &self,
+        slot: &DeviceSlot,
+        resident: &Resident,
+    ) -> Result<Contents> {
         let record = resident.record();
         let device = slot.ledger.device().as_ref();
         let held = resident.hold()?;
@@ -244,7 +262,7 @@ impl VramManager {
 
     /// After a failure: quarantine first, then the record, then stop
     /// (requirement: WORKER-4122, WORKER-4161).
-    fn condemn(&self, resident: &Arc<Resident>, error: &Error) -> Result<()> {
+    pub(super) fn condemn(&self, resident: &Arc<Resident>, error: &Error) -> Result<()> {
         let guilty = matches!(error, Error::Verify(_) | Error::Policy(_));
         let repeated = matches!(error, Error::Verify(VerifyError::Quarantined { .. }));
         if guilty && !repeated {

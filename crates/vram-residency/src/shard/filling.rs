@@ -12,6 +12,7 @@ use crate::device::{Device, DeviceError, Extent, Protection};
 use crate::error::{Error, VerifyError};
 use crate::load::{Control, Source, load};
 use crate::policy::{ConfirmedMemory, Policy};
+use crate::verify::Reference;
 
 /// Memory that is being filled.
 pub(crate) struct Filling {
@@ -25,6 +26,8 @@ pub(crate) struct Filled {
     pub(crate) claim: Arc<Claim>,
     pub(crate) tree: Tree,
     pub(crate) content: Option<[u8; 32]>,
+    /// Key and tags of the load: the first reference of keyed checks.
+    pub(crate) reference: Option<Reference>,
 }
 
 impl Filling {
@@ -50,14 +53,15 @@ impl Filling {
     pub(crate) fn fill(
         self,
         source: &dyn Source,
-        key: &nh::Key,
+        key: nh::Key,
         control: &Control,
         content: bool,
     ) -> Result<Filled, Error> {
         let extent = self.allocation.extent();
         let device = Arc::clone(self.allocation.device());
-        let loaded = load(source, device.as_ref(), extent, key, control, content)?;
-        self.filled(loaded.level0, loaded.content)
+        let loaded = load(source, device.as_ref(), extent, &key, control, content)?;
+        let reference = Reference::new(key, loaded.tags);
+        self.filled(loaded.level0, Some(reference), loaded.content)
     }
 
     /// Copies from another device and measures what arrived.
@@ -66,10 +70,15 @@ impl Filling {
         let device = Arc::clone(self.allocation.device());
         from.copy_to(source, device.as_ref(), extent)?;
         let level0 = crate::verify::measure(device.as_ref(), extent)?;
-        self.filled(level0, None)
+        self.filled(level0, None, None)
     }
 
-    fn filled(self, level0: Vec<BlockHash>, content: Option<[u8; 32]>) -> Result<Filled, Error> {
+    fn filled(
+        self,
+        level0: Vec<BlockHash>,
+        reference: Option<Reference>,
+        content: Option<[u8; 32]>,
+    ) -> Result<Filled, Error> {
         let len = self.allocation.extent().len;
         let tree = Tree::from_level0(level0, len)
             .map_err(|_| Error::Internal("the device measured a wrong number of blocks"))?;
@@ -78,6 +87,7 @@ impl Filling {
             claim: self.claim,
             tree,
             content,
+            reference,
         })
     }
 }

@@ -11,7 +11,7 @@ use crate::device::FreeError;
 use crate::error::{Error, Misuse};
 use crate::format::TensorTable;
 use crate::seal::Record;
-use crate::verify::Verification;
+use crate::verify::{Rolling, Verification};
 
 /// Owns the memory of one shard. The lock around it is held for reading while
 /// the memory is used or leased out, and for writing to take it away.
@@ -25,6 +25,9 @@ pub(crate) struct Resident {
     leases: AtomicU64,
     quarantined: AtomicBool,
     last: Mutex<Option<Stamp>>,
+    rolling: Mutex<Option<Rolling>>,
+    /// Monotonic time of the last scrub step; 0 before the first.
+    scrubbed_at: AtomicU64,
     verifying: Mutex<()>,
 }
 
@@ -50,7 +53,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Resident {
     /// Takes over the memory of a filled and sealed shard.
-    pub(crate) fn new(filled: Filled, record: Record, tensors: TensorTable) -> Arc<Self> {
+    pub(crate) fn new(
+        filled: Filled,
+        record: Record,
+        tensors: TensorTable,
+        rolling: Option<Rolling>,
+    ) -> Arc<Self> {
         let resident = Arc::new(Self {
             record: Arc::new(record),
             tensors,
@@ -60,6 +68,8 @@ impl Resident {
             leases: AtomicU64::new(0),
             quarantined: AtomicBool::new(false),
             last: Mutex::new(None),
+            rolling: Mutex::new(rolling),
+            scrubbed_at: AtomicU64::new(0),
             verifying: Mutex::new(()),
             claim: filled.claim,
         });
@@ -113,6 +123,24 @@ impl Resident {
 
     pub(crate) fn set_last(&self, stamp: Option<Stamp>) {
         *lock(&self.last) = stamp;
+    }
+
+    pub(crate) fn scrubbed_at(&self) -> u64 {
+        self.scrubbed_at.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_scrubbed_at(&self, now: u64) {
+        self.scrubbed_at.store(now, Ordering::Relaxed);
+    }
+
+    /// Takes the state of keyed checks out for a pass. A pass that fails half
+    /// way does not put it back: its key is spent.
+    pub(crate) fn take_rolling(&self) -> Option<Rolling> {
+        lock(&self.rolling).take()
+    }
+
+    pub(crate) fn set_rolling(&self, rolling: Option<Rolling>) {
+        *lock(&self.rolling) = rolling;
     }
 
     pub(crate) fn is_quarantined(&self) -> bool {

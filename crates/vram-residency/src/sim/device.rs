@@ -250,7 +250,7 @@ impl Device for SimDevice {
             return Ok(());
         }
         let runs = out.chunks_mut(RUN_BLOCKS).enumerate();
-        for_each(self.inner.options.threads, runs, |(i, hashes), scratch| {
+        let hashed = for_each(self.inner.options.threads, runs, |(i, hashes), scratch| {
             let skipped = (i as u64).saturating_mul(RUN_BLOCKS as u64);
             let first = blocks
                 .start
@@ -269,7 +269,10 @@ impl Device for SimDevice {
                     len: 0,
                     size: extent.len,
                 })
-        })
+        });
+        self.inner
+            .strike(Moment::AfterCheck, &buffer, extent, 0..extent.len)?;
+        hashed
     }
 
     fn keyed_tags(
@@ -308,13 +311,11 @@ impl Device for SimDevice {
                     .min(nh::SEGMENT_BYTES as u64);
                 let position = Inner::position(extent, first, len)?;
                 let len = usize::try_from(len).unwrap_or(usize::MAX);
-                buffer.with_range(position, len, scratch, |bytes| {
-                    for (tag, key) in tags.iter_mut().zip(keys) {
-                        *tag = nh::tag(key, bytes);
-                    }
-                })
+                buffer.with_range(position, len, scratch, |bytes| tag_all(bytes, keys, tags))
             },
         )?;
+        self.inner
+            .strike(Moment::AfterCheck, &buffer, extent, 0..extent.len)?;
         Ok(tags)
     }
 
@@ -335,4 +336,17 @@ impl Device for SimDevice {
         self.inner.closed.store(true, Ordering::Release);
         answer
     }
+}
+
+/// Tags of one segment under every key, two keys in one pass over the bytes.
+fn tag_all(segment: &[u8], keys: &[&nh::Key], tags: &mut [nh::Tag]) {
+    // One segment has one tag a key, so the lengths always agree.
+    let _ = match (keys, tags) {
+        ([one, two], [first, second]) => {
+            let (first, second) = (std::slice::from_mut(first), std::slice::from_mut(second));
+            nh::tags2(one, two, segment, first, second)
+        }
+        ([only], tags) => nh::tags(only, segment, tags),
+        _ => Ok(()),
+    };
 }

@@ -87,6 +87,9 @@ pub enum Moment {
     AfterSeal,
     /// Just before the device computes digests or tags for a check.
     BeforeCheck,
+    /// Just after: with [`Moment::BeforeCheck`], a fault that is gone when
+    /// anybody looks again.
+    AfterCheck,
 }
 
 /// A scripted bit flip. `offset` counts from the first byte of the uploaded

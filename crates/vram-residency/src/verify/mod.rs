@@ -1,13 +1,17 @@
 //! Proving that the bytes in VRAM are the sealed file.
 
 mod contents;
+mod keyed;
 mod offline;
 
 use std::fmt;
 
-use serde::Serialize;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
 
 pub(crate) use contents::{Outcome, check_all, measure};
+pub(crate) use keyed::{Pass, Reference, Rolling, fresh_key};
 pub use offline::{FileCheck, check_file, check_record};
 
 use crate::clock::Timestamp;
@@ -16,13 +20,21 @@ use crate::policy::ConfirmedMemory;
 use crate::seal::Authentic;
 
 /// How much a verification checks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Mode {
     /// SHA-256 tree over every byte, on the device.
     #[default]
     Full,
+    /// NHPoly1305 over every byte, under rolling keys; a full pass now and then
+    /// as the policy's anchor says.
+    Keyed,
+    /// As many 1 MiB segments as fit the time budget, in a secret order that
+    /// covers every byte before it visits one twice. At least one is checked.
+    Sweep {
+        /// Time to spend.
+        budget: Duration,
+    },
     /// The record's tag and the driver's witnesses; no byte of the model. Must
     /// be asked for by name.
     TagOnly,
@@ -31,7 +43,7 @@ pub enum Mode {
 impl Mode {
     /// Whether a verification of this mode proves all that `wanted` would.
     #[must_use]
-    pub const fn covers(self, wanted: Self) -> bool {
+    pub fn covers(self, wanted: Self) -> bool {
         matches!(
             (self, wanted),
             (Self::Full, _) | (Self::TagOnly, Self::TagOnly)
@@ -43,8 +55,16 @@ impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Full => "full",
+            Self::Keyed => "keyed",
+            Self::Sweep { .. } => "sweep",
             Self::TagOnly => "tag-only",
         })
+    }
+}
+
+impl Serialize for Mode {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
@@ -57,6 +77,9 @@ pub struct Verification {
     pub bytes_checked: u64,
     /// Bytes of the model.
     pub bytes_total: u64,
+    /// How many passes like this one read every byte at least once; 0 when none
+    /// would.
+    pub passes_to_cover: u64,
     /// When it ended.
     pub at: Timestamp,
     /// Nanoseconds it took.

@@ -1,0 +1,250 @@
+//! Keyed checks: NHPoly1305 with rolling keys, every 1 MiB segment in a secret
+//! order (design 4.2).
+//!
+//! One pass over a segment feeds two hashes: the current key, whose tag must be
+//! the reference, and the next key, whose tag becomes the reference if it was.
+//! A key is uploaded for one visit of each segment and never used again, so
+//! what a device learns of it does not help to forge the next check.
+
+use vram_digest::nh;
+use zeroize::Zeroizing;
+
+use super::Contents;
+use crate::device::{Device, Extent, UPLOAD_ALIGN};
+use crate::error::Error;
+use crate::random::{Random, RandomError, bytes};
+
+/// A fresh key for keyed tags.
+pub(crate) fn fresh_key(random: &dyn Random) -> Result<nh::Key, RandomError> {
+    let bytes = Zeroizing::new(bytes::<{ nh::KEY_BYTES }>(random)?);
+    Ok(nh::Key::from_bytes(&bytes))
+}
+
+/// A key and the tags of all segments under it.
+pub(crate) struct Reference {
+    key: nh::Key,
+    tags: Vec<nh::Tag>,
+}
+
+impl Reference {
+    pub(crate) const fn new(key: nh::Key, tags: Vec<nh::Tag>) -> Self {
+        Self { key, tags }
+    }
+
+    /// Two references from one pass over the extent, to be vouched for by the
+    /// tree pass that follows.
+    pub(crate) fn measure_pair(
+        device: &dyn Device,
+        extent: Extent,
+        random: &dyn Random,
+    ) -> Result<(Self, Self), Error> {
+        let (one, two) = (fresh_key(random)?, fresh_key(random)?);
+        let segments: Vec<u64> = (0..extent.len.div_ceil(UPLOAD_ALIGN)).collect();
+        let tags = device.keyed_tags(extent, &segments, &[&one, &two])?;
+        let (pairs, _) = tags.as_chunks::<2>();
+        let firsts = pairs.iter().map(|[first, _]| *first).collect();
+        let seconds = pairs.iter().map(|[_, second]| *second).collect();
+        Ok((Self::new(one, firsts), Self::new(two, seconds)))
+    }
+}
+
+/// The rolling state of one shard.
+pub(crate) struct Rolling {
+    /// Key of the segments that this epoch has not visited yet.
+    current: nh::Key,
+    /// Key of those that it has.
+    next: nh::Key,
+    /// Reference of each segment, under `current` or `next`.
+    tags: Vec<nh::Tag>,
+    /// This epoch's secret order; the first `visited` are done.
+    order: Vec<u64>,
+    visited: usize,
+    /// A second reference that the last tree pass vouched for, in case a pass
+    /// fails half way and its key is spent.
+    spare: Option<Reference>,
+    /// Segments visited since the last tree pass.
+    pub(crate) since_anchor: u64,
+    /// Monotonic time of the last tree pass.
+    pub(crate) anchored_at: u64,
+}
+
+/// What a keyed pass found.
+#[derive(Default)]
+pub(crate) struct Pass {
+    /// Bytes that were read and checked.
+    pub(crate) bytes: u64,
+    /// Segments whose tag was not the reference.
+    suspects: Vec<u64>,
+}
+
+impl Pass {
+    /// Proof that what was read is intact; `None` when something was not, or
+    /// nothing was read.
+    pub(crate) const fn intact(&self) -> Option<Contents> {
+        if self.suspects.is_empty() && self.bytes > 0 {
+            Some(Contents(()))
+        } else {
+            None
+        }
+    }
+
+    /// Segments that did not match.
+    pub(crate) const fn suspects(&self) -> u64 {
+        self.suspects.len() as u64
+    }
+
+    /// Adds what a later part of the same pass found.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.suspects.extend(other.suspects);
+    }
+}
+
+impl Rolling {
+    pub(crate) fn new(
+        reference: Reference,
+        spare: Option<Reference>,
+        now: u64,
+        random: &dyn Random,
+    ) -> Result<Self, RandomError> {
+        let order = shuffled(reference.tags.len(), random)?;
+        Ok(Self {
+            current: reference.key,
+            next: fresh_key(random)?,
+            tags: reference.tags,
+            order,
+            visited: 0,
+            spare,
+            since_anchor: 0,
+            anchored_at: now,
+        })
+    }
+
+    /// Segments in all.
+    pub(crate) fn segments(&self) -> u64 {
+        self.tags.len() as u64
+    }
+
+    /// Segments that this epoch has not visited yet.
+    pub(crate) fn left(&self) -> u64 {
+        self.order.len().saturating_sub(self.visited) as u64
+    }
+
+    /// What stays after a pass that failed half way: its key is spent.
+    pub(crate) fn into_spare(self) -> Option<Reference> {
+        self.spare
+    }
+
+    /// Visits the next `count` segments of the secret order. At the end of an
+    /// epoch keys move on and a new order is drawn.
+    pub(crate) fn visit(
+        &mut self,
+        device: &dyn Device,
+        extent: Extent,
+        count: u64,
+        random: &dyn Random,
+    ) -> Result<Pass, Error> {
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        let end = self.visited.saturating_add(count).min(self.order.len());
+        let batch = self.order.get(self.visited..end).unwrap_or_default();
+        let tags = device.keyed_tags(extent, batch, &[&self.current, &self.next])?;
+        let (pairs, rest) = tags.as_chunks::<2>();
+        if pairs.len() != batch.len() || !rest.is_empty() {
+            return Err(Error::Internal("the device gave a wrong number of tags"));
+        }
+        let mut pass = Pass::default();
+        for (segment, [now, then]) in batch.iter().zip(pairs) {
+            let index = usize::try_from(*segment).unwrap_or(usize::MAX);
+            let Some(reference) = self.tags.get_mut(index) else {
+                continue;
+            };
+            if reference == now {
+                *reference = *then;
+            } else {
+                pass.suspects.push(*segment);
+            }
+            let start = segment.saturating_mul(UPLOAD_ALIGN);
+            let len = extent.len.saturating_sub(start).min(UPLOAD_ALIGN);
+            pass.bytes = pass.bytes.saturating_add(len);
+        }
+        self.since_anchor = self.since_anchor.saturating_add(batch.len() as u64);
+        self.visited = end;
+        if end == self.order.len() {
+            self.turn(random)?;
+        }
+        Ok(pass)
+    }
+
+    /// Visits every segment once: the rest of this epoch, then those of it that
+    /// were visited before this pass, as the first of the next epoch.
+    pub(crate) fn visit_all(
+        &mut self,
+        device: &dyn Device,
+        extent: Extent,
+        random: &dyn Random,
+    ) -> Result<Pass, Error> {
+        let again: Vec<u64> = self.order.get(..self.visited).unwrap_or_default().to_vec();
+        let mut pass = self.visit(device, extent, self.left(), random)?;
+        if again.is_empty() || !pass.suspects.is_empty() {
+            return Ok(pass);
+        }
+        let mut order = again;
+        let first = order.len() as u64;
+        let seen: std::collections::HashSet<u64> = order.iter().copied().collect();
+        let rest = self.order.iter().filter(|segment| !seen.contains(segment));
+        order.extend(rest.copied().collect::<Vec<_>>());
+        self.order = order;
+        pass.add(self.visit(device, extent, first, random)?);
+        Ok(pass)
+    }
+
+    /// The next epoch: the next key is the current one now.
+    fn turn(&mut self, random: &dyn Random) -> Result<(), RandomError> {
+        self.order = shuffled(self.tags.len(), random)?;
+        self.current = std::mem::replace(&mut self.next, fresh_key(random)?);
+        self.visited = 0;
+        Ok(())
+    }
+}
+
+/// A secret order of `0..count`: Fisher-Yates with unbiased draws.
+fn shuffled(count: usize, random: &dyn Random) -> Result<Vec<u64>, RandomError> {
+    let mut order: Vec<u64> = (0..count as u64).collect();
+    for last in (1..count).rev() {
+        let bound = (last as u64).saturating_add(1);
+        let other = usize::try_from(below(bound, random)?).unwrap_or(0);
+        order.swap(last, other);
+    }
+    Ok(order)
+}
+
+/// A uniform number below `bound`, by rejection.
+fn below(bound: u64, random: &dyn Random) -> Result<u64, RandomError> {
+    // The largest multiple of `bound` that fits.
+    let zone = u64::MAX.saturating_sub(u64::MAX.checked_rem(bound).unwrap_or(0));
+    loop {
+        let draw = u64::from_le_bytes(bytes::<8>(random)?);
+        if draw < zone {
+            return Ok(draw.checked_rem(bound).unwrap_or(0));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::OsRandom;
+
+    #[test]
+    fn orders_are_permutations_and_differ() {
+        for count in [0, 1, 2, 100] {
+            let mut order = shuffled(count, &OsRandom).unwrap();
+            order.sort_unstable();
+            assert!(order.iter().copied().eq(0..count as u64), "{count}");
+        }
+        assert_ne!(
+            shuffled(100, &OsRandom).unwrap(),
+            shuffled(100, &OsRandom).unwrap()
+        );
+    }
+}

@@ -1,0 +1,269 @@
+//! Keyed checks, sweeps and the scrubber: everything a flipped bit can do to
+//! them, and nothing that it cannot.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::arithmetic_side_effects,
+    reason = "test code"
+)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use vram_residency::audit::MemorySink;
+use vram_residency::error::{Error, VerifyError};
+use vram_residency::key::RootKey;
+use vram_residency::load::PatternSource;
+use vram_residency::manager::{RunState, Scrubber};
+use vram_residency::random::OsRandom;
+use vram_residency::sim::{Op, SimDevice};
+use vram_residency::{Mode, Policy, SealRequest, SealedShard, VramManager};
+
+const MIB: u64 = 1 << 20;
+
+struct World {
+    sim: SimDevice,
+    sink: Arc<MemorySink>,
+    manager: VramManager,
+    shard: SealedShard,
+}
+
+fn world(len: u64, policy: Policy) -> World {
+    let sim = SimDevice::new(64 * MIB);
+    let sink = Arc::new(MemorySink::new());
+    let manager = VramManager::builder()
+        .device(sim.clone())
+        .key(RootKey::generate(&OsRandom).unwrap())
+        .policy(policy)
+        .sink(sink.clone())
+        .build()
+        .unwrap();
+    let request = SealRequest::source(PatternSource::new(len, 1)).id("shard");
+    let shard = manager.seal(request).unwrap();
+    World {
+        sim,
+        sink,
+        manager,
+        shard,
+    }
+}
+
+impl World {
+    fn flip(&self, offset: u64) {
+        self.sim.flip_bit(self.sim.buffers()[0], offset, 3).unwrap();
+    }
+
+    fn assert_condemned(&self, error: &Error, block: u64) {
+        let Error::Verify(VerifyError::Contents { damage, .. }) = error else {
+            panic!("{error}");
+        };
+        assert_eq!(damage.runs, [(block, 1)]);
+        assert!(self.shard.is_quarantined());
+        assert!(matches!(self.manager.state(), RunState::Stopped { .. }));
+        let types = self.sink.types();
+        assert!(
+            types.contains(&"seal.verification_failed".to_owned()),
+            "{types:?}"
+        );
+    }
+}
+
+#[test]
+fn keyed_passes_read_every_byte_and_see_every_segment() {
+    for at in [0, MIB - 1, MIB, 5 * MIB + 77, 9 * MIB + 99] {
+        let world = world(9 * MIB + 100, Policy::default());
+        for _ in 0..3 {
+            let verified = world
+                .manager
+                .verify_sealed(&world.shard, Mode::Keyed)
+                .unwrap();
+            assert_eq!(verified.verification().bytes_checked, 9 * MIB + 100);
+            assert_eq!(verified.verification().passes_to_cover, 1);
+        }
+        assert_eq!(
+            world.sim.calls(Op::BlockDigests),
+            0,
+            "no tree pass was needed"
+        );
+        world.flip(at);
+        let error = world
+            .manager
+            .verify_sealed(&world.shard, Mode::Keyed)
+            .err()
+            .unwrap();
+        world.assert_condemned(&error, at / 4096);
+    }
+}
+
+#[test]
+fn sweeps_cover_everything_within_the_stated_number_of_passes() {
+    let world = world(9 * MIB + 100, Policy::default());
+    world.flip(4 * MIB + 5);
+    // A budget of no time still checks one batch of eight segments.
+    let mode = Mode::Sweep {
+        budget: Duration::ZERO,
+    };
+    let mut passes = 0;
+    let error = loop {
+        passes += 1;
+        match world.manager.verify_sealed(&world.shard, mode) {
+            Ok(verified) => {
+                let verification = verified.verification();
+                assert!(verification.bytes_checked > 0 && verification.coverage() < 1.0);
+                assert_eq!(verification.passes_to_cover, 2);
+            }
+            Err(error) => break error,
+        }
+        assert!(passes <= 2, "a flip survived the stated number of passes");
+    };
+    world.assert_condemned(&error, (4 * MIB + 5) / 4096);
+}
+
+#[test]
+fn a_sweep_and_a_keyed_pass_share_one_reference() {
+    let world = world(20 * MIB + 1, Policy::default());
+    let sweep = Mode::Sweep {
+        budget: Duration::ZERO,
+    };
+    for _ in 0..10 {
+        let _ = world.manager.verify_sealed(&world.shard, sweep).unwrap();
+        let keyed = world
+            .manager
+            .verify_sealed(&world.shard, Mode::Keyed)
+            .unwrap();
+        assert_eq!(keyed.verification().bytes_checked, 20 * MIB + 1);
+    }
+    assert_eq!(
+        world.sim.calls(Op::BlockDigests),
+        0,
+        "no false alarm, so no second opinion"
+    );
+}
+
+#[test]
+fn the_anchor_comes_when_the_policy_says() {
+    let policy = Policy {
+        anchor_passes: 3,
+        ..Policy::default()
+    };
+    let world = world(3 * MIB, policy);
+    let mut trees = Vec::new();
+    for _ in 0..8 {
+        let _ = world
+            .manager
+            .verify_sealed(&world.shard, Mode::Keyed)
+            .unwrap();
+        trees.push(world.sim.calls(Op::BlockDigests));
+    }
+    assert_eq!(trees, [0, 0, 0, 1, 1, 1, 1, 2]);
+}
+
+#[test]
+fn a_failed_pass_spends_its_key_and_the_shard_still_verifies() {
+    let world = world(
+        3 * MIB,
+        Policy {
+            anchor_passes: 1,
+            ..Policy::default()
+        },
+    );
+    let fault = vram_residency::device::DeviceError::Driver {
+        op: "launch",
+        code: 12345,
+        name: "unknown".to_owned(),
+        text: "scripted".to_owned(),
+    };
+    for _ in 0..4 {
+        world.sim.fail(Op::KeyedTags, 1, fault.clone());
+        let error = world
+            .manager
+            .verify_sealed(&world.shard, Mode::Keyed)
+            .err()
+            .unwrap();
+        assert!(matches!(error, Error::Device(_)), "{error}");
+        let _ = world
+            .manager
+            .verify_sealed(&world.shard, Mode::Keyed)
+            .unwrap();
+    }
+    assert!(!world.shard.is_quarantined());
+}
+
+#[test]
+fn kernels_that_do_nothing_are_caught() {
+    for mode in [
+        Mode::Full,
+        Mode::Keyed,
+        Mode::Sweep {
+            budget: Duration::ZERO,
+        },
+    ] {
+        let world = world(3 * MIB, Policy::default());
+        world.sim.skip_kernels(true);
+        assert!(
+            world.manager.verify_sealed(&world.shard, mode).is_err(),
+            "{mode}"
+        );
+    }
+}
+
+#[test]
+fn a_checker_that_errs_once_is_recorded_and_condemns_nobody() {
+    use vram_residency::sim::{Flip, Moment};
+    let world = world(3 * MIB, Policy::default());
+    for mode in [Mode::Keyed, Mode::Full] {
+        for moment in [Moment::BeforeCheck, Moment::AfterCheck] {
+            world.sim.flip_at(Flip {
+                moment,
+                offset: 5000,
+                bit: 1,
+            });
+        }
+        let _ = world.manager.verify_sealed(&world.shard, mode).unwrap();
+    }
+    let faults = world
+        .sink
+        .types()
+        .iter()
+        .filter(|t| *t == "seal.checker_fault")
+        .count();
+    assert_eq!(faults, 2);
+    assert!(!world.shard.is_quarantined());
+}
+
+// requirement: PM-8, POL-5
+#[test]
+fn the_scrubber_finds_a_flip_and_stops_the_manager() {
+    let world = world(6 * MIB, Policy::default());
+    let scrubber = Scrubber::start(&world.manager, 1 << 40).unwrap();
+    while scrubber.bytes_checked() < 12 * MIB {
+        std::thread::yield_now();
+    }
+    assert_eq!(scrubber.failures(), 0);
+    scrubber.pause();
+    world.flip(3 * MIB);
+    scrubber.resume();
+    while scrubber.failures() == 0 {
+        std::thread::yield_now();
+    }
+    drop(scrubber);
+    assert!(world.shard.is_quarantined());
+    assert!(matches!(world.manager.state(), RunState::Stopped { .. }));
+}
+
+#[test]
+fn scrub_steps_visit_the_shard_that_waited_longest() {
+    let world = world(2 * MIB, Policy::default());
+    let request = SealRequest::source(PatternSource::new(2 * MIB, 2)).id("other");
+    let other = world.manager.seal(request).unwrap();
+    let mut visits = Vec::new();
+    for _ in 0..6 {
+        let step = world.manager.scrub_step(MIB).unwrap().unwrap();
+        assert_eq!(step.bytes, MIB);
+        visits.push(step.shard_id.to_string());
+    }
+    let count = |id: &str| visits.iter().filter(|visit| *visit == id).count();
+    assert_eq!((count("shard"), count("other")), (3, 3), "{visits:?}");
+    drop(other);
+}
