@@ -4,9 +4,10 @@
 //!   where each tensor lies, with every range inside the file.
 //! * [`safetensors`], [`gguf`] and [`lfs`] hold the rules of each format;
 //!   [`index`] those of a model in several safetensors files.
+//! * [`synth`] writes models for benches and tests.
 //!
 //! Nothing here opens files, reads the environment or keeps state: the parsers
-//! read through [`ReadAt`]. Input is taken to be hostile. Every count, size and
+//! read through [`ReadAt`], and only [`index::resolve`] follows paths. Input is taken to be hostile. Every count, size and
 //! length is bounded by [`Limits`] and by the bytes that the file really has
 //! before memory is taken for it, and arithmetic is checked.
 //!
@@ -21,6 +22,7 @@ pub mod lfs;
 mod limits;
 pub mod safetensors;
 mod source;
+pub mod synth;
 mod table;
 
 pub use dtype::Dtype;

@@ -233,13 +233,15 @@ fn check_layout(
     Ok(())
 }
 
-/// Elements of `shape`; the product is checked, also where a later 0 would
-/// hide an overflow.
+/// Elements of `shape`. The product may not overflow in any order of the
+/// dimensions, not even where a 0 makes it 0: users multiply as they like.
 pub(super) fn element_count(name: &str, shape: &[u64]) -> Result<u64, FormatError> {
-    shape
-        .iter()
-        .try_fold(1_u64, |product, dim| product.checked_mul(*dim))
-        .ok_or_else(|| FormatError::Overflow { name: name.into() })
+    let without_zeros = shape.iter().filter(|dim| **dim != 0);
+    let product = without_zeros
+        .copied()
+        .try_fold(1_u64, u64::checked_mul)
+        .ok_or_else(|| FormatError::Overflow { name: name.into() })?;
+    Ok(if shape.contains(&0) { 0 } else { product })
 }
 
 /// A name that may be shown and used as a key: not empty, not too long, no
@@ -396,6 +398,7 @@ mod tests {
         assert_eq!(element_count("t", &[]).unwrap(), 1);
         assert_eq!(element_count("t", &[3, 0]).unwrap(), 0);
         element_count("t", &[u64::MAX, 2, 0]).unwrap_err();
-        assert_eq!(element_count("t", &[0, u64::MAX, 2]).unwrap(), 0);
+        element_count("t", &[0, u64::MAX, 2]).unwrap_err();
+        assert_eq!(element_count("t", &[0, u64::MAX]).unwrap(), 0);
     }
 }

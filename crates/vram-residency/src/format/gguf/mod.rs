@@ -5,13 +5,13 @@
 //! the data section at the next multiple of `general.alignment` (32 unless the
 //! file says otherwise), tensors one after the other with only padding between.
 //!
-//! Readers on crates.io were looked at (July to November 2026 releases):
-//! `gguf` 0.1.2 parses one in-memory slice and drops unknown types; `gguf-rs`
-//! 0.1.8 allocates by the lengths that the file claims; `ggus` 0.5.1 keeps
-//! unsafe code and unwraps; `gguf-rs-lib` 0.3.3 is the most careful, but its
-//! bounds are constants (1,000,000 tensors, 256 MiB decoded whatever the file's
-//! length, no bound on a string), so VA-10 cannot be set, gaps pass, and its
-//! errors are free text. Hence this small reader.
+//! Readers on crates.io were looked at in November 2026: `gguf` 0.1.2 and
+//! `ggus` 0.5.1 want the file as one slice and check no layout (the latter with
+//! unsafe code and unwraps); `gguf-rs` 0.1.8 takes up to 1 GiB for a string on
+//! the file's word, and looks for neither duplicates nor overlaps;
+//! `gguf-rs-lib` 0.3.3 is careful, but its bounds are constants (1,000,000
+//! tensors, 256 MiB of decoded metadata whatever the file's length), so VA-10
+//! cannot be set, gaps pass, and its errors are free text. Hence this reader.
 //!
 //! requirement: VA-10
 
