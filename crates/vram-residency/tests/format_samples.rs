@@ -13,7 +13,7 @@ mod format_support;
 use format_support::{Expected, FileSource, sample};
 use std::path::Path;
 use vram_residency::format::{
-    Dtype, Format, Limits, MetaValue, TensorTable, detect_with, gguf, index, parse,
+    Dtype, Format, Limits, MetaValue, TensorTable, detect_with, gguf, index, lfs, parse,
 };
 
 fn check(name: &str, format: Format) -> TensorTable {
@@ -118,4 +118,36 @@ fn a_sharded_model_reads_as_in_python() {
     assert_eq!(index.files().len(), 2);
     assert_eq!(index.total_size(), Some(bytes));
     assert_eq!(index.weight_map().count(), tensors);
+}
+
+/// The seeds of the fuzz targets start on the right side of the border.
+#[test]
+fn fuzz_seeds_are_what_their_names_say() {
+    let seed = |name: &str| {
+        let path = format_support::root().join("fuzz/corpus").join(name);
+        std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    };
+    for name in ["empty", "two", "packed", "escapes"] {
+        parse(
+            Format::Safetensors,
+            &seed(&format!("safetensors_header/{name}")),
+        )
+        .unwrap();
+    }
+    for name in ["two", "types", "aligned", "split"] {
+        parse(Format::Gguf, &seed(&format!("gguf/{name}"))).unwrap();
+    }
+    let big_endian = parse(Format::Gguf, &seed("gguf/big_endian")).unwrap_err();
+    assert!(
+        big_endian.to_string().contains("big-endian"),
+        "{big_endian}"
+    );
+    let limits = Limits::default();
+    for name in ["two", "float"] {
+        index::parse(&seed(&format!("index/{name}")), &limits).unwrap();
+    }
+    index::parse(&seed("index/bad_names"), &limits).unwrap_err();
+    lfs::parse(&seed("lfs_pointer/pointer")).unwrap();
+    lfs::parse(&seed("lfs_pointer/zero")).unwrap();
+    lfs::parse(&seed("lfs_pointer/extra")).unwrap_err();
 }
