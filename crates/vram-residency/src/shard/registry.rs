@@ -1,50 +1,73 @@
 //! Which ids are in use, and by what.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::{Resident, ShardId};
 use crate::error::InputError;
 
 /// Ids of one manager. An id is taken by a [`Claim`] before any byte is loaded
-/// and free again when the shard's last trace is gone.
+/// and free again when the shard's memory is: inert handles keep no id.
 #[derive(Default)]
 pub(crate) struct Registry {
-    claimed: Mutex<HashMap<ShardId, Weak<Resident>>>,
+    claimed: Mutex<HashMap<ShardId, Entry>>,
+    next: AtomicU64,
+}
+
+struct Entry {
+    /// The claim that made the entry; others leave it alone.
+    claim: u64,
+    resident: Weak<Resident>,
 }
 
 impl Registry {
-    fn lock(&self) -> MutexGuard<'_, HashMap<ShardId, Weak<Resident>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ShardId, Entry>> {
         self.claimed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes an id.
     pub(crate) fn claim(self: &Arc<Self>, id: ShardId) -> Result<Arc<Claim>, InputError> {
+        // Declared first, so dropped after the lock is: the last reference to a
+        // shard needs the lock to end.
+        let before;
         let mut claimed = self.lock();
-        if claimed.contains_key(&id) {
-            return Err(InputError::DuplicateId { shard_id: id });
+        if let Some(entry) = claimed.get(&id) {
+            before = entry.resident.upgrade();
+            if before.as_ref().is_none_or(|resident| resident.is_held()) {
+                return Err(InputError::DuplicateId { shard_id: id });
+            }
         }
-        claimed.insert(id.clone(), Weak::new());
+        let serial = self.next.fetch_add(1, Ordering::Relaxed);
+        let entry = Entry {
+            claim: serial,
+            resident: Weak::new(),
+        };
+        claimed.insert(id.clone(), entry);
         Ok(Arc::new(Claim {
             registry: Arc::clone(self),
+            serial,
             id,
         }))
     }
 
     /// The shard of an id, if it is sealed.
     pub(crate) fn get(&self, id: &ShardId) -> Option<Arc<Resident>> {
-        self.lock().get(id).and_then(Weak::upgrade)
+        self.lock().get(id)?.resident.upgrade()
     }
 
     /// Every sealed shard. Collected first: dropping one may need the lock.
     pub(crate) fn all(&self) -> Vec<Arc<Resident>> {
-        self.lock().values().filter_map(Weak::upgrade).collect()
+        let claimed = self.lock();
+        let residents = claimed.values().map(|entry| &entry.resident);
+        residents.filter_map(Weak::upgrade).collect()
     }
 }
 
 /// An id in use. The registry forgets it when the last owner drops it.
 pub(crate) struct Claim {
     registry: Arc<Registry>,
+    serial: u64,
     id: ShardId,
 }
 
@@ -55,14 +78,22 @@ impl Claim {
 
     /// Points the id at a sealed shard.
     pub(crate) fn set(&self, resident: &Arc<Resident>) {
-        self.registry
-            .lock()
-            .insert(self.id.clone(), Arc::downgrade(resident));
+        let mut claimed = self.registry.lock();
+        let entry = claimed.get_mut(&self.id);
+        if let Some(entry) = entry.filter(|entry| entry.claim == self.serial) {
+            entry.resident = Arc::downgrade(resident);
+        }
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.registry.lock().remove(&self.id);
+        let mut claimed = self.registry.lock();
+        if claimed
+            .get(&self.id)
+            .is_some_and(|entry| entry.claim == self.serial)
+        {
+            claimed.remove(&self.id);
+        }
     }
 }

@@ -20,6 +20,8 @@ pub(crate) struct Resident {
     tensors: TensorTable,
     claim: Arc<Claim>,
     memory: RwLock<Option<Allocation>>,
+    /// What `memory` says, without its lock: to ask must never wait for I/O.
+    held: AtomicBool,
     level0: Mutex<Arc<Vec<BlockHash>>>,
     handles: AtomicU64,
     leases: AtomicU64,
@@ -63,6 +65,7 @@ impl Resident {
             record: Arc::new(record),
             tensors,
             memory: RwLock::new(Some(filled.allocation)),
+            held: AtomicBool::new(true),
             level0: Mutex::new(Arc::new(filled.tree.into_level0())),
             handles: AtomicU64::new(0),
             leases: AtomicU64::new(0),
@@ -105,11 +108,9 @@ impl Resident {
         Ok(held)
     }
 
+    /// Whether the memory is still there; never waits.
     pub(crate) fn is_held(&self) -> bool {
-        self.memory
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_some()
+        self.held.load(Ordering::SeqCst)
     }
 
     /// Runs one verification at a time, so that concurrent leases share it.
@@ -186,7 +187,10 @@ impl Resident {
     pub(crate) fn take(&self) -> Result<Allocation, Misuse> {
         let mut memory = self.memory.write().unwrap_or_else(PoisonError::into_inner);
         match self.leases() {
-            0 => memory.take().ok_or(Misuse::NotSealed),
+            0 => {
+                self.held.store(false, Ordering::SeqCst);
+                memory.take().ok_or(Misuse::NotSealed)
+            }
             leases => {
                 let shard_id = self.record.shard_id.clone();
                 Err(Misuse::Busy { shard_id, leases })
