@@ -1,0 +1,141 @@
+//! A device that claims to be a GPU: simulated memory behind the facts, the
+//! witnesses and the addresses that a test chooses.
+
+use std::any::Any;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+
+use vram_digest::{BlockHash, nh};
+use vram_residency::device::{
+    Allocated, BufferId, Device, DeviceAddress, DeviceError, DeviceInfo, DeviceKind, DriverInfo,
+    Extent, FreeError, MemoryInfo, MemoryKind, Protection, Upload, UploadPlan, Uuid, Witness,
+};
+use vram_residency::sim::SimDevice;
+
+/// Changes the honest witness of a GPU.
+pub(crate) type Lie = Box<dyn Fn(Witness) -> Witness + Send + Sync>;
+
+/// Simulated memory in the clothes of a GPU. Clones share the lie.
+#[derive(Clone)]
+pub(crate) struct Disguise {
+    pub(crate) sim: SimDevice,
+    info: DeviceInfo,
+    lie: Arc<Mutex<Option<Lie>>>,
+}
+
+/// The facts of a GPU that every policy admits.
+pub(crate) fn gpu_info(total_bytes: u64) -> DeviceInfo {
+    DeviceInfo {
+        kind: DeviceKind::Cuda,
+        ordinal: 0,
+        uuid: Uuid::from_bytes(*b"GPU-disguise-000"),
+        name: "NVIDIA Disguise".to_owned(),
+        compute_capability: Some((9, 0)),
+        total_bytes,
+        granularity: 1,
+        integrated: false,
+        ecc: Some(true),
+        mig: Some(false),
+        pci: Some("0000:01:00.0".to_owned()),
+        driver: Some(DriverInfo {
+            version: 12_080,
+            library: "libcuda.so.1".to_owned(),
+        }),
+    }
+}
+
+impl Disguise {
+    pub(crate) fn new(info: DeviceInfo) -> Self {
+        Self {
+            sim: SimDevice::new(info.total_bytes),
+            info,
+            lie: Arc::default(),
+        }
+    }
+
+    /// What `witness` answers from now on, made from the honest answer.
+    pub(crate) fn lie(&self, lie: impl Fn(Witness) -> Witness + Send + Sync + 'static) {
+        *self.lie.lock().unwrap() = Some(Box::new(lie));
+    }
+}
+
+impl Device for Disguise {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn memory(&self) -> Result<MemoryInfo, DeviceError> {
+        self.sim.memory()
+    }
+
+    fn allocate(&self, len: u64) -> Result<Allocated, DeviceError> {
+        self.sim.allocate(len)
+    }
+
+    fn free(&self, buffer: BufferId) -> Result<(), FreeError> {
+        self.sim.free(buffer)
+    }
+
+    fn protect(&self, buffer: BufferId, protection: Protection) -> Result<(), DeviceError> {
+        self.sim.protect(buffer, protection)
+    }
+
+    fn witness(&self, buffer: BufferId) -> Result<Witness, DeviceError> {
+        let honest = Witness {
+            memory: MemoryKind::Device,
+            pinned_on_device: true,
+            ordinal: self.info.ordinal,
+            ..self.sim.witness(buffer)?
+        };
+        let lie = self.lie.lock().unwrap();
+        Ok(lie.as_ref().map_or(honest, |lie| lie(honest)))
+    }
+
+    fn address(&self, extent: Extent) -> Result<Option<DeviceAddress>, DeviceError> {
+        self.sim.address(extent)?;
+        let base = self.sim.simulated_address(extent.buffer)?;
+        Ok(base.checked_add(extent.start).map(DeviceAddress::new))
+    }
+
+    fn upload<'d>(&'d self, plan: UploadPlan<'_>) -> Result<Box<dyn Upload + 'd>, DeviceError> {
+        self.sim.upload(plan)
+    }
+
+    fn read(&self, extent: Extent, offset: u64, out: &mut [u8]) -> Result<(), DeviceError> {
+        self.sim.read(extent, offset, out)
+    }
+
+    fn write(&self, extent: Extent, offset: u64, bytes: &[u8]) -> Result<(), DeviceError> {
+        self.sim.write(extent, offset, bytes)
+    }
+
+    fn fill(&self, extent: Extent, byte: u8) -> Result<(), DeviceError> {
+        self.sim.fill(extent, byte)
+    }
+
+    fn block_digests(
+        &self,
+        extent: Extent,
+        blocks: Range<u64>,
+        out: &mut [BlockHash],
+    ) -> Result<(), DeviceError> {
+        self.sim.block_digests(extent, blocks, out)
+    }
+
+    fn keyed_tags(
+        &self,
+        extent: Extent,
+        segments: &[u64],
+        keys: &[&nh::Key],
+    ) -> Result<Vec<nh::Tag>, DeviceError> {
+        self.sim.keyed_tags(extent, segments, keys)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn close(&self) -> Result<(), FreeError> {
+        self.sim.close()
+    }
+}
