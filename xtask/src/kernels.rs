@@ -117,7 +117,7 @@ impl Session {
         };
         let raw = self.work.join("vram.nvrtc.ptx");
         tools::compile_nvrtc(&nvrtc, &self.work.join("vram.cu"), &raw)?;
-        let fresh = ptx::finish(&read(&raw)?, &self.source)?;
+        let fresh = ptx::finish(&read(&raw)?, &self.source, &tools::NVRTC.name())?;
         if check {
             if read(&path)? != fresh {
                 return Err(format!("{} {stale}", path.display()));
@@ -141,9 +141,12 @@ impl Session {
             );
             return Ok(None);
         };
-        tools::compile_clang(clang, &self.work.join("vram.cu"), &out)?;
+        let raw = self.work.join("vram.clang.raw.ptx");
+        tools::compile_clang(clang, &self.work.join("vram.cu"), &raw)?;
+        let text = ptx::finish(&read(&raw)?, &self.source, clang)?;
+        write(&out, &text)?;
         println!("vram.clang.ptx: by {clang}, left in target/kernels");
-        read(&out).map(Some)
+        Ok(Some(text))
     }
 
     /// Step 3.

@@ -14,7 +14,7 @@
 // Segment table (hash kernels). `table` points to `entries` >= 1 records of
 // 32 bytes, 16-byte aligned, little endian:
 //   u64 address   first byte of the range, any alignment
-//   u64 length    bytes, >= 1
+//   u64 length    bytes; an empty range has no items and is skipped
 //   u64 first     sum of the item counts of all earlier records; an item is a
 //                 4096-byte block (sha256.cu) or a 1 MiB segment (nhpoly1305.cu),
 //                 the last item of a record may be short

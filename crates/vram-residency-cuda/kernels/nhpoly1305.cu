@@ -365,16 +365,21 @@ DEVICE Word16 reduced(const Limbs &h) {
 
 // --- kernels ----------------------------------------------------------------
 
-// The segment in hand. It lives in shared memory because the registers are full.
+// The segment in hand.
 struct Task {
     u64 start, output;
     u32 length;
 };
 
+#define THREADS (32 * WARPS)
+
+// Only `power` and `sum` pass between threads. A thread's own `task` is here because
+// the registers are full. No thread writes under a condition that parts the lanes of
+// a warp, so barriers and shuffles find them together whatever a compiler does.
 template <int KEYS> struct Shared {
     u32 power[KEYS][ROW_BLOCKS][5];   // power[k][i] = r^(i + 1)
-    u32 partial[KEYS][WARPS][5];
-    Task task;
+    u32 sum[5][THREADS];              // the limbs of a warp's sum, in each of its lanes
+    Task task[THREADS];
 };
 
 // Keeps a compiler from holding shared values in registers across a loop, where
@@ -388,24 +393,23 @@ DEVICE Limbs shared_limbs(const u32 (&v)[5]) {
     return l;
 }
 
-// r^1 .. r^128 by doubling: round s fills places s .. 2s-1 as r^s * r^(place-s+1).
+// r^1 .. r^128, one by each thread, by repeated squaring. Same steps in every lane,
+// so that nothing depends on where lanes part and meet; once per block and launch.
 template <int KEYS> DEVICE void make_powers(Shared<KEYS> &shared, u64 key, u64 second_key) {
     u32 k = thread_index() / ROW_BLOCKS, place = thread_index() % ROW_BLOCKS;
-    bool mine = k < KEYS;
-    if (mine && place == 0) {
-        Limbs r = clamped(load16(k == 0 ? key : second_key));
-#pragma unroll
-        for (int i = 0; i < 5; i++) shared.power[k][0][i] = r.v[i];
-    }
+    Limbs square = clamped(load16(k == 0 ? key : second_key));
+    Limbs power = square;   // r^1, and then r^(the bits of `place`)
 #pragma unroll 1
-    for (u32 s = 1; s < ROW_BLOCKS; s *= 2) {
-        block_barrier();
-        if (mine && place >= s && place < 2 * s) {
-            Limbs p = times(shared_limbs(shared.power[k][s - 1]),
-                            shared_limbs(shared.power[k][place - s]));
+    for (u32 bits = place, i = 0; i < 7; bits /= 2, i++) {
+        Limbs factor = {{1, 0, 0, 0, 0}};
 #pragma unroll
-            for (int i = 0; i < 5; i++) shared.power[k][place][i] = p.v[i];
-        }
+        for (int j = 0; j < 5; j++) factor.v[j] = (bits & 1) != 0 ? square.v[j] : factor.v[j];
+        power = times(power, factor);
+        square = times(square, square);
+    }
+    if (k < KEYS) {
+#pragma unroll
+        for (int i = 0; i < 5; i++) shared.power[k][place][i] = power.v[i];
     }
     block_barrier();
 }
@@ -480,7 +484,7 @@ template <int KEYS> DEVICE Word16 block_sum(const Shared<KEYS> &shared, u32 k) {
     for (int i = 0; i < 5; i++) {
         d[i] = 0;
 #pragma unroll
-        for (int w = 0; w < WARPS; w++) d[i] += shared.partial[k][w][i];
+        for (u32 w = 0; w < WARPS; w++) d[i] += shared.sum[i][32 * w + k];
     }
     return reduced(carried(d));
 }
@@ -508,24 +512,21 @@ DEVICE void nh_tags(Shared<KEYS> &shared, u64 table, u32 entries, u64 items, u64
     u32 place = 16 * warp + 2 * ((lane & 2) * 2 + lane / 8) + (lane / 4 & 1);
 #pragma unroll 1
     for (u64 item = block_index(); item < items; item += grid_blocks()) {
-        if (thread_index() == 0) shared.task = task_of(table, entries, item, 16 * KEYS);
-        block_barrier();
-        Limbs h = hash_segment<KEYS>(shared.task, key, shared.power[k][ROW_BLOCKS - 1]);
+        Task &task = shared.task[thread_index()];
+        task = task_of(table, entries, item, 16 * KEYS);
+        Limbs h = hash_segment<KEYS>(task, key, shared.power[k][ROW_BLOCKS - 1]);
         h = times(h, shared_limbs(shared.power[k][ROW_BLOCKS - 1 - place]));
         h = warp_sum(h);
-        if (lane < KEYS) {
 #pragma unroll
-            for (int i = 0; i < 5; i++) shared.partial[k][warp][i] = h.v[i];
-        }
+        for (int i = 0; i < 5; i++) shared.sum[i][thread_index()] = h.v[i];
         block_barrier();
-        if (thread_index() < KEYS) {
-            store16(shared.task.output + 16 * k, block_sum<KEYS>(shared, k));
-        }
+        // Half of the lanes (with one key all) store the same 16 bytes.
+        if (warp == 0) store16(task.output + 16 * k, block_sum<KEYS>(shared, k));
         block_barrier();
     }
-    // The powers are key material: leave none in shared memory.
-    volatile u32 *power = &shared.power[0][0][0];
-    for (u32 i = thread_index(); i < KEYS * ROW_BLOCKS * 5; i += 32 * WARPS) power[i] = 0;
+    // Powers and sums are secret: leave none in shared memory.
+    volatile u32 *words = &shared.power[0][0][0];
+    for (u32 i = thread_index(); i < sizeof(Shared<KEYS>) / 4; i += THREADS) words[i] = 0;
 }
 
 extern "C" __global__ void __launch_bounds__(256, 2)

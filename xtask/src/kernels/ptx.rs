@@ -1,6 +1,5 @@
 //! The text of PTX: what we commit, and which opcodes it uses.
 
-use super::tools::NVRTC;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 
@@ -17,10 +16,9 @@ pub(super) fn source_line(source: &str) -> String {
 }
 
 /// What we commit: our own heading, the old version, no comment and no blank line.
-pub(super) fn finish(raw: &str, source: &str) -> Result<String, String> {
+pub(super) fn finish(raw: &str, source: &str, compiler: &str) -> Result<String, String> {
     let mut text = format!(
-        "// Made by `cargo xtask kernels` with {} from the .cu files here. Do not edit.\n{}",
-        NVRTC.name(),
+        "// Made by `cargo xtask kernels` with {compiler} from kernels/*.cu. Do not edit.\n{}",
         source_line(source)
     );
     let mut versions = 0;
@@ -29,8 +27,11 @@ pub(super) fn finish(raw: &str, source: &str) -> Result<String, String> {
             versions += 1;
             text += VERSION;
             text += "\n";
-        } else if !line.trim().is_empty() && !line.trim_start().starts_with("//") {
-            text += line.trim_end();
+            continue;
+        }
+        let code = line.split("//").next().unwrap_or_default().trim_end();
+        if !code.is_empty() {
+            text += code;
             text += "\n";
         }
     }
@@ -92,13 +93,14 @@ mod tests {
 
     #[test]
     fn what_we_commit_names_its_sources_and_an_old_version() {
-        let text = finish(RAW, "abc").unwrap();
+        let text = finish(RAW, "abc", "cc 1").unwrap();
+        assert!(text.starts_with("// Made by `cargo xtask kernels` with cc 1 from"));
         assert!(text.contains(
             "sources: ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\n"
         ));
         assert!(text.contains("\n.version 7.0\n.target sm_60\n.visible"));
         assert_eq!(text.matches("//").count(), 2);
-        assert!(finish(".target sm_60\n", "abc").is_err());
+        assert!(finish(".target sm_60\n", "abc", "cc 1").is_err());
     }
 
     #[test]
