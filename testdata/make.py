@@ -206,6 +206,13 @@ def split_gguf():
         describe(path)
 
 
+def ggml_types():
+    """Name, number, elements and bytes of a block of every ggml type."""
+    lines = [f"{kind.name} {kind.value} {' '.join(map(str, gguf.GGML_QUANT_SIZES[kind]))}"
+             for kind in gguf.GGMLQuantizationType]
+    (HERE / "ggml_types.txt").write_text("\n".join(lines) + "\n")
+
+
 def finish(writer):
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -222,6 +229,7 @@ def main():
     sharded()
     small_gguf()
     split_gguf()
+    ggml_types()
 
 
 if __name__ == "__main__":

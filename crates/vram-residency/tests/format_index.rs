@@ -1,6 +1,6 @@
 //! Models in several files: the index, its names, and where they may lead.
 //!
-//! requirement: VA-10, IV-005
+//! requirement: VA-10, IV-005, CO-6
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

@@ -1,5 +1,4 @@
-//! The safetensors reader: every rule it enforces, and agreement with the
-//! reference crate on whatever it accepts.
+//! The safetensors reader: every rule it enforces.
 //!
 //! requirement: VA-10, IV-005
 #![allow(
@@ -11,10 +10,7 @@
     reason = "test code"
 )]
 
-use proptest::prelude::*;
-use vram_residency::format::{
-    Dtype, Format, FormatError, Limits, TensorInfo, detect, parse, parse_with,
-};
+use vram_residency::format::{Dtype, Format, FormatError, Limits, detect, parse, parse_with};
 
 /// A file with this header and `data` zero bytes after it.
 fn file(header: &str, data: usize) -> Vec<u8> {
@@ -152,6 +148,8 @@ fn the_file_length_has_a_limit() {
             limit: 10
         }
     );
+    // Plain bytes are not parsed, so no header bounds them.
+    parse_with(Format::Raw, &vec![0; 11], &small).unwrap();
 }
 
 #[test]
@@ -442,6 +440,10 @@ fn a_claimed_extension_must_hold_and_content_speaks_otherwise() {
     assert_eq!(detect(Some("bin"), &raw).unwrap(), Format::Raw);
     assert_eq!(detect(None, &Vec::new()).unwrap(), Format::Raw);
     assert_eq!(detect(None, &good[..9].to_vec()).unwrap(), Format::Raw);
+    assert_eq!(
+        detect(None, &b"\0\0\0\0\0\0\0\0{}".to_vec()).unwrap(),
+        Format::Raw
+    );
     refused!(
         detect(Some("safetensors"), &raw).unwrap_err(),
         FormatError::TooLarge { .. }
@@ -461,130 +463,17 @@ fn a_claimed_extension_must_hold_and_content_speaks_otherwise() {
         let text = refused!(error, FormatError::LfsPointer(_));
         assert!(text.contains(oid) && text.contains("90 bytes"), "{text}");
     }
+    // Called plain bytes by name, a pointer is that.
+    let bytes = pointer.clone().into_bytes();
+    let empty = parse(Format::Raw, &bytes).unwrap();
+    assert!(empty.tensors().is_empty() && empty.data_start() == 0);
+    refused!(
+        parse(Format::Safetensors, &bytes).unwrap_err(),
+        FormatError::LfsPointer(_)
+    );
     let broken = pointer.replace("size", "siez").into_bytes();
     refused!(
         detect(None, &broken).unwrap_err(),
         FormatError::LfsMalformed { line: 3, .. }
     );
-}
-
-/// Random headers built to be almost right.
-fn almost_headers() -> impl Strategy<Value = (String, usize)> {
-    let dtype = prop::sample::select(vec![
-        "U8", "BF16", "F32", "F64", "F4", "BOOL", "C64", "I128",
-    ]);
-    let tensor = (
-        dtype,
-        prop::collection::vec(0_u64..4, 0..4),
-        -1_i64..2,
-        0_u8..30,
-    );
-    prop::collection::vec(tensor, 0..6).prop_map(|tensors| {
-        let mut at = 0_i64;
-        let mut entries = Vec::new();
-        for (i, (dtype, shape, slip, dice)) in tensors.into_iter().enumerate() {
-            let bits: i64 = match dtype {
-                "F4" => 4,
-                "U8" | "BOOL" => 8,
-                "BF16" => 16,
-                "F32" => 32,
-                _ => 64,
-            };
-            let elements = i64::try_from(shape.iter().product::<u64>()).unwrap();
-            let len = elements * bits / 8;
-            let slip = if dice < 3 { slip } else { 0 };
-            let name = if dice == 3 {
-                "twin".into()
-            } else {
-                format!("t{i}")
-            };
-            let (from, to) = (at + slip, at + slip + len);
-            let shape = format!("{shape:?}");
-            entries.push(format!(
-                r#""{name}":{{"dtype":"{dtype}","shape":{shape},"data_offsets":[{from},{to}]}}"#
-            ));
-            at += len;
-        }
-        (
-            format!("{{{}}}", entries.join(",")),
-            usize::try_from(at).unwrap(),
-        )
-    })
-}
-
-/// Name, type, shape, first byte in the file, bytes; in the order of names.
-type Row = (String, String, Vec<u64>, u64, u64);
-
-/// What the reference crate reads, in our terms.
-fn reference(bytes: &[u8]) -> Option<Vec<Row>> {
-    let (header, metadata) = safetensors::SafeTensors::read_metadata(bytes).ok()?;
-    let mut all: Vec<Row> = metadata
-        .tensors()
-        .into_iter()
-        .map(|(name, t)| {
-            let (from, to) = t.data_offsets;
-            let shape = t.shape.iter().map(|d| *d as u64).collect();
-            let start = 8 + header + from;
-            (
-                name,
-                t.dtype.to_string(),
-                shape,
-                start as u64,
-                (to - from) as u64,
-            )
-        })
-        .collect();
-    all.sort();
-    Some(all)
-}
-
-fn ours(bytes: &[u8]) -> Option<Vec<Row>> {
-    let table = parse(Format::Safetensors, &bytes).ok()?;
-    let row = |t: &TensorInfo| {
-        (
-            t.name.clone(),
-            t.dtype.to_string(),
-            t.shape.clone(),
-            t.offset,
-            t.len,
-        )
-    };
-    Some(table.iter_by_name().map(row).collect())
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
-
-    #[test]
-    fn what_is_accepted_is_what_the_reference_crate_reads((header, data) in almost_headers()) {
-        let bytes = file(&header, data);
-        match (ours(&bytes), reference(&bytes)) {
-            (Some(mine), theirs) => prop_assert_eq!(Some(mine), theirs),
-            // Stricter in one point only: no name twice.
-            (None, Some(_)) => prop_assert!(header.matches("\"twin\"").count() > 1, "{}", header),
-            (None, None) => {}
-        }
-    }
-
-    #[test]
-    fn mutated_headers_never_panic_and_never_leave_the_file(
-        (header, data) in almost_headers(),
-        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
-        cut in any::<prop::sample::Index>(),
-        do_cut in prop::bool::weighted(0.2),
-    ) {
-        let mut bytes = file(&header, data);
-        for (at, value) in edits {
-            let at = at.index(bytes.len());
-            bytes[at] = value;
-        }
-        if do_cut {
-            bytes.truncate(cut.index(bytes.len()));
-        }
-        if let Ok(table) = parse(Format::Safetensors, &bytes) {
-            let len = bytes.len() as u64;
-            prop_assert!(table.tensors().iter().all(|t| t.range().end <= len && t.offset <= len));
-            prop_assert_eq!(ours(&bytes), reference(&bytes));
-        }
-    }
 }

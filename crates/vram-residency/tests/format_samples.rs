@@ -120,6 +120,28 @@ fn a_sharded_model_reads_as_in_python() {
     assert_eq!(index.weight_map().count(), tensors);
 }
 
+/// The table of types against ggml's own Python package.
+#[test]
+fn ggml_types_have_the_sizes_that_python_says() {
+    let text = std::fs::read_to_string(sample("ggml_types.txt")).unwrap();
+    let mut seen = Vec::new();
+    for line in text.lines() {
+        let (name, numbers) = line.split_once(' ').unwrap();
+        let numbers: Vec<u64> = numbers.split(' ').map(|n| n.parse().unwrap()).collect();
+        let [code, elements, bytes] = numbers.try_into().unwrap();
+        let dtype = Dtype::from_gguf(u32::try_from(code).unwrap()).unwrap();
+        assert_eq!(dtype.name(), name);
+        assert_eq!(dtype.block_elements(), elements, "{name}");
+        if dtype != Dtype::Q8_1 {
+            assert_eq!(dtype.block_bytes(), bytes, "{name}");
+        }
+        seen.push(dtype);
+    }
+    let ours = Dtype::ALL.iter().filter(|d| d.gguf_code().is_some());
+    let newer: Vec<_> = ours.filter(|d| !seen.contains(d)).collect();
+    assert_eq!(newer, [&Dtype::Q2_0]);
+}
+
 /// The seeds of the fuzz targets start on the right side of the border.
 #[test]
 fn fuzz_seeds_are_what_their_names_say() {

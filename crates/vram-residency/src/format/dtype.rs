@@ -60,8 +60,10 @@ macro_rules! dtypes {
 }
 
 // name, elements and bytes per block, GGUF number or -, in safetensors or not.
-// Sources: the safetensors format page and its crate 0.8 (`Dtype`), ggml's
-// `ggml_type` and the block structs of ggml-common.h as of gguf-py 0.19.
+// Sources: the safetensors format page and its crate 0.8 (`Dtype`); ggml's
+// `ggml_type` and the block structs of ggml-common.h. gguf-py 0.19 agrees
+// (testdata/ggml_types.txt) but for Q8_1, where it still has the older 40-byte
+// block (no file holds that type), and Q2_0, which is newer than it.
 // GGUF numbers 4, 5, 31..=33 and 36..=38 were withdrawn by ggml.
 dtypes! {
     Bool "BOOL" 1 1 - true "Boolean, one byte.";
@@ -112,6 +114,7 @@ dtypes! {
     Mxfp4 "MXFP4" 32 17 39 false "ggml blocks of OCP MXFP4 with their scale.";
     Nvfp4 "NVFP4" 64 36 40 false "ggml blocks of NVIDIA FP4 with their scales.";
     Q1_0 "Q1_0" 128 18 41 false "ggml 1-bit blocks, one scale.";
+    Q2_0 "Q2_0" 64 18 42 false "ggml 2-bit blocks, one scale.";
 }
 
 impl Dtype {
@@ -179,7 +182,7 @@ mod tests {
             assert_eq!(Dtype::from_safetensors(d.name()), expected);
             assert!(d.in_safetensors() || d.gguf_code().is_some(), "{d}");
         }
-        for withdrawn in [4, 5, 31, 32, 33, 36, 37, 38, 42, u32::MAX] {
+        for withdrawn in [4, 5, 31, 32, 33, 36, 37, 38, 43, u32::MAX] {
             assert_eq!(Dtype::from_gguf(withdrawn), None);
         }
     }

@@ -5,7 +5,7 @@
 //! name, and [`resolve`] follows symbolic links before it lets a file count as
 //! part of the model.
 //!
-//! requirement: VA-10; the path rules of the model loader, 4310 to 4343
+//! requirement: VA-10, CO-6
 
 use super::error::{Excerpt, FormatError};
 use super::json::{Fields, Json, Object, Reader};
@@ -115,9 +115,7 @@ impl Index {
 /// Every variant of [`FormatError`] that is about JSON, names or counts, and
 /// [`FormatError::LfsPointer`] where git-LFS left a pointer in its place.
 pub fn parse(src: &dyn ReadAt, limits: &Limits) -> Result<Index, FormatError> {
-    if super::lfs::looks_like_pointer(src)? {
-        return Err(FormatError::LfsPointer(super::lfs::parse(src)?));
-    }
+    super::lfs::refuse_pointer(src)?;
     if src.len() > limits.index_bytes {
         return Err(FormatError::TooLarge {
             field: "index length",

@@ -40,6 +40,18 @@ pub fn looks_like_pointer(src: &dyn ReadAt) -> Result<bool, FormatError> {
     Ok(head.starts_with(MARK))
 }
 
+/// Passes what is no pointer.
+///
+/// # Errors
+/// [`FormatError::LfsPointer`] for a pointer, [`FormatError::LfsMalformed`] for
+/// what starts as one, [`FormatError::Io`] if reading fails.
+pub(super) fn refuse_pointer(src: &dyn ReadAt) -> Result<(), FormatError> {
+    if looks_like_pointer(src)? {
+        return Err(FormatError::LfsPointer(parse(src)?));
+    }
+    Ok(())
+}
+
 /// Reads a pointer.
 ///
 /// # Errors

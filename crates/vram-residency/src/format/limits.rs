@@ -11,7 +11,8 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Bytes of one model file. Default 100 GB: VA-10, IV-001.
+    /// Bytes of one file with a tensor table. Default 100 GB: VA-10. Plain
+    /// bytes are not parsed and have no bound here (that one is IV-001).
     pub file_bytes: u64,
     /// Bytes of a header: the safetensors JSON, or all of a GGUF file before
     /// its tensor data. Default 100,000,000: `MAX_HEADER_SIZE` of safetensors.

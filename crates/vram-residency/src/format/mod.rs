@@ -78,12 +78,13 @@ pub fn detect_with(
     src: &dyn ReadAt,
     limits: &Limits,
 ) -> Result<(Format, TensorTable), FormatError> {
+    lfs::refuse_pointer(src)?;
     let claimed = path_extension.and_then(|ext| Format::of_extension(&ext.to_ascii_lowercase()));
     let format = match claimed {
         Some(format) => format,
         None => sniff(src)?,
     };
-    parse_with(format, src, limits).map(|table| (format, table))
+    read_table(format, src, limits).map(|table| (format, table))
 }
 
 impl Format {
@@ -109,14 +110,15 @@ fn sniff(src: &dyn ReadAt) -> Result<Format, FormatError> {
     }
     let room = src.len().saturating_sub(safetensors::LENGTH_BYTES);
     let [length @ .., first] = head;
-    if first == b'{' && u64::from_le_bytes(length) <= room {
+    let length = u64::from_le_bytes(length);
+    if first == b'{' && (2..=room).contains(&length) {
         return Ok(Format::Safetensors);
     }
     Ok(Format::Raw)
 }
 
 /// Reads the table of a file in a known format, within default limits. Plain
-/// bytes have an empty one.
+/// bytes have an empty one, whatever they are: not even a pointer is refused.
 ///
 /// # Errors
 /// The first rule that the file breaks.
@@ -133,9 +135,23 @@ pub fn parse_with(
     src: &dyn ReadAt,
     limits: &Limits,
 ) -> Result<TensorTable, FormatError> {
-    if lfs::looks_like_pointer(src)? {
-        return Err(FormatError::LfsPointer(lfs::parse(src)?));
+    if format != Format::Raw {
+        lfs::refuse_pointer(src)?;
     }
+    read_table(format, src, limits)
+}
+
+/// The table of a file that is no pointer.
+fn read_table(
+    format: Format,
+    src: &dyn ReadAt,
+    limits: &Limits,
+) -> Result<TensorTable, FormatError> {
+    let parser = match format {
+        Format::Raw => return Ok(TensorTable::default()),
+        Format::Safetensors => safetensors::parse,
+        Format::Gguf => gguf::parse,
+    };
     if src.len() > limits.file_bytes {
         return Err(FormatError::TooLarge {
             field: "file length",
@@ -143,9 +159,5 @@ pub fn parse_with(
             limit: limits.file_bytes,
         });
     }
-    match format {
-        Format::Raw => Ok(TensorTable::default()),
-        Format::Safetensors => safetensors::parse(src, limits),
-        Format::Gguf => gguf::parse(src, limits),
-    }
+    parser(src, limits)
 }
