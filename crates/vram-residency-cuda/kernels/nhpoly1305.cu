@@ -461,8 +461,7 @@ DEVICE Limbs hash_segment(const Task &task, const LaneKey (&key)[KEYS], const u3
         Block block = settle(a, b, lane);
         reload_shared();
         h = times(h, shared_limbs(step));
-        int mine = 1024 * (chunk + lane_chunk);
-        add_block(h, block, mine >= 0 && mine < (int)task.length);
+        add_block(h, block, chunk + lane_chunk >= 0);
     }
     return h;
 }

@@ -117,6 +117,26 @@ fn keys_and_data_of_all_ones_and_all_zeros() {
     });
 }
 
+/// With r = 1 and both blocks of the only chunk 2^128 + 2^128 - 1, the sum is 2^130 - 2: less than
+/// 2^130, but not less than p = 2^130 - 5. The tag is 3.
+#[test]
+fn a_sum_between_p_and_2_to_the_130_is_reduced() {
+    with_each_compiler(|rig| {
+        let mut key = [0; KEY_BYTES];
+        key[0] = 1;
+        // Over a unit of zeros a pass is k0 * k2 + k1 * k3 = (2^32 - 1) * (2^32 - 1 + 2).
+        for unit in key[16..80].chunks_exact_mut(16) {
+            unit.fill(0xff);
+            unit[4..8].copy_from_slice(&2_u32.to_le_bytes());
+        }
+        let mut three = vec![0; 16];
+        three[0] = 3;
+        assert_eq!(expected(&[0; 16], &[key]), three);
+        check(rig, &[key], 1, &[(vec![0; 16], 0)]);
+        check(rig, &[key, key], 1, &[(vec![0; 16], 9)]);
+    });
+}
+
 #[test]
 fn offsets_beyond_4_gib_are_64_bits_wide() {
     with_each_compiler(|rig| {
