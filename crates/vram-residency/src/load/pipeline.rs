@@ -3,7 +3,7 @@
 
 use std::io::{self, ErrorKind};
 use std::num::NonZeroUsize;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use vram_digest::{BlockHash, nh};
 
@@ -22,21 +22,27 @@ struct Shape {
 impl Shape {
     /// Within 64 MiB on the simulator and 256 MiB of pinned memory on CUDA.
     fn of(kind: DeviceKind, source: &dyn Source) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let (slot_bytes, most) = match kind {
             DeviceKind::Simulated => (2 << 20, 16),
             DeviceKind::Cuda => (16 << 20, 12),
         };
-        let readers = cores.clamp(1, 12);
-        let slots = readers.saturating_mul(2).min(most);
         let chunks = source.len().div_ceil(slot_bytes as u64);
         let chunks = usize::try_from(chunks).unwrap_or(usize::MAX).max(1);
+        let readers = cores().min(12).min(chunks);
+        let slots = readers.saturating_mul(2).min(most).min(chunks);
         Self {
             slot_bytes,
-            slots: slots.min(chunks),
-            readers: readers.min(chunks),
+            slots,
+            readers,
         }
     }
+}
+
+/// Asked once: the answer comes from files under `/proc` and `/sys`, which cost
+/// more than sealing a small shard.
+fn cores() -> usize {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, NonZeroUsize::get))
 }
 
 /// What a finished load proved: the device holds what the source gave.

@@ -321,9 +321,12 @@ impl VramManager {
 
     /// Records the loss of a device that an error tells of.
     pub(super) fn lost_is_recorded<T>(&self, answer: Result<T>) -> Result<T> {
-        if let Err(Error::Device(error)) = &answer
-            && error.is_loss()
-        {
+        let cause = match &answer {
+            Err(Error::Device(error)) => Some(error),
+            Err(Error::Free(error)) => Some(&error.source),
+            _ => None,
+        };
+        if let Some(error) = cause.filter(|error| error.is_loss()) {
             self.device_lost(error);
         }
         answer

@@ -7,6 +7,8 @@ use memmap2::{Advice, MmapMut, MmapOptions};
 pub(super) const CHUNK_BYTES: u64 = 2 << 20;
 /// Poison is tracked at this grain.
 const GRAIN: usize = 4096;
+/// What scrubbed memory is compared with.
+static ZEROS: [u8; GRAIN] = [0; GRAIN];
 /// What fresh memory reads as: never zero, so that nobody relies on it.
 pub const POISON: u8 = 0xA5;
 
@@ -85,14 +87,26 @@ impl Chunk {
             return;
         };
         out.copy_from_slice(source);
-        if self.fresh > 0 {
-            for (i, byte) in out.iter_mut().enumerate() {
-                let grain = at.saturating_add(i) / GRAIN;
-                if self.written.get(grain) == Some(&false) {
-                    *byte = POISON;
-                }
+        if self.fresh == 0 {
+            return;
+        }
+        let end = at.saturating_add(out.len());
+        for grain in at / GRAIN..end.div_ceil(GRAIN) {
+            if self.written.get(grain) == Some(&false) {
+                let start = grain.saturating_mul(GRAIN);
+                let stop = start.saturating_add(GRAIN).min(end);
+                let part = start.saturating_sub(at)..stop.saturating_sub(at);
+                out.get_mut(part).unwrap_or_default().fill(POISON);
             }
         }
+    }
+
+    /// Overwrites everything with zeros and reads it back.
+    pub(super) fn scrub(&mut self) -> bool {
+        let len = self.len();
+        self.modify(0, len, |bytes| bytes.fill(0));
+        let mut grains = self.bytes().chunks(GRAIN);
+        grains.all(|grain| ZEROS.get(..grain.len()) == Some(grain))
     }
 
     /// Runs `change` on the writable bytes `at..at + len`; grains that it only

@@ -154,14 +154,13 @@ impl Buffer {
     /// Zeroes everything that was ever written and reads it back.
     pub(super) fn scrub(&self) -> bool {
         let chunks = self.chunks.read().unwrap_or_else(PoisonError::into_inner);
-        chunks.values().all(|chunk| {
-            let mut chunk = chunk.write().unwrap_or_else(PoisonError::into_inner);
-            let len = chunk.len();
-            chunk.modify(0, len, |bytes| bytes.fill(0));
+        let scrub = |chunk: &Arc<RwLock<Chunk>>| {
             chunk
-                .view(0, len)
-                .is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0))
-        })
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .scrub()
+        };
+        chunks.values().all(scrub)
     }
 
     fn kept(&self) -> Result<(), DeviceError> {
