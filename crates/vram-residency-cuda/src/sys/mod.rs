@@ -7,7 +7,7 @@
 //! name would find the 32-bit predecessors.
 
 mod consts;
-mod library;
+pub(crate) mod library;
 mod result;
 mod table;
 mod types;

@@ -29,6 +29,8 @@ impl CuResult {
     pub const ILLEGAL_ADDRESS: Self = Self(700);
     /// A kernel used a misaligned address. Sticky.
     pub const MISALIGNED_ADDRESS: Self = Self(716);
+    /// This process may not do that.
+    pub const NOT_PERMITTED: Self = Self(800);
     /// The device or the driver does not offer this.
     pub const NOT_SUPPORTED: Self = Self(801);
 

@@ -16,6 +16,15 @@ pub struct CuDevice(pub i32);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CuDevicePtr(pub u64);
 
+impl CuDevicePtr {
+    /// The address `bytes` further on; saturates at the end of the address
+    /// space, where nothing is ever mapped.
+    #[must_use]
+    pub const fn offset(self, bytes: u64) -> Self {
+        Self(self.0.saturating_add(bytes))
+    }
+}
+
 /// `CUmemGenericAllocationHandle`: physical memory of the virtual memory API.
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq)]

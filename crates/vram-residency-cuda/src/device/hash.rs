@@ -1,0 +1,136 @@
+//! Block hashes and keyed tags of bytes that lie on the device.
+
+use std::ops::Range;
+
+use vram_digest::{BLOCK_BYTES, BlockHash, HASH_BYTES, nh};
+use vram_residency::device::{DeviceError, Extent};
+
+use super::buffer::Buffer;
+use super::convert::out_of_range;
+use super::kernels::Kernels;
+use super::lane::Lane;
+use super::lanes::{Lanes, ROOM, RUNS};
+use super::launch::Run;
+
+/// Blocks that one launch hashes.
+const BLOCKS_PER_LAUNCH: usize = ROOM / HASH_BYTES;
+/// Segments that one launch tags, under up to two keys.
+const SEGMENTS_PER_LAUNCH: usize = ROOM / (2 * nh::TAG_BYTES);
+/// Keys that one launch takes.
+const KEYS_PER_LAUNCH: usize = 2;
+
+/// SHA-256 of blocks `blocks` of the extent, into `out`.
+pub(crate) fn block_digests(
+    (lanes, kernels): (&Lanes, &Kernels),
+    buffer: &Buffer,
+    extent: Extent,
+    blocks: Range<u64>,
+    out: &mut [BlockHash],
+) -> Result<(), DeviceError> {
+    let block = BLOCK_BYTES as u64;
+    let total = extent.len.div_ceil(block);
+    let count = blocks.end.saturating_sub(blocks.start);
+    if blocks.end > total || count != out.len() as u64 || blocks.start > blocks.end {
+        return Err(out_of_range(blocks.start, count, total));
+    }
+    let start = blocks.start.saturating_mul(block);
+    let len = blocks
+        .end
+        .saturating_mul(block)
+        .min(extent.len)
+        .saturating_sub(start);
+    let whole = buffer.part(extent, start, len)?;
+    let _open = buffer.open()?;
+    let jobs = out
+        .chunks_mut(BLOCKS_PER_LAUNCH)
+        .zip(pieces(whole, BLOCKS_PER_LAUNCH, BLOCK_BYTES));
+    let jobs: Vec<_> = jobs.collect();
+    let queue = |lane: &mut Lane, (_, run): &(&mut [BlockHash], Run)| {
+        let staged = lane.stage_hashes(*run)?;
+        // SAFETY: the gate is held open until the pipeline has waited for every lane.
+        unsafe { lane.queue_hashes(kernels, &staged) }?;
+        lane.queue_results(staged.end())
+    };
+    lanes.pipeline(jobs.into_iter(), queue, |lane, (out, _)| {
+        lane.take_hashes(out)
+    })
+}
+
+/// Tags of the listed segments under each key, all keys of a segment together.
+pub(crate) fn keyed_tags(
+    (lanes, kernels): (&Lanes, &Kernels),
+    buffer: &Buffer,
+    extent: Extent,
+    segments: &[u64],
+    keys: &[&nh::Key],
+) -> Result<Vec<nh::Tag>, DeviceError> {
+    let total = extent.len.div_ceil(nh::SEGMENT_BYTES as u64);
+    if let Some(outside) = segments.iter().find(|segment| **segment >= total) {
+        return Err(out_of_range(*outside, 1, total));
+    }
+    if keys.len() > KEYS_PER_LAUNCH {
+        return Err(out_of_range(0, keys.len() as u64, KEYS_PER_LAUNCH as u64));
+    }
+    let mut tags = vec![nh::Tag::ZERO; segments.len().saturating_mul(keys.len())];
+    if tags.is_empty() {
+        return Ok(tags);
+    }
+    let _open = buffer.open()?;
+    let mut jobs = Vec::new();
+    let (mut left, mut places) = (segments, tags.as_mut_slice());
+    while !left.is_empty() {
+        let (count, runs) = gather(buffer, extent, left)?;
+        let (mine, rest) = places.split_at_mut(count.saturating_mul(keys.len()).min(places.len()));
+        jobs.push((mine, runs));
+        places = rest;
+        left = left.get(count..).unwrap_or_default();
+    }
+    let queue = |lane: &mut Lane, (_, runs): &(&mut [nh::Tag], Vec<Run>)| {
+        let staged = lane.stage_tags(runs, keys, 0)?;
+        // SAFETY: the gate is held open until the pipeline has waited for every lane.
+        unsafe { lane.queue_tags(kernels, &staged) }?;
+        lane.queue_results(staged.end())
+    };
+    lanes.pipeline(jobs.into_iter(), queue, |lane, (out, _)| {
+        lane.take_tags(0, out)
+    })?;
+    Ok(tags)
+}
+
+/// Runs of neighbouring segments from the front of `segments`, as many as one
+/// launch takes, and how many segments they hold (at least one).
+fn gather(
+    buffer: &Buffer,
+    extent: Extent,
+    segments: &[u64],
+) -> Result<(usize, Vec<Run>), DeviceError> {
+    let unit = nh::SEGMENT_BYTES as u64;
+    let mut runs: Vec<Run> = Vec::new();
+    let mut count = 0_usize;
+    let mut next = None;
+    for segment in segments.iter().take(SEGMENTS_PER_LAUNCH) {
+        let start = segment.saturating_mul(unit);
+        let len = extent.len.saturating_sub(start).min(unit);
+        let full = runs.len() == RUNS;
+        match runs.last_mut() {
+            Some(run) if next == Some(*segment) => run.len = run.len.saturating_add(len),
+            _ if full => break,
+            _ => runs.push(buffer.part(extent, start, len)?),
+        }
+        next = segment.checked_add(1);
+        count = count.saturating_add(1);
+    }
+    Ok((count, runs))
+}
+
+/// Cuts a run into pieces of `per_launch` units of `unit` bytes.
+pub(super) fn pieces(whole: Run, per_launch: usize, unit: usize) -> impl Iterator<Item = Run> {
+    let step = (per_launch.saturating_mul(unit) as u64).max(1);
+    (0..whole.len.div_ceil(step)).map(move |turn| {
+        let offset = turn.saturating_mul(step);
+        Run {
+            at: whole.at.offset(offset),
+            len: whole.len.saturating_sub(offset).min(step),
+        }
+    })
+}

@@ -1,0 +1,341 @@
+//! One stream with the memory that its work needs, on both sides.
+//!
+//! A lane's host block (pinned) and device block (scratch) have one layout: a
+//! control part with tables, keys and the scrub check's result, then a part for
+//! results or copied bytes. Offsets mean the same on both sides.
+//!
+//! The host block is written only while the stream is idle, so nothing here
+//! races with a copy. Work on other device memory is queued by `unsafe` methods
+//! whose callers keep that memory allocated until the lane has waited.
+
+use std::mem::ManuallyDrop;
+use std::ops::Range;
+use std::sync::Arc;
+
+use vram_residency::device::DeviceError;
+use zeroize::Zeroize as _;
+
+use super::context::Context;
+use super::convert::out_of_range;
+use super::pinned::Pinned;
+use super::scratch::Scratch;
+use super::stream::Stream;
+use crate::sys::CuDevicePtr;
+
+/// The record of a block-hash launch.
+pub(super) const BLOCK_TABLE: Range<usize> = 0..32;
+/// The scrub check's two u64.
+pub(super) const CHECK: Range<usize> = 64..80;
+/// Up to two keys of a tag launch, directly before its table.
+pub(super) const KEYS: Range<usize> = 1024..4096;
+/// Start of the table of a tag launch.
+pub(super) const TAG_TABLE: usize = KEYS.end;
+/// Bytes of one record of a table.
+pub(super) const RECORD_BYTES: usize = 32;
+
+/// A stream with its memory.
+pub(crate) struct Lane {
+    context: Arc<Context>,
+    stream: Stream,
+    host: ManuallyDrop<Pinned>,
+    device: ManuallyDrop<Scratch>,
+    /// Records that the table of a tag launch may have.
+    runs: usize,
+    /// Something is queued that was not waited for.
+    busy: bool,
+    /// Bytes of the room that weights were copied through.
+    used: usize,
+}
+
+impl Lane {
+    /// A lane for tag launches of up to `runs` runs, with `room` bytes for
+    /// results or copies.
+    pub(crate) fn new(
+        context: &Arc<Context>,
+        runs: usize,
+        room: usize,
+    ) -> Result<Self, DeviceError> {
+        let len = room_offset(runs).saturating_add(room);
+        let stream = Stream::new(context)?;
+        let host = Pinned::new(context, len)?;
+        let device = Scratch::new(context, len)?;
+        Ok(Self {
+            context: Arc::clone(context),
+            stream,
+            host: ManuallyDrop::new(host),
+            device: ManuallyDrop::new(device),
+            runs,
+            busy: false,
+            used: 0,
+        })
+    }
+
+    /// Records that the table of a tag launch may have.
+    pub(crate) const fn runs(&self) -> usize {
+        self.runs
+    }
+
+    /// Bytes for results or copies.
+    pub(crate) fn room(&self) -> usize {
+        self.host.len().saturating_sub(room_offset(self.runs))
+    }
+
+    /// Where the room starts in both blocks.
+    pub(super) const fn room_at(&self) -> usize {
+        room_offset(self.runs)
+    }
+
+    pub(super) const fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    /// The device address of an offset into the lane's own device block.
+    pub(super) fn device_at(&self, offset: usize) -> CuDevicePtr {
+        self.device.at(offset)
+    }
+
+    /// Notes that something was queued outside this file.
+    pub(super) const fn mark_busy(&mut self) {
+        self.busy = true;
+    }
+
+    /// Waits until everything queued is done, then wipes the keys that the
+    /// queued work needed.
+    pub(crate) fn wait(&mut self) -> Result<(), DeviceError> {
+        if self.busy {
+            self.stream.synchronize()?;
+            self.busy = false;
+            if let Some(keys) = self.host.bytes_mut().get_mut(KEYS) {
+                keys.zeroize();
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits, once more when the first wait failed, and wipes weights from the
+    /// host block. After an error the device may still use the lane's memory.
+    pub(crate) fn settle(&mut self) -> Result<(), DeviceError> {
+        self.wait().or_else(|_| self.wait())?;
+        let at = self.room_at();
+        if let Some(bytes) = self
+            .host
+            .bytes_mut()
+            .get_mut(at..at.saturating_add(self.used))
+        {
+            bytes.zeroize();
+        }
+        self.used = 0;
+        Ok(())
+    }
+
+    /// A part of the host block to fill in; waits first.
+    pub(super) fn stage(&mut self, range: Range<usize>) -> Result<&mut [u8], DeviceError> {
+        self.wait()?;
+        let outside = past_end(&range, self.host.len());
+        self.host.bytes_mut().get_mut(range).ok_or(outside)
+    }
+
+    /// A part of the host block to read; waits first.
+    pub(super) fn fetched(&mut self, range: Range<usize>) -> Result<&[u8], DeviceError> {
+        self.wait()?;
+        let outside = past_end(&range, self.host.len());
+        self.host.bytes().get(range).ok_or(outside)
+    }
+
+    /// `len` bytes of room to fill in for [`Self::write`]; waits first.
+    pub(crate) fn outgoing(&mut self, len: usize) -> Result<&mut [u8], DeviceError> {
+        self.used = self.used.max(len);
+        let at = self.room_at();
+        self.stage(at..at.saturating_add(len))
+    }
+
+    /// The first `len` bytes of results; waits first.
+    pub(crate) fn results(&mut self, len: usize) -> Result<&[u8], DeviceError> {
+        let at = self.room_at();
+        self.fetched(at..at.saturating_add(len))
+    }
+
+    /// Queues the copy of `len` staged bytes of room to `to`.
+    ///
+    /// # Safety
+    /// `to` has `len` bytes that stay allocated until this lane has waited.
+    pub(crate) unsafe fn write(&mut self, to: CuDevicePtr, len: usize) -> Result<(), DeviceError> {
+        let at = self.room_at();
+        // SAFETY: as this method's contract.
+        unsafe { self.htod(to, at..at.saturating_add(len)) }
+    }
+
+    /// Queues the copy of `len` bytes at `from` into the results.
+    ///
+    /// # Safety
+    /// `from` has `len` bytes that stay allocated until this lane has waited.
+    pub(crate) unsafe fn read(&mut self, from: CuDevicePtr, len: usize) -> Result<(), DeviceError> {
+        self.used = self.used.max(len);
+        let at = self.room_at();
+        // SAFETY: as this method's contract.
+        unsafe { self.dtoh(at..at.saturating_add(len), from) }
+    }
+
+    /// Queues a copy from pinned memory that is not the lane's own.
+    ///
+    /// # Safety
+    /// `from` has `len` readable bytes that nobody writes, and `to` has `len`
+    /// bytes that stay allocated, both until this lane has waited.
+    pub(crate) unsafe fn copy_in(
+        &mut self,
+        to: CuDevicePtr,
+        from: *const u8,
+        len: usize,
+    ) -> Result<(), DeviceError> {
+        let _entered = self.context.enter()?;
+        self.busy = true;
+        // SAFETY: as this method's contract; the stream is the lane's.
+        unsafe {
+            self.context
+                .driver()
+                .memcpy_htod_async(to, from, len, self.stream.raw())
+        }?;
+        Ok(())
+    }
+
+    /// Queues a copy within the device.
+    ///
+    /// # Safety
+    /// Both ranges have `len` bytes that stay allocated until this lane has waited.
+    pub(crate) unsafe fn copy_within(
+        &mut self,
+        to: CuDevicePtr,
+        from: CuDevicePtr,
+        len: usize,
+    ) -> Result<(), DeviceError> {
+        let _entered = self.context.enter()?;
+        self.busy = true;
+        // SAFETY: as this method's contract; the stream is the lane's.
+        unsafe {
+            self.context
+                .driver()
+                .memcpy_dtod_async(to, from, len, self.stream.raw())
+        }?;
+        Ok(())
+    }
+
+    /// Queues a copy to memory of another device's context.
+    ///
+    /// # Safety
+    /// Both ranges have `len` bytes that stay allocated, in live contexts, until
+    /// this lane has waited; `from` is of this lane's context.
+    pub(crate) unsafe fn copy_to_peer(
+        &mut self,
+        to: CuDevicePtr,
+        peer: &Context,
+        from: CuDevicePtr,
+        len: usize,
+    ) -> Result<(), DeviceError> {
+        let _entered = self.context.enter()?;
+        self.busy = true;
+        let (to, from) = ((to, peer.raw()), (from, self.context.raw()));
+        // SAFETY: as this method's contract; the stream is the lane's.
+        unsafe {
+            self.context
+                .driver()
+                .memcpy_peer_async(to, from, len, self.stream.raw())
+        }?;
+        Ok(())
+    }
+
+    /// Queues setting `len` bytes at `at`.
+    ///
+    /// # Safety
+    /// `at` has `len` bytes that stay allocated until this lane has waited.
+    pub(crate) unsafe fn fill(
+        &mut self,
+        at: CuDevicePtr,
+        value: u8,
+        len: usize,
+    ) -> Result<(), DeviceError> {
+        let _entered = self.context.enter()?;
+        self.busy = true;
+        // SAFETY: as this method's contract; the stream is the lane's.
+        unsafe {
+            self.context
+                .driver()
+                .memset_d8_async(at, value, len, self.stream.raw())
+        }?;
+        Ok(())
+    }
+
+    /// Queues the copy of a part of the host block to `to`.
+    ///
+    /// # Safety
+    /// `to` has as many bytes as `range`, allocated until this lane has waited.
+    pub(super) unsafe fn htod(
+        &mut self,
+        to: CuDevicePtr,
+        range: Range<usize>,
+    ) -> Result<(), DeviceError> {
+        let outside = past_end(&range, self.host.len());
+        let len = range.len();
+        let at = self.host.address_of(range).ok_or(outside)?;
+        // SAFETY: `at` lies within the host block, which is neither written nor
+        // freed until the lane has waited; `to` as this method's contract.
+        unsafe { self.copy_in(to, at.as_ptr(), len) }
+    }
+
+    /// Queues the copy of device bytes to a part of the host block.
+    ///
+    /// # Safety
+    /// `from` has as many bytes as `range`, allocated until this lane has waited.
+    pub(super) unsafe fn dtoh(
+        &mut self,
+        range: Range<usize>,
+        from: CuDevicePtr,
+    ) -> Result<(), DeviceError> {
+        let outside = past_end(&range, self.host.len());
+        let len = range.len();
+        let to = self.host.address_of(range).ok_or(outside)?.as_ptr();
+        let _entered = self.context.enter()?;
+        self.busy = true;
+        // SAFETY: `to` lies within the host block, which is neither touched nor
+        // freed until the lane has waited; `from` as this method's contract.
+        unsafe {
+            self.context
+                .driver()
+                .memcpy_dtoh_async(to, from, len, self.stream.raw())
+        }?;
+        Ok(())
+    }
+
+    /// Queues the copy of a range of the room from the device block to the host block.
+    pub(super) fn fetch_room(&mut self, range: Range<usize>) -> Result<(), DeviceError> {
+        let at = self.room_at();
+        let range = at.saturating_add(range.start)..at.saturating_add(range.end);
+        let from = self.device_at(range.start);
+        // SAFETY: the lane's own device block; both blocks have equal lengths,
+        // and `dtoh` refuses a range past the end.
+        unsafe { self.dtoh(range, from) }
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        if self.settle().is_err() {
+            // The device may still use both blocks: wipe what is secret, and
+            // leave them to the driver rather than free memory in use.
+            self.host.wipe_in_use();
+            return;
+        }
+        // SAFETY: dropped once, here; the device has nothing left to do with it.
+        unsafe { ManuallyDrop::drop(&mut self.host) };
+        // SAFETY: dropped once, here; the device has nothing left to do with it.
+        unsafe { ManuallyDrop::drop(&mut self.device) };
+    }
+}
+
+const fn room_offset(runs: usize) -> usize {
+    TAG_TABLE.saturating_add(runs.saturating_mul(RECORD_BYTES))
+}
+
+/// The error for a range that a block does not have.
+fn past_end(range: &Range<usize>, size: usize) -> DeviceError {
+    out_of_range(range.start as u64, range.len() as u64, size as u64)
+}

@@ -1,0 +1,159 @@
+//! What the driver says about an address: the evidence of residency
+//! (requirement: M0-W-1010, VP-001..VP-005).
+
+use vram_residency::device::{DeviceError, MemoryKind, Protection, Witness};
+
+use super::context::Context;
+use crate::driver::{DriverError, PointerFacts};
+use crate::sys::{
+    ALLOCATION_TYPE_PINNED, CuAllocationProp, CuDevicePtr, CuMemLocation, CuResult, access,
+    location, memory_type,
+};
+
+/// Asks the driver about `len` bytes at `at`, whoever allocated them.
+pub(crate) fn take(context: &Context, at: CuDevicePtr, len: u64) -> Result<Witness, DeviceError> {
+    let _entered = context.enter()?;
+    let facts = context.driver().pointer_facts(at)?;
+    let prop = properties(context, at)?;
+    let last = at.offset(len.saturating_sub(1));
+    let ours = CuMemLocation {
+        kind: location::DEVICE,
+        id: context.ordinal(),
+    };
+    let protection = match prop {
+        Some(_) => rights(context, &ours, at)?.min(rights(context, &ours, last)?),
+        None => Rights::Write,
+    };
+    Ok(Witness {
+        memory: memory_kind(facts, prop),
+        managed: facts.managed,
+        host_pointer: facts.host_pointer,
+        ordinal: u32::try_from(facts.ordinal).unwrap_or(u32::MAX),
+        pinned_on_device: prop
+            .is_some_and(|prop| prop.kind == ALLOCATION_TYPE_PINNED && prop.location == ours),
+        protection: match protection {
+            Rights::Write => Protection::ReadWrite,
+            Rights::Read => Protection::ReadOnly,
+        },
+    })
+}
+
+/// What a mapping allows, the weaker guarantee first.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Rights {
+    Write,
+    Read,
+}
+
+/// Properties of the physical memory behind `at`; `None` for memory that was
+/// not made by the virtual memory API.
+fn properties(context: &Context, at: CuDevicePtr) -> Result<Option<CuAllocationProp>, DeviceError> {
+    let driver = context.driver();
+    let handle = match driver.mem_retain_allocation_handle(at) {
+        Ok(handle) => handle,
+        Err(error) if is_no_virtual_memory(&error) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    // SAFETY: the retain above keeps the handle alive.
+    let prop = unsafe { driver.mem_get_allocation_properties(handle) };
+    // SAFETY: gives up the reference retained above.
+    let released = unsafe { driver.mem_release(handle) };
+    let prop = prop?;
+    released?;
+    Ok(Some(prop))
+}
+
+/// The answers that mean "not from the virtual memory API" rather than a fault.
+const fn is_no_virtual_memory(error: &DriverError) -> bool {
+    matches!(
+        error,
+        DriverError::Missing { .. }
+            | DriverError::Call {
+                code: CuResult::INVALID_VALUE | CuResult::NOT_SUPPORTED,
+                ..
+            }
+    )
+}
+
+/// Anything but "read only" counts as writable: an answer that this crate does
+/// not know is no guarantee.
+fn rights(
+    context: &Context,
+    location: &CuMemLocation,
+    at: CuDevicePtr,
+) -> Result<Rights, DeviceError> {
+    let flags = context.driver().mem_get_access(location, at)?;
+    Ok(if flags == u64::from(access::READ) {
+        Rights::Read
+    } else {
+        Rights::Write
+    })
+}
+
+fn memory_kind(facts: PointerFacts, prop: Option<CuAllocationProp>) -> MemoryKind {
+    if facts.managed {
+        return MemoryKind::Managed;
+    }
+    let placed = prop.map(|prop| prop.location.kind);
+    match (facts.memory_type, placed) {
+        (memory_type::DEVICE, None | Some(location::DEVICE)) => MemoryKind::Device,
+        (memory_type::HOST, _) => MemoryKind::Host,
+        // Everything between host and host NUMA nodes lies beyond DEVICE.
+        (_, Some(kind)) if kind >= location::HOST => MemoryKind::Host,
+        _ => MemoryKind::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(memory_type: u32, managed: bool) -> PointerFacts {
+        PointerFacts {
+            memory_type,
+            host_pointer: false,
+            managed,
+            ordinal: 0,
+        }
+    }
+
+    fn placed(kind: u32) -> Option<CuAllocationProp> {
+        let location = CuMemLocation { kind, id: 0 };
+        Some(CuAllocationProp {
+            location,
+            ..CuAllocationProp::default()
+        })
+    }
+
+    #[test]
+    fn only_device_memory_without_a_contradiction_counts_as_device() {
+        for (facts, prop, kind) in [
+            (facts(memory_type::DEVICE, false), None, MemoryKind::Device),
+            (
+                facts(memory_type::DEVICE, false),
+                placed(location::DEVICE),
+                MemoryKind::Device,
+            ),
+            (facts(memory_type::DEVICE, true), None, MemoryKind::Managed),
+            (facts(memory_type::HOST, false), None, MemoryKind::Host),
+            (
+                facts(memory_type::DEVICE, false),
+                placed(location::HOST_NUMA),
+                MemoryKind::Host,
+            ),
+            (
+                facts(memory_type::DEVICE, false),
+                placed(0),
+                MemoryKind::Unknown,
+            ),
+            (
+                facts(memory_type::UNIFIED, false),
+                None,
+                MemoryKind::Unknown,
+            ),
+            (facts(0, false), None, MemoryKind::Unknown),
+        ] {
+            assert_eq!(memory_kind(facts, prop), kind);
+        }
+    }
+}
