@@ -66,6 +66,32 @@ pub enum LoadError {
         /// The field and the limit.
         source: FormatError,
     },
+    /// A directory without a model.
+    #[error(
+        "{name} holds no model; expected a .safetensors or .gguf file or a .safetensors.index.json"
+    )]
+    NoModel {
+        /// The directory.
+        name: String,
+    },
+    /// A directory with several models.
+    #[error("{name} holds {count} models; name the file")]
+    Ambiguous {
+        /// The directory.
+        name: String,
+        /// How many.
+        count: usize,
+    },
+    /// A part of a split model whose name does not lead to the others.
+    #[error(
+        "{name} is one of {count} parts of a model and is not named NAME-00001-of-{count:05}.gguf, so the others cannot be found"
+    )]
+    SplitName {
+        /// The file.
+        name: String,
+        /// Parts in all.
+        count: u64,
+    },
     /// The caller cancelled.
     #[error("loading {name} was cancelled")]
     Cancelled {

@@ -11,7 +11,7 @@ use super::source::ReaderSource;
 use super::{CancelToken, FileSource, LoadError, Progress, ProgressFn, Source};
 use crate::audit::Text;
 use crate::error::InputError;
-use crate::format::Format;
+use crate::format::{Format, TensorTable};
 use crate::hex;
 use crate::seal::ShardPosition;
 use crate::shard::{ModelRef, ShardId};
@@ -33,6 +33,8 @@ pub struct SealRequest<'a> {
     pub(crate) source: Result<Box<dyn Source + 'a>, LoadError>,
     pub(crate) extension: Option<String>,
     pub(crate) format: FormatChoice,
+    /// Tensors that were already read from this very source.
+    pub(crate) tensors: Option<TensorTable>,
     pub(crate) ordinal: Option<u32>,
     pub(crate) id: Option<Result<ShardId, InputError>>,
     pub(crate) model_ref: Option<Result<ModelRef, InputError>>,
@@ -53,6 +55,7 @@ impl<'a> SealRequest<'a> {
             source,
             extension: None,
             format: FormatChoice::Exactly(Format::Raw),
+            tensors: None,
             ordinal: None,
             id: None,
             model_ref: None,
@@ -95,6 +98,13 @@ impl<'a> SealRequest<'a> {
     /// cannot be searched for tensors before it is loaded.
     pub fn reader(reader: impl Read + Send + 'a, len: u64) -> Self {
         Self::new(Ok(Box::new(ReaderSource::new(reader, len))))
+    }
+
+    /// A file of a [`super::Model`], opened and parsed.
+    pub(crate) fn parsed(source: FileSource, tensors: TensorTable) -> Self {
+        let mut request = Self::new(Ok(Box::new(source)));
+        request.tensors = Some(tensors);
+        request
     }
 
     /// A source of one's own.

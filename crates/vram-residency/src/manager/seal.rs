@@ -77,11 +77,14 @@ impl VramManager {
         let expect_content = request.expect_content.transpose()?;
         let source = request.source?;
         let size = self.inner.policy.admit_size(source.len())?;
-        let tensors = tensors(
-            source.as_ref(),
-            request.format,
-            request.extension.as_deref(),
-        )?;
+        let tensors = match request.tensors {
+            Some(tensors) => tensors,
+            None => tensors(
+                source.as_ref(),
+                request.format,
+                request.extension.as_deref(),
+            )?,
+        };
         let deadline = request.timeout.map(|timeout| self.deadline(timeout));
         let clock = Arc::clone(&self.inner.clock);
         let total = size.bytes();

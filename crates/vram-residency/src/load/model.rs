@@ -1,0 +1,265 @@
+//! A model on disk: one file, an index with its files, a split GGUF, or a
+//! directory that holds one of these.
+
+use std::path::{Path, PathBuf};
+
+use super::{FileSource, LoadError, SealRequest, Source};
+use crate::format::gguf::{PartName, Split, check_parts};
+use crate::format::{self, Format, FormatError, Limits, ReadAt, TensorTable, index};
+
+/// Name that Hugging Face gives the index of a model in several files.
+const INDEX_NAME: &str = "model.safetensors.index.json";
+/// End of every index's name.
+const INDEX_SUFFIX: &str = ".safetensors.index.json";
+
+/// A model's files, opened and checked against each other, in order. Reading
+/// starts when the parts are sealed.
+pub struct Model {
+    name: String,
+    parts: Vec<Part>,
+}
+
+/// One file of a model.
+pub struct Part {
+    source: FileSource,
+    format: Format,
+    table: TensorTable,
+}
+
+impl Part {
+    fn open(path: &Path) -> Result<Self, LoadError> {
+        let source = FileSource::open(path)?;
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        let found = format::detect_with(extension, &source, &Limits::default());
+        let (format, table) = found.map_err(|error| refused(&source.name(), error))?;
+        Ok(Self {
+            source,
+            format,
+            table,
+        })
+    }
+
+    /// The file's real path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.source.path()
+    }
+
+    /// Length in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.source.len()
+    }
+
+    /// How its bytes are read.
+    #[must_use]
+    pub const fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Its tensors; empty for plain bytes.
+    #[must_use]
+    pub const fn tensors(&self) -> &TensorTable {
+        &self.table
+    }
+
+    fn file_name(&self) -> String {
+        let name = self.path().file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
+}
+
+impl Model {
+    /// Opens a file, a `*.safetensors.index.json`, any part of a split GGUF, or
+    /// a directory. Files that an index or a split names must lie in the same
+    /// directory, links followed (requirement: ML 4310..4343 as adopted in
+    /// design 8); a Hugging Face cache may keep them in its `blobs`.
+    ///
+    /// # Errors
+    /// [`LoadError`] naming the file and the rule it breaks.
+    pub fn open(path: &Path) -> Result<Self, LoadError> {
+        let path = if path.is_dir() {
+            find(path)?
+        } else {
+            path.to_owned()
+        };
+        let file_name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let parts = if file_name.ends_with(INDEX_SUFFIX) {
+            indexed(&path)?
+        } else {
+            let first = Part::open(&path)?;
+            match Split::of(&first.table, &Limits::default()) {
+                Ok(Some(split)) => split_parts(&path, split)?,
+                Ok(None) => vec![first],
+                Err(error) => return Err(refused(&path.display().to_string(), error)),
+            }
+        };
+        Ok(Self {
+            name: file_name,
+            parts,
+        })
+    }
+
+    /// What the model is called: the name of the file that was opened.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its files in order.
+    #[must_use]
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// Length of all files in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.parts
+            .iter()
+            .map(Part::bytes)
+            .fold(0, u64::saturating_add)
+    }
+
+    /// One request a file, for [`crate::VramManager::seal`] or
+    /// [`crate::VramManager::seal_group`].
+    #[must_use]
+    pub fn into_requests(self) -> Vec<SealRequest<'static>> {
+        let request = |part: Part| {
+            let name = part.file_name();
+            SealRequest::parsed(part.source, part.table).model_ref(&printable(&name))
+        };
+        self.parts.into_iter().map(request).collect()
+    }
+}
+
+fn printable(name: &str) -> String {
+    name.chars()
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect()
+}
+
+fn refused(name: &str, source: FormatError) -> LoadError {
+    LoadError::Format {
+        name: name.to_owned(),
+        source,
+    }
+}
+
+/// The one model in a directory.
+fn find(dir: &Path) -> Result<PathBuf, LoadError> {
+    let index = dir.join(INDEX_NAME);
+    if index.is_file() {
+        return Ok(index);
+    }
+    let name = || dir.display().to_string();
+    let unreadable = |source| LoadError::Open {
+        name: name(),
+        source,
+    };
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        let file = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let model = file.ends_with(".safetensors") || file.ends_with(".gguf");
+        let later_part = PartName::parse(&file).is_some_and(|part| part.number > 1);
+        if file.ends_with(INDEX_SUFFIX) || (model && !later_part) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    match found.as_slice() {
+        [only] => Ok(only.clone()),
+        [] => Err(LoadError::NoModel { name: name() }),
+        several => Err(LoadError::Ambiguous {
+            name: name(),
+            count: several.len(),
+        }),
+    }
+}
+
+/// The directory that the files of a model may not leave.
+fn root_of(dir: &Path) -> PathBuf {
+    let cache = dir.parent().filter(|parent| parent.ends_with("snapshots"));
+    let cache = cache
+        .and_then(Path::parent)
+        .filter(|cache| cache.join("blobs").is_dir());
+    cache.unwrap_or(dir).to_owned()
+}
+
+fn directory_of(path: &Path) -> PathBuf {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    let dir = dir.unwrap_or(Path::new("."));
+    dir.canonicalize().unwrap_or_else(|_| dir.to_owned())
+}
+
+fn indexed(path: &Path) -> Result<Vec<Part>, LoadError> {
+    let source = FileSource::open(path)?;
+    let name = source.name();
+    let index = index::parse(&source, &Limits::default()).map_err(|e| refused(&name, e))?;
+    let dir = directory_of(path);
+    let root = root_of(&dir);
+    let mut parts = Vec::new();
+    for file in index.files() {
+        let real = index::resolve(&root, &dir, file).map_err(|e| refused(&name, e))?;
+        let part = Part::named(&real, file)?;
+        index
+            .check_file(file, &part.table)
+            .map_err(|e| refused(&name, e))?;
+        parts.push(part);
+    }
+    Ok(parts)
+}
+
+impl Part {
+    /// Opens the real path of a file whose name decides its format: a cache
+    /// keeps files under names without an extension.
+    fn named(real: &Path, file: &str) -> Result<Self, LoadError> {
+        let source = FileSource::open(real)?;
+        let extension = Path::new(file)
+            .extension()
+            .and_then(|extension| extension.to_str());
+        let found = format::detect_with(extension, &source, &Limits::default());
+        let (format, table) = found.map_err(|error| refused(file, error))?;
+        Ok(Self {
+            source,
+            format,
+            table,
+        })
+    }
+}
+
+fn split_parts(path: &Path, split: Split) -> Result<Vec<Part>, LoadError> {
+    let file = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let pattern = PartName::parse(&file).filter(|pattern| pattern.count == split.count);
+    let pattern = pattern.ok_or_else(|| LoadError::SplitName {
+        name: file.clone(),
+        count: split.count,
+    })?;
+    let dir = directory_of(path);
+    let root = root_of(&dir);
+    let mut parts = Vec::new();
+    for number in 1..=split.count {
+        let sibling = pattern.sibling(number);
+        let real = index::resolve(&root, &dir, &sibling).map_err(|e| refused(&sibling, e))?;
+        parts.push((sibling.clone(), Part::named(&real, &sibling)?));
+    }
+    let tables: Vec<_> = parts
+        .iter()
+        .map(|(name, part)| (name.as_str(), &part.table))
+        .collect();
+    check_parts(&tables, &Limits::default()).map_err(|e| refused(&file, e))?;
+    Ok(parts.into_iter().map(|(_, part)| part).collect())
+}

@@ -1,0 +1,161 @@
+//! Models in several files: found, checked against each other, sealed as one
+//! group, and kept inside their directory.
+#![allow(
+    clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "test code"
+)]
+
+use std::path::{Path, PathBuf};
+
+use vram_residency::key::RootKey;
+use vram_residency::load::{LoadError, Model};
+use vram_residency::random::OsRandom;
+use vram_residency::sim::SimDevice;
+use vram_residency::{Mode, VramManager};
+
+fn testdata(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../testdata")
+        .join(name)
+}
+
+/// A copy of a folder of testdata that a test may spoil.
+fn copy_of(name: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(testdata(name)).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
+    }
+    dir
+}
+
+fn manager() -> VramManager {
+    let key = RootKey::generate(&OsRandom).unwrap();
+    VramManager::builder()
+        .device(SimDevice::new(64 << 20))
+        .key(key)
+        .build()
+        .unwrap()
+}
+
+fn refused(path: &Path) -> String {
+    Model::open(path).err().unwrap().to_string()
+}
+
+#[test]
+fn an_indexed_model_becomes_one_group() {
+    let by_directory = Model::open(&testdata("sharded")).unwrap();
+    let by_index = Model::open(&testdata("sharded/model.safetensors.index.json")).unwrap();
+    assert_eq!(by_directory.parts().len(), 2);
+    assert_eq!(by_directory.bytes(), by_index.bytes());
+    let names: Vec<Vec<String>> = by_index
+        .parts()
+        .iter()
+        .map(|part| {
+            part.tensors()
+                .iter_by_name()
+                .map(|t| t.name.clone())
+                .collect()
+        })
+        .collect();
+    let manager = manager();
+    let group = manager.seal_group(by_index.into_requests()).unwrap();
+    assert_eq!(group.shards().len(), 2);
+    assert_eq!(manager.verify_group(&group, Mode::Full).unwrap().len(), 2);
+    for (shard, names) in group.shards().iter().zip(names) {
+        let lease = manager.lease(shard, Mode::TagOnly).unwrap();
+        for name in names {
+            assert!(lease.tensor(&name).is_ok(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn any_part_of_a_split_model_leads_to_all() {
+    for part in ["small-00001-of-00002.gguf", "small-00002-of-00002.gguf"] {
+        let model = Model::open(&testdata("split").join(part)).unwrap();
+        assert_eq!(model.parts().len(), 2, "{part}");
+        assert!(
+            model.parts()[0]
+                .path()
+                .ends_with("small-00001-of-00002.gguf")
+        );
+    }
+    assert_eq!(Model::open(&testdata("split")).unwrap().parts().len(), 2);
+}
+
+#[test]
+fn a_single_file_is_a_model_of_one_part() {
+    let model = Model::open(&testdata("small.safetensors")).unwrap();
+    assert_eq!(
+        (model.parts().len(), model.name()),
+        (1, "small.safetensors")
+    );
+}
+
+#[test]
+fn missing_and_misnamed_parts_are_named() {
+    let dir = copy_of("split");
+    let second = dir.path().join("small-00002-of-00002.gguf");
+    std::fs::remove_file(&second).unwrap();
+    assert!(refused(dir.path()).contains("small-00002-of-00002.gguf"));
+    let lone = dir.path().join("renamed.gguf");
+    std::fs::rename(dir.path().join("small-00001-of-00002.gguf"), &lone).unwrap();
+    assert!(matches!(
+        Model::open(&lone),
+        Err(LoadError::SplitName { count: 2, .. })
+    ));
+
+    let dir = copy_of("sharded");
+    std::fs::remove_file(dir.path().join("model-00002-of-00002.safetensors")).unwrap();
+    assert!(refused(dir.path()).contains("model-00002-of-00002.safetensors"));
+}
+
+#[test]
+fn links_may_not_lead_out_of_the_model() {
+    let dir = copy_of("sharded");
+    let file = "model-00001-of-00002.safetensors";
+    std::fs::remove_file(dir.path().join(file)).unwrap();
+    std::os::unix::fs::symlink(testdata("sharded").join(file), dir.path().join(file)).unwrap();
+    let message = refused(dir.path());
+    assert!(message.contains(file), "{message}");
+}
+
+#[test]
+fn a_hugging_face_cache_may_keep_its_files_in_blobs() {
+    let cache = tempfile::tempdir().unwrap();
+    let snapshot = cache.path().join("snapshots/abc");
+    let blobs = cache.path().join("blobs");
+    std::fs::create_dir_all(&snapshot).unwrap();
+    std::fs::create_dir_all(&blobs).unwrap();
+    for (i, entry) in std::fs::read_dir(testdata("sharded")).unwrap().enumerate() {
+        let path = entry.unwrap().path();
+        let blob = format!("blob{i}");
+        std::fs::copy(&path, blobs.join(&blob)).unwrap();
+        let link = snapshot.join(path.file_name().unwrap());
+        std::os::unix::fs::symlink(Path::new("../../blobs").join(blob), link).unwrap();
+    }
+    assert_eq!(Model::open(&snapshot).unwrap().parts().len(), 2);
+}
+
+#[test]
+fn directories_without_a_model_or_with_several_say_so() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(matches!(
+        Model::open(dir.path()),
+        Err(LoadError::NoModel { .. })
+    ));
+    for name in ["a.safetensors", "b.safetensors"] {
+        std::fs::copy(testdata("small.safetensors"), dir.path().join(name)).unwrap();
+    }
+    assert!(matches!(
+        Model::open(dir.path()),
+        Err(LoadError::Ambiguous { count: 2, .. })
+    ));
+    assert!(matches!(
+        Model::open(&dir.path().join("none")),
+        Err(LoadError::Open { .. })
+    ));
+}
