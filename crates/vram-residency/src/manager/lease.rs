@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::VramManager;
 use crate::error::{Result, VerifyError};
+use crate::seal;
 use crate::shard::{Lease, Resident, SealedShard};
 use crate::verify::{Mode, Verified};
 
@@ -34,6 +35,10 @@ impl VramManager {
     fn recent(&self, resident: &Resident, mode: Mode) -> Option<Verified> {
         let limit: Duration = self.inner.policy.max_lease_age?;
         let stamp = resident.last().filter(|_| !resident.is_quarantined())?;
+        // Keys retire and seals grow old in between; both cost next to nothing.
+        let keys = &self.slot_of(resident).ok()?.keys;
+        seal::authenticate(resident.record(), &keys.accepted()).ok()?;
+        self.check_age(resident.record()).ok()?;
         let age = self.inner.clock.monotonic().saturating_sub(stamp.monotonic);
         let young = u128::from(age) <= limit.as_nanos();
         let enough = stamp.verification.mode.covers(mode);

@@ -201,7 +201,7 @@ impl VramManager {
     }
 
     /// Seals can be limited in age (requirement: DG-6, PM-7).
-    fn check_age(&self, record: &Record) -> Result<(), PolicyError> {
+    pub(super) fn check_age(&self, record: &Record) -> Result<(), PolicyError> {
         let Some(limit) = self.inner.policy.max_seal_age else {
             return Ok(());
         };

@@ -1,0 +1,144 @@
+//! New keys, the overlap, and what ends with it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "test code"
+)]
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use common::{Rig, rig, rig_of, root_key, weights};
+use vram_residency::error::{Error, VerifyError};
+use vram_residency::key::{KeyContext, KeyError, KeyProvider, SealKey};
+use vram_residency::verify::check_record;
+use vram_residency::{Mode, Policy, SealRequest};
+
+// requirement: KD-10, PM-10
+#[test]
+fn rotation_overlaps_and_ends() {
+    let rig = rig_of(2, 1 << 20, Policy::default());
+    let old = rig
+        .manager
+        .seal(SealRequest::bytes(&weights(100, 1)))
+        .unwrap();
+    let before = rig.manager.key_id(0).unwrap().unwrap();
+    assert_eq!(old.record().key_id, before);
+    assert_ne!(
+        Some(before),
+        rig.manager.key_id(1).unwrap(),
+        "devices have keys of their own"
+    );
+
+    rig.manager.rotate_key(&root_key(50)).unwrap();
+    let new = rig
+        .manager
+        .seal(SealRequest::bytes(&weights(100, 2)))
+        .unwrap();
+    assert_ne!(new.record().key_id, before);
+    for shard in [&old, &new] {
+        assert!(
+            rig.manager.verify_shard_integrity(shard).unwrap(),
+            "both keys are accepted"
+        );
+    }
+    // A shard that moves during the overlap is sealed anew under the new key.
+    let moved = rig.manager.migrate_shard(&old, 1).unwrap();
+    assert_eq!(Some(moved.record().key_id), rig.manager.key_id(1).unwrap());
+    assert!(check_record(moved.record(), &root_key(50)).is_ok());
+    let stale = rig
+        .manager
+        .seal(SealRequest::bytes(&weights(100, 3)))
+        .unwrap();
+    rig.manager.rotate_key(&root_key(51)).unwrap();
+    rig.manager.rotate_key(&root_key(50)).unwrap();
+    rig.manager.retire_old_keys().unwrap();
+    for shard in [&moved, &new, &stale] {
+        assert!(rig.manager.verify_shard_integrity(shard).unwrap());
+    }
+    assert_eq!((rig.count("key.rotated"), rig.count("key.retired")), (3, 1));
+}
+
+// requirement: KD-10, PM-10
+#[test]
+fn a_retired_key_vouches_for_nothing_any_more() {
+    let rig = rig(1 << 20);
+    let shard = rig
+        .manager
+        .seal(SealRequest::bytes(&weights(100, 1)))
+        .unwrap();
+    rig.manager.rotate_key(&root_key(50)).unwrap();
+    rig.manager.retire_old_keys().unwrap();
+    let error = rig
+        .manager
+        .verify_sealed(&shard, Mode::TagOnly)
+        .err()
+        .unwrap();
+    assert!(
+        matches!(error, Error::Verify(VerifyError::UnknownKey { .. })),
+        "{error}"
+    );
+    assert!(rig.manager.unseal_model(&shard).is_err());
+}
+
+// requirement: KD-10, DG-7
+#[test]
+fn a_fresh_verification_is_not_reused_after_its_key_was_retired() {
+    let policy = Policy {
+        max_lease_age: Some(Duration::from_secs(60)),
+        ..Policy::default()
+    };
+    let rig = rig_of(1, 1 << 20, policy);
+    let shard = rig
+        .manager
+        .seal(SealRequest::bytes(&weights(100, 1)))
+        .unwrap();
+    rig.manager.lease(&shard, Mode::Full).unwrap().finish();
+    rig.manager.rotate_key(&root_key(50)).unwrap();
+    assert!(
+        rig.manager
+            .lease(&shard, Mode::Full)
+            .unwrap()
+            .verification()
+            .reused
+    );
+    rig.manager.retire_old_keys().unwrap();
+    let error = rig.manager.lease(&shard, Mode::Full).err().unwrap();
+    assert!(
+        matches!(error, Error::Verify(VerifyError::UnknownKey { .. })),
+        "{error}"
+    );
+}
+
+/// A provider that fails after some keys.
+struct Failing(AtomicU32);
+
+impl KeyProvider for Failing {
+    fn seal_key(&self, context: &KeyContext<'_>) -> Result<Arc<dyn SealKey>, KeyError> {
+        let left = self.0.fetch_sub(1, Ordering::SeqCst);
+        if left == 0 {
+            let reason = "the token was pulled out".to_owned();
+            return Err(KeyError::Provider { reason });
+        }
+        root_key(9).seal_key(context)
+    }
+}
+
+// requirement: KD-7, KD-10
+#[test]
+fn a_rotation_that_fails_half_way_changes_no_device() {
+    let rig: Rig = rig_of(2, 1 << 20, Policy::default());
+    let ids = || [0, 1].map(|device| rig.manager.key_id(device).unwrap());
+    let before = ids();
+    let error = rig.manager.rotate_key(&Failing(1.into())).unwrap_err();
+    assert!(error.to_string().contains("pulled out"), "{error}");
+    assert_eq!(ids(), before);
+    assert_eq!(rig.count("key.rotated"), 0);
+}
