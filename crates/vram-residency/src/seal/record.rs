@@ -8,6 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use vram_digest::FileDigest;
 
+use crate::audit::Text;
 use crate::clock::Timestamp;
 use crate::device::{DeviceKind, DriverInfo, Uuid, Witness};
 use crate::error::{Error, InputError};
@@ -160,7 +161,10 @@ impl Record {
             let reason = format!("{} bytes, the limit is {MAX_RECORD_BYTES}", text.len());
             return Err(InputError::Record(reason).into());
         }
-        let refused = |error: serde_json::Error| InputError::Record(error.to_string());
+        // The parser quotes names and values of the text, which is not ours.
+        let refused = |error: serde_json::Error| {
+            InputError::Record(Text::new(&error.to_string()).to_string())
+        };
         let record: Self = serde_json::from_str(text).map_err(refused)?;
         if let Some(position) = record.position {
             ShardPosition::new(position.index, position.total)?;
