@@ -1,0 +1,393 @@
+//! VRAM only: which devices and which memory may hold a model, asked of a
+//! device that claims to be a GPU and then lies.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "test code"
+)]
+
+mod common;
+
+use std::sync::Arc;
+
+use common::disguise::{Disguise, gpu_info};
+use common::{Rig, Seeded, newest, rig, root_key, weights};
+use vram_residency::audit::{Body, MemorySink, Severity};
+use vram_residency::device::{Device, DeviceInfo, DeviceKind, MemoryKind, Protection, Witness};
+use vram_residency::error::{Code, Error, VerifyError};
+use vram_residency::policy::{OnFailure, PolicyError};
+use vram_residency::sim::{Op, SimDevice, SimOptions};
+use vram_residency::{Mode, Policy, SealRequest, VramManager};
+
+type Lie = fn(Witness) -> Witness;
+
+/// What a driver may say that is not residency, and the words of the refusal.
+const LIES: [(&str, Lie); 6] = [
+    ("managed", |w| Witness { managed: true, ..w }),
+    ("reachable from the host", |w| Witness {
+        host_pointer: true,
+        ..w
+    }),
+    ("not device memory", |w| Witness {
+        memory: MemoryKind::Host,
+        ..w
+    }),
+    ("not device memory", |w| Witness {
+        memory: MemoryKind::Unknown,
+        ..w
+    }),
+    ("another device", |w| Witness { ordinal: 1, ..w }),
+    ("still writable", |w| Witness {
+        protection: Protection::ReadWrite,
+        ..w
+    }),
+];
+
+struct Gpu {
+    manager: VramManager,
+    device: Disguise,
+    sink: Arc<MemorySink>,
+}
+
+fn gpu(policy: Policy) -> Gpu {
+    let device = Disguise::new(gpu_info(2 << 30));
+    let sink = Arc::new(MemorySink::new());
+    let manager = start(device.clone(), policy, &sink).unwrap();
+    Gpu {
+        manager,
+        device,
+        sink,
+    }
+}
+
+fn start(
+    device: impl Device + 'static,
+    policy: Policy,
+    sink: &Arc<MemorySink>,
+) -> vram_residency::Result<VramManager> {
+    VramManager::builder()
+        .device(device)
+        .key(root_key(1))
+        .random(Arc::new(Seeded::new(3)))
+        .policy(policy)
+        .sink(sink.clone())
+        .build()
+}
+
+fn seal(manager: &VramManager) -> vram_residency::Result<vram_residency::SealedShard> {
+    manager.seal(SealRequest::bytes(&weights(5000, 1)))
+}
+
+// requirement: POL-1, POL-3, POL-7, VP-002, WORKER-4163, WORKER-4171, AU-7
+#[test]
+fn vram_only_enforced_at_start() {
+    let edit = |edit: fn(&mut DeviceInfo)| {
+        let mut info = gpu_info(2 << 30);
+        edit(&mut info);
+        info
+    };
+    let cases = [
+        ("discrete GPU", edit(|i| i.integrated = true)),
+        (
+            "5.2 is below 6.0",
+            edit(|i| i.compute_capability = Some((5, 2))),
+        ),
+        ("does not tell", edit(|i| i.compute_capability = None)),
+        (
+            "at least 1073741824",
+            edit(|i| i.total_bytes = (1 << 30) - 1),
+        ),
+    ];
+    for (words, info) in cases {
+        let sink = Arc::new(MemorySink::new());
+        let refused = start(Disguise::new(info), Policy::default(), &sink);
+        let error = refused.err().unwrap();
+        assert!(
+            matches!(error, Error::Policy(PolicyError::Device { .. })),
+            "{error}"
+        );
+        assert!(
+            error.to_string().contains(words) && error.is_fatal(),
+            "{error}"
+        );
+        assert_eq!(error.code(), Code::PolicyViolation);
+        let events = sink.events();
+        let [event] = &events[..] else {
+            panic!("{events:?}")
+        };
+        assert_eq!(event.severity, Severity::Critical);
+        let Body::PolicyViolation {
+            policy,
+            violation,
+            gpu_device,
+            action_taken,
+        } = &event.body
+        else {
+            panic!("{event:?}");
+        };
+        assert_eq!((policy.as_str(), *gpu_device), ("vram_only", 0));
+        assert_eq!(action_taken.as_str(), "worker_startup_blocked");
+        assert!(violation.as_str().contains(words), "{violation}");
+    }
+    for good in [(6, 0), (6, 1), (7, 0), (10, 0), (12, 1)] {
+        let mut info = gpu_info(1 << 30);
+        info.compute_capability = Some(good);
+        start(Disguise::new(info), Policy::default(), &Arc::default()).unwrap();
+    }
+}
+
+// requirement: POL-1, POL-4, API-F36
+#[test]
+fn limits_are_the_operators_choice() {
+    let device = || Disguise::new(gpu_info(2 << 30));
+    let strict = Policy {
+        min_compute_capability: (9, 1),
+        ..Policy::default()
+    };
+    assert!(start(device(), strict, &Arc::default()).is_err());
+    let strict = Policy {
+        min_device_bytes: 3 << 30,
+        ..Policy::default()
+    };
+    assert!(start(device(), strict, &Arc::default()).is_err());
+    let gpu = gpu(Policy::default());
+    assert!(gpu.manager.is_vram_only() && gpu.manager.is_policy_enforced(0).unwrap());
+    assert!(gpu.manager.is_policy_enforced(1).is_err());
+    gpu.manager.enforce_vram_only_policy().unwrap();
+    assert!(gpu.sink.events().is_empty());
+}
+
+// requirement: WORKER-4101, VP-002, VP-003, POL-2, M0-W-1010, AU-7
+#[test]
+fn uma_zero_copy_and_pinned_memory_are_refused_at_the_seal() {
+    for (words, lie) in LIES {
+        let gpu = gpu(Policy::default());
+        gpu.device.lie(lie);
+        let error = seal(&gpu.manager).unwrap_err();
+        assert!(
+            matches!(error, Error::Policy(PolicyError::Memory { .. })),
+            "{error}"
+        );
+        assert!(error.to_string().contains(words), "{error}");
+        assert!(gpu.device.sim.buffers().is_empty(), "nothing is left");
+        assert_eq!(gpu.manager.used_vram(), 0);
+        let types = gpu.sink.types();
+        assert_eq!(
+            types,
+            [
+                "vram.allocated",
+                "policy.violation",
+                "vram.deallocated",
+                "vram.seal_failed"
+            ],
+        );
+        assert_eq!(gpu.sink.events()[1].severity, Severity::Critical);
+    }
+}
+
+// requirement: M0-W-1012, POL-5, WORKER-4122
+#[test]
+fn a_witness_that_changes_after_the_seal_fails_the_verification() {
+    for (_, lie) in LIES {
+        let gpu = gpu(Policy::default());
+        let shard = seal(&gpu.manager).unwrap();
+        let _ = gpu.manager.verify_sealed(&shard, Mode::TagOnly).unwrap();
+        gpu.device.lie(lie);
+        let error = gpu
+            .manager
+            .verify_sealed(&shard, Mode::TagOnly)
+            .err()
+            .unwrap();
+        assert!(
+            matches!(error, Error::Verify(VerifyError::Witness { .. })),
+            "{error}"
+        );
+        assert!(shard.is_quarantined());
+        assert!(gpu.manager.lease(&shard, Mode::Full).is_err());
+        // A driver that tells the truth again does not lift the quarantine.
+        gpu.device.lie(|honest| honest);
+        gpu.manager.resume("the driver was updated").unwrap();
+        let error = gpu.manager.lease(&shard, Mode::Full).err().unwrap();
+        assert!(
+            matches!(error, Error::Verify(VerifyError::Quarantined { .. })),
+            "{error}"
+        );
+    }
+}
+
+// requirement: WORKER-4112, MS-007
+#[test]
+fn hardware_without_read_only_mappings_is_admitted_only_by_name() {
+    let sealed = |policy| {
+        let rig = Rig::build(&[SimOptions::new(1 << 20)], policy, |b| b);
+        rig.device().ignore_protect(true);
+        let shard = rig.manager.seal(SealRequest::bytes(b"weights"));
+        (rig, shard)
+    };
+    let (rig, refused) = sealed(Policy::default());
+    assert!(refused.unwrap_err().to_string().contains("still writable"));
+    rig.assert_empty();
+    let (rig, shard) = sealed(Policy {
+        require_read_only: false,
+        ..Policy::default()
+    });
+    let shard = shard.unwrap();
+    assert_eq!(
+        shard.record().witness.protection,
+        Protection::ReadWrite,
+        "the seal says so"
+    );
+    assert!(rig.manager.verify_shard_integrity(&shard).unwrap());
+}
+
+// requirement: POL-2
+#[test]
+fn a_weaker_allocation_is_refused_when_the_policy_asks_for_the_stronger() {
+    let strict = Policy {
+        require_pinned_allocation: true,
+        ..Policy::default()
+    };
+    let gpu = gpu(strict);
+    seal(&gpu.manager).map(drop).unwrap();
+    gpu.device.lie(|w| Witness {
+        pinned_on_device: false,
+        ..w
+    });
+    assert!(
+        seal(&gpu.manager)
+            .unwrap_err()
+            .to_string()
+            .contains("pinned")
+    );
+}
+
+// requirement: VP-005, POL-6, DM-11
+#[test]
+fn ram_inference_rejected_a_simulated_seal_never_passes_for_a_gpu() {
+    let rig = rig(1 << 20);
+    let shard = rig.manager.seal(SealRequest::bytes(b"weights")).unwrap();
+    assert_eq!(shard.record().device_kind, DeviceKind::Simulated);
+    assert_eq!(shard.record().witness.memory, MemoryKind::Simulated);
+    let lease = rig.manager.lease(&shard, Mode::Full).unwrap();
+    assert!(
+        lease.address().is_none(),
+        "host memory has no address for a kernel"
+    );
+    lease.finish();
+    // A simulator that claims to be a GPU, but whose memory is what it is.
+    let gpu = gpu(Policy::default());
+    gpu.device.lie(|w| Witness {
+        memory: MemoryKind::Simulated,
+        ..w
+    });
+    assert!(
+        seal(&gpu.manager)
+            .unwrap_err()
+            .to_string()
+            .contains("not device memory")
+    );
+}
+
+// requirement: API-F24, VP-005
+#[test]
+fn export_from_a_gpu_is_off_unless_the_policy_allows_it() {
+    let closed = gpu(Policy::default());
+    let shard = seal(&closed.manager).unwrap();
+    for answer in [
+        closed.manager.unseal_model(&shard),
+        closed.manager.read_shard_at_offset(&shard, 0, 1),
+    ] {
+        assert!(matches!(
+            answer.unwrap_err(),
+            Error::Policy(PolicyError::ExportOff)
+        ));
+    }
+    assert_eq!(
+        closed.device.sim.calls(Op::Read),
+        0,
+        "no byte left the device"
+    );
+    let open = gpu(Policy {
+        allow_export: true,
+        ..Policy::default()
+    });
+    let shard = seal(&open.manager).unwrap();
+    assert_eq!(open.manager.unseal_model(&shard).unwrap(), weights(5000, 1));
+    assert_eq!(open.sink.types().last().unwrap(), "shard.exported");
+}
+
+// requirement: VP-006, API-F22, WORKER-4230
+#[test]
+fn policy_attestation_states_measured_facts_under_a_tag() {
+    let gpu = gpu(Policy::default());
+    let shard = seal(&gpu.manager).unwrap();
+    let attest = |nonce: &[u8]| {
+        gpu.manager
+            .attest_vram_residency(&shard, Some(nonce))
+            .unwrap()
+    };
+    let attestation = attest(&[7; 32]);
+    assert_eq!(attestation.nonce, Some("07".repeat(32)));
+    assert_eq!(attestation.verification.bytes_checked, 5000);
+    assert_eq!(attestation.verification.witness.memory, MemoryKind::Device);
+    assert_eq!(attestation.device.uuid, shard.record().device_uuid);
+    assert_eq!(attestation.memory.total - attestation.memory.free, 5000);
+    assert_ne!(attest(&[8; 32]).tag.as_bytes(), attestation.tag.as_bytes());
+    let key = vram_residency::key::KeyContext {
+        salt: &shard.record().key_salt,
+        worker: &shard.record().worker_id,
+        device: shard.record().device_uuid,
+    };
+    let key = root_key(1).derive(&key).unwrap();
+    use vram_residency::key::SealKey as _;
+    assert!(
+        key.check(&attestation.statement().unwrap(), &attestation.tag)
+            .unwrap()
+    );
+    let mut forged = attestation.clone();
+    forged.memory.free += 1;
+    assert!(
+        !key.check(&forged.statement().unwrap(), &attestation.tag)
+            .unwrap()
+    );
+    // Neither kind of tag passes for the other.
+    assert!(
+        !key.check(&shard.record().statement(), &attestation.tag)
+            .unwrap()
+    );
+    gpu.device
+        .sim
+        .flip_bit(newest(&gpu.device.sim), 0, 0)
+        .unwrap();
+    assert!(gpu.manager.attest_vram_residency(&shard, None).is_err());
+}
+
+// requirement: WORKER-4172, API-F2, VA-2
+#[test]
+fn a_manager_that_cannot_be_built_says_why() {
+    let sim = |ordinal| SimDevice::with_options(SimOptions::new(1).ordinal(ordinal));
+    let builder = || VramManager::builder().key(root_key(1));
+    let why = |builder: vram_residency::manager::VramManagerBuilder| {
+        builder.build().err().unwrap().to_string()
+    };
+    assert!(why(builder()).contains("no device"));
+    assert!(why(VramManager::builder().device(sim(0))).contains("no key"));
+    assert!(why(builder().device(sim(0)).device(sim(0))).contains("same ordinal or UUID"));
+    let many = (0..65).fold(builder(), |b, i| b.device(sim(i)));
+    assert!(why(many).contains("more than 64"));
+    assert!(why(builder().device(sim(0)).worker_id("no spaces")).contains("worker id"));
+    let isolate = Policy {
+        on_failure: OnFailure::Isolate,
+        ..Policy::default()
+    };
+    let built = builder()
+        .device(sim(0))
+        .device(sim(1))
+        .policy(isolate.clone())
+        .build();
+    assert_eq!(built.unwrap().policy(), &isolate);
+}
