@@ -66,6 +66,10 @@ fn an_index_maps_tensors_to_files() {
     );
     assert_eq!(index.file_of("b"), Some("a.safetensors"));
     assert_eq!(index.file_of("d"), None);
+    let within = |file| index.tensors_in(file).collect::<Vec<_>>();
+    assert_eq!(within("a.safetensors"), ["b"]);
+    assert_eq!(within("z.safetensors"), ["a", "c"]);
+    assert!(within("").is_empty() && within("b.safetensors").is_empty());
 }
 
 #[test]
@@ -340,6 +344,10 @@ proptest! {
             .map(|(tensor, file)| (tensor.to_owned(), file.to_owned()))
             .collect();
         prop_assert_eq!(&found, &map);
+        for file in index.files() {
+            let here: Vec<_> = map.iter().filter(|e| e.1 == file).map(|e| e.0).collect();
+            prop_assert_eq!(index.tensors_in(file).collect::<Vec<_>>(), here);
+        }
         let mut files: Vec<_> = map.values().cloned().collect();
         files.sort();
         files.dedup();

@@ -29,6 +29,8 @@ pub struct Index {
     files: Vec<String>,
     /// Tensor name and position in `files`, in the order of names.
     weight_map: Vec<(String, u32)>,
+    /// Positions in `weight_map` in the order of files.
+    by_file: Vec<u32>,
 }
 
 impl Index {
@@ -62,6 +64,21 @@ impl Index {
         self.file(*file)
     }
 
+    /// The tensors that the index places in `file`, in the order of names.
+    pub fn tensors_in(&self, file: &str) -> impl Iterator<Item = &str> {
+        let entry = |i: &u32| self.weight_map.get(usize::try_from(*i).ok()?);
+        let number = self.files.binary_search_by(|f| f.as_str().cmp(file));
+        let number = number.ok().and_then(|n| u32::try_from(n).ok());
+        let start = self
+            .by_file
+            .partition_point(|i| entry(i).map(|e| e.1) < number);
+        let rest = self.by_file.get(start..).unwrap_or_default();
+        rest.iter()
+            .filter_map(entry)
+            .take_while(move |e| Some(e.1) == number)
+            .map(|e| e.0.as_str())
+    }
+
     fn file(&self, position: u32) -> Option<&str> {
         let file = self.files.get(usize::try_from(position).ok()?)?;
         Some(file)
@@ -83,9 +100,9 @@ impl Index {
             reason,
         };
         let absent = self
-            .weight_map()
-            .find(|(tensor, place)| *place == file && table.get(tensor).is_none());
-        if let Some((tensor, _)) = absent {
+            .tensors_in(file)
+            .find(|tensor| table.get(tensor).is_none());
+        if let Some(tensor) = absent {
             let tensor = Excerpt::new(tensor);
             return Err(wrong(format!(
                 "has no tensor \"{tensor}\", which the index places there"
@@ -195,9 +212,12 @@ impl Document<'_> {
                 name: twin.0.as_str().into(),
             });
         }
+        let mut by_file: Vec<(u32, u32)> = weight_map.iter().map(|e| e.1).zip(0..).collect();
+        by_file.sort_unstable();
         Ok(Index {
             total_size: self.metadata.flatten(),
             files: found.files.into_keys().collect(),
+            by_file: by_file.into_iter().map(|(_, entry)| entry).collect(),
             weight_map,
         })
     }
