@@ -1,10 +1,78 @@
 //! A test-only CUDA driver.
 //!
 //! Built as a shared library (`libfake_cuda.so`) this crate *is* a
-//! `libcuda.so.1` for tests of the CUDA backend on machines without a GPU.
-//! As a Rust library it offers the [`ptx`] interpreter, so that kernels can be
-//! tested without any driver.
+//! `libcuda.so.1` for tests of the CUDA backend on machines without a GPU: the
+//! backend opens it like a real driver, and the kernels that it launches are
+//! the PTX that ships, run by the [`ptx`] interpreter. As a Rust library the
+//! crate offers that interpreter (kernels can be tested without any driver) and
+//! [`Ctl`], through which a test commands the driver that its backend uses.
 //!
-//! It is never published and nothing that ships depends on it.
+//! It is never published and nothing that ships depends on it. Its devices say
+//! what they are: their name begins with "vram-residency fake CUDA device".
+//!
+//! # How a test uses it
+//!
+//! * In one process: `let ctl = Ctl::open_private()?`, then give `ctl.path()` to
+//!   the backend as its driver library. Each such copy is a machine of its own.
+//! * A driver that lacks symbols: `Ctl::open_without(&["cuMemCreate"])`.
+//! * A whole program: put the built library into a folder under the name
+//!   `libcuda.so.1`, name the folder in `LD_LIBRARY_PATH`, and give commands,
+//!   separated by `;`, in the environment variable `FAKE_CUDA`.
+//!
+//! # Commands
+//!
+//! Words are separated by spaces. `NAME` is a driver call (`cuMemAlloc_v2`, with
+//! or without `_v2`) or queued work at the moment when it runs: `exec.htod`,
+//! `exec.dtoh`, `exec.dtod`, `exec.memset`, `exec.record`, `exec.wait`,
+//! `exec.launch.KERNEL`. A `*` at the end stands for any ending. `NTH` counts
+//! uses from the command on: `3`, `3+` (third and later), `*` (all). `SERIAL`
+//! numbers physical allocations from 0 since the reset, in the order of their
+//! creation; [`Ctl::report`] lists them.
+//!
+//! | command | what it does |
+//! |---|---|
+//! | `reset [KEY=VALUE or FLAG ...]` | a fresh machine |
+//! | `fail NAME NTH CODE [sticky]` | that use fails and does nothing else; `sticky` also breaks the current context; queued work that fails always breaks its context |
+//! | `skip exec.NAME NTH` | queued work silently does nothing |
+//! | `before NAME NTH ACTION`, `after NAME NTH ACTION` | the action happens around that use |
+//! | `flip SERIAL OFFSET BIT` | an action: flips one bit of memory |
+//! | `remap SERIAL SERIAL` | an action: addresses of the first answer from the second |
+//! | `sticky DEVICE CODE` | an action: breaks the device's context |
+//! | `meminfo FREE TOTAL` | `cuMemGetInfo` lies |
+//! | `attribute DEVICE NUMBER VALUE` | `cuDeviceGetAttribute` lies |
+//! | `pointer NUMBER VALUE` | pointer attributes lie |
+//! | `access FLAGS` | `cuMemGetAccess` lies |
+//! | `location KIND` | allocation properties lie |
+//! | `clear` | forgets faults and lies, keeps the machine |
+//! | `untrace` | sets the counts of [`Ctl::trace`] to zero |
+//!
+//! Keys of `reset`: `gpus=1`, `vram=16G`, `context=0` (bytes a context takes),
+//! `cc=9.0`, `integrated=0`, `compute_mode=0`, `driver_version=12080`, `ptx=8.7`
+//! (newest accepted), `granularity=2M`, `schedule=random|eager|lazy`, `seed=1`,
+//! `poison=165` (fill of fresh memory), `instructions=N` (limit of a launch).
+//! Flags: `integrated`, `noecc`, `novmm`, `nofd`, `nopeer`, `noreadonly`
+//! (read-only mappings are refused), `noprotection` (they are accepted and
+//! ignored), `nopoison`.
+//!
+//! # What is modelled, and where it is stricter than hardware
+//!
+//! * Queued work runs late, in an order between streams that only the seed
+//!   decides; copies from pinned memory read it when they run. The legacy
+//!   stream, events and waits order work as documented.
+//! * Device memory answers to the byte (rounded up to 16); a host dereference of
+//!   a device address is SIGSEGV; unmapped, freed or read-only memory under
+//!   queued work breaks the context with 700 when the work runs. `cuMemFree` and
+//!   `cuStreamDestroy` wait for queued work, `cuMemFreeHost`, `cuMemUnmap` and
+//!   `cuMemSetAccess` do not.
+//! * Exported memory is a memfd: another process that imports it shares the
+//!   bytes, and they outlive the exporter. Each process counts its own and
+//!   imported memory; what only a foreign process holds is not counted.
+//! * Not modelled: contexts other than primary ones, IPC handles, memory pools,
+//!   graphs, arrays, callbacks, cubins. Such symbols do not exist here.
 
+mod ctl;
+mod driver;
+mod elf;
 pub mod ptx;
+
+pub use ctl::{Ctl, CtlError, hide_symbols, library_path};

@@ -1,0 +1,215 @@
+//! Initialisation, errors, devices.
+
+use std::ffi::{c_char, c_int, c_uint};
+
+use super::call;
+use crate::driver::codes::{CuError, SUCCESS, name, text};
+use crate::driver::raw::{need, put};
+use crate::driver::state::Driver;
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuInit(flags: c_uint) -> u32 {
+    call("cuInit", |d| {
+        if flags != 0 {
+            return Err(CuError::INVALID_VALUE);
+        }
+        if d.devices.is_empty() {
+            return Err(CuError::NO_DEVICE);
+        }
+        d.initialised = true;
+        Ok(())
+    })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuDriverGetVersion(version: *mut c_int) -> u32 {
+    call("cuDriverGetVersion", |d| {
+        // SAFETY: cuda.h: `version` points to an int of the caller's.
+        unsafe { put(version, d.options.driver_version) }
+    })
+}
+
+/// Needs no `cuInit` and no lock, so that it works while anything else is broken.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuGetErrorName(code: u32, out: *mut *const c_char) -> u32 {
+    let found = name(code).map_or(std::ptr::null(), |n| n.as_ptr());
+    // SAFETY: cuda.h: `out` points to a pointer of the caller's.
+    match unsafe { put(out, found) } {
+        Ok(()) if !found.is_null() => SUCCESS,
+        _ => CuError::INVALID_VALUE.0,
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuGetErrorString(code: u32, out: *mut *const c_char) -> u32 {
+    let found = text(code).map_or(std::ptr::null(), |t| t.as_ptr());
+    // SAFETY: cuda.h: `out` points to a pointer of the caller's.
+    match unsafe { put(out, found) } {
+        Ok(()) if !found.is_null() => SUCCESS,
+        _ => CuError::INVALID_VALUE.0,
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuDeviceGetCount(count: *mut c_int) -> u32 {
+    call("cuDeviceGetCount", |d| {
+        let devices = c_int::try_from(d.devices.len()).unwrap_or(c_int::MAX);
+        // SAFETY: cuda.h: `count` points to an int of the caller's.
+        unsafe { put(count, devices) }
+    })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuDeviceGet(device: *mut c_int, ordinal: c_int) -> u32 {
+    call("cuDeviceGet", |d| {
+        d.ordinal(ordinal)?;
+        // SAFETY: cuda.h: `device` points to a CUdevice of the caller's.
+        unsafe { put(device, ordinal) }
+    })
+}
+
+/// Copies a string and its NUL into `len` bytes, cut short if need be.
+///
+/// # Safety
+/// `out`, when not null, points to `len` bytes of the caller's.
+unsafe fn put_text(out: *mut c_char, len: c_int, text: &str) -> Result<(), CuError> {
+    need(out)?;
+    let len = usize::try_from(len)
+        .ok()
+        .filter(|l| *l > 0)
+        .ok_or(CuError::INVALID_VALUE)?;
+    let keep = text.len().min(len.saturating_sub(1));
+    let bytes = text.bytes().take(keep).chain([0]);
+    for (i, byte) in bytes.enumerate() {
+        // SAFETY: `i` is at most `len - 1`, inside the caller's buffer.
+        unsafe { put(out.wrapping_add(i).cast::<u8>(), byte) }?;
+    }
+    Ok(())
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuDeviceGetName(out: *mut c_char, len: c_int, device: c_int) -> u32 {
+    call("cuDeviceGetName", |d| {
+        let ordinal = d.ordinal(device)?;
+        let name = format!("vram-residency fake CUDA device {ordinal}");
+        // SAFETY: cuda.h: `out` points to `len` bytes.
+        unsafe { put_text(out, len, &name) }
+    })
+}
+
+/// The UUID says what the device is, too: "fake-cuda-device" with the ordinal last.
+fn uuid(ordinal: usize) -> [u8; 16] {
+    let mut uuid = *b"fake-cuda-gpu-\0\0";
+    if let Some(last) = uuid.last_mut() {
+        *last = u8::try_from(ordinal).unwrap_or(u8::MAX);
+    }
+    uuid
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuDeviceGetUuid(out: *mut [u8; 16], device: c_int) -> u32 {
+    call("cuDeviceGetUuid", |d| {
+        let ordinal = d.ordinal(device)?;
+        // SAFETY: cuda.h: `out` points to a CUuuid of the caller's.
+        unsafe { put(out, uuid(ordinal)) }
+    })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuDeviceGetUuid_v2(out: *mut [u8; 16], device: c_int) -> u32 {
+    call("cuDeviceGetUuid_v2", |d| {
+        let ordinal = d.ordinal(device)?;
+        // SAFETY: cuda.h: `out` points to a CUuuid of the caller's.
+        unsafe { put(out, uuid(ordinal)) }
+    })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuDeviceTotalMem_v2(bytes: *mut usize, device: c_int) -> u32 {
+    call("cuDeviceTotalMem_v2", |d| {
+        d.ordinal(device)?;
+        let total = usize::try_from(d.options.vram).unwrap_or(usize::MAX);
+        // SAFETY: cuda.h: `bytes` points to a size_t of the caller's.
+        unsafe { put(bytes, total) }
+    })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuDeviceGetPCIBusId(out: *mut c_char, len: c_int, device: c_int) -> u32 {
+    call("cuDeviceGetPCIBusId", |d| {
+        let ordinal = d.ordinal(device)?;
+        // SAFETY: cuda.h: `out` points to `len` bytes.
+        unsafe { put_text(out, len, &format!("0000:{:02x}:00.0", bus(ordinal))) }
+    })
+}
+
+fn bus(ordinal: usize) -> usize {
+    ordinal.saturating_add(1)
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuDeviceGetAttribute(
+    out: *mut c_int,
+    attribute: c_uint,
+    device: c_int,
+) -> u32 {
+    call("cuDeviceGetAttribute", |d| {
+        let ordinal = d.ordinal(device)?;
+        let lie = d.plan.attributes.get(&(ordinal, attribute)).copied();
+        let value = lie
+            .or_else(|| value_of(d, attribute, ordinal))
+            .ok_or(CuError::INVALID_VALUE)?;
+        // SAFETY: cuda.h: `out` points to an int of the caller's.
+        unsafe { put(out, value) }
+    })
+}
+
+/// `CUdevice_attribute` values of this machine, shaped like an H200; `None` for
+/// attributes that it does not model.
+fn value_of(d: &Driver, attribute: u32, ordinal: usize) -> Option<i32> {
+    let flag = |on: bool| i32::from(on);
+    let number = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
+    Some(match attribute {
+        1..=3 => 1024,
+        4 => 64,
+        5 => i32::MAX,
+        6 | 7 => 65_535,
+        8 => 48 << 10,
+        9 => 64 << 10,
+        10 => 32,
+        12 | 82 => 65_536,
+        13 => 1_980_000,
+        16 => 132,
+        17 => 0,
+        18 => flag(d.options.integrated),
+        19 | 31 | 41 => 1,
+        20 => d.options.compute_mode,
+        32 => flag(d.options.ecc),
+        33 => i32::try_from(bus(ordinal)).unwrap_or(i32::MAX),
+        34 | 35 | 50 => 0,
+        36 => 3_201_000,
+        37 => 6144,
+        38 => 60 << 20,
+        39 => 2048,
+        40 => 3,
+        75 => number(d.options.capability.0),
+        76 => number(d.options.capability.1),
+        81 => 233_472,
+        83 | 89 | 99 => 1,
+        88 | 100 | 115 => 0,
+        97 => 227 << 10,
+        102 => flag(d.options.vmm),
+        103 => flag(d.options.vmm && d.options.fd),
+        104 | 105 => 0,
+        _ => return None,
+    })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn cuDeviceCanAccessPeer(out: *mut c_int, device: c_int, peer: c_int) -> u32 {
+    call("cuDeviceCanAccessPeer", |d| {
+        let (device, peer) = (d.ordinal(device)?, d.ordinal(peer)?);
+        // SAFETY: cuda.h: `out` points to an int of the caller's.
+        unsafe { put(out, c_int::from(d.options.peer && device != peer)) }
+    })
+}
