@@ -2,7 +2,7 @@
 //! requirement: CI-JOB-1, CI-JOB-4, CI-JOB-5, CI-JOB-7
 
 use crate::exec::{self, Ended, answers, cargo};
-use crate::{Task, kernels, only_options, tidy, trace};
+use crate::{Task, faults, kernels, only_options, tidy, trace};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -75,6 +75,7 @@ const STEPS: &[Step] = &[
     ("kernels", || judge_kernels(check_kernels())),
     ("clippy", clippy),
     ("docs", docs),
+    ("faults", || from_result(faults::check())),
     ("test", test),
 ];
 

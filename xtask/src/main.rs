@@ -4,6 +4,7 @@
 
 mod ci;
 mod exec;
+mod faults;
 mod kernels;
 mod modules;
 mod rust;
@@ -31,7 +32,13 @@ impl Task {
     }
 }
 
-const TASKS: &[Task] = &[ci::TASK, tidy::TASK, trace::TASK, kernels::TASK];
+const TASKS: &[Task] = &[
+    ci::TASK,
+    tidy::TASK,
+    trace::TASK,
+    kernels::TASK,
+    faults::TASK,
+];
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();

@@ -1,0 +1,164 @@
+//! One trial's surroundings: a manager on a simulated device, one sealed shard
+//! of seeded contents, and seeded choices.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use vram_residency::clock::SystemClock;
+use vram_residency::device::BufferId;
+use vram_residency::key::RootKey;
+use vram_residency::random::{Random, RandomError};
+use vram_residency::sim::{SimDevice, SimOptions};
+use vram_residency::{Error, Mode, Policy, SealRequest, SealedShard, VramManager};
+
+/// Seeded numbers: SplitMix64.
+pub(crate) struct Rng(u64);
+
+impl Rng {
+    pub(crate) fn new(seed: u64, name: &str, trial: u64) -> Self {
+        let mix = name.bytes().fold(seed, |h, b| {
+            (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
+        });
+        Self(mix ^ trial.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    pub(crate) fn bytes(&mut self, len: usize) -> Vec<u8> {
+        std::iter::repeat_with(|| self.next().to_le_bytes())
+            .flatten()
+            .take(len)
+            .collect()
+    }
+}
+
+/// The manager's randomness, seeded as well.
+struct Seeded(std::sync::Mutex<Rng>);
+
+impl Random for Seeded {
+    fn fill(&self, out: &mut [u8]) -> Result<(), RandomError> {
+        let bytes = self.0.lock().unwrap().bytes(out.len());
+        out.copy_from_slice(&bytes);
+        Ok(())
+    }
+}
+
+/// Token of every manager of a trial, so that only instance and device differ.
+pub(crate) const TOKEN: &[u8] = b"fault campaign token 0123456789 abcdef";
+
+pub(crate) struct World {
+    pub(crate) rng: Rng,
+    pub(crate) sim: SimDevice,
+    pub(crate) manager: VramManager,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) mode: Mode,
+}
+
+/// A device that keeps clear of its options' defaults: two of them differ.
+pub(crate) fn device(ordinal: u32) -> SimDevice {
+    let threads = std::num::NonZeroUsize::MIN;
+    SimDevice::with_options(SimOptions::new(64 << 20).ordinal(ordinal).threads(threads))
+}
+
+pub(crate) fn manager(
+    sims: &[&SimDevice],
+    rng: &mut Rng,
+    token: &[u8],
+    policy: Policy,
+) -> VramManager {
+    let mut builder = VramManager::builder()
+        .key(RootKey::from_token(token).unwrap())
+        .policy(policy)
+        .clock(Arc::new(SystemClock::new()))
+        .random(Arc::new(Seeded(std::sync::Mutex::new(Rng(rng.next())))));
+    for sim in sims {
+        builder = builder.device((*sim).clone());
+    }
+    builder.build().unwrap()
+}
+
+impl World {
+    /// Sizes from one byte to a little over three segments; modes in turn.
+    pub(crate) fn new(mut rng: Rng, trial: u64) -> Self {
+        let sim = device(0);
+        let manager = manager(&[&sim], &mut rng, TOKEN, Policy::default());
+        let len = match trial % 8 {
+            0 => 1 + rng.below(64),
+            1 => 4096 * (1 + rng.below(8)),
+            2 => (3 << 20) + rng.below(5000),
+            _ => 8192 + rng.below(300_000),
+        };
+        let bytes = rng.bytes(usize::try_from(len).unwrap());
+        let mode = match trial % 3 {
+            0 => Mode::Full,
+            1 => Mode::Keyed,
+            _ => Mode::Sweep {
+                budget: Duration::ZERO,
+            },
+        };
+        Self {
+            rng,
+            sim,
+            manager,
+            bytes,
+            mode,
+        }
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    pub(crate) fn seal(&self) -> SealedShard {
+        self.manager
+            .seal(SealRequest::bytes(&self.bytes).id("shard"))
+            .unwrap()
+    }
+
+    pub(crate) fn buffer(&self) -> BufferId {
+        self.sim.buffers()[0]
+    }
+
+    /// Overwrites memory behind every protection; false when the bytes were
+    /// the same already, so that nothing was changed at all.
+    pub(crate) fn overwrite(&mut self, offset: u64, bytes: &[u8]) -> bool {
+        let at = usize::try_from(offset).unwrap();
+        let before = &self.bytes[at..at + bytes.len()];
+        let changes = before != bytes;
+        self.sim.overwrite(self.buffer(), offset, bytes).unwrap();
+        changes
+    }
+
+    pub(crate) fn flip(&mut self, offset: u64, bit: u8) {
+        self.sim.flip_bit(self.buffer(), offset, bit).unwrap();
+    }
+
+    /// Whether a verification notices, within the passes that the mode says
+    /// cover everything.
+    pub(crate) fn noticed(&self, shard: &SealedShard) -> bool {
+        for _ in 0..self.len().div_ceil(1 << 20) {
+            match self.manager.verify_sealed(shard, self.mode) {
+                Ok(_) => {}
+                Err(Error::Verify(_)) => return shard.is_quarantined(),
+                Err(other) => panic!("{other}"),
+            }
+        }
+        false
+    }
+
+    /// A second manager on the same device: another start of the same worker.
+    pub(crate) fn reboot(&mut self) -> VramManager {
+        let sim = self.sim.clone();
+        manager(&[&sim], &mut self.rng, TOKEN, Policy::default())
+    }
+}

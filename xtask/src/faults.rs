@@ -1,0 +1,28 @@
+//! `cargo xtask faults`: the fault campaign of `crates/vram-residency/examples/faults`.
+
+use crate::Task;
+use crate::exec;
+
+/// The task.
+pub(crate) const TASK: Task = Task {
+    usage: "faults [--trials N] [--seed N] [--only TEXT] [--json FILE]",
+    summary: "strike every class of fault many times on the simulated device and count",
+    help: "  --trials N    trials of each class (default 1000; 10000 by hand)\n  \
+           --seed N      seed of every choice (default 1); printed\n  \
+           --only TEXT   only classes whose name holds TEXT\n  \
+           --json FILE   the table as JSON as well\n\n\
+           Fails when a claimed class was missed even once, or a clean check raised an alarm.\n\n\
+           Examples:\n  cargo xtask faults --trials 10000\n  cargo xtask faults --only flip --seed 7",
+    run,
+};
+
+fn run(args: &[String]) -> Result<(), String> {
+    let mut command = exec::cargo(&["run", "--quiet", "--release", "--package", "vram-residency"]);
+    command.args(["--example", "faults", "--"]).args(args);
+    exec::run(&mut command).map_err(|end| format!("the campaign contradicts a claim: it {end}"))
+}
+
+/// A thousand trials of each class, as every run of the checks makes them.
+pub(crate) fn check() -> Result<(), String> {
+    run(&[])
+}
