@@ -12,7 +12,7 @@ use serde::{Serialize, Serializer};
 
 pub(crate) use contents::{Outcome, check_all, measure};
 pub(crate) use keyed::{Pass, Reference, Rolling, fresh_key};
-pub use offline::{FileCheck, check_file, check_record};
+pub use offline::{FileCheck, check_digest, check_file, check_record};
 
 use crate::clock::Timestamp;
 use crate::device::{DeviceKind, Uuid, Witness};

@@ -72,12 +72,18 @@ pub fn check_file(
             _ => break,
         }
     }
-    let (len, actual) = (hasher.len(), hasher.finalize().digest());
+    let len = hasher.len();
+    Ok(check_digest(record, hasher.finalize().digest(), len))
+}
+
+/// Compares a digest that the caller measured, such as on all cores, with an
+/// authentic record.
+pub fn check_digest(record: &Authentic<'_>, actual: FileDigest, len: u64) -> FileCheck {
     let record = record.record();
     let matches = len == record.vram_bytes && actual.ct_eq(&record.digest);
-    Ok(FileCheck {
+    FileCheck {
         actual,
         len,
         matches,
-    })
+    }
 }
