@@ -1,4 +1,44 @@
-//! The `vram` command.
+//! The `vram` command: results on stdout, messages for people on stderr.
+//!
+//! Exit codes: 0 fine, 1 failure, 2 usage, 3 a verification failed.
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod cli;
+mod completions;
+mod device;
+mod devices;
+mod digest;
+mod doctor;
+mod environment;
+mod failure;
+mod interrupt;
+mod key;
+mod keys;
+mod man;
+mod measure;
+mod output;
+mod progress;
+mod records;
+mod seal;
+mod text;
+mod usage;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use cli::Cli;
+use output::Output;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage::report(&error),
+    };
+    let output = Output::new(cli.json, cli.quiet);
+    match cli.command.run(&output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(&output),
+    }
+}

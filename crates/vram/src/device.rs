@@ -1,0 +1,125 @@
+//! Which device a command works on. The only place that knows the backends.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use vram_residency::device::{Device, DeviceError, DeviceInfo};
+use vram_residency::sim::{SimDevice, SimOptions, SimOptionsError};
+use vram_residency_cuda::Cuda;
+
+/// A device as the user names it. The simulator is never chosen by itself.
+#[derive(Debug, Clone)]
+pub(crate) struct DeviceSpec {
+    text: String,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Cuda(u32),
+    Simulated(SimOptions),
+}
+
+/// Why a text names no device.
+#[derive(Debug)]
+pub(crate) enum BadSpec {
+    Unknown(String),
+    Simulated(SimOptionsError),
+}
+
+impl fmt::Display for BadSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown(text) => write!(
+                f,
+                "'{text}' names no device; write cuda:N, sim, sim:8GiB or sim:2GiB,flip=OFFSET:BIT"
+            ),
+            Self::Simulated(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for BadSpec {}
+
+impl FromStr for DeviceSpec {
+    type Err = BadSpec;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let unknown = || BadSpec::Unknown(text.to_owned());
+        let kind = if text.starts_with("sim") {
+            Kind::Simulated(text.parse().map_err(BadSpec::Simulated)?)
+        } else {
+            let rest = text.strip_prefix("cuda").ok_or_else(unknown)?;
+            let ordinal = match rest.strip_prefix(':') {
+                Some(number) => number.parse().map_err(|_| unknown())?,
+                None if rest.is_empty() => 0,
+                None => return Err(unknown()),
+            };
+            Kind::Cuda(ordinal)
+        };
+        Ok(Self {
+            text: text.to_owned(),
+            kind,
+        })
+    }
+}
+
+impl fmt::Display for DeviceSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Opens a device.
+pub(crate) fn open(spec: &DeviceSpec) -> Result<Arc<dyn Device>, DeviceError> {
+    match &spec.kind {
+        Kind::Simulated(options) => Ok(Arc::new(SimDevice::with_options(options.clone()))),
+        Kind::Cuda(ordinal) => Ok(Arc::new(Cuda::open()?.device(*ordinal)?)),
+    }
+}
+
+/// The driver and what it shows.
+pub(crate) struct CudaFound {
+    /// The driver's number, such as 12040.
+    pub(crate) version: u32,
+    /// The file that the loader really opened.
+    pub(crate) library: String,
+    /// Devices that this process may see.
+    pub(crate) devices: Vec<DeviceInfo>,
+}
+
+/// Looks for the CUDA driver.
+pub(crate) fn cuda() -> Result<CudaFound, DeviceError> {
+    let cuda = Cuda::open()?;
+    let version = cuda.driver().driver_get_version();
+    let version = version.map_err(|error| DeviceError::Unavailable {
+        reason: error.to_string(),
+    })?;
+    Ok(CudaFound {
+        version: version.unsigned_abs(),
+        library: cuda.driver().library().to_owned(),
+        devices: cuda.devices()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_devices() {
+        let kind = |text: &str| text.parse::<DeviceSpec>().map(|spec| spec.kind);
+        assert!(matches!(kind("cuda"), Ok(Kind::Cuda(0))));
+        assert!(matches!(kind("cuda:3"), Ok(Kind::Cuda(3))));
+        assert!(matches!(
+            kind("sim:2GiB,flip=4096:1"),
+            Ok(Kind::Simulated(_))
+        ));
+        for bad in [
+            "", "gpu", "cuda:", "cuda:-1", "cuda:x", "cuda0", "sims", "sim:0",
+        ] {
+            assert!(kind(bad).is_err(), "{bad}");
+        }
+    }
+}

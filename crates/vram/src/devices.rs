@@ -1,0 +1,82 @@
+//! `vram devices`.
+
+use serde::Serialize;
+use vram_residency::device::DeviceInfo;
+
+use crate::device::{self, DeviceSpec};
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::text;
+
+/// List the devices that can hold models
+///
+/// Without --device: every CUDA device that this process may see. A machine
+/// without a driver has none; the reason goes to stderr.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  vram devices
+  vram devices --json
+  vram devices --device sim:8GiB       what a simulated device looks like")]
+pub(crate) struct Args {
+    /// Look at this one instead: cuda:N or sim[:SIZE][,OPTION]...
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<DeviceSpec>,
+}
+
+#[derive(Serialize)]
+struct Report {
+    schema: &'static str,
+    devices: Vec<DeviceInfo>,
+    /// Why no CUDA device was looked for successfully.
+    unavailable: Option<String>,
+}
+
+impl Args {
+    pub(crate) fn run(self, output: &Output) -> Result<(), Failure> {
+        let (devices, unavailable) = match &self.device {
+            Some(spec) => (vec![device::open(spec)?.info().clone()], None),
+            None => match device::cuda() {
+                Ok(found) => (found.devices, None),
+                Err(error) => (Vec::new(), Some(error.to_string())),
+            },
+        };
+        if let Some(reason) = &unavailable {
+            output.note(reason);
+            output.note(
+                "without a GPU name the simulated device where a command takes --device: sim",
+            );
+        }
+        if output.is_json() {
+            return output.json(&Report {
+                schema: "vram-residency/devices/v1",
+                devices,
+                unavailable,
+            });
+        }
+        devices.iter().try_for_each(|info| output.line(line(info)))
+    }
+}
+
+/// One device on one line.
+pub(crate) fn line(info: &DeviceInfo) -> String {
+    let mut facts = vec![
+        format!("{}:{}", info.kind, info.ordinal),
+        info.name.clone(),
+        text::size(info.total_bytes),
+    ];
+    if let Some((major, minor)) = info.compute_capability {
+        facts.push(format!("compute capability {major}.{minor}"));
+    }
+    let known = |what: &str, on: Option<bool>| {
+        on.map(|on| format!("{what} {}", if on { "on" } else { "off" }))
+    };
+    facts.extend(known("ECC", info.ecc));
+    facts.extend(known("MIG", info.mig));
+    if info.integrated {
+        facts.push("integrated, cannot hold models".to_owned());
+    }
+    facts.extend(info.pci.clone());
+    facts.push(info.uuid.to_string());
+    text::printable(&facts.join(", "))
+}

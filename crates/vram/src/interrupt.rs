@@ -1,0 +1,57 @@
+//! SIGINT and SIGTERM: the first ends the work in an orderly way, the second
+//! ends the process.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use vram_residency::load::CancelToken;
+
+use crate::failure::{Exit, Failure};
+
+/// Listens until the process ends.
+pub(crate) struct Interrupt {
+    token: CancelToken,
+    arrived: Receiver<()>,
+}
+
+impl Interrupt {
+    /// Starts to listen.
+    pub(crate) fn listen() -> Result<Self, Failure> {
+        let failed = |error| Failure::new(format!("cannot listen for signals: {error}"));
+        let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
+        let token = CancelToken::new();
+        let cancel = token.clone();
+        let (sender, arrived) = channel();
+        let listen = move || {
+            for _ in signals.forever() {
+                if cancel.is_cancelled() {
+                    std::process::exit(Exit::Failure as i32);
+                }
+                cancel.cancel();
+                // The receiver lives as long as the command.
+                let _ = sender.send(());
+            }
+        };
+        let thread = std::thread::Builder::new().name("signals".to_owned());
+        thread.spawn(listen).map_err(failed)?;
+        Ok(Self { token, arrived })
+    }
+
+    /// Cancelled by the first signal.
+    pub(crate) const fn token(&self) -> &CancelToken {
+        &self.token
+    }
+
+    /// Waits; true when a signal arrived before `time` was over.
+    pub(crate) fn wait(&self, time: Duration) -> bool {
+        if self.token.is_cancelled() {
+            return true;
+        }
+        !matches!(
+            self.arrived.recv_timeout(time),
+            Err(RecvTimeoutError::Timeout)
+        )
+    }
+}

@@ -1,0 +1,49 @@
+//! Where a sealing key comes from: options that several commands share.
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use vram_residency::key::RootKey;
+
+use crate::environment;
+use crate::failure::Failure;
+
+/// At most one source of a key. A key never comes from an option's value or
+/// from the environment: both can be read by others.
+#[derive(clap::Args)]
+#[group(multiple = false)]
+pub(crate) struct KeyArgs {
+    /// Key file: 64 hex digits, mode 0600 or tighter, no link ('vram key new' makes one)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// Name of a systemd credential, read from $CREDENTIALS_DIRECTORY
+    #[arg(long, value_name = "NAME")]
+    key_credential: Option<String>,
+    /// Open file descriptor that holds the key
+    #[arg(long, value_name = "N")]
+    key_fd: Option<u32>,
+}
+
+impl KeyArgs {
+    /// The key, or `None` when no source was named (requirement: KD-6).
+    pub(crate) fn load(&self) -> Result<Option<RootKey>, Failure> {
+        if let Some(path) = &self.key_file {
+            return Ok(Some(RootKey::from_file(path)?));
+        }
+        if let Some(name) = &self.key_credential {
+            let directory = environment::credentials_directory().ok_or_else(|| {
+                Failure::new("CREDENTIALS_DIRECTORY is not set")
+                    .hint("systemd sets it for units with LoadCredential=")
+            })?;
+            return Ok(Some(RootKey::from_credential(&directory, name)?));
+        }
+        let Some(fd) = self.key_fd else {
+            return Ok(None);
+        };
+        let file = File::open(format!("/proc/self/fd/{fd}")).map_err(|error| {
+            Failure::new(format!("cannot read file descriptor {fd}: {error}"))
+                .hint("open it for the command, as in: --key-fd 3 3<key")
+        })?;
+        Ok(Some(RootKey::from_reader(file)?))
+    }
+}

@@ -1,0 +1,69 @@
+//! Where lines go: results to stdout, messages to stderr.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use serde::Serialize;
+
+use crate::failure::Failure;
+use crate::text::printable;
+
+/// How this run talks.
+pub(crate) struct Output {
+    json: bool,
+    quiet: bool,
+}
+
+impl Output {
+    pub(crate) const fn new(json: bool, quiet: bool) -> Self {
+        Self { json, quiet }
+    }
+
+    /// Results are wanted as JSON.
+    pub(crate) const fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// No progress and no notes are wanted.
+    pub(crate) const fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// A person watches stderr and wants to see movement.
+    pub(crate) fn is_live(&self) -> bool {
+        !self.quiet && std::io::stderr().is_terminal()
+    }
+
+    /// One line of the result, byte for byte.
+    pub(crate) fn line(&self, line: impl AsRef<[u8]>) -> Result<(), Failure> {
+        let mut out = std::io::stdout().lock();
+        let written = out
+            .write_all(line.as_ref())
+            .and_then(|()| out.write_all(b"\n"))
+            .and_then(|()| out.flush());
+        written.map_err(|error| Failure::stdout(&error))
+    }
+
+    /// A result as one line of JSON.
+    pub(crate) fn json(&self, value: &impl Serialize) -> Result<(), Failure> {
+        let text = serde_json::to_vec(value);
+        let text = text.map_err(|error| Failure::new(format!("cannot write JSON: {error}")))?;
+        self.line(text)
+    }
+
+    /// Something that people should know and programs need not.
+    pub(crate) fn note(&self, text: &str) {
+        if !self.quiet {
+            say("note", text);
+        }
+    }
+}
+
+/// One line on stderr: `vram: KIND: TEXT`.
+pub(crate) fn say(kind: &str, text: &str) {
+    // Without a stderr there is nobody to tell.
+    let _ = writeln!(
+        std::io::stderr().lock(),
+        "vram: {kind}: {}",
+        printable(text)
+    );
+}

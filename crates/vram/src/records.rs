@@ -1,0 +1,168 @@
+//! Files of records: one record, one a line, or a group.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use serde::Deserialize;
+use vram_residency::Record;
+use vram_residency::error::InputError;
+use vram_residency::shard::{GROUP_SCHEMA, GroupRecord};
+
+use crate::failure::Failure;
+
+/// Longest file of records that is read: 16 MiB, more than 10,000 records.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// What a file of records says, not yet trusted.
+#[derive(Debug)]
+pub(crate) struct Records {
+    /// In file order, at least one.
+    pub(crate) records: Vec<Record>,
+    /// They claim to be one group.
+    pub(crate) is_group: bool,
+}
+
+/// The first thing to know about a JSON text.
+#[derive(Deserialize)]
+struct Peek {
+    schema: String,
+}
+
+/// Reads a file of records.
+pub(crate) fn read(path: &Path) -> Result<Records, Failure> {
+    let name = path.display();
+    let failed =
+        |error: std::io::Error| Failure::new(format!("cannot read record {name}: {error}"));
+    let meta = std::fs::metadata(path).map_err(failed)?;
+    if !meta.is_file() {
+        return Err(Failure::new(format!("record {name} is not a regular file")));
+    }
+    let mut text = Vec::new();
+    let file = File::open(path).map_err(failed)?;
+    let limit = MAX_BYTES.saturating_add(1);
+    file.take(limit).read_to_end(&mut text).map_err(failed)?;
+    if text.len() as u64 > MAX_BYTES {
+        return Err(Failure::new(format!(
+            "record {name} is longer than {MAX_BYTES} bytes"
+        )));
+    }
+    let text = String::from_utf8(text);
+    let text = text.map_err(|_| Failure::new(format!("record {name} is not UTF-8 text")))?;
+    parse(&text).map_err(|failure| failure.naming(&name.to_string()))
+}
+
+fn parse(text: &str) -> Result<Records, Failure> {
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let is_object = |line: &&str| line.starts_with('{') && line.ends_with('}');
+    if lines.len() > 1 && lines.iter().all(is_object) {
+        let records = lines.into_iter().map(Record::from_json);
+        return Ok(Records {
+            records: records.collect::<Result<_, _>>()?,
+            is_group: false,
+        });
+    }
+    let schema = serde_json::from_str::<Peek>(text).map(|peek| peek.schema);
+    if schema.is_ok_and(|schema| schema == GROUP_SCHEMA) {
+        return parse_group(text);
+    }
+    Ok(Records {
+        records: vec![Record::from_json(text)?],
+        is_group: false,
+    })
+}
+
+/// Every member must say itself that it is that member: the list is not signed,
+/// the members are.
+fn parse_group(text: &str) -> Result<Records, Failure> {
+    let group: GroupRecord = serde_json::from_str(text)
+        .map_err(|error| vram_residency::Error::from(InputError::Record(error.to_string())))?;
+    let total = u32::try_from(group.members.len()).unwrap_or(u32::MAX);
+    for (index, record) in (0_u32..).zip(&group.members) {
+        let right = |p: vram_residency::seal::ShardPosition| p.index == index && p.total == total;
+        if record.group != Some(group.group) || !record.position.is_some_and(right) {
+            return Err(Failure::verification(format!(
+                "member {index} of the group does not say that it is shard {index} of {total} of it"
+            ))
+            .hint("members were left out, swapped or taken from another group"));
+        }
+    }
+    if group.members.is_empty() {
+        return Err(Failure::new("the group has no members"));
+    }
+    Ok(Records {
+        records: group.members,
+        is_group: true,
+    })
+}
+
+/// Writes `text` so that readers see the old file or the whole new one.
+pub(crate) fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| {
+        Failure::new(format!("cannot write record {}: {error}", path.display()))
+    };
+    let name = path
+        .file_name()
+        .ok_or_else(|| failed(std::io::ErrorKind::IsADirectory.into()))?;
+    let mut temporary = std::ffi::OsString::from(".");
+    temporary.push(name);
+    temporary.push(format!(".{}.tmp", std::process::id()));
+    let temporary = path.with_file_name(temporary);
+    let written = write_new(&temporary, text).and_then(|()| std::fs::rename(&temporary, path));
+    if written.is_err() {
+        // Not there when creating it was what failed.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written.map_err(failed)
+}
+
+fn write_new(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut options = File::options();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_is_no_record_says_why() {
+        for (text, expected) in [
+            ("", "EOF"),
+            ("[]", "invalid"),
+            ("{}", "missing field"),
+            (
+                "{\"schema\":\"vram-residency/record/v9\"}",
+                "unknown schema",
+            ),
+            ("{\"schema\":\"a\",\"schema\":\"b\"}", "schema"),
+        ] {
+            let failure = parse(text).unwrap_err();
+            assert!(
+                failure.message().contains(expected),
+                "{text}: {}",
+                failure.message()
+            );
+        }
+    }
+
+    #[test]
+    fn a_failed_write_leaves_no_temporary_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let occupied = dir.path().join("there");
+        std::fs::create_dir(&occupied).unwrap();
+        assert!(write(&occupied, "{}").is_err());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}

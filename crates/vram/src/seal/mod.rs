@@ -1,0 +1,126 @@
+//! `vram seal`: load, seal, verify, report, and free or hold.
+
+mod args;
+mod hold;
+mod report;
+mod run;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use vram_digest::FileDigest;
+use vram_residency::shard::{ModelRef, ShardId, WorkerId};
+
+use crate::device::DeviceSpec;
+use crate::failure::Failure;
+use crate::keys::KeyArgs;
+use crate::output::Output;
+use args::FormatArg;
+
+/// Load models into VRAM, seal them, verify them there, and report
+///
+/// The digest is computed from device memory after the copy. Afterwards the
+/// memory is wiped and freed, unless --hold keeps it. If anything fails,
+/// nothing stays on the device and no record is written.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  vram seal model.safetensors                     on the first GPU
+  vram seal model.safetensors --device sim        without a GPU
+  vram seal model.safetensors --expect sha256:35b370b4...
+  vram seal model.safetensors --key-file worker.key --record model.json
+  vram seal part1.gguf part2.gguf --group --record group.json --key-file worker.key
+  vram seal model.safetensors --hold --every 60s  keep it and keep proving it
+  vram seal model.safetensors --device sim:2GiB,flip=4096:0   see a failure
+
+Several FILEs are sealed one after the other on the same device; --record then
+holds one record a line, or one group record with --group. The first failure
+ends the command.
+
+Exit codes: 0 sealed and verified, 1 failure, 2 usage, 3 the bytes are not the
+expected ones or VRAM was damaged. SIGINT cancels a load (exit 1) and ends a hold (exit 0).")]
+pub(crate) struct Args {
+    /// Models, or the shards of one
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// cuda:N, or sim[:SIZE][,flip=OFFSET:BIT][,granularity=SIZE] for the simulated device
+    #[arg(long, value_name = "DEVICE", default_value = "cuda:0")]
+    device: DeviceSpec,
+    /// fs-verity digest that the bytes in VRAM must have ('vram digest', 'fsverity digest')
+    #[arg(long, value_name = "sha256:HEX", value_parser = args::digest)]
+    expect: Option<FileDigest>,
+    /// Plain SHA-256 that the file must have ('sha256sum')
+    #[arg(long, value_name = "HEX", value_parser = args::content)]
+    expect_content: Option<String>,
+    /// Record the plain SHA-256 as well (one core, slower)
+    #[arg(long)]
+    content: bool,
+    /// How to read the files
+    #[arg(long, value_enum, default_value_t = FormatArg::Auto)]
+    format: FormatArg,
+    #[command(flatten)]
+    key: KeyArgs,
+    /// Name of the shard: letters, digits, '-' and '_' [default: random]
+    #[arg(long)]
+    id: Option<ShardId>,
+    /// What the model is called [default: the file's name]
+    #[arg(long, value_name = "NAME")]
+    model_ref: Option<ModelRef>,
+    /// Who seals; bound into the record and its key
+    #[arg(long, value_name = "ID", default_value = "worker")]
+    worker_id: WorkerId,
+    /// The FILEs are the shards of one model: all sealed or none
+    #[arg(long)]
+    group: bool,
+    /// Where to write the record
+    #[arg(long, value_name = "OUT.json")]
+    record: Option<PathBuf>,
+    /// Give up loading one FILE after this long
+    #[arg(long, value_name = "TIME", value_parser = args::duration)]
+    timeout: Option<Duration>,
+    /// Keep the models resident and verify them again until interrupted
+    #[arg(long)]
+    hold: bool,
+    /// Time between two verifications
+    #[arg(long, value_name = "TIME", value_parser = args::duration, default_value = "60s", requires = "hold")]
+    every: Duration,
+}
+
+impl Args {
+    pub(crate) fn run(self, output: &Output) -> Result<(), Failure> {
+        self.check()?;
+        run::run(&self, output)
+    }
+
+    /// What the definitions cannot say.
+    fn check(&self) -> Result<(), Failure> {
+        let one_only = [
+            ("--id", self.id.is_some()),
+            ("--expect", self.expect.is_some()),
+            ("--expect-content", self.expect_content.is_some()),
+        ];
+        for (option, given) in one_only {
+            if given && self.files.len() > 1 {
+                return Err(Failure::usage(format!(
+                    "{option} is about one FILE, {} are named",
+                    self.files.len()
+                ))
+                .hint("seal them one by one"));
+            }
+        }
+        let Some(path) = &self.record else {
+            return Ok(());
+        };
+        // Better now than after minutes of loading.
+        let parent = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
+        if path.is_dir() || parent.is_some_and(|parent| !parent.is_dir()) {
+            let name = path.display();
+            return Err(Failure::new(format!(
+                "cannot write record {name}: not a file in an existing directory"
+            )));
+        }
+        Ok(())
+    }
+}

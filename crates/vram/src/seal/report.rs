@@ -1,0 +1,181 @@
+//! What `vram seal` says when all went well.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use vram_residency::device::DeviceInfo;
+use vram_residency::verify::Verification;
+use vram_residency::{Record, VramManager};
+
+use super::Args;
+use super::run::{Held, Sealed};
+use crate::devices;
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::text;
+
+#[derive(Serialize)]
+struct Report<'a> {
+    schema: &'static str,
+    device: Option<&'a DeviceInfo>,
+    shards: Vec<Shard<'a>>,
+    group: Option<String>,
+    /// Nobody can check the records later.
+    ephemeral_key: bool,
+    record_file: Option<String>,
+    load_nanos: u64,
+    /// The shards stay on the device until the command ends.
+    held: bool,
+    used_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Shard<'a> {
+    file: &'a str,
+    tensors: usize,
+    record: &'a Record,
+    verification: &'a Verification,
+}
+
+/// The text of the record file: a record, a group record, or a record a line.
+pub(super) fn record_text(sealed: &Sealed) -> Result<String, Failure> {
+    if let Some(group) = &sealed.group {
+        let text = serde_json::to_string(group);
+        let text = text.map_err(|error| Failure::new(format!("cannot write JSON: {error}")))?;
+        return Ok(text + "\n");
+    }
+    let mut text = String::new();
+    for one in &sealed.held {
+        text.push_str(&one.shard.record().to_json()?);
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+pub(super) fn print(
+    args: &Args,
+    manager: &VramManager,
+    sealed: &Sealed,
+    output: &Output,
+) -> Result<(), Failure> {
+    if output.is_json() {
+        return output.json(&json(args, manager, sealed));
+    }
+    for one in &sealed.held {
+        lines(one).iter().try_for_each(|line| output.line(line))?;
+    }
+    summary(args, manager, sealed)?
+        .iter()
+        .try_for_each(|line| output.line(line))
+}
+
+fn json<'a>(args: &Args, manager: &'a VramManager, sealed: &'a Sealed) -> Report<'a> {
+    let shard = |one: &'a Held| Shard {
+        file: &one.file,
+        tensors: one.shard.tensors().tensors().len(),
+        record: one.shard.record(),
+        verification: &one.verification,
+    };
+    Report {
+        schema: "vram-residency/seal/v1",
+        device: manager.devices().first().copied(),
+        shards: sealed.held.iter().map(shard).collect(),
+        group: sealed.group.as_ref().map(|group| group.group.to_string()),
+        ephemeral_key: sealed.ephemeral_key,
+        record_file: args
+            .record
+            .as_ref()
+            .map(|path| path.to_string_lossy().into_owned()),
+        load_nanos: u64::try_from(sealed.load.as_nanos()).unwrap_or(u64::MAX),
+        held: args.hold,
+        used_bytes: manager.used_vram(),
+    }
+}
+
+/// One shard.
+fn lines(one: &Held) -> Vec<String> {
+    let record = one.shard.record();
+    let size = text::size(record.vram_bytes);
+    let tensors = one.shard.tensors().tensors().len();
+    let mut lines = vec![
+        format!("file      {}", text::printable(&one.file)),
+        format!("shard     {}", record.shard_id),
+        format!(
+            "size      {} bytes ({size}), {tensors} tensors",
+            record.vram_bytes
+        ),
+        format!("digest    sha256:{}", record.digest),
+    ];
+    if let Some(hash) = &record.content_sha256 {
+        lines.push(format!(
+            "content   {} (as sha256sum prints it)",
+            text::hex(hash)
+        ));
+    }
+    lines.push(format!("verified  {}", verification(&one.verification)));
+    lines
+}
+
+/// What was checked and how fast.
+pub(super) fn verification(done: &Verification) -> String {
+    let time = Duration::from_nanos(done.nanos);
+    format!(
+        "{}: {} of {} bytes in device memory, {}, {}",
+        done.mode,
+        done.bytes_checked,
+        done.bytes_total,
+        text::time(time),
+        text::rate(done.bytes_checked, time),
+    )
+}
+
+/// What holds for all of them.
+fn summary(args: &Args, manager: &VramManager, sealed: &Sealed) -> Result<Vec<String>, Failure> {
+    let bytes = sealed.held.iter().map(|one| one.shard.record().vram_bytes);
+    let bytes = bytes.fold(0, u64::saturating_add);
+    let load = text::time(sealed.load);
+    let mut lines = vec![format!(
+        "loaded    {bytes} bytes in {load}, {}",
+        text::rate(bytes, sealed.load)
+    )];
+    if let Some(group) = &sealed.group {
+        lines.push(format!(
+            "group     {} of {} shards",
+            group.group,
+            group.members.len()
+        ));
+    }
+    let devices = manager.devices();
+    lines.extend(
+        devices
+            .iter()
+            .map(|info| format!("device    {}", devices::line(info))),
+    );
+    lines.push(if sealed.ephemeral_key {
+        "key       ephemeral: the record cannot be verified later; name a key with --key-file"
+            .to_owned()
+    } else {
+        let ids = sealed
+            .held
+            .first()
+            .map(|one| one.shard.record().key_id.to_string());
+        format!("key       {}", ids.unwrap_or_default())
+    });
+    match &args.record {
+        Some(path) => lines.push(format!(
+            "record    {}",
+            text::printable(&path.to_string_lossy())
+        )),
+        None => {
+            let text = record_text(sealed)?;
+            lines.extend(text.lines().map(|line| format!("record    {line}")));
+        }
+    }
+    let (used, total) = (manager.used_vram(), manager.total_vram());
+    lines.push(if args.hold {
+        format!("held      {used} of {total} bytes in use; interrupt to free")
+    } else {
+        format!("freed     wiped; {used} of {total} bytes in use")
+    });
+    Ok(lines)
+}

@@ -1,0 +1,88 @@
+//! Figures and names as people read them.
+
+use std::time::Duration;
+
+/// `bytes` with a binary unit: `90868376 bytes (86.7 MiB)` without the first part.
+#[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    let mut value = bytes as f64;
+    let mut unit = "bytes";
+    for next in UNITS {
+        if value < 1024.0 {
+            break;
+        }
+        value /= 1024.0;
+        unit = next;
+    }
+    if unit == "bytes" {
+        return format!("{bytes} bytes");
+    }
+    format!("{value:.1} {unit}")
+}
+
+/// A rate in decimal gigabytes a second.
+#[expect(clippy::cast_precision_loss, reason = "shown with two decimals")]
+pub(crate) fn rate(bytes: u64, elapsed: Duration) -> String {
+    let seconds = elapsed.as_secs_f64();
+    if seconds <= 0.0 {
+        return "too short to measure".to_owned();
+    }
+    format!("{:.2} GB/s", bytes as f64 / seconds / 1e9)
+}
+
+/// A time with three figures: microseconds to seconds.
+pub(crate) fn time(elapsed: Duration) -> String {
+    let seconds = elapsed.as_secs_f64();
+    if seconds < 1e-3 {
+        return format!("{:.1} us", seconds * 1e6);
+    }
+    if seconds < 1.0 {
+        return format!("{:.1} ms", seconds * 1e3);
+    }
+    format!("{seconds:.2} s")
+}
+
+/// Keeps terminals safe from names that others chose.
+pub(crate) fn printable(text: &str) -> String {
+    let shown = |c: char| if c.is_control() { '?' } else { c };
+    text.chars().map(shown).collect()
+}
+
+/// Lower-case hex digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_the_unit_that_fits() {
+        assert_eq!(size(0), "0 bytes");
+        assert_eq!(size(1023), "1023 bytes");
+        assert_eq!(size(1536), "1.5 KiB");
+        assert_eq!(size(90_868_376), "86.7 MiB");
+        assert_eq!(size(8 << 30), "8.0 GiB");
+        assert_eq!(size(u64::MAX), "16384.0 PiB");
+    }
+
+    #[test]
+    fn rates_are_decimal_and_never_infinite() {
+        assert_eq!(rate(3_000_000_000, Duration::from_secs(2)), "1.50 GB/s");
+        assert_eq!(rate(1, Duration::ZERO), "too short to measure");
+    }
+
+    #[test]
+    fn times_have_the_unit_that_fits() {
+        assert_eq!(time(Duration::from_nanos(1500)), "1.5 us");
+        assert_eq!(time(Duration::from_micros(1500)), "1.5 ms");
+        assert_eq!(time(Duration::from_millis(1500)), "1.50 s");
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        assert_eq!(printable("a\u{1b}[31m\nb"), "a?[31m?b");
+    }
+}
