@@ -30,72 +30,74 @@ pub(super) use by_width;
 
 /// Runs `kind` if it is arithmetic; says whether it was.
 pub(super) fn run(r: &mut Regs, kind: &Kind, mask: u32) -> bool {
+    simple(r, kind, mask) || fields(r, kind, mask) || products(r, kind, mask)
+}
+
+/// One, two and three operands of one width, shifts, counts.
+#[rustfmt::skip] // One line per pattern: the shape of a table.
+fn simple(r: &mut Regs, kind: &Kind, mask: u32) -> bool {
     match *kind {
         Kind::Op1 { w, op, d, a } => by_width!(w, T => {
             let v = op1::<T>(op, r.get(a));
             r.set(d, &v, mask);
         }),
-        Kind::Op2 {
-            w,
-            op,
-            signed,
-            d,
-            a,
-            b,
-        } => by_width!(w, T => {
+        Kind::Op2 { w, op, signed, d, a, b } => by_width!(w, T => {
             let v = op2::<T>(op, signed, r.get(a), r.get(b));
             r.set(d, &v, mask);
         }),
-        Kind::Op3 {
-            w,
-            op,
-            signed,
-            d,
-            a,
-            b,
-            c,
-        } => by_width!(w, T => {
+        Kind::Op3 { w, op, signed, d, a, b, c } => by_width!(w, T => {
             let v = op3::<T>(op, signed, r.get(a), r.get(b), r.get(c));
             r.set(d, &v, mask);
         }),
-        Kind::Shift {
-            w,
-            op,
-            signed,
-            d,
-            a,
-            b,
-        } => by_width!(w, T => {
+        Kind::Shift { w, op, signed, d, a, b } => by_width!(w, T => {
             let v = shift::<T>(op, signed, r.get(a), r.get(b));
             r.set(d, &v, mask);
         }),
-        Kind::Count {
-            w,
-            op,
-            signed,
-            d,
-            a,
-        } => by_width!(w, T => {
+        Kind::Count { w, op, signed, d, a } => by_width!(w, T => {
             let v = map1(r.get::<T>(a), |x| count(op, signed, x));
             r.set(d, &v, mask);
         }),
-        Kind::Wide {
-            w,
-            signed,
-            d,
-            a,
-            b,
-            c,
-        } => wide(r, w, signed, [d, a, b], c, mask),
-        Kind::AddCarry {
-            w,
-            sub,
-            carry_in,
-            carry_out,
-            d,
-            a,
-            b,
-        } => by_width!(w, T => {
+        _ => return false,
+    }
+    true
+}
+
+/// Three-input logic, funnel shifts, permutes, bit fields.
+#[rustfmt::skip] // One line per pattern: the shape of a table.
+fn fields(r: &mut Regs, kind: &Kind, mask: u32) -> bool {
+    match *kind {
+        Kind::Lop3 { lut, d, a, b, c } => {
+            let v = lop3(lut, r.get(a), r.get(b), r.get(c));
+            r.set(d, &v, mask);
+        }
+        Kind::Shf { right, clamp, d, a, b, c } => {
+            let v = map3(r.get(a), r.get(b), r.get(c), |a, b, c| funnel(right, clamp, a, b, c));
+            r.set(d, &v, mask);
+        }
+        Kind::Prmt { mode, d, a, b, c } => {
+            let v = map3(r.get(a), r.get(b), r.get(c), |a, b, c| prmt(mode, a, b, c));
+            r.set(d, &v, mask);
+        }
+        Kind::Bfe { w, signed, d, a, pos, len } => by_width!(w, T => {
+            let v = map3(r.get::<T>(a), r.get(pos), r.get(len), |a, p, l| bfe(signed, a, p, l));
+            r.set(d, &v, mask);
+        }),
+        Kind::Bfi { w, d, a, b, pos, len } => by_width!(w, T => {
+            let field = map2(r.get::<u32>(pos), r.get::<u32>(len), |p, l| (p & 255, l & 255));
+            let v = map3(r.get::<T>(a), r.get::<T>(b), &field, |a, b, (p, l)| bfi(a, b, p, l));
+            r.set(d, &v, mask);
+        }),
+        _ => return false,
+    }
+    true
+}
+
+/// Wide and 24-bit products, carry chains, packed and float arithmetic.
+#[rustfmt::skip] // One line per pattern: the shape of a table.
+fn products(r: &mut Regs, kind: &Kind, mask: u32) -> bool {
+    match *kind {
+        Kind::Wide { w, signed, d, a, b, c } => wide(r, w, signed, [d, a, b], c, mask),
+        Kind::AddCarry { w, sub, carry_in, carry_out, d, a, b } => by_width!(w, T => {
             let (v, carry) = carry_chain::<T>(r, sub, carry_in, r.get(a), r.get(b));
             r.set(d, &v, mask);
             if carry_out {
@@ -103,83 +105,15 @@ pub(super) fn run(r: &mut Regs, kind: &Kind, mask: u32) -> bool {
             }
         }),
         Kind::MadCarry(ref mad) => by_width!(mad.w, T => mad_carry::<T>(r, mad, mask)),
-        _ => return fields(r, kind, mask),
-    }
-    true
-}
-
-/// Bit fields, permutes, three-input logic, packed and float arithmetic.
-fn fields(r: &mut Regs, kind: &Kind, mask: u32) -> bool {
-    match *kind {
-        Kind::Lop3 { lut, d, a, b, c } => {
-            let v = lop3(lut, r.get(a), r.get(b), r.get(c));
-            r.set(d, &v, mask);
-        }
-        Kind::Shf {
-            right,
-            clamp,
-            d,
-            a,
-            b,
-            c,
-        } => {
-            let v = map3(r.get(a), r.get(b), r.get(c), |a, b, c| {
-                funnel(right, clamp, a, b, c)
-            });
-            r.set(d, &v, mask);
-        }
-        Kind::Prmt { mode, d, a, b, c } => {
-            let v = map3(r.get(a), r.get(b), r.get(c), |a, b, c| prmt(mode, a, b, c));
-            r.set(d, &v, mask);
-        }
-        Kind::Mul24 {
-            hi,
-            signed,
-            d,
-            a,
-            b,
-            c,
-        } => {
+        Kind::Mul24 { hi, signed, d, a, b, c } => {
             let mut v = map2(r.get(a), r.get(b), |a, b| mul24(hi, signed, a, b));
             if let Some(c) = c {
                 v = map2(&v, r.get(c), u32::wrapping_add);
             }
             r.set(d, &v, mask);
         }
-        Kind::Bfe {
-            w,
-            signed,
-            d,
-            a,
-            pos,
-            len,
-        } => by_width!(w, T => {
-            let v = map3(r.get::<T>(a), r.get(pos), r.get(len), |a, p, l| bfe(signed, a, p, l));
-            r.set(d, &v, mask);
-        }),
-        Kind::Bfi {
-            w,
-            d,
-            a,
-            b,
-            pos,
-            len,
-        } => by_width!(w, T => {
-            let field = map2(r.get::<u32>(pos), r.get::<u32>(len), |p, l| (p & 255, l & 255));
-            let v = map3(r.get::<T>(a), r.get::<T>(b), &field, |a, b, (p, l)| bfi(a, b, p, l));
-            r.set(d, &v, mask);
-        }),
-        Kind::Dp4a {
-            a_signed,
-            b_signed,
-            d,
-            a,
-            b,
-            c,
-        } => {
-            let v = map3(r.get(a), r.get(b), r.get(c), |a, b, c| {
-                dp4a(a_signed, b_signed, a, b, c)
-            });
+        Kind::Dp4a { a_signed, b_signed, d, a, b, c } => {
+            let v = map3(r.get(a), r.get(b), r.get(c), |a, b, c| dp4a(a_signed, b_signed, a, b, c));
             r.set(d, &v, mask);
         }
         Kind::Float { op, d, a, b, c } => {
