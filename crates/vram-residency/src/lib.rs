@@ -55,3 +55,8 @@ pub use policy::Policy;
 pub use seal::Record;
 pub use shard::{Lease, SealedGroup, SealedShard};
 pub use verify::Mode;
+
+/// The README's example runs as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
