@@ -11,6 +11,29 @@
 //! length is bounded by [`Limits`] and by the bytes that the file really has
 //! before memory is taken for it, and arithmetic is checked.
 //!
+//! ```
+//! use vram_residency::format::{Format, detect, parse, synth};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut file = Vec::new();
+//! let spec = synth::Spec {
+//!     format: Format::Safetensors,
+//!     like: synth::Like::Llama,
+//!     size: 1 << 20,
+//!     seed: 7,
+//! };
+//! synth::write(&spec, &mut file)?;
+//!
+//! let format = detect(Some("safetensors"), &file)?;
+//! let table = parse(format, &file)?;
+//! let q = table.get("model.layers.0.self_attn.q_proj.weight").ok_or("no such tensor")?;
+//! assert_eq!(q.dtype.to_string(), "BF16");
+//! // Which tensors does a corrupt 4 KiB block belong to?
+//! assert!(table.which_tensors(q.offset..q.offset + 4096).any(|t| t == q));
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! requirement: VA-10
 
 mod dtype;
