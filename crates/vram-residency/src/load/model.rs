@@ -72,7 +72,7 @@ impl Part {
 impl Model {
     /// Opens a file, a `*.safetensors.index.json`, any part of a split GGUF, or
     /// a directory. Files that an index or a split names must lie in the same
-    /// directory, links followed (requirement: ML 4310..4343 as adopted in
+    /// directory, links followed (the loader rules of the sources, adopted in
     /// design 8); a Hugging Face cache may keep them in its `blobs`.
     ///
     /// # Errors
