@@ -9,6 +9,8 @@ use libloading::Library;
 
 /// File name of the built driver.
 const FILE: &str = "libfake_cuda.so";
+/// The name by which the loader knows the built driver.
+const SONAME: &str = "libcuda.so.1";
 
 /// Why a fake driver could not be found, opened or commanded.
 #[derive(Debug, thiserror::Error)]
@@ -109,15 +111,13 @@ impl Ctl {
     /// Opens a copy of the built driver that nobody else in this process shares,
     /// so that tests that run side by side do not meet in one machine. The copy
     /// is deleted when this is dropped; a backend must have opened it by then.
+    /// The copy does not bear the driver's name, so that a search for
+    /// `libcuda.so.1` in this process finds the machine's real driver or none.
     ///
     /// # Errors
     /// [`CtlError::NotBuilt`], [`CtlError::Io`], [`CtlError::Load`].
     pub fn open_private() -> Result<Ctl, CtlError> {
-        let to = private_path()?;
-        copy(&library_path()?, &to)?;
-        let mut ctl = Ctl::open(&to)?;
-        ctl.private = true;
-        Ok(ctl)
+        Ctl::open_without(&[])
     }
 
     /// As [`Ctl::open_private`], for a driver that lacks the exported `names`: an
@@ -127,7 +127,8 @@ impl Ctl {
     /// As [`Ctl::open_private`], and [`CtlError::Hide`].
     pub fn open_without(names: &[&str]) -> Result<Ctl, CtlError> {
         let to = private_path()?;
-        hide_symbols(&library_path()?, &to, names)?;
+        let hidden = [&[SONAME], names].concat();
+        hide_symbols(&library_path()?, &to, &hidden)?;
         let mut ctl = Ctl::open(&to)?;
         ctl.private = true;
         Ok(ctl)
@@ -248,16 +249,6 @@ fn private_path() -> Result<PathBuf, CtlError> {
     Ok(folder.join(format!("libcuda-{}-{count}.so.1", std::process::id())))
 }
 
-fn copy(from: &Path, to: &Path) -> Result<(), CtlError> {
-    // A file of an earlier process may still be mapped there: never overwrite it.
-    let _gone = std::fs::remove_file(to);
-    let copied = std::fs::copy(from, to).map(|_| ());
-    copied.map_err(|source| CtlError::Io {
-        path: from.to_owned(),
-        source,
-    })
-}
-
 /// Copies the driver `from` to `to` without the exported `names`.
 ///
 /// The copy's table of dynamic names is edited: the name's first letter changes,
@@ -289,6 +280,7 @@ pub fn hide_symbols(from: &Path, to: &Path, names: &[&str]) -> Result<(), CtlErr
             *first = b'~';
         }
     }
+    // A file of an earlier process may still be mapped there: never overwrite it.
     let _gone = std::fs::remove_file(to);
     std::fs::write(to, bytes).map_err(|source| CtlError::Io {
         path: to.to_owned(),

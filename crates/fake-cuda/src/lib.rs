@@ -19,6 +19,9 @@
 //!   `libcuda.so.1`, name the folder in `LD_LIBRARY_PATH`, and give commands,
 //!   separated by `;`, in the environment variable `FAKE_CUDA`.
 //!
+//! The built library itself bears the name `libcuda.so.1`: a process that has it
+//! open under any path gets it for that name, too. Private copies do not.
+//!
 //! # Commands
 //!
 //! Words are separated by spaces. `NAME` is a driver call (`cuMemAlloc_v2`, with

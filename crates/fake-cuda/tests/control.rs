@@ -190,6 +190,18 @@ fn hidden_symbols_do_not_exist() {
 }
 
 #[test]
+fn a_private_machine_does_not_answer_to_the_drivers_name() {
+    let _m = Machine::new("");
+    // SAFETY: the real driver of this machine, if it has one.
+    let by_name = unsafe { libloading::Library::new("libcuda.so.1") };
+    let fake = by_name.is_ok_and(|library| {
+        // SAFETY: the symbol is only looked up, never called.
+        unsafe { library.get::<unsafe extern "C" fn()>(b"fakecuda_ctl") }.is_ok()
+    });
+    assert!(!fake);
+}
+
+#[test]
 fn machines_are_private_and_commands_are_checked() {
     let (one, two) = (Machine::new(""), Machine::new(""));
     one.alloc(16);
