@@ -1,0 +1,120 @@
+//! `vram bench`: the machine's own roofs and our rates, in one run.
+
+mod costs;
+mod ours;
+mod pin;
+mod roofs;
+mod sample;
+
+use std::num::NonZeroUsize;
+
+use serde::Serialize;
+use vram_digest::path;
+
+use crate::failure::Failure;
+use crate::measure::cores;
+use crate::output::Output;
+use crate::text;
+use sample::{Cost, Rate};
+
+/// Smallest working set: less would measure caches and thread starts.
+const MIN_MIB: u64 = 1;
+/// Largest working set; seals hold it twice.
+const MAX_MIB: u64 = 16 << 10;
+
+/// Measure this machine and what vram makes of it
+///
+/// Rates of memory and files first: nothing can be faster than they are. Then
+/// digest, seal, full verification and export on the simulated device, on one
+/// core and on all; then the parts whose cost does not depend on the size.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  vram bench
+  vram bench --size-mib 1024 --runs 9
+  vram bench --json > bench.json
+
+Each line is the median of the runs, with the slowest and the fastest. Let the
+machine rest: other work shows as spread.")]
+pub(crate) struct Args {
+    /// Bytes that each run works on, in MiB; memory use is four times that
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u64).range(MIN_MIB..=MAX_MIB))]
+    size_mib: u64,
+    /// Runs of each measurement
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    runs: u32,
+}
+
+#[derive(Serialize)]
+struct Report {
+    schema: &'static str,
+    digest_path: String,
+    cores: usize,
+    bytes: u64,
+    runs: u32,
+    rates: Vec<Rate>,
+    costs: Vec<Cost>,
+}
+
+/// What every measurement needs to know.
+struct Plan {
+    bytes: usize,
+    runs: u32,
+    cores: NonZeroUsize,
+}
+
+impl Plan {
+    /// One core, then all of them where there are more.
+    fn teams(&self) -> Vec<NonZeroUsize> {
+        let mut teams = vec![NonZeroUsize::MIN, self.cores];
+        teams.dedup();
+        teams
+    }
+}
+
+impl Args {
+    pub(crate) fn run(self, output: &Output) -> Result<(), Failure> {
+        let bytes = self.size_mib.saturating_mul(1 << 20);
+        let plan = Plan {
+            bytes: usize::try_from(bytes)
+                .map_err(|_| Failure::usage("--size-mib is more than this machine can address"))?,
+            runs: self.runs,
+            cores: cores(),
+        };
+        if !output.is_json() {
+            output.line(format!(
+                "{} core(s), digests by {}, {} a run, {} runs",
+                plan.cores,
+                path::active(),
+                text::size(bytes),
+                self.runs,
+            ))?;
+        }
+        let mut rates = Vec::new();
+        let mut show = |rate: Rate| {
+            if !output.is_json() {
+                output.line(rate.line())?;
+            }
+            rates.push(rate);
+            Ok(())
+        };
+        roofs::measure(&plan, &mut show)?;
+        ours::measure(&plan, &mut show)?;
+        let costs = costs::measure(&plan)?;
+        if !output.is_json() {
+            return costs.iter().try_for_each(|cost| output.line(cost.line()));
+        }
+        output.json(&Report {
+            schema: "vram-residency/bench/v1",
+            digest_path: path::active().to_string(),
+            cores: plan.cores.get(),
+            bytes,
+            runs: self.runs,
+            rates,
+            costs,
+        })
+    }
+}
+
+/// Takes each rate as it is measured.
+type Show<'a> = &'a mut dyn FnMut(Rate) -> Result<(), Failure>;

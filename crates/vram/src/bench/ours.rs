@@ -1,0 +1,86 @@
+//! What we make of it: digests, and the simulated device.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use vram_digest::{BLOCK_BYTES, BlockHash, hash_blocks_parallel, root};
+use vram_residency::key::RootKey;
+use vram_residency::random::OsRandom;
+use vram_residency::sim::{SimDevice, SimOptions};
+use vram_residency::{Mode, SealRequest, SealedShard, VramManager};
+
+use super::pin::Pinned;
+use super::sample::{rate, timed};
+use super::{Plan, Show};
+use crate::failure::Failure;
+
+pub(super) fn measure(plan: &Plan, show: Show<'_>) -> Result<(), Failure> {
+    let word = |i: usize| (i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes();
+    let bytes: Vec<u8> = (0..plan.bytes / 8).flat_map(word).collect();
+    for team in plan.teams() {
+        let _pinned = Pinned::to(team)?;
+        let mut hashes = vec![BlockHash::default(); bytes.len().div_ceil(BLOCK_BYTES)];
+        show(rate(
+            "digest of memory",
+            team.get(),
+            bytes.len(),
+            plan.runs,
+            || {
+                timed(|| {
+                    let hashed = hash_blocks_parallel(&bytes, &mut hashes, team);
+                    hashed.map_err(|error| Failure::new(error.to_string()))?;
+                    Ok(root(&hashes))
+                })
+            },
+        )?)?;
+    }
+    for team in plan.teams() {
+        let _pinned = Pinned::to(team)?;
+        shards(plan, team, &bytes, show)?;
+    }
+    Ok(())
+}
+
+/// A manager of one simulated device of `capacity` bytes.
+fn manager(capacity: u64, team: NonZeroUsize) -> Result<VramManager, Failure> {
+    let device = SimDevice::with_options(SimOptions::new(capacity).threads(team));
+    let manager = VramManager::builder()
+        .device(device)
+        .key(RootKey::generate(&OsRandom)?)
+        .build()?;
+    Ok(manager)
+}
+
+fn shards(plan: &Plan, team: NonZeroUsize, bytes: &[u8], show: Show<'_>) -> Result<(), Failure> {
+    let manager = manager((bytes.len() as u64).saturating_mul(2), team)?;
+    let mut last: Option<SealedShard> = None;
+    let seal = || -> Result<Duration, Failure> {
+        // The one before is wiped outside the time.
+        drop(last.take());
+        timed(|| {
+            last = Some(manager.seal(SealRequest::bytes(bytes))?);
+            Ok(())
+        })
+    };
+    let sealed = rate(
+        "seal, simulated device",
+        team.get(),
+        bytes.len(),
+        plan.runs,
+        seal,
+    )?;
+    show(sealed)?;
+    let shard = last.ok_or_else(|| Failure::new("nothing was sealed"))?;
+    for (name, mode) in [("verify, full", Mode::Full), ("verify, keyed", Mode::Keyed)] {
+        show(rate(name, team.get(), bytes.len(), plan.runs, || {
+            timed(|| Ok(manager.verify_sealed(&shard, mode)?.into_verification()))
+        })?)?;
+    }
+    show(rate(
+        "unseal, each block checked",
+        team.get(),
+        bytes.len(),
+        plan.runs,
+        || timed(|| Ok(manager.unseal_to(&shard, &mut std::io::sink())?)),
+    )?)
+}

@@ -1,0 +1,158 @@
+//! What the machine itself can do.
+
+use std::fs::File;
+use std::hint::black_box;
+use std::io::Write as _;
+use std::num::NonZeroUsize;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use super::pin::Pinned;
+use super::sample::{rate, timed};
+use super::{Plan, Show};
+use crate::failure::Failure;
+
+/// Bytes read from a file at a time.
+const READ: usize = 1 << 20;
+
+pub(super) fn measure(plan: &Plan, show: Show<'_>) -> Result<(), Failure> {
+    memory(plan, show)?;
+    file(plan, show)
+}
+
+fn memory(plan: &Plan, show: Show<'_>) -> Result<(), Failure> {
+    let words = plan.bytes.div_ceil(size_of::<u64>());
+    let source = vec![0x0123_4567_89AB_CDEF_u64; words];
+    let mut target = vec![1_u64; words];
+    for team in plan.teams() {
+        let _pinned = Pinned::to(team)?;
+        let part = words.div_ceil(team.get());
+        show(rate(
+            "memory read",
+            team.get(),
+            plan.bytes,
+            plan.runs,
+            || timed(|| Ok(read_all(&source, part))),
+        )?)?;
+        show(rate(
+            "memory copy",
+            team.get(),
+            plan.bytes,
+            plan.runs,
+            || {
+                timed(|| {
+                    copy_all(&source, &mut target, part);
+                    Ok(())
+                })
+            },
+        )?)?;
+        black_box(&target);
+    }
+    Ok(())
+}
+
+/// Reads every word, each thread `part` of them.
+fn read_all(source: &[u64], part: usize) -> u64 {
+    let sum = |words: &[u64]| {
+        words
+            .iter()
+            .fold(0_u64, |sum, word| sum.wrapping_add(*word))
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = source
+            .chunks(part.max(1))
+            .map(|words| scope.spawn(move || sum(words)))
+            .collect();
+        let sums = threads.into_iter().filter_map(|thread| thread.join().ok());
+        sums.fold(0, u64::wrapping_add)
+    })
+}
+
+fn copy_all(source: &[u64], target: &mut [u64], part: usize) {
+    let part = part.max(1);
+    std::thread::scope(|scope| {
+        for (from, to) in source.chunks(part).zip(target.chunks_mut(part)) {
+            scope.spawn(move || to.copy_from_slice(from));
+        }
+    });
+}
+
+/// Removes the file when the measurement ends.
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Reads from the page cache: the file was just written.
+fn file(plan: &Plan, show: Show<'_>) -> Result<(), Failure> {
+    let name = format!("vram-bench-{}", std::process::id());
+    let path = Temporary(std::env::temp_dir().join(name));
+    let failed = |error: std::io::Error| {
+        Failure::new(format!("cannot use {}: {error}", path.0.display()))
+            .hint("--size-mib makes the file smaller, TMPDIR puts it elsewhere")
+    };
+    write(&path.0, plan.bytes).map_err(failed)?;
+    let file = File::open(&path.0).map_err(failed)?;
+    for team in plan.teams() {
+        let _pinned = Pinned::to(team)?;
+        show(rate(
+            "file read, cached",
+            team.get(),
+            plan.bytes,
+            plan.runs,
+            || timed(|| read_file(&file, plan.bytes, team).map_err(failed)),
+        )?)?;
+        show(rate(
+            "digest of a file, cached",
+            team.get(),
+            plan.bytes,
+            plan.runs,
+            || timed(|| Ok(crate::measure::file(&path.0, team, &|_| {})?)),
+        )?)?;
+    }
+    Ok(())
+}
+
+fn write(path: &Path, bytes: usize) -> std::io::Result<()> {
+    let mut file = File::options().write(true).create_new(true).open(path)?;
+    let chunk = vec![0xA5; READ];
+    let mut left = bytes;
+    while left > 0 {
+        let now = left.min(READ);
+        file.write_all(chunk.get(..now).unwrap_or_default())?;
+        left = left.saturating_sub(now);
+    }
+    Ok(())
+}
+
+fn read_file(file: &File, bytes: usize, team: NonZeroUsize) -> std::io::Result<()> {
+    let part = bytes.div_ceil(team.get()).next_multiple_of(READ);
+    std::thread::scope(|scope| {
+        let starts = (0..bytes).step_by(part.max(1));
+        let threads: Vec<_> = starts
+            .map(|start| {
+                scope.spawn(move || read_part(file, start, part.min(bytes.saturating_sub(start))))
+            })
+            .collect();
+        threads.into_iter().try_for_each(|thread| {
+            thread
+                .join()
+                .unwrap_or_else(|_| Err(std::io::ErrorKind::Other.into()))
+        })
+    })
+}
+
+fn read_part(file: &File, start: usize, len: usize) -> std::io::Result<()> {
+    let mut buffer = vec![0; READ];
+    let end = start.saturating_add(len);
+    for at in (start..end).step_by(READ) {
+        let want = end.saturating_sub(at).min(READ);
+        file.read_exact_at(buffer.get_mut(..want).unwrap_or_default(), at as u64)?;
+        black_box(&buffer);
+    }
+    Ok(())
+}

@@ -1,0 +1,152 @@
+//! Sessions of the real command in a directory of their own.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A directory in which commands run.
+pub(crate) struct Session {
+    dir: tempfile::TempDir,
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    command: String,
+    code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Session {
+    pub(crate) fn new() -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Writes a file of `len` repeatable bytes and returns them.
+    pub(crate) fn file(&self, name: &str, len: usize) -> Vec<u8> {
+        let word = |i: usize| (i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes();
+        let bytes: Vec<u8> = (0..len.div_ceil(8)).flat_map(word).take(len).collect();
+        std::fs::write(self.path(name), &bytes).unwrap();
+        bytes
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).unwrap();
+    }
+
+    pub(crate) fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    /// `$ vram ARGS`, words separated by blanks.
+    pub(crate) fn vram(&self, args: &str) -> Outcome {
+        let words: Vec<&str> = args.split_whitespace().collect();
+        self.vram_words(&words)
+    }
+
+    /// The same with words that hold blanks or nothing.
+    pub(crate) fn vram_words(&self, words: &[&str]) -> Outcome {
+        let child = self.command(words).spawn().unwrap();
+        finish(child, words.join(" "))
+    }
+
+    /// `$ vram ARGS` with its input, output and environment open to the test.
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vram"));
+        command
+            .args(words)
+            .current_dir(self.dir.path())
+            .env_remove("CREDENTIALS_DIRECTORY")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+}
+
+/// Waits for a command.
+pub(crate) fn finish(child: Child, command: String) -> Outcome {
+    let output = child.wait_with_output().unwrap();
+    Outcome {
+        command,
+        code: output.status.code(),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+impl Outcome {
+    /// The exit code must be this.
+    #[track_caller]
+    pub(crate) fn exit(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{self:#?}");
+        self
+    }
+
+    /// stdout must have this.
+    #[track_caller]
+    pub(crate) fn says(self, text: &str) -> Self {
+        assert!(self.out.contains(text), "no '{text}' in {self:#?}");
+        self
+    }
+
+    /// stderr must have this.
+    #[track_caller]
+    pub(crate) fn tells(self, text: &str) -> Self {
+        assert!(self.err.contains(text), "no '{text}' in {self:#?}");
+        self
+    }
+
+    /// stderr must hold an error in this command's voice, and stdout nothing.
+    #[track_caller]
+    pub(crate) fn refuses(self, text: &str) -> Self {
+        assert!(self.err.starts_with("vram: error: "), "{self:#?}");
+        assert!(!self.err.contains("panicked"), "{self:#?}");
+        assert_eq!(self.out, "", "{self:#?}");
+        self.tells(text)
+    }
+
+    /// stderr must be empty.
+    #[track_caller]
+    pub(crate) fn quiet(self) -> Self {
+        assert_eq!(self.err, "", "{self:#?}");
+        self
+    }
+
+    /// stdout as one JSON value of this schema.
+    #[track_caller]
+    pub(crate) fn json(&self, schema: &str) -> serde_json::Value {
+        let value: serde_json::Value = serde_json::from_str(&self.out).unwrap();
+        assert_eq!(value["schema"], schema, "{self:#?}");
+        value
+    }
+}
+
+/// Waits until the child listens for SIGINT, then sends it.
+pub(crate) fn interrupt(child: &Child) {
+    let status = format!("/proc/{}/status", child.id());
+    loop {
+        let text = std::fs::read_to_string(&status).unwrap();
+        let caught = text.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = u64::from_str_radix(caught.unwrap().trim(), 16).unwrap();
+        if caught & 0b10 != 0 {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    kill_process(Pid::from_child(child), Signal::INT).unwrap();
+}
+
+/// The small model that the repository carries.
+pub(crate) fn small() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/small.safetensors")
+}

@@ -1,0 +1,82 @@
+//! `vram seal --hold`, and what sealing costs in memory.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
+
+mod common;
+
+use std::io::{BufRead as _, BufReader};
+
+use common::{Session, finish, interrupt};
+
+#[test]
+fn a_hold_verifies_again_and_ends_clean() {
+    let session = Session::new();
+    session.file("model", 50_000);
+    let words = [
+        "seal", "model", "--device", "sim", "--hold", "--every", "20ms", "--json",
+    ];
+    let mut child = session.command(&words).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut next =
+        || -> serde_json::Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+    let report = next();
+    assert_eq!(report["schema"], "vram-residency/seal/v1");
+    assert_eq!(report["held"], true);
+    assert_eq!(report["used_bytes"], 50_000);
+    for _ in 0..3 {
+        let again = next();
+        assert_eq!(again["schema"], "vram-residency/verification/v1");
+        assert_eq!(again["verification"]["bytes_checked"], 50_000);
+        assert_eq!(again["verification"]["mode"], "full");
+    }
+    interrupt(&child);
+    drop(lines);
+    let _ = finish(child, words.join(" ")).exit(0).quiet();
+}
+
+#[test]
+fn every_needs_hold() {
+    let session = Session::new();
+    session.file("model", 10);
+    session
+        .vram("seal model --device sim --every 5s")
+        .exit(2)
+        .refuses("--hold");
+}
+
+/// Peak memory of a held seal: contents once, their block hashes, and a
+/// bounded rest (requirement: PF-11).
+#[test]
+fn sealing_takes_the_file_once_and_its_hashes() {
+    const SIZE: u64 = 256 << 20;
+    let session = Session::new();
+    session.file("model", usize::try_from(SIZE).unwrap());
+    let words = [
+        "seal", "model", "--device", "sim:1GiB", "--hold", "--every", "1h", "--json",
+    ];
+    let mut child = session.command(&words).spawn().unwrap();
+    let mut line = String::new();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    out.read_line(&mut line).unwrap();
+    assert!(line.contains("\"used_bytes\":268435456"), "{line}");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let peak = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .unwrap();
+    let peak: u64 = peak
+        .trim()
+        .strip_suffix("kB")
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    let limit = SIZE + SIZE / 128 + (64 << 20);
+    println!("peak {} KiB, limit {} KiB", peak, limit / 1024);
+    interrupt(&child);
+    let _ = finish(child, words.join(" ")).exit(0);
+    assert!(
+        peak * 1024 <= limit,
+        "peak {peak} KiB, limit {} KiB",
+        limit / 1024
+    );
+}
