@@ -66,7 +66,7 @@
 //!   a device address is SIGSEGV; unmapped, freed or read-only memory under
 //!   queued work breaks the context with 700 when the work runs. `cuMemFree` and
 //!   `cuStreamDestroy` wait for queued work, `cuMemFreeHost`, `cuMemUnmap` and
-//!   `cuMemSetAccess` do not.
+//!   `cuMemSetAccess` do not. Memory is freed in the context that owns it.
 //! * Exported memory is a memfd: another process that imports it shares the
 //!   bytes, and they outlive the exporter. Each process counts its own and
 //!   imported memory; what only a foreign process holds is not counted.

@@ -37,6 +37,9 @@ fn calls_fail_by_name_and_count_and_unknown_codes_survive() {
     // SAFETY: the driver's names are static and end with NUL.
     let name = unsafe { CStr::from_ptr(name) };
     assert_eq!(name, c"CUDA_ERROR_ILLEGAL_ADDRESS");
+    m.ctl.run("fail cuGetErrorName 1 7").unwrap();
+    let mut text = std::ptr::null();
+    assert_eq!(cu!(m, cuGetErrorName(2, &raw mut text)), 7);
     m.ctl.run("clear").unwrap();
     m.stream(NON_BLOCKING);
     assert_eq!(m.trace()["cuMemAlloc_v2"], 3);

@@ -1,9 +1,9 @@
 //! Initialisation, errors, devices.
 
-use std::ffi::{c_char, c_int, c_uint};
+use std::ffi::{CStr, c_char, c_int, c_uint};
 
 use super::call;
-use crate::driver::codes::{CuError, SUCCESS, name, text};
+use crate::driver::codes::{CuError, name, text};
 use crate::driver::raw::{need, put};
 use crate::driver::state::Driver;
 
@@ -29,25 +29,31 @@ unsafe extern "C" fn cuDriverGetVersion(version: *mut c_int) -> u32 {
     })
 }
 
-/// Needs no `cuInit` and no lock, so that it works while anything else is broken.
+/// Writes a static text; an unknown code gets null, and is an invalid value.
+///
+/// # Safety
+/// `out`, when not null, points to a pointer of the caller's.
+unsafe fn put_static(out: *mut *const c_char, found: Option<&'static CStr>) -> Result<(), CuError> {
+    let pointer = found.map_or(std::ptr::null(), CStr::as_ptr);
+    // SAFETY: the caller vouches for `out`.
+    unsafe { put(out, pointer) }?;
+    found.map(|_| ()).ok_or(CuError::INVALID_VALUE)
+}
+
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuGetErrorName(code: u32, out: *mut *const c_char) -> u32 {
-    let found = name(code).map_or(std::ptr::null(), |n| n.as_ptr());
-    // SAFETY: cuda.h: `out` points to a pointer of the caller's.
-    match unsafe { put(out, found) } {
-        Ok(()) if !found.is_null() => SUCCESS,
-        _ => CuError::INVALID_VALUE.0,
-    }
+    call("cuGetErrorName", |_| {
+        // SAFETY: cuda.h: `out` points to a pointer of the caller's.
+        unsafe { put_static(out, name(code)) }
+    })
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuGetErrorString(code: u32, out: *mut *const c_char) -> u32 {
-    let found = text(code).map_or(std::ptr::null(), |t| t.as_ptr());
-    // SAFETY: cuda.h: `out` points to a pointer of the caller's.
-    match unsafe { put(out, found) } {
-        Ok(()) if !found.is_null() => SUCCESS,
-        _ => CuError::INVALID_VALUE.0,
-    }
+    call("cuGetErrorString", |_| {
+        // SAFETY: cuda.h: `out` points to a pointer of the caller's.
+        unsafe { put_static(out, text(code)) }
+    })
 }
 
 #[unsafe(no_mangle)]

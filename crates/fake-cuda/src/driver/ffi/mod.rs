@@ -25,14 +25,24 @@ mod vmm;
 use super::codes::{CuError, SUCCESS};
 use super::state::{Driver, with};
 
+/// Calls that work before `cuInit`.
+const NEEDS_NO_INIT: [&str; 4] = [
+    "cuInit",
+    "cuDriverGetVersion",
+    "cuGetErrorName",
+    "cuGetErrorString",
+];
+
 /// Runs one exported call.
 fn call(name: &str, f: impl FnOnce(&mut Driver) -> Result<(), CuError>) -> u32 {
     let result = with(|driver| {
         let later = driver.enter(name)?;
-        if !driver.initialised && !matches!(name, "cuInit" | "cuDriverGetVersion") {
-            return Err(CuError::NOT_INITIALIZED);
+        if !NEEDS_NO_INIT.contains(&name) {
+            if !driver.initialised {
+                return Err(CuError::NOT_INITIALIZED);
+            }
+            driver.breathe();
         }
-        driver.breathe();
         let result = f(driver);
         for action in later {
             driver.act(&action);
