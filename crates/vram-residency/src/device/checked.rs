@@ -139,9 +139,16 @@ impl Device for Checked {
     }
 
     fn copy_to(&self, from: Extent, to: &dyn Device, dest: Extent) -> Result<(), DeviceError> {
-        // Not latched: the fault may be the other device's, which latches itself.
         self.ready()?;
-        self.inner.copy_to(from, to, dest)
+        let copied = self.inner.copy_to(from, to, dest);
+        if let Err(fault) = &copied
+            && fault.is_loss()
+        {
+            // It may be the other device's, which latches itself. Asked again, a
+            // lost device says so.
+            let _ = self.memory();
+        }
+        copied
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -171,7 +171,7 @@ impl VramManager {
     pub fn reserve(&self, ordinal: u32, bytes: u64) -> Result<Reservation> {
         let slot = self.slot(ordinal)?;
         let size = self.inner.policy.admit_size(bytes)?;
-        slot.ledger.reserve(slot.admitted, size)
+        self.lost_is_recorded(slot.ledger.reserve(slot.admitted, size))
     }
 
     /// The record of a sealed shard (requirement: API-F23).
@@ -300,7 +300,7 @@ impl VramManager {
         if let Err(error) = &answer
             && error.is_loss()
         {
-            self.device_lost(error);
+            self.record_losses();
         }
         answer
     }

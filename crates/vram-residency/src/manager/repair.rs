@@ -51,8 +51,13 @@ impl VramManager {
         let level0 = self.sealed_hashes(&resident)?;
         let healed =
             resident.exclusively(|allocation| heal(&resident, allocation, &level0, source));
-        let blocks = self.lost_is_recorded(healed)?;
         let quarantined = resident.is_quarantined();
+        if matches!(&healed, Err(Error::Verify(_))) && !quarantined {
+            // Damage that nobody knew of, and no cure: condemn the shard, which
+            // records what is wrong with it.
+            let _ = self.verify_resident(&resident, Mode::Full);
+        }
+        let blocks = self.lost_is_recorded(healed)?;
         resident.clear_quarantine();
         let verified = self.verify_resident(&resident, Mode::Full);
         if verified.is_err() && quarantined {
@@ -91,6 +96,8 @@ fn heal(
     let pairs = (0_u64..).zip(measured.iter().zip(level0));
     let bad: Vec<_> = pairs.filter(|(_, (now, sealed))| now != sealed).collect();
     if bad.is_empty() {
+        // An earlier repair may have failed before it could protect again.
+        device.protect(extent.buffer, Protection::ReadOnly)?;
         return Ok(0);
     }
     device.protect(extent.buffer, Protection::ReadWrite)?;

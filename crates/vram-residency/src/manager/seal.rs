@@ -8,6 +8,7 @@ use vram_digest::FileDigest;
 
 use super::{DeviceSlot, VramManager};
 use crate::audit::{Body, Text};
+use crate::device::DeviceError;
 use crate::error::{Error, Result};
 use crate::format::{self, Format, TensorTable};
 use crate::key::{KeyId, SealTag};
@@ -170,10 +171,8 @@ impl VramManager {
         let taken = slot
             .ledger
             .reserve(slot.admitted, wanted)
-            .and_then(|reservation| {
-                let filling = Filling::start(reservation, recorder, claim, start, len);
-                Ok(self.watched(filling)?)
-            });
+            .and_then(|reservation| Ok(Filling::start(reservation, recorder, claim, start, len)?));
+        let taken = self.lost_is_recorded(taken);
         let capacity = slot.ledger.capacity();
         let filling = match taken {
             Ok(filling) => filling,
@@ -329,8 +328,8 @@ impl VramManager {
             Err(Error::Free(error)) => Some(&error.source),
             _ => None,
         };
-        if let Some(error) = cause.filter(|error| error.is_loss()) {
-            self.device_lost(error);
+        if cause.is_some_and(DeviceError::is_loss) {
+            self.record_losses();
         }
         answer
     }

@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use super::VramManager;
 use crate::audit::{Body, Text};
-use crate::device::DeviceError;
 use crate::error::{Misuse, Result};
 
 /// Whether leases are granted.
@@ -95,17 +94,15 @@ impl VramManager {
         Ok(())
     }
 
-    pub(super) fn device_lost(&self, error: &DeviceError) {
-        let slot = self
-            .inner
-            .slots
-            .iter()
-            .find(|slot| slot.ledger.device().lost() == Some(error));
-        if let Some(slot) = slot
-            && slot.ledger.device().report_once()
-        {
+    /// Records every loss that was not recorded yet, whichever call met it.
+    pub(super) fn record_losses(&self) {
+        for slot in &self.inner.slots {
+            let device = slot.ledger.device();
+            let Some(fault) = device.lost().filter(|_| device.report_once()) else {
+                continue;
+            };
             let gpu_device = slot.info().ordinal;
-            let reason = Text::new(&error.to_string());
+            let reason = Text::new(&fault.to_string());
             // The error itself reaches the caller; a lost record is counted.
             let _ = self.emit(None, Body::DeviceLost { gpu_device, reason });
             let _ = self.stop(&format!("device {gpu_device} is lost"));

@@ -1,0 +1,364 @@
+//! Leases: verified before every execution, reused only when the policy says
+//! so, and never granted by a stopped manager or for a quarantined shard.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "test code"
+)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::disguise::{Disguise, gpu_info};
+use common::{Rig, newest, rig, rig_of, root_key, weights};
+use vram_residency::audit::Body;
+use vram_residency::device::Device as _;
+use vram_residency::error::{Error, InputError, Misuse, VerifyError};
+use vram_residency::manager::RunState;
+use vram_residency::policy::{OnFailure, PolicyError};
+use vram_residency::sim::Op;
+use vram_residency::{Lease, Mode, Policy, SealRequest, SealedShard, VramManager};
+
+const MODEL: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../../testdata/small.safetensors"
+);
+
+fn seal(rig: &Rig) -> SealedShard {
+    rig.manager
+        .seal(SealRequest::bytes(&weights(9000, 1)).id("leased"))
+        .unwrap()
+}
+
+fn fresh_for(seconds: u64) -> Policy {
+    Policy {
+        max_lease_age: Some(Duration::from_secs(seconds)),
+        on_failure: OnFailure::Isolate,
+        ..Policy::default()
+    }
+}
+
+// requirement: WORKER-4121, CI-007
+#[test]
+fn every_lease_verifies_by_default() {
+    let rig = rig(1 << 20);
+    let shard = seal(&rig);
+    for i in 1..=3 {
+        let lease = rig.manager.lease(&shard, Mode::Full).unwrap();
+        let verification = lease.verification();
+        assert!(!verification.reused && verification.age_nanos == 0);
+        assert_eq!(verification.bytes_checked, 9000);
+        assert!((verification.coverage() - 1.0).abs() < f64::EPSILON);
+        lease.finish();
+        assert_eq!(rig.device().calls(Op::BlockDigests), i);
+    }
+    let lease = rig.manager.lease(&shard, Mode::TagOnly).unwrap();
+    assert_eq!(
+        (
+            lease.verification().mode,
+            lease.verification().bytes_checked
+        ),
+        (Mode::TagOnly, 0)
+    );
+    assert!(lease.verification().coverage() < f64::EPSILON);
+}
+
+// requirement: DG-7, WORKER-4121
+#[test]
+fn a_fresh_verification_is_reused_for_as_long_as_the_policy_says_and_says_so() {
+    let rig = rig_of(1, 1 << 20, fresh_for(10));
+    let shard = seal(&rig);
+    let lease = |mode| {
+        rig.manager
+            .lease(&shard, mode)
+            .unwrap()
+            .verification()
+            .clone()
+    };
+    assert!(!lease(Mode::Full).reused, "a seal is not a verification");
+    rig.clock.advance(10_000_000_000);
+    let reused = lease(Mode::Full);
+    assert_eq!((reused.reused, reused.age_nanos), (true, 10_000_000_000));
+    rig.clock.advance(1);
+    assert!(!lease(Mode::Full).reused);
+    assert!(
+        lease(Mode::TagOnly).reused,
+        "a full verification covers a lesser one"
+    );
+    rig.clock.advance(11_000_000_000);
+    assert!(!lease(Mode::TagOnly).reused);
+    assert!(
+        !lease(Mode::Full).reused,
+        "a lesser verification does not cover a full one"
+    );
+    // Wall-clock time set back makes nothing younger.
+    rig.clock.advance(11_000_000_000);
+    rig.clock
+        .set_wall(vram_residency::clock::Timestamp::from_nanos(1));
+    assert!(!lease(Mode::Full).reused);
+}
+
+// requirement: DG-7
+#[test]
+fn a_failure_ends_the_reuse_at_once() {
+    let rig = rig_of(1, 1 << 20, fresh_for(3600));
+    let shard = seal(&rig);
+    rig.manager.lease(&shard, Mode::Full).unwrap().finish();
+    rig.flip_newest(&shard, 1, 1);
+    // The documented price of reuse: until somebody looks, it is not seen.
+    assert!(
+        rig.manager
+            .lease(&shard, Mode::Full)
+            .unwrap()
+            .verification()
+            .reused
+    );
+    assert!(!rig.manager.verify_shard_integrity(&shard).unwrap());
+    let error = rig.manager.lease(&shard, Mode::Full).err().unwrap();
+    assert!(
+        matches!(error, Error::Verify(VerifyError::Quarantined { .. })),
+        "{error}"
+    );
+}
+
+// requirement: WORKER-4122, ER-4
+#[test]
+fn a_failed_verification_stops_the_manager_until_it_is_resumed() {
+    let rig = rig_of(
+        1,
+        1 << 20,
+        Policy {
+            allow_repair: true,
+            ..Policy::default()
+        },
+    );
+    let (bad, good) = (
+        seal(&rig),
+        rig.manager.seal(SealRequest::bytes(b"good")).unwrap(),
+    );
+    let bytes = weights(9000, 1);
+    rig.device()
+        .flip_bit(rig.device().buffers()[0], 0, 0)
+        .unwrap();
+    assert!(rig.manager.verify_sealed(&bad, Mode::Full).is_err());
+    assert!(matches!(rig.manager.state(), RunState::Stopped { .. }));
+    let stopped = |shard| {
+        matches!(
+            rig.manager.lease(shard, Mode::Full).err().unwrap(),
+            Error::Misuse(Misuse::Stopped { reason }) if reason.contains("leased")
+        )
+    };
+    assert!(stopped(&bad) && stopped(&good));
+    // Seal, verify, repair and free go on.
+    drop(rig.manager.seal(SealRequest::bytes(b"new")).unwrap());
+    assert!(rig.manager.verify_shard_integrity(&good).unwrap());
+    let repaired = rig.manager.repair(&bad, &bytes.as_slice()).unwrap();
+    assert_eq!(repaired.blocks, 1);
+    assert!(stopped(&good), "a repair does not start the manager");
+    rig.manager.resume("replaced the cooler").unwrap();
+    assert_eq!(rig.manager.state(), RunState::Running);
+    for shard in [&bad, &good] {
+        rig.manager.lease(shard, Mode::Full).unwrap().finish();
+    }
+    let order: Vec<_> = rig.sink.types();
+    let at = |name: &str| order.iter().position(|found| found == name).unwrap();
+    assert!(at("seal.verification_failed") < at("manager.stopped"));
+    assert!(at("manager.stopped") < at("shard.repaired"));
+    assert!(at("shard.repaired") < at("manager.resumed"));
+    assert_eq!(
+        (rig.count("manager.stopped"), rig.count("manager.resumed")),
+        (1, 1)
+    );
+}
+
+// requirement: WORKER-4122
+#[test]
+fn isolate_stops_only_the_shard_and_only_repair_lifts_the_quarantine() {
+    let policy = Policy {
+        allow_repair: true,
+        on_failure: OnFailure::Isolate,
+        ..Policy::default()
+    };
+    let rig = rig_of(1, 1 << 20, policy);
+    let (other, bad) = (
+        rig.manager.seal(SealRequest::bytes(b"other")).unwrap(),
+        seal(&rig),
+    );
+    rig.flip_newest(&bad, 8999, 7);
+    assert!(rig.manager.lease(&bad, Mode::Full).is_err());
+    assert_eq!(rig.manager.state(), RunState::Running);
+    rig.manager.lease(&other, Mode::Full).unwrap().finish();
+    // The flip undone by hand: still quarantined, because nobody proved it.
+    rig.flip_newest(&bad, 8999, 7);
+    assert!(!rig.manager.verify_shard_integrity(&bad).unwrap());
+    let wrong = weights(9000, 2);
+    rig.flip_newest(&bad, 8999, 7);
+    let error = rig.manager.repair(&bad, &wrong.as_slice()).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            Error::Verify(VerifyError::RepairSource { block: 2, .. })
+        ),
+        "{error}"
+    );
+    assert!(bad.is_quarantined());
+    let _ = rig
+        .manager
+        .repair(&bad, &weights(9000, 1).as_slice())
+        .unwrap();
+    rig.manager.lease(&bad, Mode::Full).unwrap().finish();
+    assert_eq!(rig.manager.metrics().devices[0].quarantined, 0);
+}
+
+// requirement: AU-3, WORKER-4122
+#[test]
+fn damage_that_a_failed_repair_finds_condemns_the_shard() {
+    let rig = rig_of(
+        1,
+        1 << 20,
+        Policy {
+            allow_repair: true,
+            ..fresh_for(3600)
+        },
+    );
+    let shard = seal(&rig);
+    rig.manager.lease(&shard, Mode::Full).unwrap().finish();
+    rig.flip_newest(&shard, 0, 0);
+    let wrong = weights(9000, 2);
+    assert!(rig.manager.repair(&shard, &wrong.as_slice()).is_err());
+    assert!(shard.is_quarantined(), "what was found must not be leased");
+    assert!(rig.manager.lease(&shard, Mode::Full).is_err());
+    let failed = |body: &Body| matches!(body, Body::SealVerificationFailed { reason, .. } if reason.as_str() == "digest_mismatch");
+    assert!(rig.bodies().iter().any(failed));
+}
+
+// requirement: API-F26, API-F27, EXP-VRAM-7001
+#[test]
+fn leases_keep_the_memory_and_make_others_wait() {
+    let rig = rig_of(
+        1,
+        1 << 20,
+        Policy {
+            allow_repair: true,
+            ..Policy::default()
+        },
+    );
+    let shard = seal(&rig);
+    let (one, two) = (
+        rig.manager.lease(&shard, Mode::Full),
+        rig.manager.lease(&shard, Mode::Full),
+    );
+    let busy = |error: Error| {
+        assert!(
+            matches!(error, Error::Misuse(Misuse::Busy { leases: 2, .. })),
+            "{error}"
+        );
+        assert!(error.is_retriable());
+    };
+    busy(rig.manager.deallocate(&shard).unwrap_err());
+    busy(rig.manager.unseal_and_free(&shard).unwrap_err());
+    busy(
+        rig.manager
+            .repair(&shard, &weights(9000, 1).as_slice())
+            .unwrap_err(),
+    );
+    assert!(shard.is_sealed() && shard.leases() == 2);
+    drop(shard);
+    assert_eq!(rig.manager.used_vram(), 9000, "the leases keep it");
+    std::thread::spawn(move || drop(one)).join().unwrap();
+    assert_eq!(rig.device().buffers().len(), 1);
+    drop(two);
+    rig.assert_empty();
+}
+
+/// Sums a tensor's bytes: the simulator's execution.
+fn execute(lease: &Lease, name: &str) -> u64 {
+    let tensor = lease.tensor(name).unwrap();
+    let mut bytes = vec![0; tensor.bytes as usize];
+    tensor.read(0, &mut bytes).unwrap();
+    bytes.into_iter().map(u64::from).sum()
+}
+
+// requirement: WORKER-4245, MS-007, VA-8
+#[test]
+fn seal_execute_verify_end_to_end() {
+    let rig = rig(1 << 20);
+    let shard = rig.manager.seal(SealRequest::file(MODEL)).unwrap();
+    let file = std::fs::read(MODEL).unwrap();
+    assert!(shard.tensors().tensors().len() > 5);
+    let lease = rig.manager.lease(&shard, Mode::Full).unwrap();
+    for (name, view) in lease.tensors().unwrap() {
+        let info = shard.tensors().get(name).unwrap();
+        let expected = &file[info.offset as usize..(info.offset + info.len) as usize];
+        assert_eq!((view.bytes, view.shape), (info.len, &info.shape[..]));
+        let sum: u64 = expected.iter().map(|byte| u64::from(*byte)).sum();
+        assert_eq!(execute(&lease, name), sum, "{name}");
+        let error = view.read(view.bytes, &mut [0]).unwrap_err();
+        assert!(
+            matches!(error, Error::Input(InputError::Range { .. })),
+            "{error}"
+        );
+        assert!(view.read(u64::MAX, &mut [0; 2]).is_err());
+    }
+    let error = lease.tensor("no\u{1b}[31m").err().unwrap().to_string();
+    assert!(error.contains("no tensor named 'no[31m'"), "{error:?}");
+    lease.finish();
+    rig.manager.unseal_and_free(&shard).unwrap();
+    rig.assert_empty();
+}
+
+// requirement: WORKER-4111, MS-006
+#[test]
+fn pointer_arithmetic_safe_tensor_addresses_lie_inside_the_lease() {
+    let device = Disguise::new(gpu_info(2 << 30));
+    let builder = VramManager::builder()
+        .device(device.clone())
+        .key(root_key(1));
+    let manager = builder.build().unwrap();
+    let shard = manager.seal(SealRequest::file(MODEL)).unwrap();
+    let lease = manager.lease(&shard, Mode::Full).unwrap();
+    let base = lease.address().unwrap().raw();
+    let allocation = device.sim.simulated_address(newest(&device.sim)).unwrap();
+    assert_eq!(
+        (base + shard.tensors().data_start()) % 256,
+        0,
+        "data is aligned for kernels"
+    );
+    assert!(base >= allocation && base < allocation + 256);
+    for (name, view) in lease.tensors().unwrap() {
+        let (address, offset) = (
+            view.address.unwrap().raw(),
+            shard.tensors().get(name).unwrap().offset,
+        );
+        assert_eq!(address, base + offset);
+        assert!(address + view.bytes <= base + lease.bytes());
+        let error = view.read(0, &mut [0]).unwrap_err();
+        assert!(
+            matches!(error, Error::Policy(PolicyError::ExportOff)),
+            "{error}"
+        );
+    }
+}
+
+// requirement: WORKER-4112, MS-007
+#[test]
+fn sealed_memory_refuses_writes() {
+    let rig = rig(1 << 20);
+    let shard = rig
+        .manager
+        .seal(SealRequest::bytes(&weights(5000, 1)))
+        .unwrap();
+    let extent = vram_residency::device::Extent {
+        buffer: newest(rig.device()),
+        start: 0,
+        len: 5000,
+    };
+    assert!(rig.device().write(extent, 0, b"stray").is_err());
+    assert!(rig.device().fill(extent, 0).is_err());
+    assert!(rig.manager.verify_shard_integrity(&shard).unwrap());
+}
