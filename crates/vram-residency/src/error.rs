@@ -349,6 +349,12 @@ pub enum Misuse {
         /// Leases that are out.
         leases: u64,
     },
+    /// Other handles, made by deduplication, share the shard.
+    #[error("shard {shard_id} is shared by other handles; drop them first")]
+    Shared {
+        /// The shard.
+        shard_id: ShardId,
+    },
     /// A verification failed earlier and the policy says stop
     /// (requirement: WORKER-4122).
     #[error("the manager is stopped ({reason}); resume it explicitly once the cause is known")]
@@ -362,9 +368,6 @@ pub enum Misuse {
     /// A builder without a device, without a key, or with contradictory parts.
     #[error("the manager cannot be built: {0}")]
     Builder(&'static str),
-    /// Retiring the key that new seals use.
-    #[error("the current key cannot be retired; rotate to another first")]
-    CurrentKey,
 }
 
 /// Stable error codes (requirement: WORKER-4950).

@@ -18,7 +18,8 @@ impl VramManager {
     /// and reports the target; the old handle becomes inert.
     ///
     /// # Errors
-    /// [`Misuse::Busy`] while leases are out, and every error of sealing. The
+    /// [`Misuse::Busy`] while leases are out, [`Misuse::Shared`] while other
+    /// handles share the shard, and every error of sealing. The
     /// source is then as before, unless it turned out to be damaged.
     pub fn migrate_shard(&self, shard: &SealedShard, ordinal: u32) -> Result<SealedShard> {
         let resident = Arc::clone(self.own(shard)?);
@@ -29,20 +30,27 @@ impl VramManager {
             let shard_id = resident.record().shard_id.clone();
             return Err(VerifyError::Quarantined { shard_id }.into());
         }
-        let moved = resident.exclusively(|allocation| self.arrive(&resident, allocation, target));
+        if resident.handles() > 1 {
+            let shard_id = resident.record().shard_id.clone();
+            return Err(Misuse::Shared { shard_id }.into());
+        }
+        let moved = resident
+            .exclusively(|allocation| self.arrive(&resident, allocation, target))
+            .and_then(|moved| {
+                let shard_id = resident.record().shard_id.clone();
+                let body = Body::ShardMigrated {
+                    shard_id,
+                    from_device,
+                    to_device: ordinal,
+                };
+                // A move that cannot be recorded is undone: `moved` drops here.
+                self.emit(None, body)?;
+                Ok(moved)
+            });
         let moved = match moved {
             Ok(moved) => moved,
             Err(error) => return Err(self.migration_failed(&resident, ordinal, error)?),
         };
-        let shard_id = resident.record().shard_id.clone();
-        self.emit(
-            None,
-            Body::ShardMigrated {
-                shard_id,
-                from_device,
-                to_device: ordinal,
-            },
-        )?;
         // The new shard stands; a source that cannot be scrubbed is stranded
         // and recorded, and does not undo the move.
         if shard.retire().unwrap_or(false) {

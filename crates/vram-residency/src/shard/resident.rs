@@ -177,6 +177,11 @@ impl Resident {
         self.handles.fetch_add(1, Ordering::SeqCst);
     }
 
+    /// Handles that share the shard.
+    pub(crate) fn handles(&self) -> u64 {
+        self.handles.load(Ordering::SeqCst)
+    }
+
     /// Gives up one handle; true for the last.
     pub(crate) fn drop_handle(&self) -> bool {
         self.handles.fetch_sub(1, Ordering::SeqCst) == 1

@@ -1,0 +1,396 @@
+//! Models of several shards, all or nothing; and moves that are verified on
+//! arrival and rolled back on any failure.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "test code"
+)]
+
+mod common;
+
+use std::sync::Arc;
+
+use common::{Rig, rig_of, weights};
+use vram_residency::audit::{AuditError, AuditMode, Body, Event, Sink};
+use vram_residency::device::{DeviceError, Witness};
+use vram_residency::error::{Error, Misuse, VerifyError};
+use vram_residency::manager::RunState;
+use vram_residency::policy::{OnFailure, OnGroupFailure};
+use vram_residency::seal::Record;
+use vram_residency::sim::{Flip, Moment, Op, SimOptions};
+use vram_residency::{Mode, Policy, SealRequest, SealedGroup, SealedShard};
+
+const LEN: usize = 20_000;
+
+fn policy(on_group_failure: OnGroupFailure) -> Policy {
+    Policy {
+        on_failure: OnFailure::Isolate,
+        on_group_failure,
+        ..Policy::default()
+    }
+}
+
+fn requests(parts: &[Vec<u8>]) -> Vec<SealRequest<'_>> {
+    let request = |(i, bytes)| SealRequest::bytes(bytes).device(i).model_ref("llama-70b");
+    (0..)
+        .zip(parts.iter().map(Vec::as_slice))
+        .map(request)
+        .collect()
+}
+
+fn parts(count: u64) -> Vec<Vec<u8>> {
+    (0..count).map(|i| weights(LEN, i)).collect()
+}
+
+fn group(rig: &Rig) -> SealedGroup {
+    let parts = parts(rig.devices.len() as u64);
+    rig.manager.seal_group(requests(&parts)).unwrap()
+}
+
+fn one(rig: &Rig) -> SealedShard {
+    rig.manager
+        .seal(SealRequest::bytes(&weights(LEN, 1)).id("mover"))
+        .unwrap()
+}
+
+// requirement: API-F17, PM-1, PM-3, WORKER-4230, VA-6
+#[test]
+fn a_group_lies_on_the_devices_it_names_and_is_ready_once_verified() {
+    let rig = rig_of(4, 1 << 20, Policy::default());
+    let group = group(&rig);
+    for (i, shard) in group.shards().iter().enumerate() {
+        let record = shard.record();
+        assert_eq!(record.gpu_device as usize, i, "the right device was chosen");
+        assert_eq!(
+            record.position.map(|p| (p.index as usize, p.total)),
+            Some((i, 4))
+        );
+        assert_eq!(record.group, Some(group.id()));
+        assert_eq!(rig.manager.capacity(i as u32).unwrap().used, LEN as u64);
+        assert_eq!(rig.devices[i].buffers().len(), 1);
+    }
+    assert!(!rig.manager.group_ready(&group), "nothing was verified yet");
+    let proofs = rig.manager.verify_group(&group, Mode::Full).unwrap();
+    assert_eq!(proofs.len(), 4);
+    assert!(rig.manager.group_ready(&group));
+    let record = group.record();
+    assert_eq!((record.members.len(), record.group), (4, group.id()));
+    // Members can neither be swapped nor left out: the tag covers the position.
+    let mut swapped: Record = record.members[0].clone();
+    swapped.position = record.members[1].position;
+    assert!(rig.manager.verify_record(&swapped, Mode::Full).is_err());
+    drop(group);
+    rig.assert_empty();
+}
+
+// requirement: PM-3, CAP-5
+#[test]
+fn a_group_is_sealed_whole_or_not_at_all() {
+    let rig = rig_of(3, 1 << 20, Policy::default());
+    let parts = parts(3);
+    rig.devices[2].fail(Op::Finish, 1, DeviceError::Unsupported { what: "test" });
+    assert!(rig.manager.seal_group(requests(&parts)).is_err());
+    rig.assert_empty();
+    let types = rig.sink.types();
+    assert_eq!(types.iter().filter(|t| *t == "vram.deallocated").count(), 3);
+
+    // Refused input of the last member: the first was not even begun.
+    let before = rig.devices[0].calls(Op::Allocate);
+    let mut bad = requests(&parts);
+    bad.push(SealRequest::bytes(&parts[0]).device(9));
+    assert!(matches!(rig.manager.seal_group(bad), Err(Error::Input(_))));
+    assert_eq!(rig.devices[0].calls(Op::Allocate), before);
+
+    let twins = vec![
+        SealRequest::bytes(b"a").id("twin"),
+        SealRequest::bytes(b"b").id("twin"),
+    ];
+    assert!(matches!(
+        rig.manager.seal_group(twins),
+        Err(Error::Input(_))
+    ));
+    assert!(
+        rig.manager
+            .seal_group(vec![SealRequest::bytes(b"a").dedupe()])
+            .is_err()
+    );
+    rig.assert_empty();
+    group(&rig).into_shards().into_iter().for_each(drop);
+    rig.assert_empty();
+}
+
+// requirement: PM-3, WORKER-4122
+#[test]
+fn one_bad_member_fails_the_group() {
+    let rig = rig_of(3, 1 << 20, policy(OnGroupFailure::FailAll));
+    let group = group(&rig);
+    let bystander = rig
+        .manager
+        .seal(SealRequest::bytes(b"not a member"))
+        .unwrap();
+    rig.devices[1]
+        .flip_bit(rig.devices[1].buffers()[0], 5, 5)
+        .unwrap();
+    assert!(rig.manager.verify_group(&group, Mode::Full).is_err());
+    assert!(group.shards().iter().all(SealedShard::is_quarantined));
+    assert!(!rig.manager.group_ready(&group));
+    for shard in group.shards() {
+        assert!(rig.manager.lease(shard, Mode::Full).is_err());
+    }
+    let because: Vec<_> = rig
+        .bodies()
+        .into_iter()
+        .filter_map(|body| match body {
+            Body::ShardQuarantined {
+                shard_id,
+                because_of,
+            } => Some((shard_id, because_of)),
+            _ => None,
+        })
+        .collect();
+    let bad = group.shards()[1].id();
+    assert!(
+        because.iter().all(|(id, cause)| cause == bad && id != bad),
+        "{because:?}"
+    );
+    rig.manager.lease(&bystander, Mode::Full).unwrap().finish();
+}
+
+// requirement: PM-3
+#[test]
+fn one_bad_member_can_be_isolated() {
+    let rig = rig_of(3, 1 << 20, policy(OnGroupFailure::IsolateMember));
+    let group = group(&rig);
+    rig.devices[1]
+        .flip_bit(rig.devices[1].buffers()[0], 5, 5)
+        .unwrap();
+    let error = rig.manager.verify_group(&group, Mode::Full).err().unwrap();
+    assert!(
+        error.to_string().contains(group.shards()[1].id().as_str()),
+        "{error}"
+    );
+    let barred: Vec<_> = group
+        .shards()
+        .iter()
+        .map(SealedShard::is_quarantined)
+        .collect();
+    assert_eq!(barred, [false, true, false]);
+    rig.manager
+        .lease(&group.shards()[0], Mode::Full)
+        .unwrap()
+        .finish();
+    assert_eq!(rig.count("shard.quarantined"), 0);
+}
+
+// requirement: API-F30, PM-4
+#[test]
+fn migration_verified_on_arrival_and_source_scrubbed() {
+    let rig = rig_of(2, 1 << 20, Policy::default());
+    let group = rig.manager.seal_group(requests(&parts(1))).unwrap();
+    let old = group.into_shards().pop().unwrap();
+    let moved = rig.manager.migrate_shard(&old, 1).unwrap();
+    let (before, after) = (old.record(), moved.record());
+    assert_eq!((after.gpu_device, &after.shard_id), (1, &before.shard_id));
+    assert_eq!(
+        (after.digest, after.group, after.position),
+        (before.digest, before.group, before.position)
+    );
+    assert!(after.sequence > before.sequence && after.tag != before.tag);
+    assert_eq!(after.device_uuid, rig.manager.devices()[1].uuid);
+    assert!(rig.devices[0].buffers().is_empty(), "the source is gone");
+    assert!(!old.is_sealed());
+    let inert = rig.manager.verify_sealed(&old, Mode::Full).err().unwrap();
+    assert!(matches!(inert, Error::Misuse(Misuse::NotSealed)), "{inert}");
+    // The record of the place it left is a replay now.
+    let replay = rig.manager.verify_record(before, Mode::Full).err().unwrap();
+    assert!(
+        matches!(replay, Error::Verify(VerifyError::NotHeld { .. })),
+        "{replay}"
+    );
+    assert!(rig.manager.verify_record(after, Mode::Full).is_ok());
+    assert_eq!(rig.manager.unseal_model(&moved).unwrap(), weights(LEN, 0));
+    assert_eq!(rig.manager.metrics().migrations_total, 1);
+    drop(old);
+    assert_eq!(rig.manager.get_shard(moved.id()).as_ref(), Some(after));
+    drop(moved);
+    rig.assert_empty();
+}
+
+/// The source must be as it was: leasable, alone, and found by its name.
+fn assert_rolled_back(rig: &Rig, shard: &SealedShard) {
+    assert!(
+        rig.devices[1].buffers().is_empty(),
+        "something is left on the target"
+    );
+    assert_eq!(rig.manager.capacity(1).unwrap().used, 0);
+    assert_eq!(rig.manager.used_vram(), LEN as u64);
+    assert_eq!(
+        rig.manager.get_shard(shard.id()).as_ref(),
+        Some(shard.record())
+    );
+    assert!(
+        rig.manager
+            .verify_record(shard.record(), Mode::Full)
+            .is_ok()
+    );
+    rig.manager.lease(shard, Mode::Full).unwrap().finish();
+    assert_eq!(rig.count("shard.migrated"), 0);
+}
+
+// requirement: PM-4
+#[test]
+fn a_failed_migration_is_rolled_back() {
+    let rig = rig_of(2, 1 << 20, policy(OnGroupFailure::FailAll));
+    let shard = one(&rig);
+    // Bytes that change on the way are seen on arrival; the source is innocent.
+    rig.devices[1].flip_at(Flip {
+        moment: Moment::BeforeCheck,
+        offset: 4097,
+        bit: 1,
+    });
+    let error = rig.manager.migrate_shard(&shard, 1).unwrap_err();
+    assert!(
+        matches!(error, Error::Verify(VerifyError::Unexpected { .. })),
+        "{error}"
+    );
+    assert_eq!(rig.count("shard.migration_failed"), 1);
+    assert_rolled_back(&rig, &shard);
+    // A target whose memory is not what it should be.
+    let honest = Witness {
+        ordinal: 1,
+        ..shard.record().witness
+    };
+    rig.devices[1].lie_witness(Some(Witness {
+        managed: true,
+        ..honest
+    }));
+    assert!(matches!(
+        rig.manager.migrate_shard(&shard, 1),
+        Err(Error::Policy(_))
+    ));
+    rig.devices[1].lie_witness(None);
+    assert_rolled_back(&rig, &shard);
+    // No room, and no such device.
+    let fill = rig.manager.reserve(1, (1 << 20) - 100).unwrap();
+    assert!(matches!(
+        rig.manager.migrate_shard(&shard, 1),
+        Err(Error::InsufficientVram(_))
+    ));
+    drop(fill);
+    assert!(matches!(
+        rig.manager.migrate_shard(&shard, 7),
+        Err(Error::Input(_))
+    ));
+    assert_rolled_back(&rig, &shard);
+    drop(rig.manager.migrate_shard(&shard, 1).unwrap());
+    rig.assert_empty();
+}
+
+// requirement: PM-4, DG-7
+#[test]
+fn a_damaged_source_does_not_move() {
+    let rig = rig_of(2, 1 << 20, policy(OnGroupFailure::FailAll));
+    let shard = one(&rig);
+    rig.flip_newest(&shard, 9000, 0);
+    let error = rig.manager.migrate_shard(&shard, 1).unwrap_err();
+    assert!(
+        matches!(error, Error::Verify(VerifyError::Contents { .. })),
+        "{error}"
+    );
+    assert!(shard.is_quarantined() && shard.is_sealed());
+    assert!(rig.devices[1].buffers().is_empty());
+    let error = rig.manager.migrate_shard(&shard, 1).unwrap_err();
+    assert!(
+        matches!(error, Error::Verify(VerifyError::Quarantined { .. })),
+        "{error}"
+    );
+}
+
+// requirement: PM-4, API-F18
+#[test]
+fn leases_and_other_handles_hold_a_shard_in_place() {
+    let rig = rig_of(2, 1 << 20, Policy::default());
+    let shard = one(&rig);
+    let lease = rig.manager.lease(&shard, Mode::Full).unwrap();
+    let error = rig.manager.migrate_shard(&shard, 1).unwrap_err();
+    assert!(
+        matches!(error, Error::Misuse(Misuse::Busy { leases: 1, .. })),
+        "{error}"
+    );
+    assert!(error.is_retriable() && error.retry_after().is_some());
+    lease.finish();
+    let bytes = weights(LEN, 1);
+    let digest = shard.digest().to_string();
+    let again = || {
+        rig.manager
+            .seal(SealRequest::bytes(&bytes).expect(&digest).dedupe())
+            .unwrap()
+    };
+    let other = again();
+    assert_eq!(
+        (other.id(), rig.manager.used_vram()),
+        (shard.id(), LEN as u64)
+    );
+    let error = rig.manager.migrate_shard(&shard, 1).unwrap_err();
+    assert!(
+        matches!(error, Error::Misuse(Misuse::Shared { .. })),
+        "{error}"
+    );
+    drop(other);
+    assert!(
+        shard.is_sealed(),
+        "a shared shard stays until its last handle"
+    );
+    let moved = rig.manager.migrate_shard(&shard, 1).unwrap();
+    // What lies on the first device now is another copy.
+    assert_ne!(again().id(), moved.id());
+}
+
+/// Refuses one type of event.
+struct Picky(&'static str);
+
+impl Sink for Picky {
+    fn record(&self, event: &Event) -> Result<(), AuditError> {
+        if event.body.event_type() == self.0 {
+            return Err(AuditError {
+                reason: "no room in the log".to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<(), AuditError> {
+        Ok(())
+    }
+}
+
+// requirement: RP-005, PM-4, AU-13
+#[test]
+fn a_move_that_cannot_be_recorded_is_undone() {
+    let options = [
+        SimOptions::new(1 << 20),
+        SimOptions::new(1 << 20).ordinal(1),
+    ];
+    let rig = Rig::build(&options, Policy::default(), |builder| {
+        let picky = Arc::new(Picky("shard.migrated"));
+        builder.sink(picky).audit_mode(AuditMode::Required)
+    });
+    let shard = one(&rig);
+    let error = rig.manager.migrate_shard(&shard, 1).unwrap_err();
+    assert!(matches!(error, Error::Audit(_)), "{error}");
+    assert_eq!(rig.manager.state(), RunState::Running);
+    assert!(rig.devices[1].buffers().is_empty());
+    assert_eq!(
+        rig.manager.get_shard(shard.id()).as_ref(),
+        Some(shard.record())
+    );
+    assert!(
+        rig.manager
+            .verify_record(shard.record(), Mode::Full)
+            .is_ok()
+    );
+}
