@@ -140,8 +140,21 @@ struct Run<'a> {
     order: Option<OrderedSha256>,
 }
 
+/// A source or a progress callback that panics must not leave the other
+/// readers waiting for their turn.
+struct AbandonOnPanic<'o>(&'o OrderedSha256);
+
+impl Drop for AbandonOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.abandon();
+        }
+    }
+}
+
 impl Run<'_> {
     fn reader(&self) {
+        let _guard = self.order.as_ref().map(AbandonOnPanic);
         while self.failed().is_none() {
             match self.one_chunk() {
                 Ok(true) => {}

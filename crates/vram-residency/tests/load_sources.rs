@@ -1,0 +1,192 @@
+//! Sources that are not what they should be: missing, irregular, truncated,
+//! growing, shrinking, changing, lying. Nothing may stay on the device.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "test code"
+)]
+
+mod common;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write as _};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::sync::Mutex;
+
+use common::source::{Hooked, load_error, refused};
+use common::{rig, weights};
+use vram_residency::error::Error;
+use vram_residency::format::Format;
+use vram_residency::load::{FileSource, FormatChoice, LoadError};
+use vram_residency::{Mode, SealRequest};
+
+const MIB: usize = 1 << 20;
+
+// requirement: ER-8, AU-14
+#[test]
+fn what_is_not_a_readable_regular_file_is_refused_at_once() {
+    let rig = rig(1 << 20);
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        at("fifo"),
+        rustix::fs::FileType::Fifo,
+        mode,
+        0,
+    )
+    .unwrap();
+    symlink(at("loop"), at("loop")).unwrap();
+    symlink(at("nowhere"), at("dangling")).unwrap();
+    fs::write(at("empty"), b"").unwrap();
+    for (name, words) in [
+        ("missing", "cannot open"),
+        ("loop", "cannot open"),
+        ("dangling", "cannot open"),
+        ("fifo", "not a regular file"),
+        ("", "not a regular file"),
+        ("empty", "0 bytes"),
+    ] {
+        let path = at(name);
+        let error = refused(&rig, SealRequest::file(&path));
+        assert!(error.to_string().contains(words), "{name}: {error}");
+        let named = error.to_string().contains(path.to_str().unwrap());
+        assert!(named || name == "empty", "{error}");
+    }
+    assert!(rig.sink.events().is_empty(), "refused input is no event");
+    if !rustix::process::geteuid().is_root() {
+        fs::write(at("secret"), b"x").unwrap();
+        fs::set_permissions(
+            at("secret"),
+            std::os::unix::fs::PermissionsExt::from_mode(0o0),
+        )
+        .unwrap();
+        assert!(
+            refused(&rig, SealRequest::file(at("secret")))
+                .to_string()
+                .contains("cannot open")
+        );
+    }
+}
+
+/// Opens a file of two chunks, changes it after the first read, and seals it.
+fn changed_while_read(change: fn(&Path)) -> LoadError {
+    let rig = rig(16 << 20);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), weights(3 * MIB, 1)).unwrap();
+    let once = Mutex::new(Some(change));
+    let path = file.path().to_owned();
+    let source = Hooked(FileSource::open(file.path()).unwrap(), move |_| {
+        if let Some(change) = once.lock().unwrap().take() {
+            change(&path);
+        }
+        Ok(())
+    });
+    let error = refused(&rig, SealRequest::source(source));
+    assert!(
+        error.to_string().contains(file.path().to_str().unwrap()),
+        "{error}"
+    );
+    assert_eq!(rig.count("vram.seal_failed"), 1);
+    load_error(error)
+}
+
+// requirement: RP-004, ER-10
+#[test]
+fn a_file_that_changes_while_it_is_read_is_refused() {
+    let error = changed_while_read(|path| {
+        let mut file = OpenOptions::new().append(true).open(path).unwrap();
+        file.write_all(b"more").unwrap();
+    });
+    assert!(
+        matches!(error, LoadError::Changed { what: "size", .. }),
+        "{error}"
+    );
+    assert!(error.is_retriable());
+    let error = changed_while_read(|path| {
+        OpenOptions::new()
+            .write(true)
+            .open(path)
+            .unwrap()
+            .set_len(5)
+            .unwrap();
+    });
+    assert!(matches!(error, LoadError::Short { .. }), "{error}");
+    let error = changed_while_read(|path| {
+        // Same size, other contents: the modification time tells.
+        let file = OpenOptions::new().write(true).open(path).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, b"other", 100).unwrap();
+        file.set_modified(std::time::SystemTime::UNIX_EPOCH)
+            .unwrap();
+    });
+    assert!(
+        matches!(
+            error,
+            LoadError::Changed {
+                what: "modification time",
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+// requirement: ER-10
+#[test]
+fn a_reader_must_give_exactly_what_it_promised() {
+    let rig = rig(16 << 20);
+    let bytes = weights(5 * MIB + 3, 2);
+    let len = bytes.len() as u64;
+    let shard = rig
+        .manager
+        .seal(SealRequest::reader(&bytes[..], len))
+        .unwrap();
+    assert_eq!(shard.digest(), vram_digest::digest(&bytes));
+    drop(shard);
+    let short = load_error(refused(&rig, SealRequest::reader(&bytes[..], len + 1)));
+    assert!(matches!(short, LoadError::Short { .. }), "{short}");
+    let long = load_error(refused(&rig, SealRequest::reader(&bytes[..], len - 1)));
+    assert!(
+        matches!(long, LoadError::Changed { what: "size", .. }),
+        "{long}"
+    );
+    assert!(matches!(
+        refused(&rig, SealRequest::reader(io::empty(), 0)),
+        Error::Input(_)
+    ));
+    // A reader that gives a byte at a time is read to its end all the same.
+    struct Dribble<'a>(&'a [u8]);
+    impl Read for Dribble<'_> {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            let n = out.len().min(7);
+            self.0.read(&mut out[..n])
+        }
+    }
+    let dribble = SealRequest::reader(Dribble(&bytes[..70_001]), 70_001);
+    let shard = rig.manager.seal(dribble).unwrap();
+    assert_eq!(shard.digest(), vram_digest::digest(&bytes[..70_001]));
+}
+
+// requirement: CO-6
+#[test]
+fn an_extension_that_lies_is_refused() {
+    let rig = rig(1 << 20);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.safetensors");
+    File::create(&path)
+        .unwrap()
+        .write_all(&weights(5000, 8))
+        .unwrap();
+    let error = refused(&rig, SealRequest::file(&path));
+    assert!(matches!(load_error(error), LoadError::Format { .. }));
+    assert!(rig.sink.events().is_empty());
+    let raw = SealRequest::file(&path).format(FormatChoice::Exactly(Format::Raw));
+    let shard = rig.manager.seal(raw).unwrap();
+    let _ = rig.manager.verify_sealed(&shard, Mode::Full).unwrap();
+}
