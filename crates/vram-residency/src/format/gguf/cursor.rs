@@ -176,7 +176,8 @@ mod tests {
 
     #[test]
     fn the_limit_is_not_mistaken_for_the_end_of_the_file() {
-        let bytes = vec![0; 16];
+        // The file has exactly the bytes that the limit does not allow.
+        let bytes = vec![0; 12];
         let mut cursor = Cursor::new(&bytes, 10);
         cursor.u64("first").unwrap();
         let err = cursor.u32("second").unwrap_err();
