@@ -169,6 +169,10 @@ fn the_header_starts_with_a_brace_and_is_one_object() {
     ] {
         refused!(refuse(header, 0), FormatError::Json { line: 1, .. });
     }
+    let text = refuse(r#"{"a":1}"#, 0).to_string();
+    assert!(text.contains("expected a tensor's dtype, shape"), "{text}");
+    let text = refuse(r#"{"__metadata__":[]}"#, 0).to_string();
+    assert!(text.contains("expected an object of text values"), "{text}");
     let mut not_utf8 = file("{\"a\":1}", 0);
     not_utf8[10] = 0xff;
     let error = parse(Format::Safetensors, &not_utf8).unwrap_err();
