@@ -5,6 +5,7 @@
 mod ci;
 mod exec;
 mod faults;
+mod gpu_suite;
 mod kernels;
 mod modules;
 mod rust;
@@ -38,6 +39,7 @@ const TASKS: &[Task] = &[
     trace::TASK,
     kernels::TASK,
     faults::TASK,
+    gpu_suite::TASK,
 ];
 
 fn main() -> ExitCode {
