@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::{bench, completions, devices, digest, doctor, key, man, seal, verify};
+use crate::{bench, completions, devices, digest, doctor, inspect, key, man, seal, synth, verify};
 
 /// Keep model weights in VRAM and keep proving that they are the file that was
 /// signed off
@@ -44,6 +44,8 @@ pub(crate) enum Command {
     Seal(Box<seal::Args>),
     Verify(verify::Args),
     Key(key::Args),
+    Inspect(inspect::Args),
+    Synth(synth::Args),
     Bench(bench::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -59,6 +61,8 @@ impl Command {
             Self::Seal(args) => args.run(output),
             Self::Verify(args) => args.run(output),
             Self::Key(args) => args.run(output),
+            Self::Inspect(args) => args.run(output),
+            Self::Synth(args) => args.run(output),
             Self::Bench(args) => args.run(output),
             Self::Completions(args) => args.run(output),
             Self::Man(args) => args.run(output),

@@ -21,6 +21,25 @@ pub(crate) fn size(bytes: u64) -> String {
     format!("{value:.1} {unit}")
 }
 
+/// Bytes, or a number with a binary unit.
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let scale: Option<u64> = match text.strip_prefix(digits).unwrap_or_default() {
+        "" | "B" => Some(1),
+        "KiB" => Some(1 << 10),
+        "MiB" => Some(1 << 20),
+        "GiB" => Some(1 << 30),
+        "TiB" => Some(1 << 40),
+        _ => None,
+    };
+    let number = digits.parse::<u64>().ok().zip(scale);
+    number
+        .and_then(|(number, scale)| number.checked_mul(scale))
+        .ok_or_else(|| {
+            format!("'{text}' is not a size; write bytes or a number with KiB, MiB, GiB or TiB")
+        })
+}
+
 /// A rate in decimal gigabytes a second.
 #[expect(clippy::cast_precision_loss, reason = "shown with two decimals")]
 pub(crate) fn rate(bytes: u64, elapsed: Duration) -> String {
@@ -66,6 +85,15 @@ mod tests {
         assert_eq!(size(90_868_376), "86.7 MiB");
         assert_eq!(size(8 << 30), "8.0 GiB");
         assert_eq!(size(u64::MAX), "16384.0 PiB");
+    }
+
+    #[test]
+    fn sizes_are_read_back() {
+        assert_eq!(parse_size("4096"), Ok(4096));
+        assert_eq!(parse_size("4GiB"), Ok(4 << 30));
+        for bad in ["", "GiB", "4GB", "-1", "1.5GiB", "99999999TiB"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

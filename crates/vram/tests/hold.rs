@@ -34,6 +34,24 @@ fn a_hold_verifies_again_and_ends_clean() {
 }
 
 #[test]
+fn a_hold_can_use_the_keyed_hash() {
+    let session = Session::new();
+    session.file("model", 50_000);
+    let words = "seal model --device sim --hold --every 5ms --mode keyed";
+    let words: Vec<&str> = words.split_whitespace().collect();
+    let mut child = session.command(&words).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let again = lines
+        .map(Result::unwrap)
+        .find(|line| line.contains("keyed: 50000 of 50000 bytes"));
+    assert!(again.unwrap().starts_with("verified  "));
+    interrupt(&child);
+    // The reader is gone: a line may be lost, the end may not be a panic.
+    let outcome = finish(child, words.join(" "));
+    assert!(!outcome.err.contains("panicked"), "{outcome:#?}");
+}
+
+#[test]
 fn every_needs_hold() {
     let session = Session::new();
     session.file("model", 10);

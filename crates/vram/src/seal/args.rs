@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use vram_digest::FileDigest;
+use vram_residency::Mode;
 use vram_residency::format::Format;
 use vram_residency::load::FormatChoice;
 
@@ -27,6 +28,27 @@ impl FormatArg {
             Self::Raw => FormatChoice::Exactly(Format::Raw),
             Self::Safetensors => FormatChoice::Exactly(Format::Safetensors),
             Self::Gguf => FormatChoice::Exactly(Format::Gguf),
+        }
+    }
+}
+
+/// `--mode`: how a held shard is verified again.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum ModeArg {
+    /// SHA-256 of every byte, on the device
+    Full,
+    /// Keyed hash of every byte, at the speed of memory
+    Keyed,
+    /// The record and the driver's answers; no byte of the model
+    TagOnly,
+}
+
+impl ModeArg {
+    pub(super) const fn mode(self) -> Mode {
+        match self {
+            Self::Full => Mode::Full,
+            Self::Keyed => Mode::Keyed,
+            Self::TagOnly => Mode::TagOnly,
         }
     }
 }

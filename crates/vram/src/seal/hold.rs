@@ -27,9 +27,15 @@ struct Report<'a> {
     verification: &'a Verification,
 }
 
-/// Verifies every shard each `every`, until a signal arrives or one fails.
+/// When and how held shards are verified again.
+pub(super) struct Rounds {
+    pub(super) every: Duration,
+    pub(super) mode: Mode,
+}
+
+/// Verifies every shard in rounds, until a signal arrives or one fails.
 pub(super) fn hold(
-    every: Duration,
+    rounds: &Rounds,
     manager: &VramManager,
     held: &[Held],
     interrupt: &Interrupt,
@@ -39,11 +45,11 @@ pub(super) fn hold(
     // A person at a terminal sees the view; programs read the lines.
     let lines = view.is_none() || output.is_json() || !std::io::stdout().is_terminal();
     loop {
-        if rest(every, manager, held, interrupt, view.as_ref()) {
+        if rest(rounds.every, manager, held, interrupt, view.as_ref()) {
             return Ok(());
         }
         for one in held {
-            let verified = manager.verify_sealed(&one.shard, Mode::Full);
+            let verified = manager.verify_sealed(&one.shard, rounds.mode);
             let verified = verified.map_err(|error| Failure::about(&one.file, error))?;
             if lines {
                 line(one, verified.verification(), output)?;

@@ -15,7 +15,7 @@ use crate::device::DeviceSpec;
 use crate::failure::Failure;
 use crate::keys::KeyArgs;
 use crate::output::Output;
-use args::FormatArg;
+use args::{FormatArg, ModeArg};
 
 /// Load models into VRAM, seal them, verify them there, and report
 ///
@@ -84,6 +84,9 @@ pub(crate) struct Args {
     /// Time between two verifications
     #[arg(long, value_name = "TIME", value_parser = args::duration, default_value = "60s", requires = "hold")]
     every: Duration,
+    /// How to verify again
+    #[arg(long, value_enum, default_value_t = ModeArg::Full, requires = "hold")]
+    mode: ModeArg,
 }
 
 impl Args {

@@ -91,7 +91,11 @@ fn work(
         return report::print(args, manager, &sealed, output);
     }
     report::print(args, manager, &sealed, output)?;
-    hold::hold(args.every, manager, &sealed.held, interrupt, output)?;
+    let rounds = hold::Rounds {
+        every: args.every,
+        mode: args.mode.mode(),
+    };
+    hold::hold(&rounds, manager, &sealed.held, interrupt, output)?;
     free(manager, &sealed.held)
 }
 

@@ -1,0 +1,105 @@
+//! `vram synth`.
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use vram_residency::format::Format;
+use vram_residency::format::synth::{self, Like, Spec, Summary};
+
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::text;
+
+/// Bytes that are written at a time.
+const BUFFER: usize = 4 << 20;
+
+/// Write a synthetic model: a repeatable file with the names, shapes and types
+/// of a real family
+///
+/// For benches and tests that need no download. Equal options give equal bytes.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  vram synth model.safetensors --size 4GiB
+  vram synth model.gguf --size 512MiB --like llama --seed 7
+
+The name's extension says what is written: .safetensors or .gguf.")]
+pub(crate) struct Args {
+    /// The file to make; it must not exist
+    #[arg(value_name = "OUT")]
+    out: PathBuf,
+    /// Length of the file: bytes, or a number with KiB, MiB, GiB or TiB
+    #[arg(long, value_name = "SIZE", value_parser = text::parse_size)]
+    size: u64,
+    /// The family: llama
+    #[arg(long, value_name = "FAMILY", default_value = "llama")]
+    like: Like,
+    /// Chooses the weights
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+}
+
+#[derive(Serialize)]
+struct Report {
+    schema: &'static str,
+    file: String,
+    bytes: u64,
+    tensors: u64,
+    layers: u64,
+    hidden: u64,
+}
+
+impl Args {
+    pub(crate) fn run(self, output: &Output) -> Result<(), Failure> {
+        let name = self.out.to_string_lossy().into_owned();
+        let extension = self
+            .out
+            .extension()
+            .and_then(|extension| extension.to_str());
+        let format = extension.and_then(Format::of_extension).ok_or_else(|| {
+            Failure::usage(format!("{name} does not say what to write"))
+                .hint("end the name with .safetensors or .gguf")
+        })?;
+        let spec = Spec {
+            format,
+            like: self.like,
+            size: self.size,
+            seed: self.seed,
+        };
+        let made = write(&self.out, &spec)?;
+        if output.is_json() {
+            return output.json(&Report {
+                schema: "vram-residency/synth/v1",
+                file: name,
+                bytes: made.bytes,
+                tensors: made.tensors,
+                layers: made.layers,
+                hidden: made.hidden,
+            });
+        }
+        output.line(format!(
+            "{}: {} bytes ({}), {} tensors, {} layers of width {}",
+            text::printable(&name),
+            made.bytes,
+            text::size(made.bytes),
+            made.tensors,
+            made.layers,
+            made.hidden,
+        ))
+    }
+}
+
+/// Writes a new file; an unfinished one does not stay.
+fn write(path: &Path, spec: &Spec) -> Result<Summary, Failure> {
+    let name = path.display();
+    let file = File::create_new(path)
+        .map_err(|error| Failure::new(format!("cannot make {name}: {error}")))?;
+    let made = synth::write(spec, &mut BufWriter::with_capacity(BUFFER, file));
+    made.map_err(|error| {
+        // What matters is already being reported.
+        let _ = std::fs::remove_file(path);
+        Failure::new(format!("{name}: {error}"))
+    })
+}

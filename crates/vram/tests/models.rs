@@ -1,0 +1,100 @@
+//! `vram inspect` and `vram synth`.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
+
+mod common;
+
+use common::{Session, small};
+
+#[test]
+fn a_synthetic_model_is_repeatable_and_seals() {
+    let session = Session::new();
+    for name in ["a.safetensors", "a.gguf"] {
+        session
+            .vram(&format!("synth {name} --size 1MiB --seed 7"))
+            .exit(0)
+            .quiet()
+            .says(&format!("{name}: 1048576 bytes (1.0 MiB), "));
+        let twin = format!("twin-{name}");
+        session
+            .vram(&format!("synth {twin} --size 1MiB --seed 7"))
+            .exit(0);
+        let read = |name: &str| std::fs::read(session.path(name)).unwrap();
+        assert!(read(name) == read(&twin), "{name} is not repeatable");
+        session
+            .vram(&format!("seal {name} --device sim:2MiB"))
+            .exit(0);
+        session
+            .vram(&format!("synth {name} --size 1MiB"))
+            .exit(1)
+            .refuses("cannot make");
+    }
+    let report = session.vram("synth b.gguf --size 1MiB --json").exit(0);
+    assert_eq!(report.json("vram-residency/synth/v1")["bytes"], 1_048_576);
+}
+
+#[test]
+fn what_cannot_be_written_leaves_no_file() {
+    let session = Session::new();
+    session
+        .vram("synth a.gguf --size 1KiB")
+        .exit(1)
+        .refuses("size is 1024 bytes");
+    assert!(!session.path("a.gguf").exists());
+    session
+        .vram("synth a.bin --size 1MiB")
+        .exit(2)
+        .refuses("does not say what to write");
+    session
+        .vram("synth a.gguf --size 1MB")
+        .exit(2)
+        .refuses("is not a size");
+    session
+        .vram("synth a.gguf --size 1MiB --like gpt")
+        .exit(2)
+        .refuses("unknown model family");
+}
+
+#[test]
+fn inspect_lists_every_tensor() {
+    let session = Session::new();
+    let model = small();
+    let outcome = session
+        .vram_words(&["inspect", model.to_str().unwrap()])
+        .exit(0)
+        .quiet();
+    let outcome =
+        outcome.says("small.safetensors: safetensors, 65249 bytes (63.7 KiB), 32 tensors");
+    assert!(outcome.out.contains(" model.embed_tokens.weight\n"));
+    let outcome = session
+        .vram_words(&["inspect", model.to_str().unwrap(), "--json"])
+        .exit(0);
+    let report = outcome.json("vram-residency/inspect/v1");
+    let tensors = report["files"][0]["tensors"].as_array().unwrap();
+    assert_eq!(tensors.len(), 32);
+    let end = |tensor: &serde_json::Value| {
+        tensor["offset"].as_u64().unwrap() + tensor["bytes"].as_u64().unwrap()
+    };
+    assert_eq!(tensors.iter().map(end).max(), Some(65_249));
+}
+
+#[test]
+fn inspect_follows_an_index_and_refuses_what_is_no_model() {
+    let session = Session::new();
+    let index = small()
+        .with_file_name("sharded")
+        .join("model.safetensors.index.json");
+    let outcome = session
+        .vram_words(&["inspect", index.to_str().unwrap(), "--json"])
+        .exit(0);
+    let report = outcome.json("vram-residency/inspect/v1");
+    assert_eq!(report["files"].as_array().unwrap().len(), 2);
+    session.write("lie.safetensors", "this is no model at all");
+    session
+        .vram("inspect lie.safetensors")
+        .exit(1)
+        .refuses("lie.safetensors: ");
+    session
+        .vram("inspect missing.gguf")
+        .exit(1)
+        .refuses("missing.gguf");
+}
