@@ -19,7 +19,8 @@ pub(crate) const TASK: Task = Task {
            \x20 ./run.sh OUT_DIR\n\n\
            It needs no Rust there, takes under 8 minutes, and leaves at most 8 files in OUT_DIR:\n\
            results.json, results.txt and logs. Without a GPU it prints a banner and succeeds;\n\
-           VRAM_REQUIRE_GPU=1 makes that a failure. Keep the results under docs/results/.",
+           VRAM_REQUIRE_GPU=1 makes that a failure. Keep the results under docs/results/.\n\n\
+           Example:\n  cargo xtask gpu-suite",
     run,
 };
 
