@@ -19,7 +19,7 @@ Examples:
   vram devices --json
   vram devices --device sim:8GiB       what a simulated device looks like")]
 pub(crate) struct Args {
-    /// Look at this one instead: cuda:N or sim[:SIZE][,OPTION]...
+    /// Look at this one instead: cuda:N, sim or sim:SIZE
     #[arg(long, value_name = "DEVICE")]
     device: Option<DeviceSpec>,
 }

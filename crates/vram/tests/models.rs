@@ -98,3 +98,57 @@ fn inspect_follows_an_index_and_refuses_what_is_no_model() {
         .exit(1)
         .refuses("missing.gguf");
 }
+
+// requirement: PM-1
+#[test]
+fn a_model_of_several_files_is_one_group() {
+    let session = Session::new();
+    let index = small()
+        .with_file_name("sharded")
+        .join("model.safetensors.index.json");
+    session.vram("key new key").exit(0);
+    let part = |n: u32| index.with_file_name(format!("model-0000{n}-of-00002.safetensors"));
+    for model in [index.as_path(), index.parent().unwrap()] {
+        let model = model.to_str().unwrap();
+        let words = [
+            "seal",
+            model,
+            "--device",
+            "sim",
+            "--key-file",
+            "key",
+            "--record",
+            "group.json",
+        ];
+        session
+            .vram_words(&words)
+            .exit(0)
+            .quiet()
+            .says(" of 2 shards\n");
+        let (one, two) = (part(1), part(2));
+        let files = [one.to_str().unwrap(), two.to_str().unwrap()];
+        let words = [
+            "verify",
+            "group.json",
+            files[0],
+            files[1],
+            "--key-file",
+            "key",
+        ];
+        session
+            .vram_words(&words)
+            .exit(0)
+            .says("group        complete, 2 members in order");
+    }
+    session
+        .vram_words(&[
+            "seal",
+            index.to_str().unwrap(),
+            "--device",
+            "sim",
+            "--id",
+            "one",
+        ])
+        .exit(2)
+        .refuses("--id is about one file, this model has several");
+}

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use vram_digest::FileDigest;
+use vram_residency::load::Model;
 use vram_residency::shard::{ModelRef, ShardId, WorkerId};
 
 use crate::device::DeviceSpec;
@@ -30,10 +31,12 @@ Examples:
   vram seal model.safetensors --expect sha256:35b370b4...
   vram seal model.safetensors --key-file worker.key --record model.json
   vram seal part1.gguf part2.gguf --group --record group.json --key-file worker.key
+  vram seal model.safetensors.index.json --record group.json --key-file worker.key
   vram seal model.safetensors --hold --every 60s  keep it and keep proving it
   vram seal model.safetensors --device sim:2GiB,flip=4096:0   see a failure
 
-Several FILEs are sealed one after the other on the same device; --record then
+A FILE that is an index or a directory with one is a model of several files:
+they are sealed as one group. Several FILEs are sealed one after the other on the same device; --record then
 holds one record a line, or one group record with --group. The first failure
 ends the command.
 
@@ -43,7 +46,7 @@ pub(crate) struct Args {
     /// Models, or the shards of one
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// cuda:N, or sim[:SIZE][,flip=OFFSET:BIT][,granularity=SIZE] for the simulated device
+    /// cuda:N; or the simulated device: sim, sim:SIZE or sim:SIZE,flip=OFFSET:BIT
     #[arg(long, value_name = "DEVICE", default_value = "cuda:0")]
     device: DeviceSpec,
     /// fs-verity digest that the bytes in VRAM must have ('vram digest', 'fsverity digest')
@@ -95,14 +98,37 @@ impl Args {
         run::run(&self, output)
     }
 
-    /// What the definitions cannot say.
-    fn check(&self) -> Result<(), Failure> {
-        let one_only = [
+    /// The one FILE as a model of several files, if it is one.
+    fn model(&self) -> Result<Option<Model>, Failure> {
+        let [path] = self.files.as_slice() else {
+            return Ok(None);
+        };
+        let is_index = path.to_string_lossy().ends_with(".safetensors.index.json");
+        if !is_index && !path.is_dir() {
+            return Ok(None);
+        }
+        for (option, given) in self.one_only() {
+            if given {
+                return Err(Failure::usage(format!(
+                    "{option} is about one file, this model has several"
+                )));
+            }
+        }
+        Ok(Some(Model::open(path)?))
+    }
+
+    /// Options that say something about one file.
+    fn one_only(&self) -> [(&'static str, bool); 3] {
+        [
             ("--id", self.id.is_some()),
             ("--expect", self.expect.is_some()),
             ("--expect-content", self.expect_content.is_some()),
-        ];
-        for (option, given) in one_only {
+        ]
+    }
+
+    /// What the definitions cannot say.
+    fn check(&self) -> Result<(), Failure> {
+        for (option, given) in self.one_only() {
             if given && self.files.len() > 1 {
                 return Err(Failure::usage(format!(
                     "{option} is about one FILE, {} are named",

@@ -74,9 +74,10 @@ fn work(
     output: &Output,
 ) -> Result<(), Failure> {
     let started = Instant::now();
-    let (shards, group) = seal(args, manager, interrupt, output)?;
+    let loaded = seal(args, manager, interrupt, output)?;
     let load = started.elapsed();
-    let held = verify(args, manager, shards)?;
+    let group = loaded.group;
+    let held = verify(manager, loaded.names, loaded.shards)?;
     let sealed = Sealed {
         held,
         group,
@@ -99,77 +100,128 @@ fn work(
     free(manager, &sealed.held)
 }
 
+/// What was asked for, by name, and what it became.
+struct Loaded {
+    names: Vec<String>,
+    shards: Vec<SealedShard>,
+    group: Option<GroupRecord>,
+}
+
 /// Seals every file, or none.
 fn seal(
     args: &Args,
     manager: &VramManager,
     interrupt: &Interrupt,
     output: &Output,
-) -> Result<(Vec<SealedShard>, Option<GroupRecord>), Failure> {
+) -> Result<Loaded, Failure> {
+    let dress = Dress {
+        args,
+        interrupt,
+        output,
+    };
+    if let Some(model) = args.model()? {
+        let names = model
+            .parts()
+            .iter()
+            .map(|part| part.path().display().to_string());
+        let names: Vec<String> = names.collect();
+        let sizes = model.parts().iter().map(vram_residency::load::Part::bytes);
+        let named: Vec<_> = names.iter().zip(sizes.collect::<Vec<_>>()).collect();
+        let requests = model.into_requests().into_iter().zip(named);
+        let requests = requests.map(|(request, (name, size))| dress.request(request, name, size));
+        return grouped(manager, requests.collect(), names.clone());
+    }
+    let names: Vec<String> = args
+        .files
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    let requests = args.files.iter().map(|path| dress.file(path));
     if args.group {
-        let requests = args.files.iter();
-        let requests = requests.map(|path| request(args, path, interrupt, output));
-        let group = manager.seal_group(requests.collect());
-        let group = group.map_err(|error| Failure::about("group", error))?;
-        let record = group.record();
-        return Ok((group.into_shards(), Some(record)));
+        return grouped(manager, requests.collect(), names);
     }
     let mut shards = Vec::new();
-    for path in &args.files {
-        let sealed = manager.seal(request(args, path, interrupt, output));
-        let name = path.display().to_string();
-        shards.push(sealed.map_err(|error| Failure::about(&name, error))?);
+    for (name, request) in names.iter().zip(requests) {
+        let sealed = manager.seal(request);
+        shards.push(sealed.map_err(|error| Failure::about(name, error))?);
     }
-    Ok((shards, None))
+    Ok(Loaded {
+        names,
+        shards,
+        group: None,
+    })
 }
 
-fn request(
-    args: &Args,
-    path: &Path,
-    interrupt: &Interrupt,
-    output: &Output,
-) -> SealRequest<'static> {
-    let total = std::fs::metadata(path).ok().map(|meta| meta.len());
-    let progress = Arc::new(Progress::start(
-        output,
-        "loading",
-        &path.to_string_lossy(),
-        total,
-    ));
-    let mut request = SealRequest::file(path)
-        .format(args.format.choice())
-        .cancel(interrupt.token())
-        .progress(move |now| progress.set(now.done));
-    if let Some(id) = &args.id {
-        request = request.id(id.as_str());
+/// All or none.
+fn grouped(
+    manager: &VramManager,
+    requests: Vec<SealRequest<'static>>,
+    names: Vec<String>,
+) -> Result<Loaded, Failure> {
+    let group = manager.seal_group(requests);
+    let group = group.map_err(|error| Failure::about("group", error))?;
+    Ok(Loaded {
+        names,
+        group: Some(group.record()),
+        shards: group.into_shards(),
+    })
+}
+
+/// Puts the options of the command on requests.
+struct Dress<'a> {
+    args: &'a Args,
+    interrupt: &'a Interrupt,
+    output: &'a Output,
+}
+
+impl Dress<'_> {
+    fn file(&self, path: &Path) -> SealRequest<'static> {
+        let size = std::fs::metadata(path).map_or(0, |meta| meta.len());
+        let request = SealRequest::file(path).format(self.args.format.choice());
+        self.request(request, &path.to_string_lossy(), size)
     }
-    if let Some(name) = &args.model_ref {
-        request = request.model_ref(name.as_str());
-    }
-    if let Some(digest) = &args.expect {
-        request = request.expect(&digest.to_string());
-    }
-    if let Some(digest) = &args.expect_content {
-        request = request.expect_content(digest);
-    }
-    if args.content {
-        request = request.with_content_digest();
-    }
-    match args.timeout {
-        Some(timeout) => request.timeout(timeout),
-        None => request,
+
+    fn request(
+        &self,
+        request: SealRequest<'static>,
+        name: &str,
+        size: u64,
+    ) -> SealRequest<'static> {
+        let args = self.args;
+        let progress = Arc::new(Progress::start(self.output, "loading", name, Some(size)));
+        let mut request = request
+            .cancel(self.interrupt.token())
+            .progress(move |now| progress.set(now.done));
+        if let Some(id) = &args.id {
+            request = request.id(id.as_str());
+        }
+        if let Some(name) = &args.model_ref {
+            request = request.model_ref(name.as_str());
+        }
+        if let Some(digest) = &args.expect {
+            request = request.expect(&digest.to_string());
+        }
+        if let Some(digest) = &args.expect_content {
+            request = request.expect_content(digest);
+        }
+        if args.content {
+            request = request.with_content_digest();
+        }
+        match args.timeout {
+            Some(timeout) => request.timeout(timeout),
+            None => request,
+        }
     }
 }
 
 /// Verifies every shard in VRAM, in full.
 fn verify(
-    args: &Args,
     manager: &VramManager,
+    names: Vec<String>,
     shards: Vec<SealedShard>,
 ) -> Result<Vec<Held>, Failure> {
     let mut held = Vec::new();
-    for (path, shard) in args.files.iter().zip(shards) {
-        let file = path.to_string_lossy().into_owned();
+    for (file, shard) in names.into_iter().zip(shards) {
         let verified = manager.verify_sealed(&shard, Mode::Full);
         let verified = verified.map_err(|error| Failure::about(&file, error))?;
         held.push(Held {
