@@ -20,6 +20,7 @@ pub(crate) struct Buffer {
     run: Run,
     gate: RwLock<Gate>,
     uploads: Mutex<Vec<Weak<Ring>>>,
+    overheld: Mutex<Option<DeviceError>>,
 }
 
 /// What the gate guards; the memory is `None` once it was freed.
@@ -42,6 +43,7 @@ impl Buffer {
             run,
             gate: RwLock::new(gate),
             uploads: Mutex::new(Vec::new()),
+            overheld: Mutex::new(None),
         }
     }
 
@@ -78,6 +80,17 @@ impl Buffer {
             .collect();
         let idle = sessions.iter().try_for_each(|ring| ring.wait_idle());
         (gate, idle)
+    }
+
+    /// Notes that a reference to the physical memory could not be given back:
+    /// it stays taken when the buffer is freed.
+    pub(crate) fn overhold(&self, why: DeviceError) {
+        lock(&self.overheld).get_or_insert(why);
+    }
+
+    /// Why freeing will not give the memory back, if it will not.
+    pub(crate) fn overheld(&self) -> Option<DeviceError> {
+        lock(&self.overheld).clone()
     }
 
     /// Notes an upload session that will queue copies into this buffer.

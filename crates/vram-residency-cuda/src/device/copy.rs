@@ -8,7 +8,7 @@ use super::buffer::Buffer;
 use super::convert::out_of_range;
 use super::hash::pieces;
 use super::lane::Lane;
-use super::lanes::{Lanes, ROOM};
+use super::lanes::Lanes;
 use super::launch::Run;
 
 /// Host bytes that a staged copy between devices uses.
@@ -25,7 +25,10 @@ pub(crate) fn read(
 ) -> Result<(), DeviceError> {
     let whole = buffer.part(extent, offset, out.len() as u64)?;
     let _open = buffer.open()?;
-    let jobs: Vec<_> = out.chunks_mut(ROOM).zip(pieces(whole, ROOM, 1)).collect();
+    let jobs: Vec<_> = out
+        .chunks_mut(lanes.room())
+        .zip(pieces(whole, lanes.room(), 1))
+        .collect();
     let queue = |lane: &mut Lane, (out, run): &(&mut [u8], Run)| {
         // SAFETY: the gate is held open until the pipeline has waited for every lane.
         unsafe { lane.read(run.at, out.len()) }
@@ -45,7 +48,10 @@ pub(crate) fn write(
 ) -> Result<(), DeviceError> {
     let whole = buffer.part(extent, offset, bytes.len() as u64)?;
     let _open = buffer.open_to_write()?;
-    let jobs: Vec<_> = bytes.chunks(ROOM).zip(pieces(whole, ROOM, 1)).collect();
+    let jobs: Vec<_> = bytes
+        .chunks(lanes.room())
+        .zip(pieces(whole, lanes.room(), 1))
+        .collect();
     let queue = |lane: &mut Lane, (bytes, run): &(&[u8], Run)| {
         lane.outgoing(bytes.len())?.copy_from_slice(bytes);
         // SAFETY: the gate is held open until the pipeline has waited for every lane.

@@ -10,7 +10,8 @@ use super::{CudaDevice, memory};
 use crate::driver::Driver;
 use crate::sys::DEFAULT_LIBRARY;
 
-/// The CUDA driver of this machine, initialised.
+/// The CUDA driver of this machine, initialised. Clones share it.
+#[derive(Clone)]
 pub struct Cuda {
     driver: Arc<Driver>,
 }

@@ -9,13 +9,9 @@ use super::buffer::Buffer;
 use super::convert::out_of_range;
 use super::kernels::Kernels;
 use super::lane::Lane;
-use super::lanes::{Lanes, ROOM, RUNS};
+use super::lanes::{Lanes, RUNS};
 use super::launch::Run;
 
-/// Blocks that one launch hashes.
-const BLOCKS_PER_LAUNCH: usize = ROOM / HASH_BYTES;
-/// Segments that one launch tags, under up to two keys.
-const SEGMENTS_PER_LAUNCH: usize = ROOM / (2 * nh::TAG_BYTES);
 /// Keys that one launch takes.
 const KEYS_PER_LAUNCH: usize = 2;
 
@@ -41,9 +37,10 @@ pub(crate) fn block_digests(
         .saturating_sub(start);
     let whole = buffer.part(extent, start, len)?;
     let _open = buffer.open()?;
+    let per_launch = (lanes.room() / HASH_BYTES).max(1);
     let jobs = out
-        .chunks_mut(BLOCKS_PER_LAUNCH)
-        .zip(pieces(whole, BLOCKS_PER_LAUNCH, BLOCK_BYTES));
+        .chunks_mut(per_launch)
+        .zip(pieces(whole, per_launch, BLOCK_BYTES));
     let jobs: Vec<_> = jobs.collect();
     let queue = |lane: &mut Lane, (_, run): &(&mut [BlockHash], Run)| {
         let staged = lane.stage_hashes(*run)?;
@@ -76,10 +73,11 @@ pub(crate) fn keyed_tags(
         return Ok(tags);
     }
     let _open = buffer.open()?;
+    let per_launch = (lanes.room() / (KEYS_PER_LAUNCH * nh::TAG_BYTES)).max(1);
     let mut jobs = Vec::new();
     let (mut left, mut places) = (segments, tags.as_mut_slice());
     while !left.is_empty() {
-        let (count, runs) = gather(buffer, extent, left)?;
+        let (count, runs) = gather(buffer, extent, left, per_launch)?;
         let (mine, rest) = places.split_at_mut(count.saturating_mul(keys.len()).min(places.len()));
         jobs.push((mine, runs));
         places = rest;
@@ -103,12 +101,13 @@ fn gather(
     buffer: &Buffer,
     extent: Extent,
     segments: &[u64],
+    most: usize,
 ) -> Result<(usize, Vec<Run>), DeviceError> {
     let unit = nh::SEGMENT_BYTES as u64;
     let mut runs: Vec<Run> = Vec::new();
     let mut count = 0_usize;
     let mut next = None;
-    for segment in segments.iter().take(SEGMENTS_PER_LAUNCH) {
+    for segment in segments.iter().take(most) {
         let start = segment.saturating_mul(unit);
         let len = extent.len.saturating_sub(start).min(unit);
         let full = runs.len() == RUNS;

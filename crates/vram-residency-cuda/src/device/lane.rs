@@ -13,7 +13,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use vram_residency::device::DeviceError;
-use zeroize::Zeroize as _;
 
 use super::context::Context;
 use super::convert::out_of_range;
@@ -105,9 +104,7 @@ impl Lane {
         if self.busy {
             self.stream.synchronize()?;
             self.busy = false;
-            if let Some(keys) = self.host.bytes_mut().get_mut(KEYS) {
-                keys.zeroize();
-            }
+            self.host.wipe(KEYS);
         }
         Ok(())
     }
@@ -117,13 +114,7 @@ impl Lane {
     pub(crate) fn settle(&mut self) -> Result<(), DeviceError> {
         self.wait().or_else(|_| self.wait())?;
         let at = self.room_at();
-        if let Some(bytes) = self
-            .host
-            .bytes_mut()
-            .get_mut(at..at.saturating_add(self.used))
-        {
-            bytes.zeroize();
-        }
+        self.host.wipe(at..at.saturating_add(self.used));
         self.used = 0;
         Ok(())
     }

@@ -16,10 +16,15 @@ const LANES_PER_OPERATION: usize = 3;
 /// Runs of scattered segments that one tag launch takes.
 pub(crate) const RUNS: usize = 2048;
 /// Bytes of results or of copied weights per lane: the hashes of 512 MiB.
-pub(crate) const ROOM: usize = 4 << 20;
+const ROOM: usize = 4 << 20;
+/// Least such bytes; small devices spend less of their memory on lanes.
+const LEAST_ROOM: usize = 64 << 10;
+/// Part of a device's memory that one lane may take.
+const ROOM_PART: u64 = 1024;
 
 /// The lanes that are free now, and how many there are in all.
 pub(crate) struct Lanes {
+    room: usize,
     state: Mutex<State>,
     returned: Condvar,
 }
@@ -33,8 +38,11 @@ struct State {
 }
 
 impl Lanes {
-    pub(crate) fn new(context: &Arc<Context>) -> Result<Self, DeviceError> {
-        let free: Result<Vec<_>, _> = (0..LANES).map(|_| Lane::new(context, RUNS, ROOM)).collect();
+    /// Lanes for a device of `total` bytes.
+    pub(crate) fn new(context: &Arc<Context>, total: u64) -> Result<Self, DeviceError> {
+        let part = usize::try_from(total / ROOM_PART).unwrap_or(ROOM);
+        let room = part.next_multiple_of(LEAST_ROOM).clamp(LEAST_ROOM, ROOM);
+        let free: Result<Vec<_>, _> = (0..LANES).map(|_| Lane::new(context, RUNS, room)).collect();
         let state = State {
             free: free?,
             alive: LANES,
@@ -42,9 +50,15 @@ impl Lanes {
             fault: None,
         };
         Ok(Self {
+            room,
             state: Mutex::new(state),
             returned: Condvar::new(),
         })
+    }
+
+    /// Bytes of results or of copied weights that one lane takes.
+    pub(crate) const fn room(&self) -> usize {
+        self.room
     }
 
     /// A lane; waits for one when all are busy.

@@ -212,9 +212,10 @@ impl Lane {
         Ok(())
     }
 
-    /// The part of the room that `items` results of `each` bytes take from `at`.
+    /// The part of the room that `items` results of `each` bytes take from `at`;
+    /// poisoned on the host, so that results that were not fetched are found out.
     fn results_range(
-        &self,
+        &mut self,
         at: usize,
         items: u64,
         each: usize,
@@ -224,7 +225,12 @@ impl Lane {
             .ok()
             .and_then(|len| at.checked_add(len));
         match end.filter(|end| *end <= self.room()) {
-            Some(end) => Ok(at..end),
+            Some(end) => {
+                let room = self.room_at();
+                self.stage(room.saturating_add(at)..room.saturating_add(end))?
+                    .fill(POISON);
+                Ok(at..end)
+            }
             None => Err(out_of_range(at as u64, len, self.room() as u64)),
         }
     }

@@ -90,12 +90,13 @@ impl CudaDevice {
             driver.device_get_attribute(attribute::MULTIPROCESSOR_COUNT, context.device())?;
         let allocator = Allocator::probe(&context)?;
         info.granularity = allocator.granularity();
+        let lanes = Lanes::new(&context, info.total_bytes)?;
         Ok(Self {
             info,
             allocator,
             buffers: Buffers::new(),
             kernels: Kernels::load(&context, multiprocessors.unsigned_abs())?,
-            lanes: Lanes::new(&context)?,
+            lanes,
             context,
             driver,
             closed: AtomicBool::new(false),
@@ -128,7 +129,9 @@ impl CudaDevice {
     /// [`DeviceError`] when the driver cannot answer.
     pub fn witness_address(&self, address: u64, len: u64) -> Result<Witness, DeviceError> {
         self.ready()?;
-        witness::take(&self.context, CuDevicePtr(address), len)
+        let mut kept = Ok(());
+        let witness = witness::take(&self.context, CuDevicePtr(address), len, &mut kept)?;
+        kept.map(|()| witness)
     }
 
     /// A file descriptor by which another process can map the buffer's memory.

@@ -67,7 +67,12 @@ impl Device for CudaDevice {
         let buffer = self.buffer(buffer)?;
         let _open = buffer.open()?;
         let all = buffer.run();
-        witness::take(&self.context, all.at, all.len)
+        let mut kept = Ok(());
+        let witness = witness::take(&self.context, all.at, all.len, &mut kept);
+        if let Err(why) = kept {
+            buffer.overhold(why);
+        }
+        witness
     }
 
     fn address(&self, extent: Extent) -> Result<Option<DeviceAddress>, DeviceError> {
@@ -172,7 +177,8 @@ impl CudaDevice {
             })
         });
         scrubbed.map_err(strand)?;
-        memory.release()
+        memory.release()?;
+        buffer.overheld().map_or(Ok(()), |why| Err(strand(why)))
     }
 }
 

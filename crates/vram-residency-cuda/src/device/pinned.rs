@@ -5,7 +5,6 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use vram_residency::device::DeviceError;
-use zeroize::Zeroize as _;
 
 use super::context::Context;
 use super::convert::no_host_memory;
@@ -68,6 +67,17 @@ impl Pinned {
         unsafe { std::slice::from_raw_parts_mut(self.at.as_ptr(), self.len) }
     }
 
+    /// Wipes a part of the block, as far as the block has it.
+    ///
+    /// A plain fill, at the speed of memory: the block belongs to the driver,
+    /// whose code sees its address, so no compiler can drop the writes.
+    pub(crate) fn wipe(&mut self, range: Range<usize>) {
+        let end = range.end.min(self.len);
+        if let Some(bytes) = self.bytes_mut().get_mut(range.start..end) {
+            std::hint::black_box(bytes).fill(0);
+        }
+    }
+
     /// Wipes bytes that a device which cannot be waited for may still use.
     pub(crate) fn wipe_in_use(&mut self) {
         for offset in 0..self.len {
@@ -82,7 +92,7 @@ impl Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        self.bytes_mut().zeroize();
+        self.wipe(0..self.len);
         let Ok(_entered) = self.context.enter_to_release() else {
             return;
         };

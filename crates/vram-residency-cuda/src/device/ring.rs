@@ -6,7 +6,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use vram_digest::{BLOCK_BYTES, HASH_BYTES, nh};
 use vram_residency::device::{DeviceError, SlotBytes, UPLOAD_ALIGN, UploadPlan};
-use zeroize::Zeroize as _;
 
 use super::context::{Context, PINNED_LIMIT};
 use super::convert::lock;
@@ -164,7 +163,7 @@ impl Ring {
             .get(index)
             .is_some_and(|slot| slot.sent.swap(false, Ordering::Relaxed));
         if !sent {
-            pinned.bytes_mut().zeroize();
+            pinned.wipe(0..pinned.len());
         }
         lock(&self.state).free.push((index, pinned));
         self.changed.notify_all();

@@ -11,10 +11,18 @@ use crate::sys::{
 };
 
 /// Asks the driver about `len` bytes at `at`, whoever allocated them.
-pub(crate) fn take(context: &Context, at: CuDevicePtr, len: u64) -> Result<Witness, DeviceError> {
+///
+/// The question takes a reference to the physical memory; `kept` becomes the
+/// reason when that reference could not be given back.
+pub(crate) fn take(
+    context: &Context,
+    at: CuDevicePtr,
+    len: u64,
+    kept: &mut Result<(), DeviceError>,
+) -> Result<Witness, DeviceError> {
     let _entered = context.enter()?;
     let facts = context.driver().pointer_facts(at)?;
-    let prop = properties(context, at)?;
+    let prop = properties(context, at, kept)?;
     let last = at.offset(len.saturating_sub(1));
     let ours = CuMemLocation {
         kind: location::DEVICE,
@@ -47,7 +55,11 @@ enum Rights {
 
 /// Properties of the physical memory behind `at`; `None` for memory that was
 /// not made by the virtual memory API.
-fn properties(context: &Context, at: CuDevicePtr) -> Result<Option<CuAllocationProp>, DeviceError> {
+fn properties(
+    context: &Context,
+    at: CuDevicePtr,
+    kept: &mut Result<(), DeviceError>,
+) -> Result<Option<CuAllocationProp>, DeviceError> {
     let driver = context.driver();
     let handle = match driver.mem_retain_allocation_handle(at) {
         Ok(handle) => handle,
@@ -58,9 +70,12 @@ fn properties(context: &Context, at: CuDevicePtr) -> Result<Option<CuAllocationP
     let prop = unsafe { driver.mem_get_allocation_properties(handle) };
     // SAFETY: gives up the reference retained above.
     let released = unsafe { driver.mem_release(handle) };
-    let prop = prop?;
-    released?;
-    Ok(Some(prop))
+    if let Err(error) = released {
+        let error = DeviceError::from(error);
+        *kept = Err(error.clone());
+        return Err(error);
+    }
+    Ok(Some(prop?))
 }
 
 /// The answers that mean "not from the virtual memory API" rather than a fault.
