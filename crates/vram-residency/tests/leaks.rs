@@ -179,7 +179,7 @@ fn fail(stage: &Stage, shard: &SealedShard, out: &mut Printed) {
     out.error(manager.lease(&another, Mode::Full));
 }
 
-// requirement: WORKER-4111, WORKER-4152, MS-001, CI-006, KD-8, AU-11
+// requirement: WORKER-4111, WORKER-4152, MS-001, CI-006, KD-8, AU-11, TY-6
 #[test]
 fn pointers_keys_and_weights_appear_in_no_text() {
     let stage = stage();

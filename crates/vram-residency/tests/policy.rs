@@ -161,7 +161,7 @@ fn limits_are_the_operators_choice() {
     assert!(gpu.sink.events().is_empty());
 }
 
-// requirement: WORKER-4101, VP-002, VP-003, POL-2, M0-W-1010, AU-7
+// requirement: WORKER-4101, VP-002, VP-003, POL-2, M0-W-1010, AU-7, VP-001
 #[test]
 fn uma_zero_copy_and_pinned_memory_are_refused_at_the_seal() {
     for (words, lie) in LIES {

@@ -46,7 +46,7 @@ fn bytes_up_to(len: usize) -> impl Strategy<Value = Vec<u8>> {
     (1..=len, any::<u64>()).prop_map(|(len, seed)| weights(len, seed))
 }
 
-// requirement: API-F19, API-F24
+// requirement: API-F19, API-F24, API-F20
 #[test]
 fn prop_seal_verify_roundtrip() {
     let rig = rig(MIB);

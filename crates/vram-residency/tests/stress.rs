@@ -68,7 +68,7 @@ fn seal_until_vram_exhausted() {
     drop(seal(&rig, &weights(700 * KIB, 99)).unwrap());
 }
 
-// requirement: CAP-2, CAP-12
+// requirement: CAP-2, CAP-12, API-F25
 #[test]
 fn rapid_seal_cycles_and_memory_leak_detection() {
     let rig = rig(MIB as u64);

@@ -1,0 +1,289 @@
+//! Every kind of error: who is to blame, whether a retry makes sense, whether
+//! the worker may go on, the stable code, and words that a person can act on.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "test code"
+)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::rig;
+use vram_residency::SealRequest;
+use vram_residency::audit::AuditError;
+use vram_residency::device::{DeviceError, FreeError};
+use vram_residency::error::{Code, Error, InputError, InsufficientVram, Misuse, VerifyError};
+use vram_residency::key::KeyError;
+use vram_residency::load::LoadError;
+use vram_residency::policy::PolicyError;
+use vram_residency::random::RandomError;
+use vram_residency::shard::ShardId;
+
+fn id() -> ShardId {
+    "shard-1".parse().unwrap()
+}
+
+fn lost() -> DeviceError {
+    DeviceError::Lost {
+        op: "cuMemcpyDtoH",
+        code: 719,
+        text: "unspecified launch failure".to_owned(),
+    }
+}
+
+/// Error, code, retriable, fatal.
+fn table() -> Vec<(Error, Code, bool, bool)> {
+    let oom = DeviceError::OutOfMemory { requested: 1 };
+    let host_oom = DeviceError::HostOutOfMemory { requested: 1 };
+    let driver = DeviceError::Driver {
+        op: "cuInit",
+        code: 12_345,
+        name: "unknown".to_owned(),
+        text: "no text".to_owned(),
+    };
+    let stranded = |source| FreeError {
+        stranded: 1,
+        source,
+    };
+    let none = DeviceError::Unavailable {
+        reason: "no libcuda.so.1".to_owned(),
+    };
+    let room = InsufficientVram {
+        ordinal: 0,
+        needed: 2,
+        available: 1,
+        total: 1,
+        used: 0,
+        shards: 0,
+        stranded: 0,
+        headroom: 0,
+        driver_free: 1,
+    };
+    let name = || "model".to_owned();
+    vec![
+        (room.into(), Code::VramOom, true, false),
+        (oom.into(), Code::VramOom, true, false),
+        (host_oom.into(), Code::CudaError, true, false),
+        (driver.clone().into(), Code::CudaError, false, false),
+        (none.into(), Code::CudaError, false, false),
+        (lost().into(), Code::CudaError, false, true),
+        (stranded(driver).into(), Code::CudaError, false, false),
+        (stranded(lost()).into(), Code::CudaError, false, true),
+        (
+            VerifyError::Tag { shard_id: id() }.into(),
+            Code::SealVerificationFailed,
+            false,
+            true,
+        ),
+        (
+            VerifyError::NotHeld { shard_id: id() }.into(),
+            Code::SealVerificationFailed,
+            false,
+            true,
+        ),
+        (
+            VerifyError::Quarantined { shard_id: id() }.into(),
+            Code::SealVerificationFailed,
+            false,
+            true,
+        ),
+        (
+            PolicyError::ExportOff.into(),
+            Code::PolicyViolation,
+            false,
+            true,
+        ),
+        (
+            PolicyError::Memory { reason: "managed" }.into(),
+            Code::PolicyViolation,
+            false,
+            true,
+        ),
+        (
+            InputError::Empty { field: "shard id" }.into(),
+            Code::InvalidParams,
+            false,
+            false,
+        ),
+        (Misuse::NotSealed.into(), Code::InvalidParams, false, false),
+        (
+            Misuse::ForeignShard.into(),
+            Code::InvalidParams,
+            false,
+            false,
+        ),
+        (
+            Misuse::Busy {
+                shard_id: id(),
+                leases: 1,
+            }
+            .into(),
+            Code::InvalidParams,
+            true,
+            false,
+        ),
+        (
+            Misuse::Shared { shard_id: id() }.into(),
+            Code::InvalidParams,
+            false,
+            false,
+        ),
+        (
+            LoadError::Cancelled { name: name() }.into(),
+            Code::ModelLoadFailed,
+            false,
+            false,
+        ),
+        (
+            LoadError::Deadline { name: name() }.into(),
+            Code::ModelLoadFailed,
+            true,
+            false,
+        ),
+        (
+            LoadError::Changed {
+                name: name(),
+                what: "size",
+            }
+            .into(),
+            Code::ModelLoadFailed,
+            true,
+            false,
+        ),
+        (KeyError::Entropy.into(), Code::AuthFailed, false, false),
+        (
+            AuditError {
+                reason: "disk full".to_owned(),
+            }
+            .into(),
+            Code::Internal,
+            false,
+            false,
+        ),
+        (
+            RandomError::new("none").into(),
+            Code::Internal,
+            false,
+            false,
+        ),
+        (
+            Error::Internal("a fact that cannot be"),
+            Code::Internal,
+            false,
+            false,
+        ),
+    ]
+}
+
+// requirement: ER-1..ER-9, WORKER-4150..4152, WORKER-4950, WORKER-4951, WORKER-4952
+#[test]
+fn every_kind_has_its_class_and_its_stable_code() {
+    for (error, code, retriable, fatal) in table() {
+        assert_eq!(error.code(), code, "{error}");
+        assert_eq!(error.is_retriable(), retriable, "{error}");
+        assert_eq!(error.is_fatal(), fatal, "{error}");
+        assert_eq!(error.retry_after().is_some(), retriable, "{error}");
+        assert!(
+            !(retriable && fatal),
+            "{error}: nobody retries what is fatal"
+        );
+    }
+    let busy: Error = Misuse::Busy {
+        shard_id: id(),
+        leases: 1,
+    }
+    .into();
+    assert_eq!(busy.retry_after(), Some(Duration::from_millis(100)));
+}
+
+// requirement: WORKER-4152, RP-004
+#[test]
+fn messages_are_plain_lower_case_and_end_without_a_stop() {
+    for (error, ..) in table() {
+        let text = error.to_string();
+        let first = text.chars().next().unwrap();
+        assert!(!first.is_uppercase() || text.starts_with("VRAM"), "{text}");
+        assert!(!text.ends_with('.') && text.is_ascii(), "{text}");
+        assert!(!text.contains("0x"), "{text}");
+    }
+    let unknown = table().swap_remove(3).0.to_string();
+    assert_eq!(unknown, "cuInit failed: unknown (12345): no text");
+}
+
+// requirement: WORKER-4950
+#[test]
+fn codes_are_written_as_the_sources_name_them() {
+    for (code, name) in [
+        (Code::VramOom, "VRAM_OOM"),
+        (Code::CudaError, "CUDA_ERROR"),
+        (Code::ModelLoadFailed, "MODEL_LOAD_FAILED"),
+        (Code::SealVerificationFailed, "SEAL_VERIFICATION_FAILED"),
+        (Code::PolicyViolation, "POLICY_VIOLATION"),
+        (Code::InvalidParams, "INVALID_PARAMS"),
+        (Code::AuthFailed, "AUTH_FAILED"),
+        (Code::Internal, "INTERNAL"),
+    ] {
+        assert_eq!(serde_json::to_value(code).unwrap(), name);
+    }
+}
+
+// requirement: API-F37, TY-5, OB-2, OB-3
+#[test]
+fn metrics_count_what_happened() {
+    use vram_residency::{Mode, manager::RunState};
+    let rig = rig(10_000);
+    let shard = rig.manager.seal(SealRequest::bytes(&[1; 2500])).unwrap();
+    assert!(rig.manager.seal(SealRequest::bytes(&[1; 9000])).is_err());
+    assert!(rig.manager.seal(SealRequest::bytes(&[])).is_err());
+    let _ = rig.manager.verify_sealed(&shard, Mode::Full).unwrap();
+    let lease = rig.manager.lease(&shard, Mode::Full).unwrap();
+    rig.clock.advance(5_000);
+    let metrics = rig.manager.metrics();
+    assert_eq!(metrics.state, RunState::Running);
+    assert_eq!(
+        (metrics.seal_attempts_total, metrics.seal_operations_total),
+        (2, 1)
+    );
+    assert_eq!(metrics.allocation_failures_total, 1);
+    assert_eq!(
+        (
+            metrics.verify_operations_total,
+            metrics.verify_failures_total
+        ),
+        (2, 0)
+    );
+    assert_eq!((metrics.leases_total, metrics.migrations_total), (1, 0));
+    let device = &metrics.devices[0];
+    assert_eq!(
+        (device.shards, device.leases, device.quarantined),
+        (1, 1, 0)
+    );
+    assert!((device.utilization_percent - 25.0).abs() < 1e-9);
+    assert_eq!(device.oldest_verification_nanos, Some(5_000));
+    lease.finish();
+    rig.flip_newest(&shard, 0, 0);
+    assert!(rig.manager.verify_sealed(&shard, Mode::Full).is_err());
+    let metrics = rig.manager.metrics();
+    assert!(matches!(metrics.state, RunState::Stopped { .. }));
+    assert_eq!(
+        (
+            metrics.verify_failures_total,
+            metrics.devices[0].quarantined
+        ),
+        (1, 1)
+    );
+    assert_eq!(
+        metrics.devices[0].oldest_verification_nanos, None,
+        "a failed one does not count"
+    );
+    rig.manager.deallocate(&shard).unwrap();
+    let json = serde_json::to_value(rig.manager.metrics()).unwrap();
+    assert_eq!(json["deallocations_total"], 1);
+    assert_eq!(json["devices"][0]["capacity"]["used"], 0);
+}
