@@ -259,6 +259,12 @@ fn after_fault(
     rig.assert_balanced();
     let lost = fault.is_loss();
     if lost {
+        // By the very operation that met it, not by a later one.
+        assert_eq!(
+            rig.count("device.lost"),
+            1,
+            "{what}: the loss was not recorded"
+        );
         let error = rig.manager.driver_memory(device as u32).unwrap_err();
         assert!(error.is_fatal(), "{what}: the loss was not latched");
         let request = SealRequest::bytes(b"more").device(device as u32);

@@ -54,7 +54,7 @@ impl VramManager {
         // The new shard stands; a source that cannot be scrubbed is stranded
         // and recorded, and does not undo the move.
         if shard.retire().unwrap_or(false) {
-            let _ = resident.free();
+            let _ = self.lost_is_recorded(resident.free());
         }
         self.inner.counters.migrated();
         Ok(moved)
