@@ -1,6 +1,7 @@
 //! Every driver call that sealing, verifying, leasing, migrating and freeing
 //! make is failed at its first, second, ... use, as out of memory, as a sticky
-//! fault, and with a code that nobody knows.
+//! fault, and with a code that nobody knows (requirement: FF-7, FF-8, MS-004,
+//! TP-6).
 #![allow(
     clippy::unwrap_used,
     clippy::arithmetic_side_effects,

@@ -29,6 +29,7 @@ on_each_machine! {
         device.close().unwrap();
     }
 
+    // requirement: FF-6
     fn context_invalid_device(machine: &Machine) {
         for ordinal in [machine.cuda.count().unwrap(), 99, u32::MAX] {
             let answer = machine.cuda.device(ordinal).map(|_| ());
@@ -36,6 +37,7 @@ on_each_machine! {
         }
     }
 
+    // requirement: FF-2
     fn allocate_valid(machine: &Machine) {
         let device = machine.open();
         let allocated = device.allocate(1 << 20).unwrap();
@@ -47,6 +49,7 @@ on_each_machine! {
         refused(machine.open().allocate(0));
     }
 
+    // requirement: MS-003, FF-2
     fn allocate_huge(machine: &Machine) {
         let device = machine.open();
         for len in [device.info().total_bytes + 1, 1 << 60, u64::MAX] {
@@ -104,6 +107,7 @@ on_each_machine! {
         refused(device.write(extent, 0, &[1; 1001]));
     }
 
+    // requirement: MS-006, MS-007
     fn write_overflow(machine: &Machine) {
         let device = machine.open();
         let extent = take(&device, 1000);
@@ -111,6 +115,7 @@ on_each_machine! {
         refused(device.write(Extent { start: u64::MAX, ..extent }, 0, &[1]));
     }
 
+    // requirement: FF-4
     fn write_zero_bytes(machine: &Machine) {
         let device = machine.open();
         let extent = take(&device, 1000);
@@ -151,6 +156,7 @@ on_each_machine! {
         assert!(out == bytes);
     }
 
+    // requirement: FF-5
     fn free_vram_query(machine: &Machine) {
         let device = machine.open();
         let before = free(&device);
@@ -177,6 +183,7 @@ on_each_machine! {
         assert_eq!(again.info().ordinal, 0);
     }
 
+    // requirement: MS-005, FF-3
     fn drop_frees_memory(machine: &Machine) {
         let watcher = machine.open();
         let before = free(&watcher);
@@ -234,6 +241,7 @@ on_each_machine! {
         device.free(extent.buffer).unwrap();
     }
 
+    // requirement: FF-8
     fn recovery_after_invalid_operation(machine: &Machine) {
         let device = machine.open();
         let extent = take(&device, 4096);

@@ -110,6 +110,7 @@ fn a_missing_required_symbol_is_an_error_that_names_it() {
     );
 }
 
+// requirement: POL-7
 #[test]
 fn a_driver_too_old_for_the_kernels_says_so() {
     let machine = Machine::fake("vram=256M ptx=6.4");

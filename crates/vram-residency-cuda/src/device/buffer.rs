@@ -101,7 +101,7 @@ impl Buffer {
     }
 
     /// Bytes `offset..offset + len` of `extent`, if the buffer has the extent
-    /// and the extent has them.
+    /// and the extent has them (requirement: MS-002, MS-006, MS-007, FF-4).
     pub(crate) fn part(&self, extent: Extent, offset: u64, len: u64) -> Result<Run, DeviceError> {
         let size = self.run.len;
         let fits = extent

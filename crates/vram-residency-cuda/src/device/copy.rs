@@ -89,9 +89,19 @@ pub(crate) fn between(
         return Err(out_of_range(0, source.len, dest.len));
     }
     match other.as_any().downcast_ref::<CudaDevice>() {
-        Some(peer) if device.reaches(peer)? => direct((device, source), (peer, dest)),
+        Some(peer) if device.reaches(peer)? => match direct((device, source), (peer, dest)) {
+            Err(error) if is_refusal(&error) => staged(from, to),
+            answer => answer,
+        },
         _ => staged(from, to),
     }
+}
+
+/// "Invalid value" (1) or "not supported" (801) from the peer copy itself: this
+/// pair of devices has no direct path after all. Nothing was copied.
+fn is_refusal(error: &DeviceError) -> bool {
+    let op = "cuMemcpyPeerAsync";
+    matches!(error, DeviceError::Driver { op: failed, code: 1 | 801, .. } if *failed == op)
 }
 
 /// A copy that never touches the host.

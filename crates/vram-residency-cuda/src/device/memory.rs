@@ -92,7 +92,8 @@ impl Allocator {
             .is_some_and(|prop| prop.requested_handle_types == handle_type::POSIX_FD)
     }
 
-    /// Takes at least `len` bytes, readable and writable by the device.
+    /// Takes at least `len` bytes, readable and writable by the device
+    /// (requirement: MS-003, FF-2).
     pub(crate) fn allocate(&self, context: &Arc<Context>, len: u64) -> Result<Memory, DeviceError> {
         let granted = len
             .checked_next_multiple_of(self.granularity)
@@ -163,6 +164,12 @@ fn is_refusal(error: &DriverError) -> bool {
         error.code(),
         Some(CuResult::NOT_PERMITTED | CuResult::NOT_SUPPORTED)
     )
+}
+
+/// How a driver that knows no read-only mappings may answer; the rights are then
+/// as before, which the witness tells.
+fn is_invalid(error: &DriverError) -> bool {
+    error.code() == Some(CuResult::INVALID_VALUE)
 }
 
 /// What of an allocation exists and must be given back.
@@ -245,7 +252,7 @@ impl Memory {
         match protection {
             Protection::ReadWrite => Ok(self.set_rights(access::READ_WRITE)?),
             Protection::ReadOnly => match self.set_rights(access::READ) {
-                Err(error) if is_refusal(&error) => Ok(()),
+                Err(error) if is_refusal(&error) || is_invalid(&error) => Ok(()),
                 answer => Ok(answer?),
             },
         }
@@ -261,7 +268,8 @@ impl Memory {
     }
 
     /// Unmaps and gives back; on failure says how many bytes stay taken. Steps
-    /// that succeeded are not repeated by a second call.
+    /// that succeeded are not repeated by a second call
+    /// (requirement: MS-004, FF-3, FF-8).
     ///
     /// The caller has waited for queued work.
     pub(crate) fn release(&mut self) -> Result<(), FreeError> {

@@ -62,7 +62,7 @@ pub struct CudaDevice {
 
 impl CudaDevice {
     /// Opens the device with this ordinal: retains its primary context, loads
-    /// the kernels and takes the lanes' memory.
+    /// the kernels and takes the lanes' memory (requirement: FF-6, POL-7).
     ///
     /// # Errors
     /// [`DeviceError::Unavailable`] for an ordinal that does not exist,

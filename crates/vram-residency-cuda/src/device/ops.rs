@@ -21,6 +21,7 @@ impl Device for CudaDevice {
         &self.info
     }
 
+    // requirement: FF-5
     fn memory(&self) -> Result<MemoryInfo, DeviceError> {
         self.ready()?;
         let _entered = self.context.enter()?;

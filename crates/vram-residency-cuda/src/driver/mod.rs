@@ -2,7 +2,7 @@
 //!
 //! A failure carries the call, the driver's number, and the driver's own name
 //! and text for it ([`DriverError`]). Nothing here panics, retries, logs, or
-//! clears an earlier error. Calls that could break memory safety when given a
+//! clears an earlier error (requirement: FF-7, FF-8). Calls that could break memory safety when given a
 //! dead handle or a wrong pointer are `unsafe` and say what the caller must
 //! keep; calls that the driver validates by itself are safe.
 

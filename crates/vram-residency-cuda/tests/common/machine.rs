@@ -1,4 +1,5 @@
-//! A machine to test on: the fake driver always, a real GPU when there is one.
+//! A machine to test on: the fake driver always, a real GPU when there is one
+//! (requirement: TP-8, DM-1, DM-2, DM-3, DM-4, DM-5, DM-6, DM-10).
 
 use std::sync::{LazyLock, Mutex, MutexGuard, Once, PoisonError};
 
