@@ -56,6 +56,12 @@ fn run(args: &[String]) -> Result<(), String> {
             copy(&binary.path, &folder.join("vram"))?;
         }
     }
+    // Tests of the backend's failures need the fake driver there as well; they
+    // find it one folder above themselves.
+    let _ = built(&["build", "--package", "fake-cuda", "--lib"])?;
+    let fake = "libfake_cuda.so";
+    let release = exec::root().join("target/gpu-suite-build/release");
+    copy(&release.join(fake), &folder.join(fake))?;
     copy(
         &exec::root().join("testdata/small.safetensors"),
         &folder.join("small.safetensors"),
@@ -66,7 +72,7 @@ fn run(args: &[String]) -> Result<(), String> {
 }
 
 fn finish(folder: &Path) -> Result<(), String> {
-    for needed in ["gpu_probe", "vram", "run.sh"] {
+    for needed in ["gpu_probe", "vram", "libfake_cuda.so", "run.sh"] {
         if !folder.join(needed).is_file() {
             return Err(format!("{} was not built", folder.join(needed).display()));
         }

@@ -1,10 +1,11 @@
-//! Which device a command works on. The only place that knows the backends.
+//! Which device a command works on. With `gpu`, the only place
+//! that knows the backends.
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use vram_residency::device::{Device, DeviceError, DeviceInfo};
+use vram_residency::device::{Device, DeviceError};
 use vram_residency::sim::{SimDevice, SimOptions, SimOptionsError};
 use vram_residency_cuda::Cuda;
 
@@ -77,30 +78,6 @@ pub(crate) fn open(spec: &DeviceSpec) -> Result<Arc<dyn Device>, DeviceError> {
         Kind::Simulated(options) => Ok(Arc::new(SimDevice::with_options(options.clone()))),
         Kind::Cuda(ordinal) => Ok(Arc::new(Cuda::open()?.device(*ordinal)?)),
     }
-}
-
-/// The driver and what it shows.
-pub(crate) struct CudaFound {
-    /// The driver's number, such as 12040.
-    pub(crate) version: u32,
-    /// The file that the loader really opened.
-    pub(crate) library: String,
-    /// Devices that this process may see.
-    pub(crate) devices: Vec<DeviceInfo>,
-}
-
-/// Looks for the CUDA driver.
-pub(crate) fn cuda() -> Result<CudaFound, DeviceError> {
-    let cuda = Cuda::open()?;
-    let version = cuda.driver().driver_get_version();
-    let version = version.map_err(|error| DeviceError::Unavailable {
-        reason: error.to_string(),
-    })?;
-    Ok(CudaFound {
-        version: version.unsigned_abs(),
-        library: cuda.driver().library().to_owned(),
-        devices: cuda.devices()?,
-    })
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use vram_residency::device::DeviceInfo;
 
 use crate::device::{self, DeviceSpec};
 use crate::failure::Failure;
+use crate::gpu::{self, Gpu};
 use crate::output::Output;
 use crate::text;
 
@@ -27,17 +28,40 @@ pub(crate) struct Args {
 #[derive(Serialize)]
 struct Report {
     schema: &'static str,
-    devices: Vec<DeviceInfo>,
+    /// GPUs with all that their driver tells, or the one device asked for.
+    devices: Vec<Listed>,
     /// Why no CUDA device was looked for successfully.
     unavailable: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Listed {
+    Gpu(Box<Gpu>),
+    Other(Box<DeviceInfo>),
+}
+
+impl Listed {
+    fn line(&self) -> String {
+        match self {
+            Self::Gpu(gpu) => gpu_line(gpu),
+            Self::Other(info) => line(info),
+        }
+    }
 }
 
 impl Args {
     pub(crate) fn run(self, output: &Output) -> Result<(), Failure> {
         let (devices, unavailable) = match &self.device {
-            Some(spec) => (vec![device::open(spec)?.info().clone()], None),
-            None => match device::cuda() {
-                Ok(found) => (found.devices, None),
+            Some(spec) => {
+                let info = device::open(spec)?.info().clone();
+                (vec![Listed::Other(Box::new(info))], None)
+            }
+            None => match gpu::find() {
+                Ok(found) => {
+                    let listed = |gpu| Listed::Gpu(Box::new(gpu));
+                    (found.gpus.into_iter().map(listed).collect(), None)
+                }
                 Err(error) => (Vec::new(), Some(error.to_string())),
             },
         };
@@ -54,8 +78,26 @@ impl Args {
                 unavailable,
             });
         }
-        devices.iter().try_for_each(|info| output.line(line(info)))
+        devices
+            .iter()
+            .try_for_each(|listed| output.line(listed.line()))
     }
+}
+
+/// One GPU on one line, with what only a running driver knows.
+fn gpu_line(gpu: &Gpu) -> String {
+    let mut facts = vec![line(&gpu.info)];
+    facts.extend(
+        gpu.free_bytes
+            .map(|free| format!("{} free", text::size(free))),
+    );
+    let missing =
+        |what: &str, has: Option<bool>| (has == Some(false)).then(|| format!("no {what}"));
+    facts.extend(missing("virtual memory management", gpu.virtual_memory));
+    facts.extend(missing("fd export", gpu.fd_export));
+    let unusual = gpu.compute_mode.filter(|mode| *mode != "default");
+    facts.extend(unusual.map(|mode| format!("compute mode {mode}")));
+    facts.join(", ")
 }
 
 /// One device on one line.

@@ -12,6 +12,7 @@ mod digest;
 mod doctor;
 mod environment;
 mod failure;
+mod gpu;
 mod inspect;
 mod interrupt;
 mod key;

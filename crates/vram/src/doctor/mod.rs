@@ -1,12 +1,11 @@
 //! `vram doctor`.
 
+mod driver;
 mod host;
 mod secrets;
 
 use serde::Serialize;
 
-use crate::device;
-use crate::devices;
 use crate::failure::Failure;
 use crate::keys::KeyArgs;
 use crate::output::Output;
@@ -88,7 +87,7 @@ impl Args {
         ];
         checks.extend(secrets::key(&self.key));
         checks.push(host::device_nodes());
-        checks.extend(driver());
+        checks.extend(driver::checks());
         let bad = checks.iter().filter(|check| check.verdict == Verdict::Bad);
         let bad = bad.count();
         if output.is_json() {
@@ -116,36 +115,4 @@ fn print(check: &Check, output: &Output) -> Result<(), Failure> {
         Some(advice) => output.line(format!("{:24}-> {}", "", crate::text::printable(advice))),
         None => Ok(()),
     }
-}
-
-/// The driver with the file that the loader chose, and its devices.
-fn driver() -> Vec<Check> {
-    const NAME: &str = "CUDA driver";
-    let found = match device::cuda() {
-        Ok(found) => found,
-        Err(error) => {
-            let advice = "install the NVIDIA driver to use a GPU; --device sim works without one";
-            return vec![Check::look(NAME, error.to_string(), advice)];
-        }
-    };
-    let (major, minor) = (found.version / 1000, (found.version % 1000) / 10);
-    let text = format!("CUDA {major}.{minor}, {}", found.library);
-    let mut checks = vec![if found.devices.is_empty() {
-        Check::look(
-            NAME,
-            text,
-            "it shows no device; look at CUDA_VISIBLE_DEVICES and nvidia-smi",
-        )
-    } else {
-        Check::ok(NAME, text)
-    }];
-    checks.extend(found.devices.iter().map(|info| {
-        let line = devices::line(info);
-        if info.integrated {
-            Check::look("device", line, "use a card with memory of its own")
-        } else {
-            Check::ok("device", line)
-        }
-    }));
-    checks
 }

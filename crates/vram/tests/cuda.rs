@@ -1,0 +1,85 @@
+//! The command on a CUDA driver that the loader finds by itself: the fake one,
+//! put into a folder of the loader's search path as `libcuda.so.1`.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
+
+mod common;
+
+use common::{Outcome, Session, finish};
+
+/// `$ vram ARGS` where the fake driver is installed; `machine` describes it.
+fn with_driver(session: &Session, machine: &str, args: &str) -> Outcome {
+    let folder = session.path("driver");
+    if !folder.exists() {
+        std::fs::create_dir(&folder).unwrap();
+        let built = fake_cuda::library_path().unwrap();
+        std::os::unix::fs::symlink(built, folder.join("libcuda.so.1")).unwrap();
+    }
+    let words: Vec<&str> = args.split_whitespace().collect();
+    let mut command = session.command(&words);
+    command
+        .env("LD_LIBRARY_PATH", &folder)
+        .env("FAKE_CUDA", machine);
+    finish(command.spawn().unwrap(), args.to_owned())
+}
+
+#[test]
+fn a_model_is_sealed_through_the_driver_with_the_digest_of_its_file() {
+    let session = Session::new();
+    let bytes = session.file("model", 1_234_567);
+    let digest = vram_digest::digest(&bytes);
+    let sealed = with_driver(&session, "", "seal model --device cuda:0 --json").exit(0);
+    let result: serde_json::Value = serde_json::from_str(&sealed.out).unwrap();
+    let text = result.to_string();
+    assert!(text.contains(&digest.to_string()), "{text}");
+    assert!(text.contains("\"device_kind\":\"simulated\""), "{text}");
+    assert!(
+        text.contains("libcuda.so.1") || text.contains("libfake_cuda.so"),
+        "{text}"
+    );
+    assert!(text.contains("\"protection\":\"read-only\""), "{text}");
+}
+
+#[test]
+fn a_wrong_digest_seals_nothing() {
+    let session = Session::new();
+    session.file("model", 50_000);
+    let zeros = "0".repeat(64);
+    let args = format!("seal model --device cuda:0 --expect sha256:{zeros}");
+    with_driver(&session, "", &args).exit(3);
+}
+
+#[test]
+fn devices_and_doctor_say_what_the_driver_says() {
+    let session = Session::new();
+    let devices = with_driver(&session, "", "devices").exit(0);
+    assert!(devices.out.contains("fake"), "{}", devices.out);
+    let doctor = with_driver(&session, "", "doctor").exit(0);
+    for fact in [
+        "CUDA 12.",
+        "fake_cuda",
+        "virtual memory",
+        "compute mode",
+        "free VRAM",
+        "NVML",
+        "ECC",
+    ] {
+        assert!(doctor.out.contains(fact), "{fact}: {}", doctor.out);
+    }
+}
+
+#[test]
+fn without_a_driver_the_error_names_libcuda_and_the_simulator() {
+    let session = Session::new();
+    session.file("model", 10);
+    let mut command = session.command(&["seal", "model", "--device", "cuda:0"]);
+    command.env("LD_LIBRARY_PATH", session.path("nowhere"));
+    let ended = finish(command.spawn().unwrap(), "seal".to_owned());
+    // On a machine with a GPU the driver is found after all.
+    if std::path::Path::new("/dev/nvidiactl").exists() {
+        eprintln!("a GPU is here: the missing driver was NOT tested");
+        return;
+    }
+    let ended = ended.exit(1);
+    assert!(ended.err.contains("libcuda"), "{}", ended.err);
+    assert!(ended.err.contains("sim"), "{}", ended.err);
+}
