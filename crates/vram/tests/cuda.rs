@@ -68,6 +68,21 @@ fn devices_and_doctor_say_what_the_driver_says() {
 }
 
 #[test]
+fn bench_measures_the_device_that_is_named() {
+    let session = Session::new();
+    let args = "bench --size-mib 1 --runs 1 --device cuda:0 --json";
+    let ended = with_driver(&session, "", args).exit(0);
+    let report: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
+    let rates = report["rates"].as_array().unwrap();
+    assert!(
+        rates
+            .iter()
+            .any(|rate| rate["name"] == "seal, named device"),
+        "{report}"
+    );
+}
+
+#[test]
 fn without_a_driver_the_error_names_libcuda_and_the_simulator() {
     let session = Session::new();
     session.file("model", 10);

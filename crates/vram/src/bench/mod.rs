@@ -11,6 +11,7 @@ use std::num::NonZeroUsize;
 use serde::Serialize;
 use vram_digest::path;
 
+use crate::device::DeviceSpec;
 use crate::failure::Failure;
 use crate::measure::cores;
 use crate::output::Output;
@@ -33,6 +34,7 @@ Examples:
   vram bench
   vram bench --size-mib 1024 --runs 9
   vram bench --json > bench.json
+  vram bench --device cuda:0 --size-mib 4096
 
 Each line is the median of the runs, with the slowest and the fastest. Let the
 machine rest: other work shows as spread.")]
@@ -43,6 +45,9 @@ pub(crate) struct Args {
     /// Runs of each measurement
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
+    /// Also seal and verify on this device: cuda:N
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<DeviceSpec>,
 }
 
 #[derive(Serialize)]
@@ -100,6 +105,9 @@ impl Args {
         };
         roofs::measure(&plan, &mut show)?;
         ours::measure(&plan, &mut show)?;
+        if let Some(spec) = &self.device {
+            ours::on_device(&plan, spec, &mut show)?;
+        }
         let costs = costs::measure(&plan)?;
         if !output.is_json() {
             return costs.iter().try_for_each(|cost| output.line(cost.line()));

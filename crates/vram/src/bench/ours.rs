@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use vram_digest::{BLOCK_BYTES, BlockHash, hash_blocks_parallel, root};
+use vram_residency::capacity::Sharing;
 use vram_residency::key::RootKey;
 use vram_residency::random::OsRandom;
 use vram_residency::sim::{SimDevice, SimOptions};
@@ -12,11 +13,11 @@ use vram_residency::{Mode, SealRequest, SealedShard, VramManager};
 use super::pin::Pinned;
 use super::sample::{rate, timed};
 use super::{Plan, Show};
+use crate::device::{self, DeviceSpec};
 use crate::failure::Failure;
 
 pub(super) fn measure(plan: &Plan, show: Show<'_>) -> Result<(), Failure> {
-    let word = |i: usize| (i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes();
-    let bytes: Vec<u8> = (0..plan.bytes / 8).flat_map(word).collect();
+    let bytes = pattern(plan);
     for team in plan.teams() {
         let _pinned = Pinned::to(team)?;
         let mut hashes = vec![BlockHash::default(); bytes.len().div_ceil(BLOCK_BYTES)];
@@ -36,9 +37,16 @@ pub(super) fn measure(plan: &Plan, show: Show<'_>) -> Result<(), Failure> {
     }
     for team in plan.teams() {
         let _pinned = Pinned::to(team)?;
-        shards(plan, team, &bytes, show)?;
+        let manager = manager((bytes.len() as u64).saturating_mul(2), team)?;
+        let named = (&manager, "seal, simulated device");
+        shards(plan, named, team, &bytes, show)?;
     }
     Ok(())
+}
+
+fn pattern(plan: &Plan) -> Vec<u8> {
+    let word = |i: usize| (i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes();
+    (0..plan.bytes / 8).flat_map(word).collect()
 }
 
 /// A manager of one simulated device of `capacity` bytes.
@@ -51,8 +59,30 @@ fn manager(capacity: u64, team: NonZeroUsize) -> Result<VramManager, Failure> {
     Ok(manager)
 }
 
-fn shards(plan: &Plan, team: NonZeroUsize, bytes: &[u8], show: Show<'_>) -> Result<(), Failure> {
-    let manager = manager((bytes.len() as u64).saturating_mul(2), team)?;
+/// The same on a device that the user named.
+pub(super) fn on_device(plan: &Plan, spec: &DeviceSpec, show: Show<'_>) -> Result<(), Failure> {
+    let bytes = pattern(plan);
+    let device = device::open(spec)?;
+    let manager = VramManager::builder()
+        .device_with(device, None, Sharing::Dedicated)
+        .key(RootKey::generate(&OsRandom)?)
+        .build()?;
+    shards(
+        plan,
+        (&manager, "seal, named device"),
+        plan.cores,
+        &bytes,
+        show,
+    )
+}
+
+fn shards(
+    plan: &Plan,
+    (manager, label): (&VramManager, &'static str),
+    team: NonZeroUsize,
+    bytes: &[u8],
+    show: Show<'_>,
+) -> Result<(), Failure> {
     let mut last: Option<SealedShard> = None;
     let seal = || -> Result<Duration, Failure> {
         // The one before is wiped outside the time.
@@ -62,19 +92,17 @@ fn shards(plan: &Plan, team: NonZeroUsize, bytes: &[u8], show: Show<'_>) -> Resu
             Ok(())
         })
     };
-    let sealed = rate(
-        "seal, simulated device",
-        team.get(),
-        bytes.len(),
-        plan.runs,
-        seal,
-    )?;
+    let sealed = rate(label, team.get(), bytes.len(), plan.runs, seal)?;
     show(sealed)?;
     let shard = last.ok_or_else(|| Failure::new("nothing was sealed"))?;
     for (name, mode) in [("verify, full", Mode::Full), ("verify, keyed", Mode::Keyed)] {
         show(rate(name, team.get(), bytes.len(), plan.runs, || {
             timed(|| Ok(manager.verify_sealed(&shard, mode)?.into_verification()))
         })?)?;
+    }
+    let exports = |info| manager.policy().admit_export(info).is_ok();
+    if !manager.devices().into_iter().all(exports) {
+        return Ok(());
     }
     show(rate(
         "unseal, each block checked",
