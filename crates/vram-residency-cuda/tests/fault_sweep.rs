@@ -207,11 +207,13 @@ fn judge(fake: &Fake, cuda: &Cuda, bytes: &[u8], fault: &Fault<'_>) {
         .into_iter()
         .any(|(call, count)| call == name && count >= nth);
     assert!(reached, "the fault was not reached: {at}");
+    // Giving back tries to enter the context twice: no harm, and nobody to tell.
+    let harmless = name == "cuCtxPushCurrent" && fake.held().is_empty();
     match &run.error {
         Some(error) => assert!(is_right(name, code, error), "wrong kind: {at}"),
         // A source that cannot be freed after a move does not undo the move.
         None => assert!(
-            closing || only_gives_back(name) || !run.alarms.is_empty(),
+            closing || harmless || only_gives_back(name) || !run.alarms.is_empty(),
             "the fault was swallowed: {at}"
         ),
     }

@@ -64,12 +64,17 @@ impl Context {
     /// here, by the next entry of any thread.
     pub(crate) fn enter(&self) -> Result<Entered<'_>, DeviceError> {
         self.pop_failure()?;
-        self.enter_to_release()
+        self.push()
     }
 
     /// Like [`Self::enter`], for giving things back: an earlier failure to pop
-    /// is no reason to keep them.
+    /// is no reason to keep them, and one failure to push is tried again, because
+    /// whoever drops something cannot report it.
     pub(crate) fn enter_to_release(&self) -> Result<Entered<'_>, DeviceError> {
+        self.push().or_else(|_| self.push())
+    }
+
+    fn push(&self) -> Result<Entered<'_>, DeviceError> {
         // SAFETY: `raw` is live: this object holds a retain until it is dropped.
         unsafe { self.driver.ctx_push_current(self.raw) }?;
         Ok(Entered {
