@@ -6,6 +6,7 @@
 
 mod allocation;
 mod ledger;
+pub mod plan;
 
 use serde::Serialize;
 

@@ -1,0 +1,352 @@
+//! Whether a model fits before a byte of it is read: pure arithmetic over what
+//! the caller says about devices, parts and what is resident
+//! (requirement: CAP-3, CAP-8, CAP-10).
+//!
+//! Parts go to devices whole, the largest first, each to the device where it
+//! leaves the least room. A part is a file of the model: tensors within a file
+//! are not split, so a tensor-parallel model needs files made for its ranks. A
+//! layout that fits may exist where this search finds none; one that it finds
+//! does fit, if nobody takes room in the meantime.
+
+use serde::Serialize;
+
+/// A device as the plan sees it. All sizes in bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlanDevice {
+    /// Device ordinal.
+    pub ordinal: u32,
+    /// Room that may be handed out now, headroom already taken off:
+    /// [`super::Capacity::available`].
+    pub available: u64,
+    /// Allocations are rounded up to this.
+    pub granularity: u64,
+    /// Set aside for the context of the runtime, activations and the KV cache.
+    pub reserve: u64,
+    /// What is resident and could go.
+    pub resident: Vec<PlanResident>,
+}
+
+/// A shard that is resident.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlanResident {
+    /// Its name.
+    pub shard_id: String,
+    /// Bytes that freeing it gives back.
+    pub bytes: u64,
+    /// When it was sealed: of two that would do, the older goes first.
+    pub sealed_at: crate::clock::Timestamp,
+}
+
+/// One file to place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlanPart {
+    /// Its name.
+    pub name: String,
+    /// Bytes of the file.
+    pub bytes: u64,
+}
+
+/// Where one part goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Placement {
+    /// Its name.
+    pub part: String,
+    /// Bytes it takes there, rounded up.
+    pub bytes: u64,
+    /// The device; `None` where it fits nowhere.
+    pub ordinal: Option<u32>,
+}
+
+/// What a device looks like once the plan is carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DevicePlan {
+    /// Device ordinal.
+    pub ordinal: u32,
+    /// Whether the reserve and everything placed here fit as things are.
+    pub fits: bool,
+    /// Bytes of the parts placed here.
+    pub placed: u64,
+    /// Bytes set aside.
+    pub reserve: u64,
+    /// Bytes that stay available; 0 where it does not fit.
+    pub left: u64,
+    /// Bytes that are missing; 0 where it fits.
+    pub missing: u64,
+    /// Shards that would have to go, in the order they would.
+    pub would_free: Vec<PlanResident>,
+}
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// Everything fits as things are.
+    pub fits: bool,
+    /// It fits, now or once the named shards are gone.
+    pub fits_after_freeing: bool,
+    /// Parts in the order given.
+    pub placements: Vec<Placement>,
+    /// Devices in the order given.
+    pub devices: Vec<DevicePlan>,
+}
+
+/// A device while parts are being placed.
+struct Bin<'d> {
+    device: &'d PlanDevice,
+    placed: u64,
+}
+
+impl Bin<'_> {
+    /// Bytes a part takes here.
+    fn rounded(&self, bytes: u64) -> u64 {
+        let granularity = self.device.granularity.max(1);
+        bytes
+            .checked_next_multiple_of(granularity)
+            .unwrap_or(u64::MAX)
+    }
+
+    fn needed(&self) -> u64 {
+        self.device.reserve.saturating_add(self.placed)
+    }
+
+    /// Room left of `room` once `more` is placed too.
+    fn left(&self, room: u64, more: u64) -> Option<u64> {
+        room.checked_sub(self.needed().checked_add(more)?)
+    }
+
+    /// Room if everything resident went.
+    fn emptied(&self) -> u64 {
+        let resident = self.device.resident.iter().map(|shard| shard.bytes);
+        resident.fold(self.device.available, u64::saturating_add)
+    }
+}
+
+/// Answers where `parts` go. `padding` is what the alignment of tensor data may
+/// add to a part: 255 bytes for [`crate::VramManager::seal`].
+///
+/// Parts that fit nowhere now are placed where they would fit if shards went;
+/// the plan then names those. It frees nothing.
+#[must_use]
+pub fn plan(devices: &[PlanDevice], parts: &[PlanPart], padding: u64) -> Plan {
+    let mut bins: Vec<Bin<'_>> = devices
+        .iter()
+        .map(|device| Bin { device, placed: 0 })
+        .collect();
+    let mut order: Vec<(usize, &PlanPart)> = parts.iter().enumerate().collect();
+    order.sort_by_key(|(index, part)| (std::cmp::Reverse(part.bytes), *index));
+    let mut placements: Vec<(usize, Placement)> = order
+        .into_iter()
+        .map(|(index, part)| (index, place(&mut bins, part, padding)))
+        .collect();
+    placements.sort_by_key(|(index, _)| *index);
+    let placements: Vec<Placement> = placements.into_iter().map(|(_, p)| p).collect();
+    let devices: Vec<DevicePlan> = bins.iter().map(device_plan).collect();
+    let placed = placements.iter().all(|p| p.ordinal.is_some());
+    let enough = |device: &DevicePlan| {
+        let freed = device.would_free.iter().map(|shard| shard.bytes);
+        freed.fold(0, u64::saturating_add) >= device.missing
+    };
+    Plan {
+        fits: placed && devices.iter().all(|device| device.fits),
+        fits_after_freeing: placed && devices.iter().all(enough),
+        placements,
+        devices,
+    }
+}
+
+/// The tightest device that has room; failing that, the one where the fewest
+/// bytes would have to go.
+fn place(bins: &mut [Bin<'_>], part: &PlanPart, padding: u64) -> Placement {
+    let size = |bin: &Bin<'_>| bin.rounded(part.bytes.saturating_add(padding));
+    let now = |bin: &Bin<'_>| bin.left(bin.device.available, size(bin));
+    let short = |bin: &Bin<'_>| {
+        let _room = bin.left(bin.emptied(), size(bin))?;
+        let needed = bin.needed().saturating_add(size(bin));
+        Some(needed.saturating_sub(bin.device.available))
+    };
+    let chosen = tightest(bins, now).or_else(|| tightest(bins, short));
+    let Some(bin) = chosen.and_then(|index| bins.get_mut(index)) else {
+        return Placement {
+            part: part.name.clone(),
+            bytes: part.bytes,
+            ordinal: None,
+        };
+    };
+    let bytes = size(bin);
+    bin.placed = bin.placed.saturating_add(bytes);
+    Placement {
+        part: part.name.clone(),
+        bytes,
+        ordinal: Some(bin.device.ordinal),
+    }
+}
+
+/// The bin with the smallest measure; of equal ones the first.
+fn tightest(bins: &[Bin<'_>], measure: impl Fn(&Bin<'_>) -> Option<u64>) -> Option<usize> {
+    let measured = bins.iter().enumerate();
+    let measured = measured.filter_map(|(index, bin)| Some((measure(bin)?, index)));
+    measured.min().map(|(_, index)| index)
+}
+
+fn device_plan(bin: &Bin<'_>) -> DevicePlan {
+    let left = bin.left(bin.device.available, 0);
+    let missing = bin.needed().saturating_sub(bin.device.available);
+    DevicePlan {
+        ordinal: bin.device.ordinal,
+        fits: left.is_some(),
+        placed: bin.placed,
+        reserve: bin.device.reserve,
+        left: left.unwrap_or(0),
+        missing,
+        would_free: victims(&bin.device.resident, missing),
+    }
+}
+
+/// What goes for `missing` bytes: the smallest single shard that is enough, of
+/// equal ones the oldest; without such a shard the largest, and again.
+fn victims(resident: &[PlanResident], missing: u64) -> Vec<PlanResident> {
+    let mut left: Vec<&PlanResident> = resident.iter().collect();
+    left.sort_by_key(|shard| (shard.bytes, shard.sealed_at));
+    let (mut chosen, mut missing) = (Vec::new(), missing);
+    while missing > 0 {
+        let enough = left.iter().position(|shard| shard.bytes >= missing);
+        let largest = left.last().map(|shard| shard.bytes);
+        let oldest_largest = left.iter().position(|shard| Some(shard.bytes) == largest);
+        let Some(index) = enough.or(oldest_largest) else {
+            break;
+        };
+        let shard = left.remove(index);
+        missing = missing.saturating_sub(shard.bytes);
+        chosen.push(shard.clone());
+    }
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+
+    fn device(ordinal: u32, available: u64) -> PlanDevice {
+        PlanDevice {
+            ordinal,
+            available,
+            granularity: 1,
+            reserve: 0,
+            resident: Vec::new(),
+        }
+    }
+
+    fn parts(sizes: &[u64]) -> Vec<PlanPart> {
+        let part = |(i, bytes): (usize, &u64)| PlanPart {
+            name: format!("part-{i}"),
+            bytes: *bytes,
+        };
+        sizes.iter().enumerate().map(part).collect()
+    }
+
+    fn resident(shards: &[(&str, u64, u64)]) -> Vec<PlanResident> {
+        let shard = |(name, bytes, sealed): &(&str, u64, u64)| PlanResident {
+            shard_id: (*name).to_owned(),
+            bytes: *bytes,
+            sealed_at: Timestamp::from_nanos(*sealed),
+        };
+        shards.iter().map(shard).collect()
+    }
+
+    fn where_to(plan: &Plan) -> Vec<Option<u32>> {
+        plan.placements.iter().map(|p| p.ordinal).collect()
+    }
+
+    fn would_free(plan: &Plan) -> Vec<&str> {
+        let shards = plan.devices.iter().flat_map(|d| &d.would_free);
+        shards.map(|shard| shard.shard_id.as_str()).collect()
+    }
+
+    // requirement: CAP-3
+    #[test]
+    fn an_exact_fit_fits_and_one_byte_more_does_not() {
+        assert!(plan(&[device(0, 10)], &parts(&[10]), 0).fits);
+        let plan = plan(&[device(0, 10)], &parts(&[11]), 0);
+        assert!(!plan.fits && !plan.fits_after_freeing);
+        assert_eq!(where_to(&plan), [None]);
+    }
+
+    #[test]
+    fn granularity_padding_and_reserve_count() {
+        let mut one = device(0, 100);
+        one.granularity = 32;
+        assert_eq!(plan(&[one.clone()], &parts(&[64]), 0).devices[0].left, 36);
+        assert_eq!(plan(&[one.clone()], &parts(&[64]), 1).devices[0].left, 4);
+        one.reserve = 36;
+        assert!(plan(&[one.clone()], &parts(&[64]), 0).fits);
+        one.reserve = 37;
+        assert!(!plan(&[one], &parts(&[64]), 0).fits);
+        let mut reserved_away = device(0, 100);
+        reserved_away.reserve = 101;
+        let plan = plan(&[reserved_away], &[], 0);
+        assert!(!plan.fits, "a reserve that does not fit is not ignored");
+        assert_eq!(plan.devices[0].missing, 1);
+    }
+
+    #[test]
+    fn parts_go_largest_first_to_the_tightest_device() {
+        let devices = [device(0, 100), device(1, 60)];
+        let plan = plan(&devices, &parts(&[40, 60, 60]), 0);
+        assert!(plan.fits, "{plan:?}");
+        assert_eq!(where_to(&plan), [Some(0), Some(1), Some(0)]);
+        assert_eq!((plan.devices[0].left, plan.devices[1].left), (0, 0));
+    }
+
+    #[test]
+    fn a_part_is_never_split() {
+        let plan = plan(&[device(0, 60), device(1, 60)], &parts(&[100]), 0);
+        assert_eq!(where_to(&plan), [None]);
+    }
+
+    #[test]
+    fn the_dry_run_names_the_least_that_would_have_to_go() {
+        let mut full = device(3, 5);
+        full.resident = resident(&[("big", 50, 1), ("young", 20, 9), ("old", 20, 2)]);
+        for (size, expected) in [
+            (5, &[][..]),
+            (25, &["old"]),
+            (26, &["big"]),
+            (60, &["big", "old"]),
+            (95, &["big", "old", "young"]),
+        ] {
+            let plan = plan(&[full.clone()], &parts(&[size]), 0);
+            assert_eq!(would_free(&plan), expected, "{size}");
+            assert_eq!(plan.fits, expected.is_empty(), "{size}");
+            assert!(plan.fits_after_freeing, "{size}");
+        }
+        let plan = plan(&[full], &parts(&[96]), 0);
+        assert!(!plan.fits_after_freeing, "not even all of it is enough");
+        assert_eq!(would_free(&plan), [""; 0], "nothing goes for nothing");
+    }
+
+    #[test]
+    fn room_elsewhere_is_taken_before_anything_goes() {
+        let mut full = device(0, 0);
+        full.resident = resident(&[("a", 50, 1)]);
+        let plan = plan(&[full, device(1, 50)], &parts(&[50]), 0);
+        assert!(plan.fits);
+        assert_eq!(where_to(&plan), [Some(1)]);
+    }
+
+    // requirement: CAP-10
+    #[test]
+    fn nothing_overflows() {
+        let mut huge = device(0, u64::MAX);
+        huge.granularity = 1 << 40;
+        huge.reserve = u64::MAX;
+        huge.resident = resident(&[("a", u64::MAX, 1), ("b", u64::MAX, 2)]);
+        let plan = plan(&[huge], &parts(&[u64::MAX, u64::MAX]), u64::MAX);
+        assert!(!plan.fits);
+    }
+
+    #[test]
+    fn without_devices_nothing_fits() {
+        assert!(!plan(&[], &parts(&[1]), 0).fits);
+        assert!(plan(&[], &[], 0).fits);
+    }
+}
