@@ -95,8 +95,10 @@ fn a_group_is_sealed_whole_or_not_at_all() {
     rig.devices[2].fail(Op::Finish, 1, DeviceError::Unsupported { what: "test" });
     assert!(rig.manager.seal_group(requests(&parts)).is_err());
     rig.assert_empty();
-    let types = rig.sink.types();
-    assert_eq!(types.iter().filter(|t| *t == "vram.deallocated").count(), 3);
+    // The devices load at the same time: how far the others came is their luck.
+    let taken = rig.count("vram.allocated");
+    assert!((1..=3).contains(&taken));
+    assert_eq!(rig.count("vram.deallocated"), taken);
 
     // Refused input of the last member: the first was not even begun.
     let before = rig.devices[0].calls(Op::Allocate);

@@ -1,17 +1,21 @@
 //! From a source of bytes to measured bytes in VRAM.
 
 mod control;
+mod direct;
 mod error;
+mod file;
 mod model;
 mod order;
 mod pipeline;
 mod request;
+mod retry;
 mod source;
 
-pub(crate) use control::Control;
 pub use control::{CancelToken, Progress, ProgressFn};
+pub(crate) use control::{Control, Overall, Together};
 pub use error::LoadError;
+pub use file::{FileReads, FileSource};
 pub use model::{Model, Part};
-pub(crate) use pipeline::load;
+pub(crate) use pipeline::{MAX_AT_ONCE, load};
 pub use request::{FormatChoice, SealRequest};
-pub use source::{FileSource, PatternSource, Source};
+pub use source::{PatternSource, Source};

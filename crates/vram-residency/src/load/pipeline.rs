@@ -8,9 +8,13 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use vram_digest::{BlockHash, nh};
 
 use super::order::OrderedSha256;
+use super::retry;
 use super::{Control, LoadError, Source};
 use crate::device::{Device, DeviceKind, Extent, Slot, UPLOAD_ALIGN, Upload, UploadPlan};
 use crate::error::{Error, VerifyError};
+
+/// Loads of one group that run at the same time; more devices wait their turn.
+pub(crate) const MAX_AT_ONCE: usize = 8;
 
 /// How much staging memory a load uses.
 struct Shape {
@@ -20,15 +24,17 @@ struct Shape {
 }
 
 impl Shape {
-    /// Within 64 MiB on the simulator and 256 MiB of pinned memory on CUDA.
-    fn of(kind: DeviceKind, source: &dyn Source) -> Self {
-        let (slot_bytes, most) = match kind {
-            DeviceKind::Simulated => (2 << 20, 16),
-            DeviceKind::Cuda => (16 << 20, 12),
+    /// Within 64 MiB on the simulator and 256 MiB of pinned memory on CUDA, for
+    /// up to [`MAX_AT_ONCE`] loads of a group together.
+    fn of(kind: DeviceKind, source: &dyn Source, at_once: usize) -> Self {
+        let (slot_bytes, most, all) = match kind {
+            DeviceKind::Simulated => (2 << 20, 16, 32_usize),
+            DeviceKind::Cuda => (16 << 20, 12, 16_usize),
         };
+        let most = all.checked_div(at_once).unwrap_or(all).clamp(1, most);
         let chunks = source.len().div_ceil(slot_bytes as u64);
         let chunks = usize::try_from(chunks).unwrap_or(usize::MAX).max(1);
-        let readers = cores().min(12).min(chunks);
+        let readers = cores().min(12).div_ceil(at_once.max(1)).min(chunks);
         let slots = readers.saturating_mul(2).min(most).min(chunks);
         Self {
             slot_bytes,
@@ -65,7 +71,7 @@ pub(crate) fn load(
     control: &Control,
     content: bool,
 ) -> Result<Loaded, Error> {
-    let shape = Shape::of(device.info().kind, source);
+    let shape = Shape::of(device.info().kind, source, control.at_once());
     let plan = UploadPlan {
         extent,
         key,
@@ -232,7 +238,12 @@ impl Run<'_> {
                 source,
             },
         };
-        self.source.read_exact_at(offset, out).map_err(named)
+        let clock = self.control.clock.as_ref();
+        // A sequential source cannot be asked for the same bytes twice.
+        let retries = !self.source.is_sequential();
+        let go_on = || self.failed().is_none() && self.control.check("").is_ok();
+        let read = || self.source.read_piece(offset, out, clock);
+        retry::transient(read, || retries && go_on()).map_err(named)
     }
 
     fn tag(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
@@ -245,5 +256,26 @@ impl Run<'_> {
             *slot = tag;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::PatternSource;
+
+    #[test]
+    fn staging_memory_is_bounded_however_many_loads_share_it() {
+        for (kind, bound) in [(DeviceKind::Simulated, 64), (DeviceKind::Cuda, 256)] {
+            for at_once in 1..=MAX_AT_ONCE {
+                for len in [1, 3 << 20, 1 << 30, 1 << 40] {
+                    let source = PatternSource::new(len, 0);
+                    let shape = Shape::of(kind, &source, at_once);
+                    assert!(shape.readers >= 1 && shape.slots >= 1);
+                    let all = shape.slots * shape.slot_bytes * at_once;
+                    assert!(all <= bound << 20, "{kind:?} {at_once} {len}: {all}");
+                }
+            }
+        }
     }
 }

@@ -1,12 +1,10 @@
 //! Where bytes come from: positioned reads of something with a known length.
 
-use std::fs::File;
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::LoadError;
+use crate::clock::Clock;
 use crate::format::ReadAt;
 
 /// A source of model bytes, its length fixed when it was opened. Reads may come
@@ -18,6 +16,17 @@ pub trait Source: ReadAt + Send + Sync {
     /// True when reads must come in file order (a pipe, say).
     fn is_sequential(&self) -> bool {
         false
+    }
+
+    /// Reads one piece of a load. A source that knows several ways to its bytes
+    /// may time them by `clock` and keep to the fastest; others read as
+    /// [`ReadAt::read_exact_at`] does.
+    ///
+    /// # Errors
+    /// The system's words.
+    fn read_piece(&self, offset: u64, out: &mut [u8], clock: &dyn Clock) -> io::Result<()> {
+        let _ = clock;
+        self.read_exact_at(offset, out)
     }
 
     /// Whether the source is still what it was when it was opened.
@@ -32,111 +41,6 @@ pub trait Source: ReadAt + Send + Sync {
 impl Source for &[u8] {
     fn name(&self) -> String {
         "bytes".to_owned()
-    }
-}
-
-/// What must stay the same while a file is read.
-#[derive(PartialEq, Eq)]
-struct Identity {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Identity {
-    fn of(file: &File) -> io::Result<Self> {
-        let meta = file.metadata()?;
-        Ok(Self {
-            device: meta.dev(),
-            inode: meta.ino(),
-            size: meta.size(),
-            modified: (meta.mtime(), meta.mtime_nsec()),
-            changed: (meta.ctime(), meta.ctime_nsec()),
-        })
-    }
-
-    fn difference(&self, now: &Self) -> Option<&'static str> {
-        let same = |equal: bool, what| if equal { None } else { Some(what) };
-        same(
-            (self.device, self.inode) == (now.device, now.inode),
-            "identity",
-        )
-        .or(same(self.size == now.size, "size"))
-        .or(same(self.modified == now.modified, "modification time"))
-        .or(same(self.changed == now.changed, "change time"))
-    }
-}
-
-/// A regular file, opened once; reads are positioned, so threads share it.
-pub struct FileSource {
-    path: PathBuf,
-    file: File,
-    opened: Identity,
-}
-
-impl FileSource {
-    /// Opens `path`. Directories, FIFOs, sockets and devices are refused
-    /// without waiting for them.
-    ///
-    /// # Errors
-    /// [`LoadError::Open`] or [`LoadError::NotRegular`].
-    pub fn open(path: &Path) -> Result<Self, LoadError> {
-        let name = || path.display().to_string();
-        let nonblock = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
-        let mut options = File::options();
-        let opened = options.read(true).custom_flags(nonblock).open(path);
-        let refused = |source| LoadError::Open {
-            name: name(),
-            source,
-        };
-        let file = opened.map_err(refused)?;
-        if !file.metadata().map_err(refused)?.is_file() {
-            return Err(LoadError::NotRegular { name: name() });
-        }
-        let identity = Identity::of(&file).map_err(refused)?;
-        Ok(Self {
-            path: path.to_owned(),
-            file,
-            opened: identity,
-        })
-    }
-
-    /// The path it was opened by.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-impl ReadAt for FileSource {
-    fn len(&self) -> u64 {
-        self.opened.size
-    }
-
-    fn read_exact_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(out, offset)
-    }
-}
-
-impl Source for FileSource {
-    fn name(&self) -> String {
-        self.path.display().to_string()
-    }
-
-    fn check_unchanged(&self) -> Result<(), LoadError> {
-        let name = || self.path.display().to_string();
-        let refused = |source| LoadError::Read {
-            name: name(),
-            offset: 0,
-            source,
-        };
-        let now = Identity::of(&self.file).map_err(refused)?;
-        match self.opened.difference(&now) {
-            Some(what) => Err(LoadError::Changed { name: name(), what }),
-            None => Ok(()),
-        }
     }
 }
 
@@ -246,9 +150,14 @@ impl ReadAt for PatternSource {
             return Err(ErrorKind::UnexpectedEof.into());
         }
         let skip = usize::try_from(offset % 8).unwrap_or(0);
-        let words = (offset / 8..).flat_map(|index| self.word(index)).skip(skip);
-        for (byte, value) in out.iter_mut().zip(words) {
-            *byte = value;
+        let (head, rest) = out.split_at_mut(out.len().min((8_usize.saturating_sub(skip)) % 8));
+        let first = self.word(offset / 8);
+        for (byte, value) in head.iter_mut().zip(first.iter().skip(skip)) {
+            *byte = *value;
+        }
+        for (index, word) in (offset.div_ceil(8)..).zip(rest.chunks_mut(8)) {
+            let value = self.word(index);
+            word.copy_from_slice(value.get(..word.len()).unwrap_or_default());
         }
         Ok(())
     }
@@ -269,30 +178,5 @@ mod tests {
             assert_eq!(part, whole[offset..offset + 10]);
         }
         assert!(source.read_exact_at(91, &mut [0; 10]).is_err());
-    }
-
-    #[test]
-    fn fifos_and_directories_are_refused_at_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let refused = FileSource::open(dir.path());
-        assert!(matches!(refused, Err(LoadError::NotRegular { .. })));
-        let fifo = dir.path().join("fifo");
-        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
-        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
-        assert!(matches!(
-            FileSource::open(&fifo),
-            Err(LoadError::NotRegular { .. })
-        ));
-    }
-
-    #[test]
-    fn a_changed_file_is_noticed() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), b"one").unwrap();
-        let source = FileSource::open(file.path()).unwrap();
-        source.check_unchanged().unwrap();
-        std::fs::write(file.path(), b"three").unwrap();
-        let error = source.check_unchanged().unwrap_err().to_string();
-        assert!(error.contains("size differs"), "{error}");
     }
 }

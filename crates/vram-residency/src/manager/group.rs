@@ -1,41 +1,23 @@
 //! Models of several shards: all sealed or none (requirement: API-F17, PM-1, PM-3).
 
 use super::VramManager;
-use crate::error::{InputError, Result};
+use crate::error::Result;
 use crate::load::SealRequest;
-use crate::random::bytes;
-use crate::seal::{GroupId, ShardPosition};
 use crate::shard::{SealedGroup, SealedShard};
 use crate::verify::{Mode, Verified};
 
 impl VramManager {
-    /// Seals the shards of one model, in the order given, each on the device
-    /// its request names. If one fails, those before it are freed again.
+    /// Seals the shards of one model, each on the device its request names:
+    /// those of one device in the order given, several devices at the same
+    /// time. If one fails, the others are freed again; [`VramManager::group_load`]
+    /// keeps them.
     ///
     /// # Errors
-    /// The first member's error; nothing is left on any device.
+    /// The first failed member's error; nothing is left on any device.
     pub fn seal_group(&self, requests: Vec<SealRequest<'_>>) -> Result<SealedGroup> {
-        let total = u32::try_from(requests.len())
-            .ok()
-            .filter(|total| *total > 0);
-        let total = total.ok_or(InputError::Group("a group has at least one shard"))?;
-        let group = GroupId::from_bytes(bytes(self.inner.random.as_ref())?);
-        let mut checked = Vec::with_capacity(requests.len());
-        for (index, request) in (0..total).zip(requests) {
-            if request.dedupe {
-                return Err(InputError::Group("members cannot be deduplicated").into());
-            }
-            let position = ShardPosition::new(index, total)?;
-            checked.push(self.check(request, Some((group, position)))?);
-        }
-        // Dropping what was sealed so far frees it when a later one fails.
-        let shards = checked
-            .into_iter()
-            .map(|request| self.seal_checked(request));
-        Ok(SealedGroup::new(
-            group,
-            shards.collect::<Result<Vec<SealedShard>>>()?,
-        ))
+        let mut load = self.group_load(requests)?;
+        load.run_or_halt()?;
+        load.finish()
     }
 
     /// Verifies every member, in parallel over devices, and returns their

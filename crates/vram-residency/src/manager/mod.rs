@@ -5,6 +5,7 @@ mod builder;
 mod export;
 mod free;
 mod group;
+mod group_load;
 mod keyed;
 mod keys;
 mod lease;
@@ -21,6 +22,7 @@ use std::sync::atomic::AtomicU64;
 
 pub use attest::{Attestation, MAX_NONCE_BYTES, MIN_NONCE_BYTES};
 pub use builder::VramManagerBuilder;
+pub use group_load::GroupLoad;
 pub use metrics::{DeviceMetrics, VramMetrics};
 pub use repair::Repaired;
 pub use scrub::{ScrubStep, Scrubber};

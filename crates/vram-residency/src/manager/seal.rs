@@ -47,6 +47,20 @@ pub(super) struct Identity {
     pub(super) group: Option<GroupId>,
 }
 
+impl Checked<'_> {
+    pub(super) const fn ordinal(&self) -> u32 {
+        self.ordinal
+    }
+
+    pub(super) const fn bytes(&self) -> u64 {
+        self.size.bytes()
+    }
+
+    pub(super) const fn control_mut(&mut self) -> &mut Control {
+        &mut self.control
+    }
+}
+
 impl VramManager {
     /// Loads a model into device memory, measures it there, and seals it
     /// (requirement: API-F12..F18, WORKER-4113). On any failure nothing is left

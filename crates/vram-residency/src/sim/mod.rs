@@ -14,6 +14,7 @@ mod memory;
 mod options;
 mod parallel;
 mod space;
+mod staging;
 mod upload;
 
 use std::collections::BTreeMap;

@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use vram_digest::{BLOCK_BYTES, BlockHash, nh};
-use zeroize::Zeroizing;
 
 use super::fault::{Moment, Op};
 use super::memory::Buffer;
+use super::staging::Staging;
 use super::{Inner, lock};
 use crate::device::{
     Coverage, DeviceError, Extent, Measured, Slot, UPLOAD_ALIGN, Upload, UploadPlan,
@@ -35,13 +35,13 @@ struct State {
 
 /// Staging memory of one session, wiped when the session and its last slot end.
 struct Pool {
-    free: Mutex<Vec<(usize, Zeroizing<Vec<u8>>)>>,
+    free: Mutex<Vec<(usize, Staging)>>,
     returned: Condvar,
 }
 
 struct Pooled {
     index: usize,
-    bytes: Zeroizing<Vec<u8>>,
+    bytes: Staging,
     pool: Arc<Pool>,
 }
 
@@ -78,9 +78,7 @@ impl SimUpload {
             .unwrap_or(align);
         let size = size.min(whole);
         let slots = plan.slots.clamp(1, whole.div_ceil(size.max(1)).max(1));
-        let free = (0..slots)
-            .map(|i| (i, Zeroizing::new(vec![0; size])))
-            .collect();
+        let free = (0..slots).map(|i| (i, Staging::new(size))).collect();
         let count = |unit: usize| whole.div_ceil(unit);
         Self {
             device: Arc::clone(device),

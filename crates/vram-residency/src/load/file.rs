@@ -1,0 +1,349 @@
+//! Regular files: opened once, read by position, from the page cache where the
+//! bytes are there and by the faster way where they are not.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use rustix::fs::Advice;
+
+use super::direct::{Cache, Direct, Trial, Way, is_unsupported, timed};
+use super::{LoadError, Source};
+use crate::clock::Clock;
+use crate::format::ReadAt;
+
+/// Shorter files are read through the page cache: a trial costs more there
+/// than it could save.
+const WORTH_A_TRIAL: u64 = 64 << 20;
+
+/// What must stay the same while a file is read.
+#[derive(PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Identity {
+    fn of(file: &File) -> io::Result<Self> {
+        let meta = file.metadata()?;
+        Ok(Self {
+            device: meta.dev(),
+            inode: meta.ino(),
+            size: meta.size(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+        })
+    }
+
+    fn difference(&self, now: &Self) -> Option<&'static str> {
+        let same = |equal: bool, what| if equal { None } else { Some(what) };
+        same(
+            (self.device, self.inode) == (now.device, now.inode),
+            "identity",
+        )
+        .or(same(self.size == now.size, "size"))
+        .or(same(self.modified == now.modified, "modification time"))
+        .or(same(self.changed == now.changed, "change time"))
+    }
+}
+
+/// A regular file, opened once; reads are positioned, so threads share it.
+///
+/// Pieces of a load that the page cache holds are read from it. Cold ones of
+/// files from 64 MiB on are first read in turn through the cache and past it
+/// (`O_DIRECT`), and then the way that was faster on this mount. Reads through
+/// the cache carry the hint that they come once, so that the model does not
+/// push out what others use.
+pub struct FileSource {
+    path: PathBuf,
+    file: File,
+    opened: Identity,
+    cold: OnceLock<Option<Cold>>,
+    reads: Reads,
+}
+
+/// What reading cold pieces needs; opened when the first piece is read.
+struct Cold {
+    cache: Cache,
+    direct: Direct,
+    trial: Mutex<Trial>,
+}
+
+#[derive(Default)]
+struct Reads {
+    cached: AtomicU64,
+    buffered: AtomicU64,
+    direct: AtomicU64,
+}
+
+/// Bytes of a file that a load read, by how they came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FileReads {
+    /// Out of the page cache, or not asked about.
+    pub cached: u64,
+    /// From the device through the page cache.
+    pub buffered: u64,
+    /// From the device past the page cache.
+    pub direct: u64,
+}
+
+impl FileSource {
+    /// Opens `path`. Directories, FIFOs, sockets and devices are refused
+    /// without waiting for them.
+    ///
+    /// # Errors
+    /// [`LoadError::Open`] or [`LoadError::NotRegular`].
+    pub fn open(path: &Path) -> Result<Self, LoadError> {
+        let name = || path.display().to_string();
+        let nonblock = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
+        let mut options = File::options();
+        let opened = options.read(true).custom_flags(nonblock).open(path);
+        let refused = |source| LoadError::Open {
+            name: name(),
+            source,
+        };
+        let file = opened.map_err(refused)?;
+        if !file.metadata().map_err(refused)?.is_file() {
+            return Err(LoadError::NotRegular { name: name() });
+        }
+        let identity = Identity::of(&file).map_err(refused)?;
+        // A hint; systems before Linux 6.3 ignore it.
+        let _ = rustix::fs::fadvise(&file, 0, None, Advice::NoReuse);
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            opened: identity,
+            cold: OnceLock::new(),
+            reads: Reads::default(),
+        })
+    }
+
+    /// The path it was opened by.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How the pieces of loads came so far.
+    #[must_use]
+    pub fn reads(&self) -> FileReads {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        FileReads {
+            cached: read(&self.reads.cached),
+            buffered: read(&self.reads.buffered),
+            direct: read(&self.reads.direct),
+        }
+    }
+
+    fn cold(&self) -> Option<&Cold> {
+        let open = || {
+            if self.opened.size < WORTH_A_TRIAL {
+                return None;
+            }
+            Some(Cold {
+                cache: Cache::open(&self.path, &self.file)?,
+                direct: Direct::open(&self.path, &self.file)?,
+                trial: Mutex::default(),
+            })
+        };
+        self.cold.get_or_init(open).as_ref()
+    }
+
+    /// Reads a piece that is not in the page cache.
+    fn read_cold(
+        &self,
+        cold: &Cold,
+        offset: u64,
+        out: &mut [u8],
+        clock: &dyn Clock,
+    ) -> io::Result<Way> {
+        let len = out.len() as u64;
+        let prefix = cold.direct.prefix(offset, out);
+        let way = if prefix == 0 {
+            Way::Buffered
+        } else {
+            cold.trial().next()
+        };
+        if way == Way::Direct {
+            let (aligned, tail) = out.split_at_mut(prefix);
+            let rest = offset.saturating_add(aligned.len() as u64);
+            let read = timed(clock, || {
+                cold.direct.read(offset, aligned)?;
+                self.file.read_exact_at(tail, rest)
+            });
+            match read {
+                Ok(nanos) => {
+                    cold.trial().took(way, len, nanos);
+                    cold.cache.forget(offset, len);
+                    return Ok(way);
+                }
+                Err(error) if is_unsupported(&error) => cold.trial().give_up(),
+                Err(error) => return Err(error),
+            }
+        }
+        let nanos = timed(clock, || self.file.read_exact_at(out, offset))?;
+        cold.trial().took(Way::Buffered, len, nanos);
+        Ok(Way::Buffered)
+    }
+}
+
+impl Cold {
+    fn trial(&self) -> std::sync::MutexGuard<'_, Trial> {
+        self.trial.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ReadAt for FileSource {
+    fn len(&self) -> u64 {
+        self.opened.size
+    }
+
+    fn read_exact_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(out, offset)
+    }
+}
+
+impl Source for FileSource {
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn read_piece(&self, offset: u64, out: &mut [u8], clock: &dyn Clock) -> io::Result<()> {
+        let len = out.len() as u64;
+        let cold = self.cold();
+        let way = match cold.filter(|cold| cold.cache.is_cold(offset, len)) {
+            Some(cold) => self.read_cold(cold, offset, out, clock)?,
+            None => {
+                self.file.read_exact_at(out, offset)?;
+                Way::Cached
+            }
+        };
+        let count = match way {
+            Way::Cached => &self.reads.cached,
+            Way::Buffered => &self.reads.buffered,
+            Way::Direct => &self.reads.direct,
+        };
+        count.fetch_add(len, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn check_unchanged(&self) -> Result<(), LoadError> {
+        let name = || self.path.display().to_string();
+        let refused = |source| LoadError::Read {
+            name: name(),
+            offset: 0,
+            source,
+        };
+        let now = Identity::of(&self.file).map_err(refused)?;
+        match self.opened.difference(&now) {
+            Some(what) => Err(LoadError::Changed { name: name(), what }),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::clock::SystemClock;
+
+    const LEN: usize = (65 << 20) + 777;
+    const PIECE: usize = 2 << 20;
+
+    /// A file that is on the device and, as far as the system follows the
+    /// hint, not in the page cache.
+    fn cold_file(bytes: &[u8]) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(bytes).unwrap();
+        file.as_file().sync_all().unwrap();
+        rustix::fs::fadvise(file.as_file(), 0, None, Advice::DontNeed).unwrap();
+        file
+    }
+
+    fn pattern() -> Vec<u8> {
+        let word = |i: u64| i.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes();
+        (0..).flat_map(word).take(LEN).collect()
+    }
+
+    #[expect(clippy::arithmetic_side_effects, reason = "test code")]
+    /// Reads a file as a load does; `skew` makes buffers start at odd addresses.
+    fn read_all(source: &FileSource, skew: usize) -> Vec<u8> {
+        let mut out = Vec::with_capacity(LEN);
+        let mut slot = memmap2::MmapMut::map_anon(PIECE + skew).unwrap();
+        while out.len() < LEN {
+            let len = PIECE.min(LEN - out.len());
+            let piece = &mut slot[skew..skew + len];
+            source
+                .read_piece(out.len() as u64, piece, &SystemClock::new())
+                .unwrap();
+            out.extend_from_slice(piece);
+        }
+        out
+    }
+
+    // requirement: PF-11
+    #[test]
+    fn cold_and_warm_reads_give_the_same_bytes_each_once() {
+        let bytes = pattern();
+        let file = cold_file(&bytes);
+        for skew in [0, 1] {
+            rustix::fs::fadvise(file.as_file(), 0, None, Advice::DontNeed).unwrap();
+            let source = FileSource::open(file.path()).unwrap();
+            assert!(read_all(&source, skew) == bytes, "skew {skew}");
+            let reads = source.reads();
+            let total = reads.cached + reads.buffered + reads.direct;
+            assert_eq!(total, LEN as u64, "{reads:?}");
+            if skew == 1 {
+                assert_eq!(reads.direct, 0, "odd addresses cannot be read directly");
+            }
+        }
+        // Now it is cached: nothing goes past the cache.
+        std::fs::read(file.path()).unwrap();
+        let source = FileSource::open(file.path()).unwrap();
+        assert!(read_all(&source, 0) == bytes);
+        assert_eq!(source.reads().direct, 0);
+    }
+
+    #[test]
+    fn short_files_are_read_without_a_trial() {
+        let file = cold_file(&[7; 5000]);
+        let source = FileSource::open(file.path()).unwrap();
+        let mut out = [0; 5000];
+        source.read_piece(0, &mut out, &SystemClock::new()).unwrap();
+        assert_eq!(out, [7; 5000]);
+        assert_eq!(source.reads().cached, 5000);
+    }
+
+    #[test]
+    fn fifos_and_directories_are_refused_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let refused = FileSource::open(dir.path());
+        assert!(matches!(refused, Err(LoadError::NotRegular { .. })));
+        let fifo = dir.path().join("fifo");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        assert!(matches!(
+            FileSource::open(&fifo),
+            Err(LoadError::NotRegular { .. })
+        ));
+    }
+
+    #[test]
+    fn a_changed_file_is_noticed() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), b"one").unwrap();
+        let source = FileSource::open(file.path()).unwrap();
+        source.check_unchanged().unwrap();
+        std::fs::write(file.path(), b"three").unwrap();
+        let error = source.check_unchanged().unwrap_err().to_string();
+        assert!(error.contains("size differs"), "{error}");
+    }
+}

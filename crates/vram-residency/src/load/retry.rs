@@ -1,0 +1,81 @@
+//! Reads that may succeed if they are tried again.
+
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+/// Waits before the second, third and last try of a read. Bounded: a disk that
+/// fails for longer than this has failed.
+const PAUSES: [Duration; 3] = [
+    Duration::from_millis(1),
+    Duration::from_millis(10),
+    Duration::from_millis(100),
+];
+
+/// How often a failure is worth another try.
+fn tries_left(error: &io::Error) -> usize {
+    // The kernel and the device have already tried again; network file systems
+    // give this error once after an interruption.
+    if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) {
+        return 1;
+    }
+    match error.kind() {
+        ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::TimedOut => PAUSES.len(),
+        _ => 0,
+    }
+}
+
+/// Tries `read` again after `EINTR`, `EAGAIN` and time-outs (up to three times)
+/// and after `EIO` (once), while `go_on` allows it.
+pub(super) fn transient(
+    mut read: impl FnMut() -> io::Result<()>,
+    go_on: impl Fn() -> bool,
+) -> io::Result<()> {
+    for (done, pause) in PAUSES.iter().enumerate() {
+        match read() {
+            Err(error) if done < tries_left(&error) && go_on() => std::thread::sleep(*pause),
+            other => return other,
+        }
+    }
+    read()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use rustix::io::Errno;
+
+    /// How often a read that fails `failures` times with `error` is tried, and
+    /// whether it succeeds in the end.
+    fn tried(error: Errno, failures: u32, go_on: bool) -> (u32, bool) {
+        let calls = Cell::new(0);
+        let read = || {
+            calls.update(|n: u32| n.saturating_add(1));
+            if calls.get() <= failures {
+                return Err(error.into());
+            }
+            Ok(())
+        };
+        let ok = transient(read, || go_on).is_ok();
+        (calls.get(), ok)
+    }
+
+    #[test]
+    fn transient_failures_are_tried_again_and_no_others() {
+        for error in [Errno::INTR, Errno::AGAIN, Errno::TIMEDOUT] {
+            assert_eq!(tried(error, 3, true), (4, true), "{error}");
+            assert_eq!(tried(error, 4, true), (4, false), "{error}");
+        }
+        assert_eq!(tried(Errno::IO, 1, true), (2, true));
+        assert_eq!(tried(Errno::IO, 2, true), (2, false));
+        for error in [Errno::NOENT, Errno::BADF, Errno::NOSPC] {
+            assert_eq!(tried(error, 1, true), (1, false), "{error}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_tried_again_once_the_load_ended() {
+        assert_eq!(tried(Errno::AGAIN, 1, false), (1, false));
+    }
+}

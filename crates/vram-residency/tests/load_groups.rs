@@ -1,0 +1,184 @@
+//! Models of several files: progress in all, what a failure keeps, and what it
+//! does not read again.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "test code"
+)]
+
+mod common;
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use common::source::Hooked;
+use common::{Rig, rig_of, weights};
+use vram_residency::error::{Error, InputError};
+use vram_residency::load::{CancelToken, LoadError, Progress};
+use vram_residency::{Policy, SealRequest};
+
+const LEN: usize = (3 << 20) + 5;
+
+fn rig(devices: u32) -> Rig {
+    rig_of(devices, 64 << 20, Policy::default())
+}
+
+fn parts(count: u64) -> Vec<Vec<u8>> {
+    (0..count).map(|i| weights(LEN, i)).collect()
+}
+
+/// Reads of each part so far, in bytes' worth of calls.
+struct Counted(Vec<AtomicU64>);
+
+impl Counted {
+    fn new(count: usize) -> Self {
+        Self((0..count).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    /// Part `i`, whose reads are counted and fail while `broken`.
+    fn request<'a>(&'a self, i: usize, bytes: &'a [u8], broken: bool) -> SealRequest<'a> {
+        let hook = move |_| {
+            self.0[i].fetch_add(1, Ordering::Relaxed);
+            if broken {
+                return Err(io::Error::other("the cable is out"));
+            }
+            Ok(())
+        };
+        SealRequest::source(Hooked(bytes, hook))
+    }
+
+    fn reads(&self) -> Vec<u64> {
+        self.0.iter().map(|n| n.load(Ordering::Relaxed)).collect()
+    }
+}
+
+// requirement: PM-1, API-F17
+#[test]
+fn a_failed_member_is_replaced_and_the_good_ones_are_not_read_again() {
+    let rig = rig(1);
+    let (parts, counted) = (parts(4), Counted::new(4));
+    let requests = (0..4).map(|i| counted.request(i, &parts[i], i == 2));
+    let mut load = rig.manager.group_load(requests.collect()).unwrap();
+    let error = load.run().unwrap_err();
+    assert!(
+        matches!(&error, Error::Load(LoadError::Read { offset: 0, .. })),
+        "{error}"
+    );
+    assert_eq!((load.sealed(), load.failed()), (2, vec![2]));
+    let before = counted.reads();
+    assert_eq!(before[3], 0, "no load starts after a failure");
+
+    let again = load.replace(0, counted.request(0, &parts[0], false));
+    let refused = again.unwrap_err().to_string();
+    assert!(refused.contains("only a failed member"), "{refused}");
+    load.replace(2, counted.request(2, &parts[2], false))
+        .unwrap();
+    load.run().unwrap();
+    assert_eq!(counted.reads()[..2], before[..2], "read once");
+
+    let group = load.finish().unwrap();
+    assert_eq!(group.shards().len(), 4);
+    for (i, shard) in group.shards().iter().enumerate() {
+        let record = shard.record();
+        assert_eq!(record.digest, vram_digest::digest(&parts[i]), "{i}");
+        assert_eq!(record.position.unwrap().index as usize, i);
+        assert_eq!(record.group, Some(group.id()));
+    }
+    rig.assert_balanced();
+    drop(group);
+    rig.assert_empty();
+}
+
+#[test]
+fn an_unfinished_group_is_refused_and_freed() {
+    let rig = rig(1);
+    let (parts, counted) = (parts(2), Counted::new(2));
+    let requests = (0..2).map(|i| counted.request(i, &parts[i], i == 1));
+    let mut load = rig.manager.group_load(requests.collect()).unwrap();
+    assert!(load.run().is_err());
+    assert_eq!(rig.manager.shards().len(), 1);
+    let refused = load.finish().unwrap_err();
+    assert!(
+        matches!(refused, Error::Input(InputError::Group(_))),
+        "{refused}"
+    );
+    rig.assert_empty();
+}
+
+#[test]
+fn all_or_nothing_is_the_default_on_several_devices() {
+    let rig = rig(3);
+    let (parts, counted) = (parts(6), Counted::new(6));
+    let device = |i: usize| u32::try_from(i % 3).unwrap();
+    let requests = (0..6).map(|i| counted.request(i, &parts[i], i == 4).device(device(i)));
+    let error = rig.manager.seal_group(requests.collect()).unwrap_err();
+    assert!(error.to_string().contains("the cable is out"), "{error}");
+    rig.assert_empty();
+
+    let requests = (0..6).map(|i| counted.request(i, &parts[i], false).device(device(i)));
+    let group = rig.manager.seal_group(requests.collect()).unwrap();
+    for (i, shard) in group.shards().iter().enumerate() {
+        assert_eq!(shard.record().gpu_device, device(i));
+        assert_eq!(shard.record().digest, vram_digest::digest(&parts[i]));
+    }
+    rig.assert_balanced();
+}
+
+#[test]
+fn a_cancelled_group_says_so() {
+    let rig = rig(2);
+    let (parts, token) = (parts(2), CancelToken::new());
+    token.cancel();
+    let requests = [0, 1].map(|i| {
+        SealRequest::bytes(&parts[i as usize])
+            .device(i)
+            .cancel(&token)
+    });
+    let error = rig.manager.seal_group(requests.into()).unwrap_err();
+    assert!(
+        matches!(error, Error::Load(LoadError::Cancelled { .. })),
+        "{error}"
+    );
+    rig.assert_empty();
+}
+
+// requirement: PF-11
+#[test]
+fn progress_counts_each_file_and_all_of_them_and_forgets_what_failed() {
+    let rig = rig(1);
+    let (parts, counted) = (parts(3), Counted::new(3));
+    let seen: Arc<Mutex<Vec<(usize, Progress)>>> = Arc::default();
+    let watched = |i: usize, request: SealRequest<'static>| {
+        let seen = Arc::clone(&seen);
+        request.progress(move |progress| seen.lock().unwrap().push((i, progress)))
+    };
+    let leaked: &'static [Vec<u8>] = parts.leak();
+    let counted: &'static Counted = Box::leak(Box::new(counted));
+    let request = |i: usize, broken| watched(i, counted.request(i, &leaked[i], broken));
+    let requests = (0..3).map(|i| request(i, i == 1));
+    let mut load = rig.manager.group_load(requests.collect()).unwrap();
+    assert!(load.run().is_err());
+    load.replace(1, request(1, false)).unwrap();
+    load.run().unwrap();
+    let _group = load.finish().unwrap();
+
+    let seen = seen.lock().unwrap();
+    for i in 0..3 {
+        let of_file = seen.iter().filter(|(file, _)| *file == i);
+        let most = of_file.map(|(_, p)| p.done).max().unwrap();
+        assert_eq!(most, LEN as u64, "{i}");
+    }
+    let all = 3 * LEN as u64;
+    let most = seen.iter().map(|(_, p)| p.all_done).max().unwrap();
+    assert_eq!(most, all);
+    let last = seen.iter().find(|(_, p)| p.all_done == all).unwrap();
+    assert_eq!(last.1.all_total, all);
+    assert!(
+        seen.iter()
+            .all(|(_, p)| p.total == LEN as u64 && p.all_done <= p.all_total.max(all))
+    );
+}

@@ -1,0 +1,80 @@
+//! Reads that fail for a moment, and those that fail for good.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "test code"
+)]
+
+mod common;
+
+use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use common::source::{Hooked, load_error, refused};
+use common::{rig, weights};
+use rustix::io::Errno;
+use vram_residency::SealRequest;
+use vram_residency::load::{CancelToken, LoadError};
+
+const LEN: usize = (5 << 20) + 11;
+
+/// A hook that fails the first `failures` reads at offset 0 with `error`.
+fn failing(error: Errno, failures: u32, seen: &AtomicU32) -> impl Fn(u64) -> io::Result<()> {
+    move |offset| {
+        if offset == 0 && seen.fetch_add(1, Ordering::Relaxed) < failures {
+            return Err(error.into());
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_transient_failure_costs_nothing_but_time() {
+    let bytes = weights(LEN, 3);
+    for (error, failures) in [(Errno::INTR, 3), (Errno::AGAIN, 2), (Errno::IO, 1)] {
+        let rig = rig(64 << 20);
+        let seen = AtomicU32::new(0);
+        let source = Hooked(bytes.as_slice(), failing(error, failures, &seen));
+        let shard = rig.manager.seal(SealRequest::source(source)).unwrap();
+        assert_eq!(shard.record().digest, vram_digest::digest(&bytes));
+        assert_eq!(seen.into_inner(), failures + 1, "{error}");
+    }
+}
+
+#[test]
+fn tries_are_bounded_and_the_last_error_is_told() {
+    let bytes = weights(LEN, 3);
+    for (error, tries) in [(Errno::AGAIN, 4), (Errno::IO, 2), (Errno::BADF, 1)] {
+        let rig = rig(64 << 20);
+        let seen = AtomicU32::new(0);
+        let source = Hooked(bytes.as_slice(), failing(error, u32::MAX, &seen));
+        let told = load_error(refused(&rig, SealRequest::source(source)));
+        let LoadError::Read { offset, source, .. } = told else {
+            panic!("{told}");
+        };
+        assert_eq!(offset, 0);
+        assert_eq!(source.raw_os_error(), Some(error.raw_os_error()));
+        assert_eq!(seen.into_inner(), tries, "{error}");
+    }
+}
+
+#[test]
+fn a_cancelled_load_does_not_try_again() {
+    let bytes = weights(LEN, 3);
+    let rig = rig(64 << 20);
+    let (token, seen) = (CancelToken::new(), AtomicU32::new(0));
+    let hook = |offset| {
+        if offset == 0 {
+            seen.fetch_add(1, Ordering::Relaxed);
+            token.cancel();
+            return Err(Errno::AGAIN.into());
+        }
+        Ok(())
+    };
+    let source = Hooked(bytes.as_slice(), hook);
+    let _ = load_error(refused(&rig, SealRequest::source(source).cancel(&token)));
+    assert_eq!(seen.into_inner(), 1);
+}
