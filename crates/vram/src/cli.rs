@@ -4,7 +4,9 @@ use clap::{Parser, Subcommand};
 
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::{bench, completions, devices, digest, doctor, inspect, key, man, seal, synth, verify};
+use crate::{
+    bench, completions, devices, digest, doctor, inspect, key, man, plan, seal, synth, verify,
+};
 
 /// Keep model weights in VRAM and keep proving that they are the file that was
 /// signed off
@@ -45,6 +47,7 @@ pub(crate) enum Command {
     Verify(verify::Args),
     Key(key::Args),
     Inspect(inspect::Args),
+    Plan(plan::Args),
     Synth(synth::Args),
     Bench(bench::Args),
     Completions(completions::Args),
@@ -62,6 +65,7 @@ impl Command {
             Self::Verify(args) => args.run(output),
             Self::Key(args) => args.run(output),
             Self::Inspect(args) => args.run(output),
+            Self::Plan(args) => args.run(output),
             Self::Synth(args) => args.run(output),
             Self::Bench(args) => args.run(output),
             Self::Completions(args) => args.run(output),

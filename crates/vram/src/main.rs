@@ -20,6 +20,7 @@ mod keys;
 mod man;
 mod measure;
 mod output;
+mod plan;
 mod progress;
 mod records;
 mod seal;

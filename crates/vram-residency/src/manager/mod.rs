@@ -11,6 +11,7 @@ mod keys;
 mod lease;
 mod metrics;
 mod migrate;
+mod plan;
 mod repair;
 mod scrub;
 mod seal;

@@ -1,0 +1,53 @@
+//! Asking whether a model fits before it is read.
+
+use super::VramManager;
+use crate::capacity::plan::{Plan, PlanDevice, PlanPart, PlanResident, plan};
+use crate::device::Device;
+use crate::error::Result;
+
+/// Most that the alignment of tensor data adds to a shard.
+const PADDING: u64 = 255;
+
+impl VramManager {
+    /// Answers where `parts` would go now, with `reserve` bytes of each device
+    /// set aside for context and KV cache. Nothing is taken, read or freed; a
+    /// dry run names the shards that would have to go. Leased shards cannot go.
+    ///
+    /// # Errors
+    /// [`crate::device::DeviceError`] when a driver does not say what is free.
+    pub fn plan(&self, parts: &[PlanPart], reserve: u64) -> Result<Plan> {
+        let slots = self.inner.slots.iter();
+        let devices = slots.map(|slot| {
+            let capacity = slot.ledger.capacity();
+            let driver = self.watched(slot.ledger.device().memory())?;
+            // As admission counts: reserved bytes are not yet missing from the
+            // driver's figure.
+            let elsewhere = capacity.reserved.saturating_add(capacity.headroom);
+            let available = driver.free.saturating_sub(elsewhere);
+            Ok(PlanDevice {
+                ordinal: capacity.ordinal,
+                available: capacity.available.min(available),
+                granularity: slot.info().granularity,
+                reserve,
+                resident: self.could_go(capacity.ordinal),
+            })
+        });
+        let devices = devices.collect::<Result<Vec<_>>>()?;
+        Ok(plan(&devices, parts, PADDING))
+    }
+
+    fn could_go(&self, ordinal: u32) -> Vec<PlanResident> {
+        let residents = self.inner.registry.all().into_iter();
+        let residents = residents
+            .filter(|resident| resident.record().gpu_device == ordinal && resident.leases() == 0);
+        let shards = residents.filter_map(|resident| {
+            let held = resident.hold().ok()?;
+            Some(PlanResident {
+                shard_id: resident.record().shard_id.to_string(),
+                bytes: held.allocation().ok()?.granted(),
+                sealed_at: resident.record().sealed_at,
+            })
+        });
+        shards.collect()
+    }
+}

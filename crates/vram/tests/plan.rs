@@ -1,0 +1,63 @@
+//! `vram plan`.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
+
+mod common;
+
+use common::{Session, small};
+
+fn plan(session: &Session, options: &str) -> common::Outcome {
+    let model = small();
+    let mut words = vec!["plan", model.to_str().unwrap()];
+    words.extend(options.split_whitespace());
+    session.vram_words(&words)
+}
+
+#[test]
+fn a_model_that_fits_is_placed() {
+    let session = Session::new();
+    plan(&session, "--device sim:1MiB")
+        .exit(0)
+        .quiet()
+        .says("on device 0")
+        .says("left");
+    let report = plan(
+        &session,
+        "--device sim:1MiB --device sim:70KiB,ordinal=1 --json",
+    )
+    .exit(0);
+    let report = report.json("vram-residency/plan/v1");
+    assert_eq!(report["fits"], true);
+    assert_eq!(report["bytes"], 65_249);
+    assert_eq!(report["placements"][0]["ordinal"], 1, "the tightest device");
+}
+
+#[test]
+fn a_model_that_does_not_fit_is_refused_with_the_missing_bytes() {
+    let session = Session::new();
+    for options in [
+        "--device sim:63KiB",
+        "--device sim:1MiB --reserve 1000KiB",
+        "--device sim:1MiB --headroom 1000KiB",
+    ] {
+        plan(&session, options)
+            .exit(1)
+            .says("fits on no device")
+            .tells("does not fit on these devices");
+    }
+    let report = plan(&session, "--device sim:63KiB --json").exit(1);
+    assert_eq!(report.json("vram-residency/plan/v1")["fits"], false);
+}
+
+#[test]
+fn what_cannot_be_planned_is_said() {
+    let session = Session::new();
+    session
+        .vram("plan missing.gguf --device sim")
+        .exit(1)
+        .refuses("cannot open");
+    plan(&session, "").exit(2).refuses("--device");
+    plan(&session, "--device sim --reserve 1MB")
+        .exit(2)
+        .refuses("is not a size");
+    plan(&session, "--device sim --device sim").exit(1);
+}
