@@ -1,6 +1,7 @@
 //! `vram bench`: the machine's own roofs and our rates, in one run.
 
 mod costs;
+mod load;
 mod ours;
 mod pin;
 mod roofs;
@@ -34,11 +35,15 @@ Examples:
   vram bench
   vram bench --size-mib 1024 --runs 9
   vram bench --json > bench.json
+  vram bench load model.safetensors
   vram bench --device cuda:0 --size-mib 4096
 
 Each line is the median of the runs, with the slowest and the fastest. Let the
 machine rest: other work shows as spread.")]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
     /// Bytes that each run works on, in MiB; memory use is four times that
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u64).range(MIN_MIB..=MAX_MIB))]
     size_mib: u64,
@@ -48,6 +53,12 @@ pub(crate) struct Args {
     /// Also seal and verify on this device: cuda:N
     #[arg(long, value_name = "DEVICE")]
     device: Option<DeviceSpec>,
+}
+
+/// Benches of one thing.
+#[derive(clap::Subcommand)]
+enum What {
+    Load(load::Args),
 }
 
 #[derive(Serialize)]
@@ -79,6 +90,9 @@ impl Plan {
 
 impl Args {
     pub(crate) fn run(self, output: &Output) -> Result<(), Failure> {
+        if let Some(What::Load(args)) = self.what {
+            return args.run(output);
+        }
         let bytes = self.size_mib.saturating_mul(1 << 20);
         let plan = Plan {
             bytes: usize::try_from(bytes)

@@ -50,7 +50,7 @@ fn pattern(plan: &Plan) -> Vec<u8> {
 }
 
 /// A manager of one simulated device of `capacity` bytes.
-fn manager(capacity: u64, team: NonZeroUsize) -> Result<VramManager, Failure> {
+pub(super) fn manager(capacity: u64, team: NonZeroUsize) -> Result<VramManager, Failure> {
     let device = SimDevice::with_options(SimOptions::new(capacity).threads(team));
     let manager = VramManager::builder()
         .device(device)

@@ -68,7 +68,8 @@ fn read_all(source: &[u64], part: usize) -> u64 {
     })
 }
 
-fn copy_all(source: &[u64], target: &mut [u64], part: usize) {
+/// Copies on as many threads as there are parts.
+pub(super) fn copy_all<T: Copy + Send + Sync>(source: &[T], target: &mut [T], part: usize) {
     let part = part.max(1);
     std::thread::scope(|scope| {
         for (from, to) in source.chunks(part).zip(target.chunks_mut(part)) {
@@ -129,7 +130,8 @@ fn write(path: &Path, bytes: usize) -> std::io::Result<()> {
     Ok(())
 }
 
-fn read_file(file: &File, bytes: usize, team: NonZeroUsize) -> std::io::Result<()> {
+/// Reads a file on `team` threads.
+pub(super) fn read_file(file: &File, bytes: usize, team: NonZeroUsize) -> std::io::Result<()> {
     let part = bytes.div_ceil(team.get()).next_multiple_of(READ);
     std::thread::scope(|scope| {
         let starts = (0..bytes).step_by(part.max(1));

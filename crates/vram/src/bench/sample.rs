@@ -106,6 +106,11 @@ pub(super) fn timed<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<Dura
 }
 
 impl Rate {
+    /// Seconds for one byte, at the median.
+    pub(super) fn time_per_byte(&self) -> f64 {
+        1.0 / self.median_bytes_per_second
+    }
+
     pub(super) fn line(&self) -> String {
         let giga = |rate: f64| rate / 1e9;
         format!(

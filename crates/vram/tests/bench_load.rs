@@ -1,0 +1,52 @@
+//! `vram bench load`.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
+
+mod common;
+
+use common::Session;
+
+#[test]
+fn a_load_is_held_against_the_roofs_of_the_same_run() {
+    let session = Session::new();
+    session.vram("synth model.safetensors --size 3MiB").exit(0);
+    let outcome = session
+        .vram("bench load model.safetensors --runs 1 --json")
+        .exit(0)
+        .quiet();
+    let report = outcome.json("vram-residency/bench-load/v1");
+    let rates = report["rates"].as_array().unwrap();
+    let rate = |name: &str| {
+        let found = rates.iter().find(|rate| rate["name"] == name);
+        found.unwrap()["median_bytes_per_second"].as_f64().unwrap()
+    };
+    for name in ["file read, cold", "file read, cached", "sealed load, cold"] {
+        assert!(rate(name) > 0.0, "{name}");
+    }
+    let allowed = 1.0
+        / (1.0 / rate("digest of memory")
+            + 1.0 / rate("keyed hash of memory")
+            + 2.0 / rate("memory copy"));
+    let near = |a: f64, b: f64| ((a - b) / b).abs() < 1e-6;
+    assert!(near(
+        report["allowed_bytes_per_second"].as_f64().unwrap(),
+        allowed
+    ));
+    let ratio = rate("sealed load, cached") / allowed;
+    assert!(near(report["ratio"].as_f64().unwrap(), ratio));
+}
+
+#[test]
+fn what_cannot_be_measured_is_said() {
+    let session = Session::new();
+    session
+        .vram("bench load nothing")
+        .exit(1)
+        .refuses("cannot read nothing");
+    session.file("small", 100);
+    session
+        .vram("bench load small")
+        .exit(1)
+        .refuses("not a regular file of at least 1 MiB");
+    session.vram("bench load --help").exit(0).says("Example");
+    session.vram("bench --runs 3 load small").exit(2);
+}
