@@ -328,6 +328,9 @@ pub enum InputError {
         /// Its length in bytes.
         len: usize,
     },
+    /// Deduplication together with something that only a shard of one's own has.
+    #[error("dedupe needs an expected digest, and no id, position or content digest beside it")]
+    Dedupe,
     /// A group without members or with contradictory positions.
     #[error("bad group: {0}")]
     Group(&'static str),

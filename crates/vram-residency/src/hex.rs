@@ -2,11 +2,20 @@
 
 /// Lower-case hex of `bytes`.
 pub(crate) fn encode(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len().saturating_mul(2));
+    encode_to(bytes, &mut out);
+    out
+}
+
+/// Appends lower-case hex of `bytes`; with enough capacity nothing moves, so
+/// that no copy of a secret is left behind.
+pub(crate) fn encode_to(bytes: &[u8], out: &mut String) {
     let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
-    bytes
-        .iter()
-        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
-        .collect()
+    out.extend(
+        bytes
+            .iter()
+            .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]),
+    );
 }
 
 /// Exactly `N` bytes from `2 * N` lower-case hex digits.

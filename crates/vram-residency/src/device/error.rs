@@ -68,6 +68,13 @@ pub enum DeviceError {
         /// Bytes that are missing.
         missing: u64,
     },
+    /// A computation that reported success and left nothing, or something that
+    /// an independent computation contradicts.
+    #[error("{op} reported success and computed nothing that can be trusted")]
+    NoResult {
+        /// What was to be computed.
+        op: &'static str,
+    },
     /// The device, or this mode of it, cannot do that.
     #[error("not supported by this device: {what}")]
     Unsupported {

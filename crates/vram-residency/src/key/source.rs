@@ -18,6 +18,8 @@ use crate::random::{Random, RandomError};
 pub const MIN_TOKEN_BYTES: usize = 32;
 /// Longest accepted token in bytes.
 pub const MAX_TOKEN_BYTES: usize = 1024;
+/// Bytes of a key file that we write: 64 digits and a newline.
+const KEY_TEXT_BYTES: usize = 65;
 /// Longest accepted key file in bytes.
 pub const MAX_KEY_FILE_BYTES: u64 = 1024;
 /// Refuses repeated characters while a token of hex digits still passes.
@@ -55,7 +57,7 @@ impl RootKey {
     /// # Errors
     /// [`KeyError`] naming the file and what to change.
     pub fn from_file(path: &Path) -> Result<Self, KeyError> {
-        let file = open_private(path)?;
+        let file = open_private(path, NOBODY_ELSE)?;
         Self::from_reader(file)
     }
 
@@ -79,7 +81,8 @@ impl RootKey {
         if !path.exists() {
             return Err(refused("it is not in the credentials directory"));
         }
-        Self::from_file(&path)
+        // systemd gives a service's user its credential as root:root 0440.
+        Self::from_reader(open_private(&path, ROOT_MAY_SHARE)?)
     }
 
     /// From an open file, such as an inherited file descriptor: 64 hex digits
@@ -129,7 +132,8 @@ impl RootKey {
             .mode(0o600)
             .open(path)
             .map_err(open)?;
-        let mut text = Zeroizing::new(hex::encode(key.expose()));
+        let mut text = Zeroizing::new(String::with_capacity(KEY_TEXT_BYTES));
+        hex::encode_to(key.expose(), &mut text);
         text.push('\n');
         file.write_all(text.as_bytes())
             .and_then(|()| file.sync_all())
@@ -151,10 +155,15 @@ impl RootKey {
     }
 }
 
+/// Mode bits of others that are tolerated in a file of root's.
+const NOBODY_ELSE: u32 = 0;
+/// As [`NOBODY_ELSE`], for systemd's credentials: the group may read.
+const ROOT_MAY_SHARE: u32 = 0o040;
+
 /// Opens `path` without following a final link and checks what was opened, so
 /// that nothing can be swapped between check and use. Opened non-blocking: a
 /// FIFO must be refused, not waited for.
-fn open_private(path: &Path) -> Result<File, KeyError> {
+fn open_private(path: &Path, shared_by_root: u32) -> Result<File, KeyError> {
     let path_buf = || path.to_owned();
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
     let flags = i32::try_from(flags.bits()).unwrap_or(0);
@@ -177,7 +186,8 @@ fn open_private(path: &Path) -> Result<File, KeyError> {
         return Err(KeyError::NotRegular { path: path_buf() });
     }
     let mode = meta.mode() & 0o7777;
-    if mode & 0o077 != 0 {
+    let tolerated = if meta.uid() == 0 { shared_by_root } else { 0 };
+    if mode & 0o077 & !tolerated != 0 {
         return Err(KeyError::PermissionsTooOpen {
             path: path_buf(),
             mode,

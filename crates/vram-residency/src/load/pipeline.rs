@@ -93,7 +93,8 @@ pub(crate) fn load(
     };
     std::thread::scope(|scope| {
         for _ in 1..shape.readers {
-            scope.spawn(|| run.reader());
+            // Without another thread the ones there are do its work.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, || run.reader());
         }
         run.reader();
     });

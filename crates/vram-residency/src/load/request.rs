@@ -37,6 +37,8 @@ pub struct SealRequest<'a> {
     pub(crate) tensors: Option<TensorTable>,
     pub(crate) ordinal: Option<u32>,
     pub(crate) id: Option<Result<ShardId, InputError>>,
+    /// The caller chose the id.
+    pub(crate) named: bool,
     pub(crate) model_ref: Option<Result<ModelRef, InputError>>,
     pub(crate) position: Option<Result<ShardPosition, InputError>>,
     pub(crate) expect: Option<Result<FileDigest, InputError>>,
@@ -58,6 +60,7 @@ impl<'a> SealRequest<'a> {
             tensors: None,
             ordinal: None,
             id: None,
+            named: false,
             model_ref: None,
             position: None,
             expect: None,
@@ -121,6 +124,7 @@ impl<'a> SealRequest<'a> {
     /// The shard's name; random by default.
     pub fn id(mut self, id: &str) -> Self {
         self.id = Some(id.parse());
+        self.named = true;
         self
     }
 
@@ -173,7 +177,8 @@ impl<'a> SealRequest<'a> {
 
     /// Returns the shard that already holds these bytes on that device, if
     /// there is one, instead of a second copy (requirement: API-F18). Needs
-    /// [`SealRequest::expect`], since nothing else tells before loading.
+    /// [`SealRequest::expect`], which is believed: the source is not read then.
+    /// An id, a position or a content digest cannot be asked for as well.
     pub fn dedupe(mut self) -> Self {
         self.dedupe = true;
         self

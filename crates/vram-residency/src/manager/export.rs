@@ -117,15 +117,19 @@ impl VramManager {
                 "kept block hashes do not match the seal; verify first",
             ));
         }
-        let held = resident.hold()?;
-        let extent = held.allocation()?.extent();
         let mut bytes = Zeroizing::new(Vec::new());
         let mut hashes = Vec::new();
         let mut at = (offset / BLOCK).saturating_mul(BLOCK);
         while at < end {
             let run = RUN_BYTES.min(record.vram_bytes.saturating_sub(at));
             bytes.resize(usize::try_from(run).unwrap_or(usize::MAX), 0);
-            self.watched(slot.ledger.device().read(extent, at, &mut bytes))?;
+            // Held for the copy only: the caller's writer may take its time, or
+            // free the shard.
+            let held = resident.hold()?;
+            let extent = held.allocation()?.extent();
+            let read = slot.ledger.device().read(extent, at, &mut bytes);
+            drop(held);
+            self.watched(read)?;
             hashes.resize(bytes.len().div_ceil(BLOCK_BYTES), [0; 32]);
             hash_blocks(&bytes, &mut hashes)
                 .map_err(|_| Error::Internal("a run and its hashes differ in number"))?;

@@ -1,7 +1,9 @@
 //! Models of several shards: all sealed or none (requirement: API-F17, PM-1, PM-3).
 
+use std::sync::{Mutex, PoisonError};
+
 use super::VramManager;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::load::SealRequest;
 use crate::shard::{SealedGroup, SealedShard};
 use crate::verify::{Mode, Verified};
@@ -27,16 +29,36 @@ impl VramManager {
     /// The first failed member's error. By default the others are quarantined
     /// with it; the policy can isolate it instead.
     pub fn verify_group(&self, group: &SealedGroup, mode: Mode) -> Result<Vec<Verified>> {
-        let answers: Vec<Result<Verified>> = std::thread::scope(|scope| {
-            let verify = |shard| scope.spawn(move || self.verify_sealed(shard, mode));
-            let threads: Vec<_> = group.shards().iter().map(verify).collect();
-            let join = |thread: std::thread::ScopedJoinHandle<'_, Result<Verified>>| {
-                let died = crate::error::Error::Internal("a verification thread died");
-                thread.join().unwrap_or(Err(died))
-            };
-            threads.into_iter().map(join).collect()
+        let shards = group.shards();
+        let mut ordinals: Vec<u32> = shards.iter().map(|s| s.record().gpu_device).collect();
+        ordinals.sort_unstable();
+        ordinals.dedup();
+        let answers: Vec<Mutex<Option<Result<Verified>>>> =
+            shards.iter().map(|_| Mutex::new(None)).collect();
+        let verify_on = &|ordinal: u32| {
+            for (shard, answer) in shards.iter().zip(&answers) {
+                if shard.record().gpu_device == ordinal {
+                    let verified = self.verify_sealed(shard, mode);
+                    *answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(verified);
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for ordinal in ordinals {
+                let work = move || verify_on(ordinal);
+                if std::thread::Builder::new()
+                    .spawn_scoped(scope, work)
+                    .is_err()
+                {
+                    verify_on(ordinal);
+                }
+            }
         });
-        answers.into_iter().collect()
+        let taken = answers.into_iter().map(|answer| {
+            let answer = answer.into_inner().unwrap_or_else(PoisonError::into_inner);
+            answer.unwrap_or(Err(Error::Internal("a group member was not verified")))
+        });
+        taken.collect()
     }
 
     /// Whether every member is held, verified at least once since it was

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{DeviceSlot, VramManager};
-use crate::audit::Body;
 use crate::device::{Checked as Latched, Device, Extent};
 use crate::error::{Error, Result};
 use crate::shard::Resident;
@@ -43,8 +42,11 @@ impl VramManager {
             return self.anchor(slot, resident);
         };
         let device = slot.ledger.device();
-        let extent = resident.hold()?.allocation()?.extent();
+        let held = resident.hold()?;
+        let extent = held.allocation()?.extent();
         let pass = self.lost_is_recorded(self.pass(device, extent, &mut rolling, span));
+        // Given up before the tree, which takes the memory's lock again.
+        drop(held);
         let pass = match pass {
             Ok(pass) => pass,
             Err(error) => {
@@ -65,14 +67,7 @@ impl VramManager {
         }
         // A second opinion by other means: the tree condemns or acquits.
         let checked = self.anchor(slot, resident)?;
-        self.emit(
-            None,
-            Body::CheckerFault {
-                shard_id: resident.record().shard_id.clone(),
-                gpu_device: resident.record().gpu_device,
-                suspect_blocks: pass.suspects().saturating_mul(256),
-            },
-        )?;
+        self.checker_fault(resident.record(), pass.suspects().saturating_mul(256))?;
         Ok(checked)
     }
 
@@ -91,8 +86,10 @@ impl VramManager {
     fn anchor(&self, slot: &DeviceSlot, resident: &Arc<Resident>) -> Result<Checked> {
         let random = self.inner.random.as_ref();
         let device = slot.ledger.device();
-        let extent = resident.hold()?.allocation()?.extent();
+        let held = resident.hold()?;
+        let extent = held.allocation()?.extent();
         let pair = Reference::measure_pair(device.as_ref(), extent, random);
+        drop(held);
         let (reference, spare) = self.lost_is_recorded(pair)?;
         let contents = self.check_contents(slot, resident)?;
         let now = self.inner.clock.monotonic();

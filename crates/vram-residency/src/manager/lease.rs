@@ -61,6 +61,10 @@ impl VramManager {
             let shard_id = resident.record().shard_id.clone();
             return Err(VerifyError::Quarantined { shard_id }.into());
         }
+        // The same for a handle that was given up since.
+        if resident.handles() == 0 {
+            return Err(crate::error::Misuse::NotSealed.into());
+        }
         self.inner.state.running()?;
         self.inner.counters.leased();
         Ok(lease)

@@ -30,12 +30,22 @@ impl VramManager {
             let shard_id = resident.record().shard_id.clone();
             return Err(VerifyError::Quarantined { shard_id }.into());
         }
-        if resident.handles() > 1 {
+        // Retired first, so that nobody leases or moves it meanwhile.
+        if !shard.retire()? {
+            shard.reinstate();
             let shard_id = resident.record().shard_id.clone();
             return Err(Misuse::Shared { shard_id }.into());
         }
         let moved = resident
             .exclusively(|allocation| self.arrive(&resident, allocation, target))
+            .and_then(|moved| match resident.is_quarantined() {
+                // Its group failed while it was on its way.
+                true => {
+                    let shard_id = resident.record().shard_id.clone();
+                    Err(VerifyError::Quarantined { shard_id }.into())
+                }
+                false => Ok(moved),
+            })
             .and_then(|moved| {
                 let shard_id = resident.record().shard_id.clone();
                 let body = Body::ShardMigrated {
@@ -49,13 +59,14 @@ impl VramManager {
             });
         let moved = match moved {
             Ok(moved) => moved,
-            Err(error) => return Err(self.migration_failed(&resident, ordinal, error)?),
+            Err(error) => {
+                shard.reinstate();
+                return Err(self.migration_failed(&resident, ordinal, error)?);
+            }
         };
         // The new shard stands; a source that cannot be scrubbed is stranded
         // and recorded, and does not undo the move.
-        if shard.retire().unwrap_or(false) {
-            let _ = self.lost_is_recorded(resident.free());
-        }
+        let _ = self.lost_is_recorded(resident.free());
         self.inner.counters.migrated();
         Ok(moved)
     }

@@ -58,12 +58,8 @@ impl VramManager {
             let _ = self.verify_resident(&resident, Mode::Full);
         }
         let blocks = self.lost_is_recorded(healed)?;
+        let _ = self.verify_even_quarantined(&resident, Mode::Full)?;
         resident.clear_quarantine();
-        let verified = self.verify_resident(&resident, Mode::Full);
-        if verified.is_err() && quarantined {
-            resident.quarantine();
-        }
-        let _ = verified?;
         let shard_id = resident.record().shard_id.clone();
         self.emit(None, Body::ShardRepaired { shard_id, blocks })?;
         Ok(Repaired { blocks })

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::VramManager;
 use super::keyed::Span;
+use super::{RunState, VramManager};
 use crate::device::UPLOAD_ALIGN;
 use crate::error::Result;
 use crate::seal;
@@ -27,7 +27,8 @@ pub struct ScrubStep {
 
 impl VramManager {
     /// Checks at most `max_bytes` (at least one 1 MiB segment) of the shard that
-    /// was scrubbed longest ago: tag, witnesses, and segments in secret order.
+    /// was scrubbed longest ago: tag, witnesses, and segments in secret order. A
+    /// tree pass that is due (`Policy::anchor_passes`) reads the whole shard.
     /// `None` when there is nothing to check.
     ///
     /// # Errors
@@ -46,6 +47,7 @@ impl VramManager {
                 let shard_id = resident.record().shard_id.clone();
                 Ok(Some(ScrubStep { shard_id, bytes }))
             }
+            Err(error @ crate::error::Error::Misuse(_)) => Err(error),
             Err(error) => {
                 self.inner.counters.verification_failed();
                 self.condemn(&resident, &error)?;
@@ -64,8 +66,8 @@ impl VramManager {
     }
 }
 
-/// A thread that scrubs until it is dropped. Pausable; stops by itself after a
-/// failed verification, which stops the manager too.
+/// A thread that scrubs until it is dropped. Pausable; ends by itself when the
+/// manager stops, as a failed verification or a lost device makes it do.
 #[must_use = "dropping a scrubber stops it"]
 pub struct Scrubber {
     shared: Arc<Shared>,
@@ -132,21 +134,21 @@ impl Drop for Scrubber {
 fn run(manager: &VramManager, shared: &Shared, bytes_per_second: u64) {
     let per_second = u64::try_from(TICK.as_millis()).unwrap_or(1);
     let per_tick = (bytes_per_second / 1000).saturating_mul(per_second);
-    // What a tick may spend; a step of 1 MiB can cost several ticks.
-    let mut credit = 0_u64;
+    // What a tick may spend. A step of 1 MiB can cost several ticks, and a tree
+    // pass that was due many: the debt is paid off before the next step.
+    let mut credit = 0_i128;
     while !shared.stop.load(Ordering::SeqCst) {
         std::thread::park_timeout(TICK);
         if shared.paused.load(Ordering::SeqCst) {
             continue;
         }
-        credit = credit
-            .saturating_add(per_tick)
-            .min(bytes_per_second.max(UPLOAD_ALIGN));
-        while credit >= UPLOAD_ALIGN && !shared.stop.load(Ordering::SeqCst) {
-            match manager.scrub_step(credit) {
+        let most = i128::from(bytes_per_second.max(UPLOAD_ALIGN));
+        credit = credit.saturating_add(i128::from(per_tick)).min(most);
+        while credit >= i128::from(UPLOAD_ALIGN) && !shared.stop.load(Ordering::SeqCst) {
+            match manager.scrub_step(u64::try_from(credit).unwrap_or(u64::MAX)) {
                 Ok(Some(step)) => {
                     shared.bytes.fetch_add(step.bytes, Ordering::SeqCst);
-                    credit = credit.saturating_sub(step.bytes.max(UPLOAD_ALIGN));
+                    credit = credit.saturating_sub(i128::from(step.bytes.max(UPLOAD_ALIGN)));
                 }
                 Ok(None) => break,
                 Err(_) => {
@@ -154,6 +156,11 @@ fn run(manager: &VramManager, shared: &Shared, bytes_per_second: u64) {
                     break;
                 }
             }
+        }
+        // A failure or a lost device stopped the manager: nothing is leased
+        // that scrubbing could protect.
+        if manager.state() != RunState::Running {
+            return;
         }
     }
 }

@@ -9,7 +9,7 @@ use vram_digest::FileDigest;
 use super::{DeviceSlot, VramManager};
 use crate::audit::{Body, Text};
 use crate::device::DeviceError;
-use crate::error::{Error, Result};
+use crate::error::{Error, InputError, Result};
 use crate::format::{self, Format, TensorTable};
 use crate::key::{KeyId, SealTag};
 use crate::load::{Control, FormatChoice, LoadError, SealRequest, Source};
@@ -89,6 +89,10 @@ impl VramManager {
         let model_ref = request.model_ref.transpose()?.unwrap_or_default();
         let position = request.position.transpose()?;
         let expect = request.expect.transpose()?;
+        let names_more = position.is_some() || request.content;
+        if request.dedupe && (expect.is_none() || request.named || names_more) {
+            return Err(InputError::Dedupe.into());
+        }
         let expect_content = request.expect_content.transpose()?;
         let source = request.source?;
         let size = self.inner.policy.admit_size(source.len())?;
@@ -323,6 +327,8 @@ impl VramManager {
         let fits = |resident: &Arc<Resident>| {
             let record = resident.record();
             record.digest == expect
+                && record.vram_bytes == request.size.bytes()
+                && record.group.is_none()
                 && record.gpu_device == request.ordinal
                 && !resident.is_quarantined()
                 && resident.is_held()
@@ -331,8 +337,8 @@ impl VramManager {
             .registry
             .all()
             .into_iter()
-            .find(fits)
-            .map(SealedShard::new)
+            .filter(fits)
+            .find_map(SealedShard::share)
     }
 
     /// Records the loss of a device that an error tells of.

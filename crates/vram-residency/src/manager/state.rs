@@ -46,6 +46,12 @@ impl StateCell {
         changed
     }
 
+    /// Stops; false when it was stopped already.
+    pub(super) fn stop(&self, reason: &str) -> bool {
+        let reason = Text::new(reason).as_str().to_owned();
+        self.set(RunState::Stopped { reason })
+    }
+
     /// Refuses while stopped.
     pub(super) fn running(&self) -> Result<(), Misuse> {
         match self.get() {
@@ -67,10 +73,8 @@ impl VramManager {
     /// # Errors
     /// [`crate::audit::AuditError`] in `required` mode; the manager is stopped anyway.
     pub fn stop(&self, reason: &str) -> Result<()> {
-        let reason = Text::new(reason);
-        if self.inner.state.set(RunState::Stopped {
-            reason: reason.as_str().to_owned(),
-        }) {
+        if self.inner.state.stop(reason) {
+            let reason = Text::new(reason);
             self.emit(None, Body::ManagerStopped { reason })?;
         }
         Ok(())

@@ -9,7 +9,7 @@ use crate::device::{Device, DeviceError};
 use crate::error::{Error, InputError, Result, VerifyError};
 use crate::policy::{ConfirmedMemory, OnFailure, OnGroupFailure, PolicyError};
 use crate::seal::{self, Authentic, Record};
-use crate::shard::{Resident, SealedShard, Stamp};
+use crate::shard::{Resident, SealedShard, ShardId, Stamp};
 use crate::verify::{Contents, Mode, Outcome, Verification, Verified, check_all};
 
 impl VramManager {
@@ -74,6 +74,21 @@ impl VramManager {
 
     /// The one way to a [`Verified`]. The caller holds `resident.verifying()`.
     pub(super) fn verify_resident(&self, resident: &Arc<Resident>, mode: Mode) -> Result<Verified> {
+        if resident.is_quarantined() {
+            let shard_id = resident.record().shard_id.clone();
+            let error = VerifyError::Quarantined { shard_id }.into();
+            self.record_failure(resident.record(), &error)?;
+            return Err(error);
+        }
+        self.verify_even_quarantined(resident, mode)
+    }
+
+    /// The same for a repair, which asks whether the quarantine may end.
+    pub(super) fn verify_even_quarantined(
+        &self,
+        resident: &Arc<Resident>,
+        mode: Mode,
+    ) -> Result<Verified> {
         let answer = self.prove(resident, mode);
         match &answer {
             Ok(verified) => {
@@ -88,7 +103,14 @@ impl VramManager {
                     nanos: verification.nanos,
                 };
                 self.emit(None, body)?;
+                // Only now: what could not be recorded must not be reused.
+                resident.set_last(Some(Stamp {
+                    verification: verification.clone(),
+                    monotonic: self.inner.clock.monotonic(),
+                }));
             }
+            // Freed meanwhile: nothing was checked and nothing failed.
+            Err(Error::Misuse(_)) => {}
             Err(error) => {
                 self.inner.counters.verification_failed();
                 self.condemn(resident, error)?;
@@ -102,12 +124,6 @@ impl VramManager {
         let slot = self.slot(record.gpu_device)?;
         let started = self.inner.clock.monotonic();
         let tag = seal::authenticate(record, &slot.keys.accepted())?;
-        if resident.is_quarantined() {
-            return Err(VerifyError::Quarantined {
-                shard_id: record.shard_id.clone(),
-            }
-            .into());
-        }
         self.check_age(record)?;
         let memory = self.witness_again(slot, resident, &tag)?;
         let checked = match mode {
@@ -145,12 +161,7 @@ impl VramManager {
             device_uuid: record.device_uuid,
             witness: memory.witness(),
         };
-        let verified = Verified::new(&tag, memory, &checked.contents, verification.clone());
-        resident.set_last(Some(Stamp {
-            verification,
-            monotonic: ended,
-        }));
-        Ok(verified)
+        Ok(Verified::new(&tag, memory, &checked.contents, verification))
     }
 
     /// Asks the driver again and compares with what the seal says
@@ -233,21 +244,13 @@ impl VramManager {
         let outcome = check_all(device, extent, &level0, record.digest, resident.tensors());
         match self.watched(outcome)? {
             Outcome::Intact(contents) => Ok(contents),
-            Outcome::StaleHashes(contents, measured) => {
+            Outcome::StaleHashes(contents, measured, suspect_blocks) => {
                 resident.set_level0(measured);
+                self.checker_fault(record, suspect_blocks)?;
                 Ok(contents)
             }
             Outcome::CheckerFault(contents, suspect_blocks) => {
-                let shard_id = record.shard_id.clone();
-                let gpu_device = record.gpu_device;
-                self.emit(
-                    None,
-                    Body::CheckerFault {
-                        shard_id,
-                        gpu_device,
-                        suspect_blocks,
-                    },
-                )?;
+                self.checker_fault(record, suspect_blocks)?;
                 Ok(contents)
             }
             Outcome::Damaged(actual, damage) => Err(VerifyError::Contents {
@@ -260,49 +263,72 @@ impl VramManager {
         }
     }
 
-    /// After a failure: quarantine first, then the record, then stop
-    /// (requirement: WORKER-4122, WORKER-4161).
+    /// Records that the checker erred, not the memory.
+    pub(super) fn checker_fault(&self, record: &Record, suspect_blocks: u64) -> Result<()> {
+        let body = Body::CheckerFault {
+            shard_id: record.shard_id.clone(),
+            gpu_device: record.gpu_device,
+            suspect_blocks,
+        };
+        Ok(self.emit(None, body)?)
+    }
+
+    /// After a failure: every effect first (quarantine, group, stop), then the
+    /// records, so that a sink that fails cannot keep a shard usable
+    /// (requirement: WORKER-4122, WORKER-4161). An old seal or a retired key is
+    /// refused and proves nothing against the shard.
     pub(super) fn condemn(&self, resident: &Arc<Resident>, error: &Error) -> Result<()> {
-        let guilty = matches!(error, Error::Verify(_) | Error::Policy(_));
-        let repeated = matches!(error, Error::Verify(VerifyError::Quarantined { .. }));
-        if guilty && !repeated {
-            resident.quarantine();
+        let guilty = match error {
+            Error::Verify(error) => !matches!(error, VerifyError::UnknownKey { .. }),
+            Error::Policy(error) => !matches!(error, PolicyError::SealAge { .. }),
+            _ => false,
+        };
+        let record = resident.record();
+        if !guilty {
+            return self.record_failure(record, error);
         }
-        let recorded = self.record_failure(resident.record(), error);
-        if guilty && !repeated {
-            let shard_id = &resident.record().shard_id;
-            self.fail_group(resident)?;
-            if self.inner.policy.on_failure == OnFailure::Stop {
-                self.stop(&format!("shard {shard_id} failed its verification"))?;
-            }
+        resident.quarantine();
+        let others = self.fail_group(resident);
+        let stops = self.inner.policy.on_failure == OnFailure::Stop;
+        let reason = format!("shard {} failed its verification", record.shard_id);
+        let stopped = stops && self.inner.state.stop(&reason);
+        let mut recorded = self.record_failure(record, error);
+        for shard_id in others {
+            let because_of = record.shard_id.clone();
+            let body = Body::ShardQuarantined {
+                shard_id,
+                because_of,
+            };
+            recorded = recorded.and(self.emit(None, body).map_err(Error::from));
+        }
+        if stopped {
+            let reason = Text::new(&reason);
+            let body = Body::ManagerStopped { reason };
+            recorded = recorded.and(self.emit(None, body).map_err(Error::from));
         }
         recorded
     }
 
     /// Other members of a group fail with one of them (requirement: PM-3).
-    fn fail_group(&self, failed: &Arc<Resident>) -> Result<()> {
+    fn fail_group(&self, failed: &Arc<Resident>) -> Vec<ShardId> {
         let Some(group) = failed.record().group else {
-            return Ok(());
+            return Vec::new();
         };
         if self.inner.policy.on_group_failure == OnGroupFailure::IsolateMember {
-            return Ok(());
+            return Vec::new();
         }
-        for other in self.inner.registry.all() {
-            let member = other.record().group == Some(group) && !Arc::ptr_eq(&other, failed);
-            if member && !other.is_quarantined() {
-                other.quarantine();
-                let shard_id = other.record().shard_id.clone();
-                let because_of = failed.record().shard_id.clone();
-                self.emit(
-                    None,
-                    Body::ShardQuarantined {
-                        shard_id,
-                        because_of,
-                    },
-                )?;
-            }
+        let mut others = self.inner.registry.all();
+        others.retain(|other| {
+            let member = other.record().group == Some(group) && !Arc::ptr_eq(other, failed);
+            member && !other.is_quarantined()
+        });
+        for other in &others {
+            other.quarantine();
         }
-        Ok(())
+        others
+            .iter()
+            .map(|other| other.record().shard_id.clone())
+            .collect()
     }
 
     /// Every failed verification is recorded, whatever the reason

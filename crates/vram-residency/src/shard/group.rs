@@ -17,8 +17,8 @@ pub struct SealedGroup {
 }
 
 /// The plain description of a group: its members' records in order. Each
-/// record binds group id, index and total under its tag, so members can neither
-/// be swapped nor left out.
+/// record binds group id, index and total under its tag; whoever reads one back
+/// has to check that every index is there once, as the command does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GroupRecord {

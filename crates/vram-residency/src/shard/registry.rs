@@ -1,7 +1,7 @@
 //! Which ids are in use, and by what.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::{Resident, ShardId};
@@ -48,6 +48,7 @@ impl Registry {
             registry: Arc::clone(self),
             serial,
             id,
+            quarantined: AtomicBool::new(false),
         }))
     }
 
@@ -69,9 +70,15 @@ pub(crate) struct Claim {
     registry: Arc<Registry>,
     serial: u64,
     id: ShardId,
+    /// Of the shard, wherever it moves.
+    quarantined: AtomicBool,
 }
 
 impl Claim {
+    pub(crate) const fn quarantined(&self) -> &AtomicBool {
+        &self.quarantined
+    }
+
     pub(crate) const fn id(&self) -> &ShardId {
         &self.id
     }

@@ -25,7 +25,6 @@ pub(crate) struct Resident {
     level0: Mutex<Arc<Vec<BlockHash>>>,
     handles: AtomicU64,
     leases: AtomicU64,
-    quarantined: AtomicBool,
     last: Mutex<Option<Stamp>>,
     rolling: Mutex<Option<Rolling>>,
     /// Monotonic time of the last scrub step; 0 before the first.
@@ -69,7 +68,6 @@ impl Resident {
             level0: Mutex::new(Arc::new(filled.tree.into_level0())),
             handles: AtomicU64::new(0),
             leases: AtomicU64::new(0),
-            quarantined: AtomicBool::new(false),
             last: Mutex::new(None),
             rolling: Mutex::new(rolling),
             scrubbed_at: AtomicU64::new(0),
@@ -145,18 +143,18 @@ impl Resident {
     }
 
     pub(crate) fn is_quarantined(&self) -> bool {
-        self.quarantined.load(Ordering::SeqCst)
+        self.claim.quarantined().load(Ordering::SeqCst)
     }
 
     /// Bars the shard from leases; what was verified before counts no more.
     pub(crate) fn quarantine(&self) {
-        self.quarantined.store(true, Ordering::SeqCst);
+        self.claim.quarantined().store(true, Ordering::SeqCst);
         self.set_last(None);
     }
 
     /// Only a repair that was followed by a full verification may call this.
     pub(crate) fn clear_quarantine(&self) {
-        self.quarantined.store(false, Ordering::SeqCst);
+        self.claim.quarantined().store(false, Ordering::SeqCst);
     }
 
     pub(crate) fn leases(&self) -> u64 {
@@ -175,6 +173,15 @@ impl Resident {
 
     pub(crate) fn add_handle(&self) {
         self.handles.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Adds a handle to a shard that still has one; a last handle that is being
+    /// dropped takes the memory with it.
+    pub(crate) fn share(&self) -> bool {
+        let one_more = |handles: u64| handles.checked_add(1).filter(|_| handles > 0);
+        self.handles
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more)
+            .is_ok()
     }
 
     /// Handles that share the shard.

@@ -30,6 +30,14 @@ impl SealedShard {
         }
     }
 
+    /// Another handle of a shard, unless its last one is just being dropped.
+    pub(crate) fn share(resident: Arc<Resident>) -> Option<Self> {
+        resident.share().then(|| Self {
+            resident,
+            inert: AtomicBool::new(false),
+        })
+    }
+
     /// The shard behind the handle, while it owns one.
     pub(crate) fn resident(&self) -> Result<&Arc<Resident>, Misuse> {
         if self.inert.load(Ordering::SeqCst) {

@@ -31,7 +31,8 @@ pub(super) fn for_each<T: Send, S: Default, E: Send>(
     } else {
         std::thread::scope(|scope| {
             for _ in 1..threads {
-                scope.spawn(work);
+                // Without another thread the ones there are do its work.
+                let _ = std::thread::Builder::new().spawn_scoped(scope, work);
             }
             work();
         });

@@ -20,7 +20,7 @@ pub(crate) enum Outcome {
     /// blocks looked bad and are not.
     CheckerFault(Contents, u64),
     /// As sealed; the block hashes kept in host memory are not, and are replaced.
-    StaleHashes(Contents, Vec<BlockHash>),
+    StaleHashes(Contents, Vec<BlockHash>, u64),
     /// Not as sealed.
     Damaged(FileDigest, Damage),
 }
@@ -54,7 +54,7 @@ pub(crate) fn check_all(
         let intact = Contents(());
         return Ok(match suspects.is_empty() {
             true => Outcome::Intact(intact),
-            false => Outcome::StaleHashes(intact, measured),
+            false => Outcome::StaleHashes(intact, measured, suspects.len() as u64),
         });
     }
     if !suspects.is_empty() && second_opinion_disagrees(device, extent, level0, &suspects)? {

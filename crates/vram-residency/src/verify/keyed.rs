@@ -10,7 +10,7 @@ use vram_digest::nh;
 use zeroize::Zeroizing;
 
 use super::Contents;
-use crate::device::{Device, Extent, UPLOAD_ALIGN};
+use crate::device::{Device, DeviceError, Extent, UPLOAD_ALIGN};
 use crate::error::Error;
 use crate::random::{Random, RandomError, bytes};
 
@@ -41,7 +41,8 @@ impl Reference {
         let (one, two) = (fresh_key(random)?, fresh_key(random)?);
         let segments: Vec<u64> = (0..extent.len.div_ceil(UPLOAD_ALIGN)).collect();
         let tags = device.keyed_tags(extent, &segments, &[&one, &two])?;
-        let (pairs, _) = tags.as_chunks::<2>();
+        let pairs = pairs_of(&tags, segments.len())?;
+        spot_check(device, extent, (&one, &two), pairs, random)?;
         let firsts = pairs.iter().map(|[first, _]| *first).collect();
         let seconds = pairs.iter().map(|[_, second]| *second).collect();
         Ok((Self::new(one, firsts), Self::new(two, seconds)))
@@ -148,10 +149,7 @@ impl Rolling {
         let end = self.visited.saturating_add(count).min(self.order.len());
         let batch = self.order.get(self.visited..end).unwrap_or_default();
         let tags = device.keyed_tags(extent, batch, &[&self.current, &self.next])?;
-        let (pairs, rest) = tags.as_chunks::<2>();
-        if pairs.len() != batch.len() || !rest.is_empty() {
-            return Err(Error::Internal("the device gave a wrong number of tags"));
-        }
+        let pairs = pairs_of(&tags, batch.len())?;
         let mut pass = Pass::default();
         for (segment, [now, then]) in batch.iter().zip(pairs) {
             let index = usize::try_from(*segment).unwrap_or(usize::MAX);
@@ -205,6 +203,39 @@ impl Rolling {
         self.visited = 0;
         Ok(())
     }
+}
+
+/// One pair of tags a segment. A tag of zeros is what memory holds that nobody
+/// wrote: the kernel did not run.
+fn pairs_of(tags: &[nh::Tag], segments: usize) -> Result<&[[nh::Tag; 2]], DeviceError> {
+    let (pairs, rest) = tags.as_chunks::<2>();
+    let whole = pairs.len() == segments && rest.is_empty();
+    if whole && !tags.contains(&nh::Tag::ZERO) {
+        return Ok(pairs);
+    }
+    Err(DeviceError::NoResult { op: "keyed tags" })
+}
+
+/// Reads one random segment back and tags it on the CPU: the tree vouches for
+/// the memory, this for the computation that makes references of it.
+fn spot_check(
+    device: &dyn Device,
+    extent: Extent,
+    (one, two): (&nh::Key, &nh::Key),
+    pairs: &[[nh::Tag; 2]],
+    random: &dyn Random,
+) -> Result<(), Error> {
+    let segment = below((pairs.len() as u64).max(1), random)?;
+    let offset = segment.saturating_mul(UPLOAD_ALIGN);
+    let len = extent.len.saturating_sub(offset).min(UPLOAD_ALIGN);
+    let mut bytes = Zeroizing::new(vec![0; usize::try_from(len).unwrap_or(0)]);
+    device.read(extent, offset, &mut bytes)?;
+    let expected = [nh::tag(one, &bytes), nh::tag(two, &bytes)];
+    let index = usize::try_from(segment).unwrap_or(usize::MAX);
+    if pairs.get(index) == Some(&expected) {
+        return Ok(());
+    }
+    Err(DeviceError::NoResult { op: "keyed tags" }.into())
 }
 
 /// A secret order of `0..count`: Fisher-Yates with unbiased draws.
