@@ -304,6 +304,29 @@ pub enum Body {
         /// The driver's words.
         reason: Text,
     },
+    /// The log was opened; its own first event of each start.
+    #[serde(rename = "audit.opened")]
+    AuditOpened {
+        /// Events that an earlier writer left after its last checkpoint.
+        adopted_events: u64,
+        /// Bytes of an unfinished last line that were cut off.
+        torn_bytes: u64,
+    },
+    /// Events were refused because the log could not take them.
+    #[serde(rename = "audit.lost")]
+    AuditLost {
+        /// How many.
+        events: u64,
+        /// Critical ones among them.
+        critical: u64,
+    },
+    /// The oldest events are deleted next, as the retention rules ask. Their
+    /// hashes stay.
+    #[serde(rename = "audit.retired")]
+    AuditRetired {
+        /// Number of the first event that is kept.
+        first_kept: u64,
+    },
 }
 
 impl Body {
@@ -326,7 +349,8 @@ impl Body {
             Self::VramSealFailed { .. }
             | Self::VramStranded { .. }
             | Self::ShardQuarantined { .. }
-            | Self::ShardMigrationFailed { .. } => Severity::Error,
+            | Self::ShardMigrationFailed { .. }
+            | Self::AuditLost { .. } => Severity::Error,
             Self::VramAllocationFailed { .. }
             | Self::CheckerFault { .. }
             | Self::ShardExported { .. }

@@ -1,8 +1,13 @@
 //! Events: every state change and every failure, refused input excepted
 //! (requirement: AU-1..AU-17, RP-005).
 
+pub mod check;
 mod event;
+mod line;
+pub mod log;
 mod memory;
+pub mod merkle;
+pub mod note;
 mod recorder;
 
 pub use event::{Body, Event, MAX_TEXT_CHARS, Severity, Text};

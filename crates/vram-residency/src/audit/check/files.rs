@@ -1,0 +1,100 @@
+//! The files of a log, wherever they are.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use super::super::line::{CHECKPOINT, CURRENT, segment_first};
+use super::super::merkle::tile;
+
+/// Deepest folder under `tile/`: level and groups of a 64-bit number.
+const MAX_DEPTH: usize = 10;
+
+/// The files of a log: `checkpoint`, `events.jsonl`, `events.<first>.jsonl` and
+/// `tile/**`, by these names.
+pub trait Files {
+    /// Every name there is, in any order.
+    ///
+    /// # Errors
+    /// The system's.
+    fn names(&self) -> io::Result<Vec<String>>;
+
+    /// Opens one.
+    ///
+    /// # Errors
+    /// The system's.
+    fn open(&self, name: &str) -> io::Result<Box<dyn BufRead + '_>>;
+}
+
+/// A log's directory. Symbolic links in it are refused.
+#[derive(Debug, Clone)]
+pub struct DirFiles {
+    root: PathBuf,
+}
+
+impl DirFiles {
+    /// The log in `root`.
+    #[must_use]
+    pub fn new(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+        }
+    }
+
+    fn walk(&self, folder: &str, depth: usize, out: &mut Vec<String>) -> io::Result<()> {
+        if depth > MAX_DEPTH {
+            return Ok(());
+        }
+        for entry in fs::read_dir(self.root.join(folder))? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
+            let name = match folder {
+                "" => name,
+                folder => format!("{folder}/{name}"),
+            };
+            let kind = entry.file_type()?;
+            let ours = is_log_file(&name);
+            if kind.is_symlink() && (ours || name == "tile" || name.starts_with("tile/")) {
+                let text = format!("{name} in the log is a symbolic link");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+            }
+            let inside = name == "tile" || name.starts_with("tile/");
+            if kind.is_dir() && inside {
+                self.walk(&name, depth.saturating_add(1), out)?;
+            } else if kind.is_file() && ours {
+                out.push(name);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_log_file(name: &str) -> bool {
+    name == CHECKPOINT
+        || name == CURRENT
+        || segment_first(name).is_some()
+        || tile::parse_path(name).is_some()
+}
+
+impl Files for DirFiles {
+    fn names(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        self.walk("", 0, &mut names)?;
+        Ok(names)
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn BufRead + '_>> {
+        let file = File::open(self.root.join(name))?;
+        Ok(Box::new(BufReader::with_capacity(1 << 20, file)))
+    }
+}
+
+/// At most `limit` bytes of a file, and one more when it is longer.
+pub(super) fn read_bounded(files: &dyn Files, name: &str, limit: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let limit = (limit as u64).saturating_add(1);
+    files.open(name)?.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

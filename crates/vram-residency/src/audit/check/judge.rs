@@ -1,0 +1,244 @@
+//! Names what happened to the lines, given the hashes that should be there.
+
+use std::io;
+
+use super::super::event::Body;
+use super::super::line;
+use super::super::merkle::{Hash, leaf_hash};
+use super::files::Files;
+use super::report::{Fault, Finding};
+use super::scan::{self, Line, Scan};
+
+pub(super) struct Judged {
+    pub(super) findings: Vec<Finding>,
+    /// Hashes of the lines after the checkpoint.
+    pub(super) tail: Vec<Hash>,
+    pub(super) first_kept: u64,
+}
+
+struct Judge<'a> {
+    scan: &'a Scan,
+    leaves: &'a [Hash],
+    /// Where each event's line was found.
+    found: Vec<Option<usize>>,
+    /// Lines that are none of the tree's, and the event expected in their place.
+    strange: Vec<(usize, usize)>,
+    findings: Vec<Finding>,
+}
+
+pub(super) fn judge(files: &dyn Files, scan: &Scan, leaves: &[Hash]) -> io::Result<Judged> {
+    let mut judge = Judge {
+        scan,
+        leaves,
+        found: vec![None; leaves.len()],
+        strange: Vec::new(),
+        findings: Vec::new(),
+    };
+    let covered = judge.covered_lines();
+    judge.known_lines(covered);
+    judge.strange_lines();
+    let first_kept = judge.retired(files)?;
+    judge.missing(first_kept);
+    let tail = judge.tail(covered);
+    judge.torn();
+    Ok(Judged {
+        findings: merge(judge.findings),
+        tail,
+        first_kept: first_kept as u64,
+    })
+}
+
+impl Judge<'_> {
+    /// The event that a line is, when it is unchanged.
+    fn genuine(&self, line: &Line) -> Option<usize> {
+        let seq = usize::try_from(line.seq?).ok()?;
+        (self.leaves.get(seq) == Some(&line.hash)).then_some(seq)
+    }
+
+    /// How many lines stand up to the last one of the tree, or to the last
+    /// that claims to be.
+    fn covered_lines(&self) -> usize {
+        let size = self.leaves.len() as u64;
+        let inside = |line: &Line| line.seq.is_none_or(|seq| seq < size);
+        let last = self.scan.lines.iter().rposition(inside);
+        last.map_or(0, |last| last.saturating_add(1))
+    }
+
+    fn known_lines(&mut self, covered: usize) {
+        let mut next = 0_usize;
+        for (at, line) in self.scan.lines.iter().enumerate().take(covered) {
+            let Some(seq) = self.genuine(line) else {
+                self.strange.push((at, next));
+                continue;
+            };
+            let Some(slot) = self.found.get_mut(seq) else {
+                continue;
+            };
+            if slot.is_some() {
+                self.name(Fault::Duplicated, at, seq, "the line stands a second time");
+                continue;
+            }
+            *slot = Some(at);
+            if seq < next {
+                let text = "the line stands after a later one";
+                self.name(Fault::Reordered, at, seq, text);
+            } else {
+                next = seq.saturating_add(1);
+            }
+        }
+    }
+
+    /// A strange line in place of a missing one was edited; any other, inserted.
+    fn strange_lines(&mut self) {
+        for (at, expected) in std::mem::take(&mut self.strange) {
+            let claimed = self.scan.lines.get(at).and_then(|line| line.seq);
+            let claimed = claimed.and_then(|seq| usize::try_from(seq).ok());
+            let free = |seq: &usize| matches!(self.found.get(*seq), Some(None));
+            let seq = claimed.filter(free).or(Some(expected).filter(free));
+            match seq {
+                Some(seq) => {
+                    if let Some(slot) = self.found.get_mut(seq) {
+                        *slot = Some(at);
+                    }
+                    self.name(Fault::Edited, at, seq, "the line is not what was written");
+                }
+                None => {
+                    let finding = self.at_line(Fault::Inserted, at, "the line was never written");
+                    self.findings.push(finding);
+                }
+            }
+        }
+    }
+
+    /// Events whose lines were deleted as a genuine line says.
+    fn retired(&self, files: &dyn Files) -> io::Result<usize> {
+        let gone = self.found.iter().take_while(|at| at.is_none()).count();
+        if gone == 0 {
+            return Ok(0);
+        }
+        let mut kept = 0;
+        for name in &self.scan.files {
+            let (mut reader, mut bytes) = (files.open(name)?, Vec::new());
+            while scan::next_line(reader.as_mut(), &mut bytes)? {
+                let text = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+                kept = kept.max(self.retirement(text).unwrap_or(0));
+            }
+        }
+        Ok(usize::try_from(kept).unwrap_or(usize::MAX).min(gone))
+    }
+
+    fn retirement(&self, text: &[u8]) -> Option<u64> {
+        const NAME: &[u8] = b"\"audit.retired\"";
+        text.windows(NAME.len()).find(|part| *part == NAME)?;
+        let (seq, _) = line::claims(text)?;
+        let leaf = self.leaves.get(usize::try_from(seq).ok()?)?;
+        if *leaf != leaf_hash(text) {
+            return None;
+        }
+        match line::event(text)?.body {
+            Body::AuditRetired { first_kept } => Some(first_kept),
+            _ => None,
+        }
+    }
+
+    fn missing(&mut self, first_kept: usize) {
+        let mut start = first_kept;
+        let found = std::mem::take(&mut self.found);
+        for run in found
+            .get(first_kept..)
+            .unwrap_or_default()
+            .chunk_by(|a, b| a.is_none() == b.is_none())
+        {
+            let end = start.saturating_add(run.len());
+            if run.first().is_some_and(Option::is_none) {
+                let mut finding = match found.get(end).copied().flatten() {
+                    Some(at) => self.at_line(Fault::Dropped, at, "lines are missing before it"),
+                    None => self.at_end("the newest lines are missing"),
+                };
+                finding.seq = Some(start as u64);
+                finding.count = run.len() as u64;
+                self.findings.push(finding);
+            }
+            start = end;
+        }
+    }
+
+    /// Lines after the checkpoint: numbered on without a gap, and readable.
+    fn tail(&mut self, covered: usize) -> Vec<Hash> {
+        let mut tail: Vec<Hash> = Vec::new();
+        let size = self.leaves.len() as u64;
+        let mut next = size;
+        for (at, line) in self.scan.lines.iter().enumerate().skip(covered) {
+            let seq = line.seq.unwrap_or(0);
+            if seq == next {
+                tail.push(line.hash);
+                next = next.saturating_add(1);
+                continue;
+            }
+            let of_tail = seq
+                .checked_sub(size)
+                .and_then(|at| usize::try_from(at).ok());
+            let same = of_tail.and_then(|at| tail.get(at)) == Some(&line.hash);
+            let (fault, text) = if same {
+                (Fault::Duplicated, "the line stands a second time")
+            } else if seq < next {
+                (Fault::Inserted, "another line has its number")
+            } else {
+                (Fault::Dropped, "lines are missing before it")
+            };
+            let mut finding = self.at_line(fault, at, text);
+            finding.seq = Some(next.min(seq));
+            finding.count = seq.saturating_sub(next).max(1);
+            self.findings.push(finding);
+            next = next.max(seq.saturating_add(1));
+        }
+        tail
+    }
+
+    /// A last line without its newline is what a killed writer leaves, but not
+    /// where the checkpoint says that it was complete.
+    fn torn(&mut self) {
+        let Some(torn) = &self.scan.torn else {
+            return;
+        };
+        if self.genuine(&torn.line).is_some() {
+            let mut finding = self.at_end("its last newline is missing");
+            finding.line = Some(torn.line.number);
+            self.findings.push(finding);
+        }
+    }
+
+    fn at_line(&self, fault: Fault, at: usize, text: &str) -> Finding {
+        let line = self.scan.lines.get(at);
+        let file = line.map_or(self.scan.last_file(), |line| self.scan.file_of(line));
+        let mut finding = Finding::of_file(fault, file, text);
+        finding.line = line.map(|line| line.number);
+        finding
+    }
+
+    fn at_end(&self, text: &str) -> Finding {
+        let last = self.scan.lines.last();
+        let last = last.filter(|line| self.scan.file_of(line) == self.scan.last_file());
+        let mut finding = Finding::of_file(Fault::Truncated, self.scan.last_file(), text);
+        finding.line = Some(last.map_or(0, |line| line.number).saturating_add(1));
+        finding
+    }
+
+    fn name(&mut self, fault: Fault, at: usize, seq: usize, text: &str) {
+        let mut finding = self.at_line(fault, at, text);
+        finding.seq = Some(seq as u64);
+        self.findings.push(finding);
+    }
+}
+
+/// Joins findings of neighbouring lines.
+fn merge(findings: Vec<Finding>) -> Vec<Finding> {
+    let mut merged: Vec<Finding> = Vec::new();
+    for finding in findings {
+        let absorbed = merged.last_mut().is_some_and(|last| last.absorb(&finding));
+        if !absorbed {
+            merged.push(finding);
+        }
+    }
+    merged
+}

@@ -1,0 +1,156 @@
+//! What a check found.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// What is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Fault {
+    /// A line is not what was written.
+    Edited,
+    /// Lines are missing.
+    Dropped,
+    /// A line stands that was never written.
+    Inserted,
+    /// A line stands after one that was written later.
+    Reordered,
+    /// A line stands twice.
+    Duplicated,
+    /// The newest lines are missing.
+    Truncated,
+    /// There is no checkpoint.
+    MissingCheckpoint,
+    /// The checkpoint is of a key that is not trusted.
+    ForeignCheckpoint,
+    /// The checkpoint is malformed, or its signature is wrong.
+    BadCheckpoint,
+    /// An earlier checkpoint does not belong to this log's past.
+    RolledBack,
+    /// A tile is missing or does not hold the hashes of the tree.
+    Tile,
+    /// Lines and tiles contradict the signed root and nothing tells which.
+    Root,
+}
+
+impl Fault {
+    /// The fault's name, as in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Edited => "edited",
+            Self::Dropped => "dropped",
+            Self::Inserted => "inserted",
+            Self::Reordered => "reordered",
+            Self::Duplicated => "duplicated",
+            Self::Truncated => "truncated",
+            Self::MissingCheckpoint => "missing_checkpoint",
+            Self::ForeignCheckpoint => "foreign_checkpoint",
+            Self::BadCheckpoint => "bad_checkpoint",
+            Self::RolledBack => "rolled_back",
+            Self::Tile => "tile",
+            Self::Root => "root",
+        }
+    }
+}
+
+/// One fault and where it is. Equal faults of neighbouring lines are one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What is wrong.
+    pub fault: Fault,
+    /// The file, relative to the log's directory.
+    pub file: String,
+    /// Line from 1, where one can be named; of dropped lines, the line before
+    /// which they are missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
+    /// Number of the first event concerned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
+    /// Lines, events or hashes concerned.
+    pub count: u64,
+    /// In words.
+    pub text: String,
+}
+
+impl Finding {
+    pub(super) fn of_file(fault: Fault, file: &str, text: &str) -> Self {
+        Self {
+            fault,
+            file: file.to_owned(),
+            line: None,
+            seq: None,
+            count: 1,
+            text: text.to_owned(),
+        }
+    }
+
+    /// Takes `next` in when it continues this finding.
+    pub(super) fn absorb(&mut self, next: &Self) -> bool {
+        let follows = |a: Option<u64>, b: Option<u64>| match (a, b) {
+            (Some(a), Some(b)) => a.checked_add(self.count) == Some(b),
+            (None, None) => true,
+            _ => false,
+        };
+        let same = self.fault == next.fault && self.file == next.file && self.text == next.text;
+        let joined = same && follows(self.line, next.line) && follows(self.seq, next.seq);
+        if joined {
+            self.count = self.count.saturating_add(next.count);
+        }
+        joined
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        write!(f, ": {}: {}", self.fault.name(), self.text)?;
+        if let Some(seq) = self.seq {
+            let last = seq.saturating_add(self.count.saturating_sub(1));
+            if last == seq {
+                write!(f, " (event {seq})")?;
+            } else {
+                write!(f, " (events {seq} to {last})")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The result of a check.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// The log's name, when its checkpoint could be believed.
+    pub origin: Option<String>,
+    /// Events under the checkpoint.
+    pub size: u64,
+    /// The signed root, hex.
+    pub root: Option<String>,
+    /// Lines that were read.
+    pub lines: u64,
+    /// Number of the first event whose line is kept; earlier ones were retired.
+    pub first_kept: u64,
+    /// Lines after the checkpoint: counted, not proved.
+    pub uncovered: u64,
+    /// Bytes of an unfinished last line after the checkpoint.
+    pub torn_bytes: u64,
+    /// How often a line's time is before that of the line above: the system's
+    /// clock was set back, which is no fault of the log.
+    pub clock_steps_back: u64,
+    /// What is wrong; empty for a good log.
+    pub findings: Vec<Finding>,
+}
+
+impl Report {
+    /// Whether nothing is wrong.
+    #[must_use]
+    pub const fn is_good(&self) -> bool {
+        self.findings.is_empty()
+    }
+}

@@ -1,0 +1,116 @@
+//! Reads every line once: its number, its hash and where it stands.
+
+use std::io::{self, BufRead, Read};
+
+use super::super::line::{self, CURRENT, MAX_LINE_BYTES};
+use super::super::merkle::{Hash, leaf_hash};
+use super::files::Files;
+
+/// One line.
+pub(crate) struct Line {
+    /// Index into [`Scan::files`].
+    pub(crate) file: usize,
+    /// From 1.
+    pub(crate) number: u64,
+    /// The event number it claims.
+    pub(crate) seq: Option<u64>,
+    pub(crate) hash: Hash,
+}
+
+/// The end of the last file when no newline closes it.
+pub(crate) struct Torn {
+    pub(crate) line: Line,
+    pub(crate) len: u64,
+}
+
+/// All lines of a log, in the order of the segments.
+#[derive(Default)]
+pub(crate) struct Scan {
+    pub(crate) files: Vec<String>,
+    pub(crate) lines: Vec<Line>,
+    pub(crate) torn: Option<Torn>,
+    /// Bytes of complete lines in `events.jsonl`.
+    pub(crate) current_len: u64,
+    pub(crate) clock_steps_back: u64,
+}
+
+impl Scan {
+    /// The newest segment's name.
+    pub(crate) fn last_file(&self) -> &str {
+        self.files.last().map_or(CURRENT, String::as_str)
+    }
+
+    pub(crate) fn file_of(&self, line: &Line) -> &str {
+        self.files.get(line.file).map_or(CURRENT, String::as_str)
+    }
+}
+
+/// The segments among `names`, oldest first.
+pub(crate) fn segments(names: &[String]) -> Vec<String> {
+    let mut old: Vec<_> = names
+        .iter()
+        .filter_map(|name| Some((line::segment_first(name)?, name.clone())))
+        .collect();
+    old.sort();
+    let current = names.iter().filter(|name| *name == CURRENT).cloned();
+    old.into_iter()
+        .map(|(_, name)| name)
+        .chain(current)
+        .collect()
+}
+
+pub(crate) fn scan(files: &dyn Files, names: &[String]) -> io::Result<Scan> {
+    let mut scan = Scan {
+        files: segments(names),
+        ..Scan::default()
+    };
+    let mut time = Vec::new();
+    for file in 0..scan.files.len() {
+        if let Some(torn) = scan.torn.take() {
+            // Only the newest segment can end in the middle of a line.
+            scan.lines.push(torn.line);
+        }
+        segment(files, file, &mut scan, &mut time)?;
+    }
+    Ok(scan)
+}
+
+fn segment(files: &dyn Files, file: usize, scan: &mut Scan, time: &mut Vec<u8>) -> io::Result<()> {
+    let name = scan.files.get(file).cloned().unwrap_or_default();
+    let mut reader = files.open(&name)?;
+    let (mut number, mut bytes, mut len) = (0_u64, Vec::new(), 0_u64);
+    while next_line(reader.as_mut(), &mut bytes)? {
+        number = number.saturating_add(1);
+        let text = bytes.strip_suffix(b"\n");
+        let claims = line::claims(&bytes);
+        let line = Line {
+            file,
+            number,
+            seq: claims.map(|(seq, _)| seq),
+            hash: leaf_hash(text.unwrap_or(&bytes)),
+        };
+        if text.is_none() && bytes.len() < MAX_LINE_BYTES {
+            let len = bytes.len() as u64;
+            scan.torn = Some(Torn { line, len });
+            break;
+        }
+        if let Some((_, at)) = claims {
+            if time.as_slice() > at {
+                scan.clock_steps_back = scan.clock_steps_back.saturating_add(1);
+            }
+            time.clear();
+            time.extend_from_slice(at);
+        }
+        len = len.saturating_add(bytes.len() as u64);
+        scan.lines.push(line);
+    }
+    scan.current_len = if name == CURRENT { len } else { 0 };
+    Ok(())
+}
+
+/// The next line with its newline; a longer one than allowed comes in pieces.
+pub(super) fn next_line(reader: &mut dyn BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
+    line.clear();
+    let limit = MAX_LINE_BYTES as u64;
+    Ok(reader.take(limit).read_until(b'\n', line)? > 0)
+}

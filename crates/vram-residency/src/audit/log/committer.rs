@@ -1,0 +1,255 @@
+//! Brings events to disk and under a checkpoint. Every step that fails leaves
+//! a state from which the next attempt goes on; what was accepted is kept in
+//! memory until it is synced, and written again after a failure.
+
+use std::io;
+use std::sync::Arc;
+
+use super::super::event::{Body, Event};
+use super::super::line::{self, CHECKPOINT};
+use super::super::merkle::{Tree, leaf_hash};
+use super::super::note::Checkpoint;
+use super::LogOptions;
+use super::queue::Entry;
+use super::storage::Storage;
+use crate::clock::{Clock, Timestamp};
+use crate::key::SigningKey;
+
+const NANOS_PER_DAY: u64 = 86_400_000_000_000;
+
+/// A finished segment: its first event and the day of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Segment {
+    pub(super) first: u64,
+    pub(super) day: u64,
+}
+
+/// Where the log stands.
+pub(super) struct Position {
+    pub(super) tree: Tree,
+    /// Finished segments, oldest first.
+    pub(super) finished: Vec<Segment>,
+    /// The segment that is written to; no day when it is empty.
+    pub(super) first: u64,
+    pub(super) day: Option<u64>,
+    /// Synced bytes of it.
+    pub(super) len: u64,
+    /// Leaves under the checkpoint on disk.
+    pub(super) covered: u64,
+    /// Partial tiles on disk.
+    pub(super) partial: Vec<String>,
+}
+
+pub(super) struct Committer {
+    storage: Box<dyn Storage>,
+    options: LogOptions,
+    key: SigningKey,
+    clock: Arc<dyn Clock>,
+    at: Position,
+    /// Accepted, not yet synced.
+    waiting: Vec<Entry>,
+    /// A write failed: what is behind the synced bytes is unknown.
+    suspect: bool,
+}
+
+impl Committer {
+    pub(super) fn new(
+        storage: Box<dyn Storage>,
+        options: LogOptions,
+        key: SigningKey,
+        clock: Arc<dyn Clock>,
+        at: Position,
+    ) -> Self {
+        Self {
+            storage,
+            options,
+            key,
+            clock,
+            at,
+            waiting: Vec::new(),
+            suspect: false,
+        }
+    }
+
+    /// Whether something accepted is not under a checkpoint.
+    pub(super) fn has_open_work(&self) -> bool {
+        !self.waiting.is_empty() || self.at.covered < self.at.tree.size()
+    }
+
+    /// Events and bytes that are not yet synced.
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        let bytes = self.waiting.iter().map(|entry| entry.json.len());
+        (self.waiting.len(), bytes.fold(0, usize::saturating_add))
+    }
+
+    /// Accepts events, and the number of those that were refused before them.
+    pub(super) fn accept(&mut self, entries: Vec<Entry>, (events, critical): (u64, u64)) {
+        if events > 0 {
+            self.note(Body::AuditLost { events, critical });
+        }
+        self.waiting.extend(entries);
+    }
+
+    /// Adds an event of the log itself.
+    pub(super) fn note(&mut self, body: Body) {
+        let event = Event {
+            audit_id: 0,
+            timestamp: self.clock.now(),
+            worker_id: self.options.worker_id.clone(),
+            severity: body.severity(),
+            correlation_id: None,
+            body,
+        };
+        // Events serialise: they hold numbers and text only.
+        if let Ok(json) = serde_json::to_vec(&event) {
+            let time = event.timestamp;
+            self.waiting.push(Entry { time, json });
+        }
+    }
+
+    /// Writes and syncs what waits.
+    pub(super) fn write(&mut self) -> io::Result<()> {
+        let Some(first) = self.waiting.first() else {
+            return Ok(());
+        };
+        let day = day(first.time);
+        if self.segment_is_over(day) {
+            self.rotate()?;
+        }
+        let (text, ends) = self.lines();
+        if self.suspect {
+            self.storage.truncate(self.at.len)?;
+        }
+        self.suspect = true;
+        self.storage.append(&text)?;
+        self.storage.sync()?;
+        self.suspect = false;
+        let mut start = 0;
+        for end in ends {
+            let leaf = text.get(start..end.saturating_sub(1)).unwrap_or_default();
+            self.at.tree.push(leaf_hash(leaf));
+            start = end;
+        }
+        self.at.len = self.at.len.saturating_add(text.len() as u64);
+        self.at.day.get_or_insert(day);
+        self.waiting.clear();
+        Ok(())
+    }
+
+    /// The lines of what waits, and where each ends.
+    fn lines(&self) -> (Vec<u8>, Vec<usize>) {
+        let mut text = Vec::new();
+        let mut ends = Vec::with_capacity(self.waiting.len());
+        for (seq, entry) in (self.at.tree.size()..).zip(&self.waiting) {
+            line::write(&mut text, seq, &entry.time.to_string(), &entry.json);
+            ends.push(text.len());
+        }
+        (text, ends)
+    }
+
+    fn segment_is_over(&self, today: u64) -> bool {
+        let full = self.at.len >= self.options.segment_bytes;
+        // A clock that went backwards finishes nothing.
+        self.at.day.is_some_and(|day| full || today > day)
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        self.cover()?;
+        if self.suspect {
+            self.storage.truncate(self.at.len)?;
+            self.suspect = false;
+        }
+        self.storage.rotate(self.at.first)?;
+        let day = self.at.day.take().unwrap_or(0);
+        self.at.finished.push(Segment {
+            first: self.at.first,
+            day,
+        });
+        (self.at.first, self.at.len) = (self.at.tree.size(), 0);
+        Ok(())
+    }
+
+    /// Stores the tiles and then a checkpoint over everything written.
+    pub(super) fn cover(&mut self) -> io::Result<()> {
+        if self.at.covered == self.at.tree.size() {
+            return Ok(());
+        }
+        for tile in self.at.tree.finished() {
+            self.storage.put(&tile.path(), &tile.bytes(), false)?;
+        }
+        let mut partial = Vec::new();
+        for tile in self.at.tree.partial() {
+            self.storage.put(&tile.path(), &tile.bytes(), false)?;
+            partial.push(tile.path());
+        }
+        self.sign()?;
+        self.at.tree.forget_finished();
+        for old in std::mem::replace(&mut self.at.partial, partial) {
+            if !self.at.partial.contains(&old) {
+                self.storage.remove(&old)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the checkpoint over the tree as it is.
+    pub(super) fn sign(&mut self) -> io::Result<()> {
+        let checkpoint = Checkpoint {
+            origin: self.options.origin.clone(),
+            size: self.at.tree.size(),
+            root: self.at.tree.root(),
+        };
+        let note = checkpoint.sign(&self.key).map_err(io::Error::other)?;
+        self.storage.put(CHECKPOINT, note.as_bytes(), true)?;
+        self.at.covered = checkpoint.size;
+        Ok(())
+    }
+
+    /// Deletes the finished segments that need not be kept, after the log says
+    /// so and every tile is synced.
+    pub(super) fn retire(&mut self) -> io::Result<()> {
+        let gone = self
+            .at
+            .finished
+            .iter()
+            .take_while(|s| self.is_old(s))
+            .count();
+        let by_count = self
+            .options
+            .keep_segments
+            .map_or(0, |keep| self.at.finished.len().saturating_sub(keep));
+        let gone = gone.max(by_count);
+        if gone == 0 {
+            return Ok(());
+        }
+        let first_kept = self
+            .at
+            .finished
+            .get(gone)
+            .map_or(self.at.first, |s| s.first);
+        self.note(Body::AuditRetired { first_kept });
+        self.write()?;
+        self.cover()?;
+        self.storage.sync_all()?;
+        for _ in 0..gone {
+            let Some(segment) = self.at.finished.first().copied() else {
+                break;
+            };
+            self.storage.remove(&line::segment_name(segment.first))?;
+            self.at.finished.remove(0);
+        }
+        Ok(())
+    }
+
+    fn is_old(&self, segment: &Segment) -> bool {
+        let today = day(self.clock.now());
+        self.options
+            .keep_days
+            .is_some_and(|keep| segment.day.saturating_add(keep) < today)
+    }
+}
+
+/// The day of a time, counted from the epoch.
+pub(super) const fn day(time: Timestamp) -> u64 {
+    time.nanos() / NANOS_PER_DAY
+}

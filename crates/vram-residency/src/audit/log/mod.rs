@@ -1,0 +1,214 @@
+//! The audit log in a directory (requirement: AU-10, AU-12, AU-13, AU-15, AU-16).
+//!
+//! ```text
+//! DIR/lock                    held while a writer lives
+//! DIR/checkpoint              size and root, a C2SP signed note
+//! DIR/events.jsonl            the newest events, one JSON object a line
+//! DIR/events.<first>.jsonl    finished segments, by number of their first event
+//! DIR/tile/...                the tree's hashes, as C2SP tlog-tiles
+//! ```
+//!
+//! Each line, without its newline, is a leaf of an RFC 6962 Merkle tree. Events
+//! wait in a bounded queue for one writer thread, which writes and syncs them
+//! in groups and signs a checkpoint at least every interval. A critical event
+//! is on disk and under a checkpoint before `record` returns.
+//!
+//! Retention deletes whole old segments and nothing else: hashes and
+//! checkpoints stay, so that the rest still verifies, and the log says itself
+//! (`audit.retired`) up to where lines are gone.
+//!
+//! Opening reads and checks every line that is kept. A log that does not
+//! verify is not written to; lines that a killed writer left after its last
+//! checkpoint are adopted, an unfinished last line is cut off, and the log's
+//! next event (`audit.opened`) says how many of each.
+
+mod committer;
+mod open;
+mod queue;
+mod storage;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::note::Origin;
+use super::{AuditError, Event, Severity, Sink};
+use crate::clock::Clock;
+use crate::key::{KeyError, SigningKey};
+use crate::shard::WorkerId;
+use queue::Queue;
+
+/// How a log is kept.
+#[derive(Debug, Clone)]
+pub struct LogOptions {
+    /// The log's name in its checkpoints.
+    pub origin: Origin,
+    /// Who writes.
+    pub worker_id: WorkerId,
+    /// Events that may wait for the writer.
+    pub queue_events: usize,
+    /// Bytes that may wait for the writer.
+    pub queue_bytes: usize,
+    /// Events that make the writer start before the interval is over.
+    pub batch_events: usize,
+    /// Longest time until a plain event is durable and under a checkpoint.
+    pub interval: Duration,
+    /// How long `record` waits for room in a full queue before it refuses.
+    pub full_wait: Duration,
+    /// A segment of this many bytes is finished; so is one of an earlier day.
+    pub segment_bytes: u64,
+    /// Finished segments to keep at most; none for no limit.
+    pub keep_segments: Option<usize>,
+    /// Days to keep finished segments (requirement: AU-10).
+    pub keep_days: Option<u64>,
+}
+
+impl LogOptions {
+    /// The values of the sources: 1000 events or 10 MB wait, 100 events or one
+    /// second are a group, 2555 days are kept; segments of 64 MiB.
+    #[must_use]
+    pub const fn new(origin: Origin, worker_id: WorkerId) -> Self {
+        Self {
+            origin,
+            worker_id,
+            queue_events: 1000,
+            queue_bytes: 10_000_000,
+            batch_events: 100,
+            interval: Duration::from_secs(1),
+            full_wait: Duration::from_secs(1),
+            segment_bytes: 64 << 20,
+            keep_segments: None,
+            keep_days: Some(2555),
+        }
+    }
+}
+
+/// A log that cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The directory or a file in it cannot be used.
+    #[error("cannot open the audit log {}: {reason}", path.display())]
+    Io {
+        /// The log's directory.
+        path: PathBuf,
+        /// The system's words.
+        reason: String,
+    },
+    /// Others could read or change it.
+    #[error("the audit log {} has mode {mode:04o}; it must be 0700 (chmod 700)", path.display())]
+    PermissionsTooOpen {
+        /// The log's directory.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// It belongs to somebody else.
+    #[error("the audit log {} belongs to user {owner}, not to the user who runs this", path.display())]
+    Owner {
+        /// The log's directory.
+        path: PathBuf,
+        /// Its owner's user id.
+        owner: u32,
+    },
+    /// Another writer holds it.
+    #[error("the audit log {} has a writer already; each worker needs a directory of its own", path.display())]
+    Locked {
+        /// The log's directory.
+        path: PathBuf,
+    },
+    /// It does not verify, and going on would cover that up.
+    #[error("the audit log {} does not verify: {finding}; keep it as evidence and start another directory", path.display())]
+    Damaged {
+        /// The log's directory.
+        path: PathBuf,
+        /// The first fault.
+        finding: String,
+    },
+    /// The log has another name.
+    #[error("the audit log {} is '{found}'; '{expected}' was asked for", path.display())]
+    Origin {
+        /// The log's directory.
+        path: PathBuf,
+        /// The name in its checkpoint.
+        found: String,
+        /// The name that was asked for.
+        expected: String,
+    },
+    /// The key cannot sign.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+}
+
+/// A sink that writes a tamper-evident log. Dropping it writes, signs and syncs
+/// everything that was taken.
+pub struct LogSink {
+    queue: Arc<Queue>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl LogSink {
+    /// Opens the log in `dir`, which is made if it is not there, and goes on
+    /// where the last writer ended.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(
+        dir: &Path,
+        options: LogOptions,
+        key: SigningKey,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, OpenError> {
+        let committer = open::open(dir, &options, key, clock)?;
+        let queue = Arc::new(Queue::new(&options));
+        let shared = Arc::clone(&queue);
+        let interval = options.interval;
+        let run = move || writer::run(&shared, committer, interval);
+        let spawned = std::thread::Builder::new()
+            .name("audit".to_owned())
+            .spawn(run);
+        let writer = spawned.map_err(|error| OpenError::Io {
+            path: dir.to_owned(),
+            reason: error.to_string(),
+        })?;
+        Ok(Self {
+            queue,
+            writer: Some(writer),
+        })
+    }
+
+    /// Events that were refused since the log was opened, and critical events
+    /// that could not be made durable in time among them.
+    #[must_use]
+    pub fn losses(&self) -> (u64, u64) {
+        self.queue.losses()
+    }
+}
+
+impl Sink for LogSink {
+    fn record(&self, event: &Event) -> Result<(), AuditError> {
+        let json = serde_json::to_vec(event).map_err(|error| AuditError {
+            reason: error.to_string(),
+        })?;
+        let critical = event.severity == Severity::Critical;
+        self.queue.put(event.timestamp, json, critical)
+    }
+
+    fn flush(&self) -> Result<(), AuditError> {
+        self.queue.flush()
+    }
+}
+
+impl Drop for LogSink {
+    fn drop(&mut self) {
+        self.queue.stop();
+        if let Some(writer) = self.writer.take() {
+            // A writer that panicked has said so already; the log is as after a kill.
+            let _ = writer.join();
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Opens a log: permissions, lock, the check of what is there, recovery.
+
+use std::io::{self, BufRead};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::{FlockOperation, Mode, OFlags};
+
+use super::super::check::{self, DirFiles, Examined, Fault, Files, Report};
+use super::super::event::Body;
+use super::super::line::{self, CURRENT};
+use super::super::merkle::{Tree, tile};
+use super::committer::{Committer, Position, Segment, day};
+use super::storage::{DirStorage, Storage};
+use super::{LogOptions, OpenError};
+use crate::clock::Clock;
+use crate::key::SigningKey;
+
+const LOCK: &str = "lock";
+
+pub(super) fn open(
+    dir: &Path,
+    options: &LogOptions,
+    key: SigningKey,
+    clock: Arc<dyn Clock>,
+) -> Result<Committer, OpenError> {
+    let io = |error: io::Error| OpenError::Io {
+        path: dir.to_owned(),
+        reason: error.to_string(),
+    };
+    let (root, lock) = open_folder(dir)?;
+    let files = DirFiles::new(dir);
+    if is_new(&files).map_err(io)? {
+        let storage = DirStorage::new(root, lock).map_err(io)?;
+        return begin(storage, options, key, clock).map_err(io);
+    }
+    let trusted = [key.public().clone()];
+    let checks = check::Options {
+        trusted: &trusted,
+        ..check::Options::default()
+    };
+    let found = check::examine(&files, &checks).map_err(io)?;
+    refuse(dir, &found.report, options)?;
+    let finished = finished(&files, &found).map_err(io)?;
+    let storage = DirStorage::new(root, lock).map_err(io)?;
+    resume(storage, options, key, clock, &files, found, finished).map_err(io)
+}
+
+/// Nothing yet, or the empty segment of a first start that was killed.
+fn is_new(files: &DirFiles) -> io::Result<bool> {
+    for name in files.names()? {
+        if name != CURRENT || !files.open(&name)?.fill_buf()?.is_empty() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The first checkpoint stands before the first line: a log without one was
+/// tampered with.
+fn begin(
+    storage: DirStorage,
+    options: &LogOptions,
+    key: SigningKey,
+    clock: Arc<dyn Clock>,
+) -> io::Result<Committer> {
+    let at = Position {
+        tree: Tree::default(),
+        finished: Vec::new(),
+        first: 0,
+        day: None,
+        len: 0,
+        covered: 0,
+        partial: Vec::new(),
+    };
+    let mut committer = Committer::new(Box::new(storage), options.clone(), key, clock, at);
+    committer.sign()?;
+    committer.note(Body::AuditOpened {
+        adopted_events: 0,
+        torn_bytes: 0,
+    });
+    Ok(committer)
+}
+
+/// Goes on with a log that verifies.
+fn resume(
+    mut storage: DirStorage,
+    options: &LogOptions,
+    key: SigningKey,
+    clock: Arc<dyn Clock>,
+    files: &DirFiles,
+    found: Examined,
+    finished: Vec<Segment>,
+) -> io::Result<Committer> {
+    let (adopted, torn) = (found.report.uncovered, found.report.torn_bytes);
+    let len = found.scan.current_len;
+    storage.truncate(len)?;
+    storage.sync()?;
+    let mut tree = Tree::default();
+    found.leaves.iter().for_each(|leaf| tree.push(*leaf));
+    // Tiles that a power failure took are written again; the others stay.
+    store_missing_tiles(&mut storage, files, &tree)?;
+    tree.forget_finished();
+    found.tail.iter().for_each(|leaf| tree.push(*leaf));
+    let in_current = found.scan.lines.iter();
+    let in_current = in_current.filter(|line| found.scan.file_of(line) == CURRENT);
+    let first = tree.size().saturating_sub(in_current.count() as u64);
+    let at = Position {
+        day: first_day(files, CURRENT)?,
+        finished,
+        first,
+        len,
+        covered: found.leaves.len() as u64,
+        tree,
+        partial: partial_tiles(files)?,
+    };
+    let mut committer = Committer::new(Box::new(storage), options.clone(), key, clock, at);
+    committer.note(Body::AuditOpened {
+        adopted_events: adopted,
+        torn_bytes: torn,
+    });
+    Ok(committer)
+}
+
+fn store_missing_tiles(storage: &mut dyn Storage, files: &DirFiles, tree: &Tree) -> io::Result<()> {
+    for tile in tree.finished().iter().cloned().chain(tree.partial()) {
+        let bytes = tile.bytes();
+        let mut stored = Vec::new();
+        let read = files.open(&tile.path());
+        let same = read.is_ok_and(|mut file| {
+            io::Read::read_to_end(&mut file, &mut stored).is_ok() && stored == bytes
+        });
+        if !same {
+            storage.put(&tile.path(), &bytes, false)?;
+        }
+    }
+    Ok(())
+}
+
+/// A log with any fault is left as it is. Tiles are no evidence of their own:
+/// where the lines give the signed root, tiles can be made again.
+fn refuse(dir: &Path, report: &Report, options: &LogOptions) -> Result<(), OpenError> {
+    let fault = |fault: &&check::Finding| fault.fault != Fault::Tile;
+    if let Some(finding) = report.findings.iter().find(fault) {
+        return Err(OpenError::Damaged {
+            path: dir.to_owned(),
+            finding: finding.to_string(),
+        });
+    }
+    let found = report.origin.clone().unwrap_or_default();
+    if found != options.origin.as_str() {
+        return Err(OpenError::Origin {
+            path: dir.to_owned(),
+            found,
+            expected: options.origin.to_string(),
+        });
+    }
+    Ok(())
+}
+
+/// Partial tiles on disk, those of killed writers too: the next checkpoint
+/// replaces them.
+fn partial_tiles(files: &DirFiles) -> io::Result<Vec<String>> {
+    let partial = |name: &String| tile::parse_path(name).is_some_and(|tile| tile.2 < tile::WIDTH);
+    Ok(files.names()?.into_iter().filter(partial).collect())
+}
+
+fn finished(files: &DirFiles, found: &Examined) -> io::Result<Vec<Segment>> {
+    let names = found.scan.files.iter();
+    let finished = names.filter_map(|name| Some((line::segment_first(name)?, name)));
+    finished
+        .map(|(first, name)| {
+            let day = first_day(files, name)?.unwrap_or(0);
+            Ok(Segment { first, day })
+        })
+        .collect()
+}
+
+/// The day of a segment's first event.
+fn first_day(files: &DirFiles, name: &str) -> io::Result<Option<u64>> {
+    let mut bytes = Vec::new();
+    match files.open(name) {
+        Ok(mut reader) => reader.read_until(b'\n', &mut bytes)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let event = bytes.strip_suffix(b"\n").and_then(line::event);
+    Ok(event.map(|event| day(event.timestamp)))
+}
+
+/// Makes the directory if need be, checks whose it is, and locks it.
+fn open_folder(dir: &Path) -> Result<(OwnedFd, OwnedFd), OpenError> {
+    let io = |error: rustix::io::Errno| OpenError::Io {
+        path: dir.to_owned(),
+        reason: error.to_string(),
+    };
+    match rustix::fs::mkdir(dir, Mode::RWXU) {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+        Err(error) => return Err(io(error)),
+    }
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
+    let root = rustix::fs::open(dir, flags, Mode::empty()).map_err(io)?;
+    let stat = rustix::fs::fstat(&root).map_err(io)?;
+    let mode = stat.st_mode & 0o7777;
+    if mode & 0o077 != 0 {
+        let path = dir.to_owned();
+        return Err(OpenError::PermissionsTooOpen { path, mode });
+    }
+    if stat.st_uid != rustix::process::geteuid().as_raw() {
+        return Err(OpenError::Owner {
+            path: dir.to_owned(),
+            owner: stat.st_uid,
+        });
+    }
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let lock = rustix::fs::openat(&root, LOCK, flags, Mode::RUSR | Mode::WUSR).map_err(io)?;
+    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok((root, lock)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::Locked {
+            path: dir.to_owned(),
+        }),
+        Err(error) => Err(io(error)),
+    }
+}

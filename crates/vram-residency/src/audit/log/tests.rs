@@ -1,0 +1,273 @@
+//! A disk that fails at any step.
+
+use std::io;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use super::committer::{Committer, Position};
+use super::queue::Queue;
+use super::storage::Storage;
+use super::{LogOptions, LogSink, Sink, writer};
+use crate::audit::check::{self, Files, Report};
+use crate::audit::event::{Body, Event, Text};
+use crate::audit::line::{self, CURRENT};
+use crate::audit::merkle::Tree;
+use crate::audit::note::Origin;
+use crate::clock::{SystemClock, Timestamp};
+use crate::key::{RootKey, SigningKey};
+
+/// Files in memory; after `left` more operations every one fails until `left`
+/// is raised again, and a failing append writes half of what it was given.
+#[derive(Clone)]
+struct Failing {
+    files: Arc<Mutex<std::collections::BTreeMap<String, Vec<u8>>>>,
+    left: Arc<AtomicI64>,
+    rename_done: bool,
+}
+
+impl Failing {
+    fn new() -> Self {
+        let files = std::iter::once((CURRENT.to_owned(), Vec::new())).collect();
+        Self {
+            files: Arc::new(Mutex::new(files)),
+            left: Arc::new(AtomicI64::new(i64::MAX)),
+            rename_done: false,
+        }
+    }
+
+    fn files(&self) -> MutexGuard<'_, std::collections::BTreeMap<String, Vec<u8>>> {
+        self.files.lock().unwrap()
+    }
+
+    fn step(&self) -> io::Result<()> {
+        if self.left.fetch_sub(1, Ordering::SeqCst) > 0 {
+            return Ok(());
+        }
+        Err(io::ErrorKind::StorageFull.into())
+    }
+
+    fn verify(&self) -> Report {
+        let trusted = [key().public().clone()];
+        let options = check::Options {
+            trusted: &trusted,
+            ..check::Options::default()
+        };
+        check::verify(self, &options).unwrap()
+    }
+
+    fn ids(&self) -> Vec<u64> {
+        let mut ids = Vec::new();
+        check::show(self, &check::Filter::default(), &mut |shown| {
+            ids.push(shown.event.audit_id);
+            Ok(())
+        })
+        .unwrap();
+        ids.retain(|id| *id != 0);
+        ids
+    }
+}
+
+impl Storage for Failing {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let step = self.step();
+        let keep = if step.is_ok() {
+            bytes.len()
+        } else {
+            bytes.len() / 2
+        };
+        let mut files = self.files();
+        let current = files.entry(CURRENT.to_owned()).or_default();
+        current.extend_from_slice(&bytes[..keep]);
+        step
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.step()
+    }
+
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        self.step()?;
+        let len = usize::try_from(len).unwrap();
+        self.files().get_mut(CURRENT).unwrap().truncate(len);
+        Ok(())
+    }
+
+    fn rotate(&mut self, first: u64) -> io::Result<()> {
+        self.step()?;
+        if !self.rename_done {
+            let bytes = self.files().remove(CURRENT).unwrap();
+            self.files().insert(line::segment_name(first), bytes);
+            self.rename_done = true;
+        }
+        self.step()?;
+        self.files().insert(CURRENT.to_owned(), Vec::new());
+        self.rename_done = false;
+        Ok(())
+    }
+
+    fn put(&mut self, path: &str, bytes: &[u8], _durable: bool) -> io::Result<()> {
+        self.step()?;
+        self.files().insert(path.to_owned(), bytes.to_vec());
+        Ok(())
+    }
+
+    fn remove(&mut self, path: &str) -> io::Result<()> {
+        self.step()?;
+        self.files().remove(path);
+        Ok(())
+    }
+
+    fn sync_all(&mut self) -> io::Result<()> {
+        self.step()
+    }
+}
+
+impl Files for Failing {
+    fn names(&self) -> io::Result<Vec<String>> {
+        Ok(self.files().keys().cloned().collect())
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn io::BufRead + '_>> {
+        let bytes = self.files().get(name).cloned();
+        Ok(Box::new(io::Cursor::new(
+            bytes.ok_or(io::ErrorKind::NotFound)?,
+        )))
+    }
+}
+
+fn key() -> SigningKey {
+    let root = RootKey::from_token(b"0123456789abcdef0123456789abcdef").unwrap();
+    SigningKey::new(&root).unwrap()
+}
+
+fn options() -> LogOptions {
+    let origin = Origin::new("test").unwrap();
+    let mut options = LogOptions::new(origin, "w".parse().unwrap());
+    (options.keep_days, options.segment_bytes) = (None, 3000);
+    options.keep_segments = Some(3);
+    (options.interval, options.full_wait) = (Duration::from_millis(1), Duration::ZERO);
+    options.queue_events = 50;
+    options
+}
+
+fn start(disk: &Failing, options: &LogOptions) -> LogSink {
+    let at = Position {
+        tree: Tree::default(),
+        finished: Vec::new(),
+        first: 0,
+        day: None,
+        len: 0,
+        covered: 0,
+        partial: Vec::new(),
+    };
+    let clock = Arc::new(SystemClock::new());
+    let disk = Box::new(disk.clone());
+    let mut committer = Committer::new(disk, options.clone(), key(), clock, at);
+    committer.sign().unwrap();
+    let queue = Arc::new(Queue::new(options));
+    let shared = Arc::clone(&queue);
+    let interval = options.interval;
+    let writer = std::thread::spawn(move || writer::run(&shared, committer, interval));
+    LogSink {
+        queue,
+        writer: Some(writer),
+    }
+}
+
+fn critical(id: u64) -> Event {
+    let body = Body::ManagerStopped {
+        reason: Text::new("test"),
+    };
+    Event {
+        audit_id: id,
+        timestamp: Timestamp::from_nanos(id),
+        worker_id: "w".parse().unwrap(),
+        severity: body.severity(),
+        correlation_id: None,
+        body,
+    }
+}
+
+fn plain(id: u64) -> Event {
+    let body = Body::KeyRotated { devices: 1 };
+    Event {
+        severity: body.severity(),
+        body,
+        ..critical(id)
+    }
+}
+
+/// A disk that fills up at any operation and is cleared later: what was
+/// acknowledged is there, and the log goes on and verifies.
+/// requirement: AU-13
+#[test]
+fn a_disk_that_fails_at_any_step_loses_nothing_acknowledged() {
+    for allowed in 0..120 {
+        let disk = Failing::new();
+        let log = start(&disk, &options());
+        disk.left.store(allowed, Ordering::SeqCst);
+        let (mut acknowledged, mut refused) = (Vec::new(), 0);
+        for id in 1..=12 {
+            match log.record(&critical(id)) {
+                Ok(()) => acknowledged.push(id),
+                Err(error) => {
+                    refused += 1;
+                    assert!(!error.reason.is_empty());
+                }
+            }
+        }
+        assert_eq!(log.losses().1, refused);
+        disk.left.store(i64::MAX, Ordering::SeqCst);
+        log.record(&critical(100)).unwrap();
+        drop(log);
+        let report = disk.verify();
+        assert_eq!(report.findings, [], "{allowed}");
+        assert_eq!(report.uncovered, 0);
+        let ids = disk.ids();
+        // Nothing was refused for want of room, so late ones are there as well.
+        let kept = ids.first().copied().unwrap_or(0);
+        acknowledged.retain(|id| *id >= kept);
+        assert!(acknowledged.iter().all(|id| ids.contains(id)), "{allowed}");
+        assert!(ids.is_sorted() && ids.contains(&100), "{allowed}: {ids:?}");
+    }
+}
+
+/// requirement: AU-13
+#[test]
+fn a_full_queue_refuses_and_the_log_says_how_much_it_lost() {
+    let disk = Failing::new();
+    let log = start(&disk, &options());
+    disk.left.store(0, Ordering::SeqCst);
+    assert!(log.record(&critical(1)).is_err());
+    let refused = (2..=200)
+        .filter(|id| log.record(&plain(*id)).is_err())
+        .count();
+    assert!(refused >= 149, "{refused}");
+    assert_eq!(log.losses(), (refused as u64, 1));
+    disk.left.store(i64::MAX, Ordering::SeqCst);
+    log.flush().unwrap();
+    log.record(&critical(201)).unwrap();
+    drop(log);
+    assert_eq!(disk.verify().findings, []);
+    let mut lost = 0;
+    check::show(&disk, &check::Filter::default(), &mut |shown| {
+        if let Body::AuditLost { events, .. } = shown.event.body {
+            lost += events;
+        }
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(lost, refused as u64);
+}
+
+#[test]
+fn a_closed_log_takes_nothing() {
+    let disk = Failing::new();
+    let log = start(&disk, &options());
+    log.record(&plain(1)).unwrap();
+    log.queue.stop();
+    assert!(log.record(&plain(2)).is_err());
+    drop(log);
+    assert_eq!(disk.ids(), [1]);
+}

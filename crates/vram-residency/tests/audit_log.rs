@@ -1,0 +1,321 @@
+//! The audit log in a directory: restart, rotation, retention, and who may write.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    dead_code,
+    unreachable_pub,
+    reason = "test code"
+)]
+
+mod audit_log_support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use audit_log_support::*;
+use vram_residency::audit::Sink;
+use vram_residency::audit::check::{self, DirFiles, Fault, Files, Filter};
+use vram_residency::audit::log::OpenError;
+use vram_residency::audit::merkle;
+use vram_residency::audit::note::Checkpoint;
+use vram_residency::clock::{ManualClock, Timestamp};
+
+// requirement: AU-10, AU-15, AU-16
+#[test]
+fn a_log_goes_on_after_restarts_and_verifies() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    for start in 0..3 {
+        let log = open(&dir, options()).unwrap();
+        (1..=300).for_each(|id| log.record(&event(start * 300 + id)).unwrap());
+        drop(log);
+        let report = verify(&dir);
+        assert_eq!(report.findings, []);
+        assert_eq!((report.size, report.uncovered), ((start + 1) * 301, 0));
+    }
+    assert_eq!(audit_ids(&dir), (1..=900).collect::<Vec<_>>());
+    for name in DirFiles::new(&dir).names().unwrap() {
+        let mode = fs::metadata(dir.join(&name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    let mode = fs::metadata(&dir).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+}
+
+// requirement: AU-12
+#[test]
+fn a_critical_event_is_covered_when_record_returns() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    let mut slow = options();
+    slow.interval = Duration::from_secs(3600);
+    let log = open(&dir, slow).unwrap();
+    for id in 1..20 {
+        log.record(&event(1000 + id)).unwrap();
+        log.record(&critical(id)).unwrap();
+        let report = verify(&dir);
+        assert_eq!((report.findings.len(), report.uncovered), (0, 0));
+        assert!(audit_ids(&dir).contains(&id), "critical {id}");
+    }
+    log.record(&event(5000)).unwrap();
+    log.flush().unwrap();
+    assert!(audit_ids(&dir).contains(&5000));
+    assert_eq!(log.losses(), (0, 0));
+}
+
+#[test]
+fn segments_rotate_by_size_and_day_and_old_ones_retire() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    let mut small = options();
+    (small.segment_bytes, small.keep_segments) = (4000, Some(2));
+    let log = open(&dir, small.clone()).unwrap();
+    for id in 1..=400 {
+        log.record(&event(id)).unwrap();
+        log.flush().unwrap();
+    }
+    drop(log);
+    let report = verify(&dir);
+    assert_eq!(report.findings, []);
+    assert!(report.first_kept > 300, "{report:?}");
+    let names = DirFiles::new(&dir).names().unwrap();
+    let segments = names.iter().filter(|name| name.ends_with(".jsonl"));
+    assert!(segments.count() <= 3, "{names:?}");
+    assert_eq!(audit_ids(&dir).last(), Some(&400));
+    // It opens again although most lines are gone, and goes on.
+    let log = open(&dir, small).unwrap();
+    log.record(&event(401)).unwrap();
+    drop(log);
+    assert_eq!(verify(&dir).findings, []);
+    // Deleting one more segment than the log says is seen.
+    let oldest = names
+        .iter()
+        .filter(|name| name.starts_with("events.0"))
+        .min();
+    fs::remove_file(dir.join(oldest.unwrap())).unwrap();
+    assert_eq!(verify(&dir).findings[0].fault, Fault::Dropped);
+}
+
+#[test]
+fn a_new_day_starts_a_segment_and_a_clock_set_back_does_not() {
+    const DAY: u64 = 86_400_000_000_000;
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    let at = |days: u64| Timestamp::from_nanos((20_000 + days) * DAY + 5);
+    let clock = Arc::new(ManualClock::new(at(0)));
+    let log = open_at(&dir, options(), clock.clone()).unwrap();
+    for (id, days) in [(1, 0), (2, 1), (3, 0), (4, 1), (5, 2)] {
+        clock.set_wall(at(days));
+        let mut event = event(id);
+        event.timestamp = at(days);
+        log.record(&event).unwrap();
+        log.flush().unwrap();
+    }
+    drop(log);
+    let report = verify(&dir);
+    assert_eq!(report.findings, []);
+    assert_eq!(report.clock_steps_back, 1);
+    let names = DirFiles::new(&dir).names().unwrap();
+    let segments = names.iter().filter(|name| name.ends_with(".jsonl"));
+    assert_eq!(segments.count(), 3, "{names:?}");
+}
+
+#[test]
+fn one_writer_private_directories_and_no_links() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    let log = open(&dir, options()).unwrap();
+    let second = open(&dir, options());
+    assert!(matches!(second.err(), Some(OpenError::Locked { .. })));
+    drop(log);
+    let link = temp.path().join("link");
+    std::os::unix::fs::symlink(&dir, &link).unwrap();
+    assert!(matches!(
+        open(&link, options()).err(),
+        Some(OpenError::Io { .. })
+    ));
+    let segment = dir.join("events.jsonl");
+    fs::rename(&segment, temp.path().join("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(temp.path().join("elsewhere"), &segment).unwrap();
+    let linked = open(&dir, options()).err().unwrap().to_string();
+    assert!(linked.contains("symbolic link"), "{linked}");
+    let open_dir = temp.path().join("open");
+    fs::create_dir(&open_dir).unwrap();
+    fs::set_permissions(&open_dir, fs::Permissions::from_mode(0o750)).unwrap();
+    let error = open(&open_dir, options()).err();
+    assert!(matches!(
+        error,
+        Some(OpenError::PermissionsTooOpen { mode: 0o750, .. })
+    ));
+}
+
+/// What kill -9 leaves, made by hand for every length of a last line.
+#[test]
+fn every_torn_end_is_cut_off_and_recorded() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    let log = open(&dir, options()).unwrap();
+    (1..=5).for_each(|id| log.record(&event(id)).unwrap());
+    drop(log);
+    let before = MemoryFiles::read(&dir);
+    let text = String::from_utf8(before.0["events.jsonl"].clone()).unwrap();
+    let last = text
+        .lines()
+        .last()
+        .unwrap()
+        .replace("\"seq\":5", "\"seq\":6");
+    let tail = format!("{last}\n");
+    for len in 0..=tail.len() {
+        let torn = format!("{text}{}", &tail[..len]);
+        fs::remove_dir_all(&dir).unwrap();
+        fs::create_dir(&dir).unwrap();
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).unwrap();
+        for (name, bytes) in &before.0 {
+            fs::create_dir_all(dir.join(name).parent().unwrap()).unwrap();
+            fs::write(dir.join(name), bytes).unwrap();
+        }
+        fs::write(dir.join("events.jsonl"), &torn).unwrap();
+        assert_eq!(verify(&dir).findings, [], "{len}");
+        drop(open(&dir, options()).unwrap());
+        let report = verify(&dir);
+        assert_eq!((report.findings.len(), report.uncovered), (0, 0), "{len}");
+        let complete = u64::from(len == tail.len());
+        let cut = if complete == 1 { 0 } else { len };
+        let said = format!("\"adopted_events\":{complete},\"torn_bytes\":{cut}}}");
+        let now = fs::read_to_string(dir.join("events.jsonl")).unwrap();
+        assert!(now.trim_end().ends_with(&said), "{len}: {now}");
+    }
+}
+
+#[test]
+fn a_log_that_does_not_verify_or_has_another_key_or_name_is_not_written_to() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    let log = open(&dir, options()).unwrap();
+    (1..=5).for_each(|id| log.record(&event(id)).unwrap());
+    drop(log);
+    let mut renamed = options();
+    renamed.origin = vram_residency::audit::note::Origin::new("other").unwrap();
+    assert!(matches!(
+        open(&dir, renamed).err(),
+        Some(OpenError::Origin { .. })
+    ));
+    let path = dir.join("events.jsonl");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("shard-3", "shard-4")).unwrap();
+    let error = open(&dir, options()).err().unwrap().to_string();
+    assert!(error.contains("events.jsonl:4: edited"), "{error}");
+    fs::write(&path, text).unwrap();
+    drop(open(&dir, options()).unwrap());
+    fs::remove_file(dir.join("checkpoint")).unwrap();
+    let error = open(&dir, options()).err().unwrap().to_string();
+    assert!(error.contains("missing_checkpoint"), "{error}");
+}
+
+#[test]
+fn lost_tiles_are_made_again() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    let log = open(&dir, options()).unwrap();
+    (1..=700).for_each(|id| log.record(&event(id)).unwrap());
+    drop(log);
+    fs::remove_dir_all(dir.join("tile")).unwrap();
+    let report = verify(&dir);
+    assert!(!report.is_good());
+    assert!(
+        report.findings.iter().all(|f| f.fault == Fault::Tile),
+        "{report:?}"
+    );
+    drop(open(&dir, options()).unwrap());
+    assert_eq!(verify(&dir).findings, []);
+}
+
+#[test]
+fn an_earlier_checkpoint_uncovers_a_log_that_was_cut_back() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    let log = open(&dir, options()).unwrap();
+    (1..=20).for_each(|id| log.record(&event(id)).unwrap());
+    log.flush().unwrap();
+    let old = MemoryFiles::read(&dir);
+    (21..=40).for_each(|id| log.record(&event(id)).unwrap());
+    drop(log);
+    let new = MemoryFiles::read(&dir);
+    let note = |files: &MemoryFiles| String::from_utf8(files.0["checkpoint"].clone()).unwrap();
+    let trusted = trusted();
+    let against = |files: &MemoryFiles, earlier: &str| {
+        let options = check::Options {
+            trusted: &trusted,
+            earlier: Some(earlier),
+            closed: false,
+        };
+        check::verify(files, &options).unwrap().findings
+    };
+    assert_eq!(against(&new, &note(&old)), []);
+    assert_eq!(against(&old, &note(&new))[0].fault, Fault::RolledBack);
+    // The same by a consistency proof, without the log.
+    let [before, after] = [&old, &new].map(|f| Checkpoint::open(&note(f), &trusted).unwrap());
+    let leaves: Vec<_> = new.0["events.jsonl"]
+        .split_inclusive(|byte| *byte == b'\n')
+        .map(|line| merkle::leaf_hash(line.strip_suffix(b"\n").unwrap()))
+        .collect();
+    let proof = merkle::consistency(&leaves, before.size as usize);
+    let (a, b) = (before.size, after.size);
+    assert!(merkle::verify_consistency(
+        a,
+        &before.root,
+        b,
+        &after.root,
+        &proof
+    ));
+    assert!(!merkle::verify_consistency(
+        a,
+        &after.root,
+        b,
+        &after.root,
+        &proof
+    ));
+}
+
+#[test]
+fn show_filters_by_shard_type_and_time() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    let log = open(&dir, options()).unwrap();
+    (1..=30).for_each(|id| log.record(&event(id)).unwrap());
+    log.record(&critical(31)).unwrap();
+    drop(log);
+    let shown = |filter: Filter| {
+        let mut ids = Vec::new();
+        check::show(&DirFiles::new(&dir), &filter, &mut |shown| {
+            ids.push(shown.event.audit_id);
+            Ok(())
+        })
+        .unwrap();
+        ids
+    };
+    let shard = Filter {
+        shard: Some("shard-3".to_owned()),
+        ..Filter::default()
+    };
+    assert_eq!(shown(shard), [3, 10, 17, 24]);
+    let family = Filter {
+        event_type: Some("manager.".to_owned()),
+        ..Filter::default()
+    };
+    assert_eq!(shown(family), [31]);
+    let time = |id: u64| Some(event(id).timestamp.to_string());
+    let span = Filter {
+        since: time(5),
+        until: time(8),
+        ..Filter::default()
+    };
+    assert_eq!(shown(span), [5, 6, 7]);
+}

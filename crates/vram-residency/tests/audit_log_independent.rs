@@ -1,0 +1,64 @@
+//! A log's checkpoint, root and tiles as an independent program sees them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    dead_code,
+    unreachable_pub,
+    reason = "test code"
+)]
+
+mod audit_log_support;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use audit_log_support::*;
+use vram_residency::audit::Sink;
+
+fn python(dir: &Path, key: &str) -> Option<Output> {
+    let has = Command::new("python3")
+        .args(["-c", "import cryptography"])
+        .output();
+    if !has.is_ok_and(|output| output.status.success()) {
+        eprintln!("SKIPPED: python3 with the package `cryptography` is not here;");
+        eprintln!("SKIPPED: checkpoints are checked by the library's own code only");
+        return None;
+    }
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/audit_reference.py");
+    let output = Command::new("python3")
+        .arg(script)
+        .arg(dir)
+        .arg(key)
+        .output();
+    Some(output.unwrap())
+}
+
+#[test]
+fn an_independent_program_accepts_the_log_and_refuses_a_changed_one() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    let mut small = options();
+    small.segment_bytes = 20_000;
+    let log = open(&dir, small).unwrap();
+    (1..=600).for_each(|id| log.record(&event(id)).unwrap());
+    drop(log);
+    let public = key().public().to_string();
+    let Some(good) = python(&dir, &public) else {
+        return;
+    };
+    assert!(
+        good.status.success(),
+        "{}",
+        String::from_utf8_lossy(&good.stderr)
+    );
+    assert_eq!(good.stdout, b"good 601\n");
+    let path = dir.join("events.jsonl");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replacen("shard-", "shart-", 1)).unwrap();
+    assert!(!python(&dir, &public).unwrap().status.success());
+}

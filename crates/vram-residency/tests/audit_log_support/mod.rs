@@ -1,0 +1,139 @@
+//! What the tests of the audit log share.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use vram_residency::audit::check::{self, DirFiles, Files, Report};
+use vram_residency::audit::log::{LogOptions, LogSink, OpenError};
+use vram_residency::audit::note::Origin;
+use vram_residency::audit::{Body, Event, Text};
+use vram_residency::clock::{Clock, SystemClock, Timestamp};
+use vram_residency::key::{RootKey, SigningKey, VerifyingKey};
+
+pub const TOKEN: &[u8] = b"0123456789abcdef0123456789abcdef";
+
+pub fn key() -> SigningKey {
+    SigningKey::new(&RootKey::from_token(TOKEN).unwrap()).unwrap()
+}
+
+pub fn trusted() -> Vec<VerifyingKey> {
+    vec![key().public().clone()]
+}
+
+pub fn options() -> LogOptions {
+    let origin = Origin::new("example.org/worker-1").unwrap();
+    let mut options = LogOptions::new(origin, "worker-1".parse().unwrap());
+    options.keep_days = None;
+    options.interval = Duration::from_millis(20);
+    options
+}
+
+pub fn open(dir: &Path, options: LogOptions) -> Result<LogSink, OpenError> {
+    open_at(dir, options, Arc::new(SystemClock::new()))
+}
+
+pub fn open_at(
+    dir: &Path,
+    options: LogOptions,
+    clock: Arc<dyn Clock>,
+) -> Result<LogSink, OpenError> {
+    LogSink::open(dir, options, key(), clock)
+}
+
+/// Event `id` at a second of its own; every seventh names another shard.
+pub fn event(id: u64) -> Event {
+    let body = Body::VramDeallocated {
+        shard_id: format!("shard-{}", id % 7).parse().unwrap(),
+        freed_bytes: id,
+        remaining_used: 0,
+        gpu_device: 0,
+    };
+    with_body(id, body)
+}
+
+/// A critical event.
+pub fn critical(id: u64) -> Event {
+    let reason = Text::new(&format!("critical {id}"));
+    with_body(id, Body::ManagerStopped { reason })
+}
+
+fn with_body(id: u64, body: Body) -> Event {
+    Event {
+        audit_id: id,
+        timestamp: Timestamp::from_nanos((1_700_000_000 + id) * 1_000_000_000),
+        worker_id: "worker-1".parse().unwrap(),
+        severity: body.severity(),
+        correlation_id: None,
+        body,
+    }
+}
+
+pub fn verify(dir: &Path) -> Report {
+    verify_files(&DirFiles::new(dir))
+}
+
+pub fn verify_files(files: &dyn Files) -> Report {
+    let trusted = trusted();
+    let options = check::Options {
+        trusted: &trusted,
+        ..check::Options::default()
+    };
+    check::verify(files, &options).unwrap()
+}
+
+/// The events whose lines are there, of the log itself excepted.
+pub fn audit_ids(dir: &Path) -> Vec<u64> {
+    let mut ids = Vec::new();
+    let filter = check::Filter::default();
+    check::show(&DirFiles::new(dir), &filter, &mut |shown| {
+        ids.push(shown.event.audit_id);
+        Ok(())
+    })
+    .unwrap();
+    ids.retain(|id| *id != 0);
+    ids
+}
+
+/// A log in memory, for tests that change it many times.
+#[derive(Clone, Default)]
+pub struct MemoryFiles(pub BTreeMap<String, Vec<u8>>);
+
+impl MemoryFiles {
+    pub fn read(dir: &Path) -> Self {
+        let files = DirFiles::new(dir);
+        let mut all = BTreeMap::new();
+        for name in files.names().unwrap() {
+            let mut bytes = Vec::new();
+            files.open(&name).unwrap().read_to_end(&mut bytes).unwrap();
+            all.insert(name, bytes);
+        }
+        Self(all)
+    }
+}
+
+impl Files for MemoryFiles {
+    fn names(&self) -> io::Result<Vec<String>> {
+        Ok(self.0.keys().cloned().collect())
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn BufRead + '_>> {
+        let bytes = self.0.get(name).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Box::new(bytes.as_slice()))
+    }
+}
+
+/// splitmix64: small, seeded, good enough to choose what to break.
+pub struct Seeded(pub u64);
+
+impl Seeded {
+    pub fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % limit as u64) as usize
+    }
+}

@@ -1,0 +1,270 @@
+//! Every kind of change to a log is named, at its file and line.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    dead_code,
+    unreachable_pub,
+    reason = "test code"
+)]
+
+mod audit_log_support;
+
+use audit_log_support::*;
+use vram_residency::audit::Sink;
+use vram_residency::audit::check::{self, Fault};
+use vram_residency::audit::note::{Checkpoint, Origin};
+use vram_residency::key::{RootKey, SigningKey};
+
+const SEED: u64 = 20_260_117;
+const CHANGES: usize = 10_000;
+
+/// A closed log of three segments.
+fn log() -> MemoryFiles {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    let mut small = options();
+    small.segment_bytes = 2_000;
+    let log = open(&dir, small).unwrap();
+    for id in 1..=26 {
+        log.record(&event(id)).unwrap();
+        if id % 4 == 0 {
+            log.flush().unwrap();
+        }
+    }
+    drop(log);
+    let files = MemoryFiles::read(&dir);
+    assert!(segments(&files).len() >= 3, "{:?}", segments(&files));
+    assert_eq!(verify_files(&files).findings, []);
+    files
+}
+
+fn segments(files: &MemoryFiles) -> Vec<String> {
+    let names = files.0.keys().filter(|name| name.ends_with(".jsonl"));
+    names.cloned().collect()
+}
+
+fn lines(files: &MemoryFiles, name: &str) -> Vec<Vec<u8>> {
+    let lines = files.0[name].split_inclusive(|byte| *byte == b'\n');
+    lines.map(<[u8]>::to_vec).collect()
+}
+
+/// One random change: what it is, and the file and line where it must be named.
+fn change(files: &mut MemoryFiles, random: &mut Seeded) -> (Fault, String, Option<u64>) {
+    let names = segments(files);
+    let name = names[random.below(names.len())].clone();
+    let newest = "events.jsonl".to_owned();
+    let mut text = lines(files, &name);
+    let at = random.below(text.len());
+    let line = Some(at as u64 + 1);
+    let named = match random.below(6) {
+        0 => {
+            let byte = random.below(text[at].len() - 1);
+            let bit = 1 << random.below(8);
+            text[at][byte] ^= bit;
+            // A newline in the middle makes two lines of one.
+            (Fault::Edited, name.clone(), line)
+        }
+        1 => {
+            text.remove(at);
+            if at == text.len() {
+                return finish(files, name, text, after_last);
+            }
+            (Fault::Dropped, name.clone(), line)
+        }
+        2 => {
+            let other = random.below(text.len());
+            if other == at {
+                return change(files, random);
+            }
+            text.swap(at, other);
+            (Fault::Reordered, name.clone(), None)
+        }
+        3 => {
+            let copy = text[at].clone();
+            let to = at + 1 + random.below(text.len() - at);
+            text.insert(to, copy);
+            (Fault::Duplicated, name.clone(), Some(to as u64 + 1))
+        }
+        4 => {
+            let last = lines(files, &newest);
+            let keep = random.below(last.len());
+            files.0.insert(newest.clone(), last[..keep].concat());
+            return (Fault::Truncated, newest, Some(keep as u64 + 1));
+        }
+        _ => {
+            let bytes = files.0[&newest].clone();
+            let keep = random.below(bytes.len());
+            let whole = bytes[..keep].iter().filter(|byte| **byte == b'\n').count();
+            files.0.insert(newest.clone(), bytes[..keep].to_vec());
+            return (Fault::Truncated, newest, Some(whole as u64 + 1));
+        }
+    };
+    files.0.insert(name, text.concat());
+    named
+}
+
+fn finish(
+    files: &mut MemoryFiles,
+    name: String,
+    text: Vec<Vec<u8>>,
+    named: impl Fn(&MemoryFiles, &str) -> (Fault, String, Option<u64>),
+) -> (Fault, String, Option<u64>) {
+    files.0.insert(name.clone(), text.concat());
+    named(files, &name)
+}
+
+/// The last line of a segment is gone: it is missed before the next segment's
+/// first line, or at the end of the log.
+fn after_last(files: &MemoryFiles, name: &str) -> (Fault, String, Option<u64>) {
+    let names = segments(files);
+    let at = names.iter().position(|n| n == name).unwrap();
+    match names.get(at + 1) {
+        Some(next) => (Fault::Dropped, next.clone(), Some(1)),
+        None => {
+            let left = lines(files, name).len() as u64;
+            (Fault::Truncated, name.to_owned(), Some(left + 1))
+        }
+    }
+}
+
+#[test]
+fn ten_thousand_random_changes_are_all_named() {
+    println!("seed {SEED}");
+    let good = log();
+    let mut random = Seeded(SEED);
+    for round in 0..CHANGES {
+        let mut files = good.clone();
+        let (fault, file, line) = change(&mut files, &mut random);
+        let report = verify_files(&files);
+        let named = report.findings.iter().any(|found| {
+            let span = found.line.map(|first| first..first + found.count.max(1));
+            let here = line.is_none_or(|line| span.is_some_and(|span| span.contains(&line)));
+            found.fault == fault && found.file == file && here
+        });
+        assert!(named, "{round}: {fault:?} {file}:{line:?} in {report:#?}");
+    }
+}
+
+#[test]
+fn every_changed_byte_of_tiles_and_checkpoint_is_named() {
+    let good = log();
+    for (name, bytes) in &good.0 {
+        if name.ends_with(".jsonl") {
+            continue;
+        }
+        for at in 0..bytes.len() {
+            let mut files = good.clone();
+            files.0.get_mut(name).unwrap()[at] ^= 1;
+            let report = verify_files(&files);
+            let named = report.findings.iter().any(|found| found.file == *name);
+            assert!(named, "{name} byte {at}: {report:?}");
+        }
+        let mut files = good.clone();
+        files.0.remove(name);
+        let report = verify_files(&files);
+        assert!(report.findings.iter().any(|f| f.file == *name), "{name}");
+    }
+}
+
+#[test]
+fn lines_and_tiles_changed_alike_are_not_believed() {
+    let mut files = log();
+    let name = segments(&files)[1].clone();
+    let mut text = lines(&files, &name);
+    text[2] = String::from_utf8(text[2].clone())
+        .unwrap()
+        .replace("shard-", "shart-")
+        .into();
+    let forged = text[2].strip_suffix(b"\n").unwrap();
+    let seq: usize = {
+        let value: serde_json::Value = serde_json::from_slice(forged).unwrap();
+        value["seq"].as_u64().unwrap() as usize
+    };
+    let leaf = vram_residency::audit::merkle::leaf_hash(forged);
+    files.0.insert(name, text.concat());
+    let tiles = files
+        .0
+        .iter_mut()
+        .filter(|(name, _)| name.starts_with("tile/0/"));
+    tiles.for_each(|(_, tile)| tile[seq * 32..][..32].copy_from_slice(&leaf));
+    let report = verify_files(&files);
+    assert_eq!(report.findings[0].fault, Fault::Root, "{report:?}");
+}
+
+#[test]
+fn foreign_checkpoints_are_named() {
+    let mut files = log();
+    let note = String::from_utf8(files.0["checkpoint"].clone()).unwrap();
+    let ours = Checkpoint::open(&note, &trusted()).unwrap();
+    let root = RootKey::from_token(b"fedcba9876543210fedcba9876543210").unwrap();
+    let stranger = SigningKey::new(&root).unwrap();
+    files.0.insert(
+        "checkpoint".to_owned(),
+        ours.sign(&stranger).unwrap().into(),
+    );
+    let report = verify_files(&files);
+    assert_eq!(
+        report.findings[0].fault,
+        Fault::ForeignCheckpoint,
+        "{report:?}"
+    );
+    assert_eq!((report.size, report.origin), (0, None));
+    // Our own key, another log: its root is not this one's.
+    let other = Checkpoint {
+        origin: Origin::new("elsewhere").unwrap(),
+        size: ours.size,
+        root: [3; 32],
+    };
+    files
+        .0
+        .insert("checkpoint".to_owned(), other.sign(&key()).unwrap().into());
+    let report = verify_files(&files);
+    assert!(
+        report.findings.iter().any(|f| f.fault == Fault::Root),
+        "{report:?}"
+    );
+}
+
+#[test]
+fn forged_lines_are_named() {
+    let good = log();
+    for name in segments(&good) {
+        let mut files = good.clone();
+        let mut text = lines(&files, &name);
+        text.insert(
+            1,
+            b"{\"seq\":999,\"time\":\"2026-01-01T00:00:00.000000000Z\",\"x\":1}\n".to_vec(),
+        );
+        files.0.insert(name.clone(), text.concat());
+        let report = verify_files(&files);
+        let found = &report.findings[0];
+        assert_eq!(
+            (found.fault, found.file.as_str()),
+            (Fault::Inserted, name.as_str())
+        );
+        assert_eq!(found.line, Some(2));
+    }
+    // Behind the checkpoint a line cannot be proved; a closed log has none.
+    let mut files = good.clone();
+    let size = verify_files(&good).size;
+    let line = format!("{{\"seq\":{size},\"time\":\"2026-01-01T00:00:00.000000000Z\",\"x\":1}}\n");
+    files
+        .0
+        .get_mut("events.jsonl")
+        .unwrap()
+        .extend(line.bytes());
+    assert_eq!(verify_files(&files).uncovered, 1);
+    let trusted = trusted();
+    let options = check::Options {
+        trusted: &trusted,
+        earlier: None,
+        closed: true,
+    };
+    let report = check::verify(&files, &options).unwrap();
+    assert_eq!(report.findings[0].fault, Fault::Inserted);
+}
