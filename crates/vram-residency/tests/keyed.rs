@@ -192,8 +192,9 @@ fn a_failed_pass_spends_its_key_and_the_shard_still_verifies() {
 
 #[test]
 fn kernels_that_do_nothing_are_caught() {
+    use vram_residency::device::DeviceError;
+    let idle = |error: &Error| matches!(error, Error::Device(DeviceError::NoResult { .. }));
     for mode in [
-        Mode::Full,
         Mode::Keyed,
         Mode::Sweep {
             budget: Duration::ZERO,
@@ -201,11 +202,34 @@ fn kernels_that_do_nothing_are_caught() {
     ] {
         let world = world(3 * MIB, Policy::default());
         world.sim.skip_kernels(true);
+        // Neither a pass nor a new reference comes of a kernel that did not run.
+        for _ in 0..3 {
+            let error = world
+                .manager
+                .verify_sealed(&world.shard, mode)
+                .err()
+                .unwrap();
+            assert!(idle(&error), "{mode}: {error}");
+            assert!(world.manager.lease(&world.shard, mode).is_err());
+        }
+        world.sim.skip_kernels(false);
+        let _ = world.manager.verify_sealed(&world.shard, mode).unwrap();
+        world.flip(MIB);
         assert!(
-            world.manager.verify_sealed(&world.shard, mode).is_err(),
-            "{mode}"
+            world
+                .manager
+                .verify_sealed(&world.shard, Mode::Keyed)
+                .is_err()
         );
     }
+    let world = world(3 * MIB, Policy::default());
+    world.sim.skip_kernels(true);
+    assert!(
+        world
+            .manager
+            .verify_sealed(&world.shard, Mode::Full)
+            .is_err()
+    );
 }
 
 #[test]

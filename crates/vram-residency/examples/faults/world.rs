@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vram_residency::clock::SystemClock;
-use vram_residency::device::BufferId;
+use vram_residency::device::{BufferId, DeviceError};
 use vram_residency::key::RootKey;
 use vram_residency::random::{Random, RandomError};
 use vram_residency::sim::{SimDevice, SimOptions};
@@ -150,6 +150,10 @@ impl World {
             match self.manager.verify_sealed(shard, self.mode) {
                 Ok(_) => {}
                 Err(Error::Verify(_)) => return shard.is_quarantined(),
+                // A checker that did not run: nothing was proved, so no lease.
+                Err(Error::Device(DeviceError::NoResult { .. })) => {
+                    return self.manager.lease(shard, self.mode).is_err();
+                }
                 Err(other) => panic!("{other}"),
             }
         }

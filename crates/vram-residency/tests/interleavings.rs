@@ -1,0 +1,298 @@
+//! What happens while something else happens: a sink that acts in the middle of
+//! an operation stands in for another thread, at a chosen moment.
+#![allow(
+    clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "test code"
+)]
+
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use vram_residency::audit::{AuditError, AuditMode, Event, Sink};
+use vram_residency::error::{Error, InputError, Misuse, VerifyError};
+use vram_residency::key::RootKey;
+use vram_residency::manager::RunState;
+use vram_residency::random::OsRandom;
+use vram_residency::sim::{SimDevice, SimOptions};
+use vram_residency::{Mode, Policy, SealRequest, SealedShard, VramManager};
+
+type Act = Box<dyn FnOnce() -> Result<(), AuditError> + Send>;
+
+/// Runs an action at the n-th event of a type.
+#[derive(Default)]
+struct Hook {
+    armed: Mutex<Option<(&'static str, usize, Act)>>,
+    seen: Mutex<Vec<String>>,
+}
+
+impl Hook {
+    fn arm(&self, event: &'static str, nth: usize, act: Act) {
+        *self.armed.lock().unwrap() = Some((event, nth, act));
+    }
+
+    fn refuse_next(&self, event: &'static str) {
+        let full = || {
+            Err(AuditError {
+                reason: "full".to_owned(),
+            })
+        };
+        self.arm(event, 1, Box::new(full));
+    }
+}
+
+impl Sink for Hook {
+    fn record(&self, event: &Event) -> Result<(), AuditError> {
+        let name = event.body.event_type();
+        self.seen.lock().unwrap().push(name.clone());
+        let mut armed = self.armed.lock().unwrap();
+        let Some((wanted, nth, act)) = armed.take() else {
+            return Ok(());
+        };
+        if name != wanted || nth > 1 {
+            *armed = Some((wanted, nth - usize::from(name == wanted), act));
+            return Ok(());
+        }
+        drop(armed);
+        act()
+    }
+
+    fn flush(&self) -> Result<(), AuditError> {
+        Ok(())
+    }
+}
+
+struct World {
+    sims: Vec<SimDevice>,
+    hook: Arc<Hook>,
+    manager: VramManager,
+}
+
+fn world(devices: u32, policy: Policy) -> World {
+    let options = |i| SimOptions::new(1 << 20).ordinal(i);
+    let sims: Vec<_> = (0..devices)
+        .map(|i| SimDevice::with_options(options(i)))
+        .collect();
+    let hook = Arc::new(Hook::default());
+    let mut builder = VramManager::builder()
+        .key(RootKey::generate(&OsRandom).unwrap())
+        .policy(policy)
+        .sink(hook.clone())
+        .audit_mode(AuditMode::Required);
+    for sim in &sims {
+        builder = builder.device(sim.clone());
+    }
+    World {
+        sims,
+        hook,
+        manager: builder.build().unwrap(),
+    }
+}
+
+const WEIGHTS: [u8; 10_000] = [7; 10_000];
+
+// requirement: WORKER-4122, PM-3
+#[test]
+fn a_lost_record_keeps_no_member_of_a_failed_group_usable() {
+    for lost in [
+        "shard.quarantined",
+        "seal.verification_failed",
+        "manager.stopped",
+    ] {
+        let world = world(4, Policy::default());
+        let requests = (0..4).map(|i| SealRequest::bytes(&WEIGHTS).device(i));
+        let group = world.manager.seal_group(requests.collect()).unwrap();
+        let buffer = world.sims[0].buffers()[0];
+        world.sims[0].flip_bit(buffer, 5, 1).unwrap();
+        world.hook.refuse_next(lost);
+        assert!(
+            world
+                .manager
+                .verify_sealed(&group.shards()[0], Mode::Full)
+                .is_err()
+        );
+        assert!(
+            matches!(world.manager.state(), RunState::Stopped { .. }),
+            "{lost}"
+        );
+        for shard in group.shards() {
+            assert!(shard.is_quarantined(), "{lost}");
+            assert!(world.manager.lease(shard, Mode::Full).is_err(), "{lost}");
+        }
+    }
+}
+
+#[test]
+fn a_verification_that_was_not_recorded_is_not_reused() {
+    let policy = Policy {
+        max_lease_age: Some(Duration::from_secs(60)),
+        ..Policy::default()
+    };
+    let world = world(1, policy);
+    let shard = world.manager.seal(SealRequest::bytes(&WEIGHTS)).unwrap();
+    world.hook.refuse_next("seal.verified");
+    assert!(matches!(
+        world.manager.lease(&shard, Mode::Full),
+        Err(Error::Audit(_))
+    ));
+    let lease = world.manager.lease(&shard, Mode::Full).unwrap();
+    assert!(!lease.verification().reused);
+    assert_eq!(shard.leases(), 1);
+}
+
+/// A world whose parts an action can reach.
+fn shared(devices: u32, policy: Policy) -> (Arc<World>, Arc<OnceLock<SealedShard>>) {
+    (Arc::new(world(devices, policy)), Arc::new(OnceLock::new()))
+}
+
+#[test]
+fn a_shard_on_the_move_is_neither_moved_again_nor_leased() {
+    let (world, place) = shared(3, Policy::default());
+    let shard = world
+        .manager
+        .seal(SealRequest::bytes(&WEIGHTS).id("x"))
+        .unwrap();
+    assert!(place.set(shard).is_ok());
+    let (theirs, there) = (Arc::clone(&world), Arc::clone(&place));
+    let answers = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&answers);
+    world.hook.arm(
+        "shard.migrated",
+        1,
+        Box::new(move || {
+            let shard = there.get().unwrap();
+            let again = theirs.manager.migrate_shard(shard, 2).map(drop);
+            let leased = theirs.manager.lease(shard, Mode::Full).map(drop);
+            told.lock().unwrap().extend([again, leased]);
+            Ok(())
+        }),
+    );
+    let moved = world
+        .manager
+        .migrate_shard(place.get().unwrap(), 1)
+        .unwrap();
+    let answers = answers.lock().unwrap();
+    assert_eq!(answers.len(), 2);
+    let refused = |a: &Result<(), Error>| matches!(a, Err(Error::Misuse(Misuse::NotSealed)));
+    assert!(answers.iter().all(refused), "{answers:?}");
+    let used: Vec<u64> = (0..3)
+        .map(|i| world.manager.capacity(i).unwrap().used)
+        .collect();
+    assert_eq!(used, [0, moved.record().vram_bytes, 0]);
+}
+
+#[test]
+fn a_quarantine_follows_a_shard_that_moves() {
+    use vram_residency::policy::OnFailure;
+    let policy = Policy {
+        on_failure: OnFailure::Isolate,
+        ..Policy::default()
+    };
+    let world = Arc::new(world(3, policy));
+    let requests = (0..2).map(|i| SealRequest::bytes(&WEIGHTS).device(i));
+    let group = Arc::new(world.manager.seal_group(requests.collect()).unwrap());
+    let buffer = world.sims[1].buffers()[0];
+    world.sims[1].flip_bit(buffer, 5, 1).unwrap();
+    let (theirs, members) = (Arc::clone(&world), Arc::clone(&group));
+    // While the first member is sealed on its new device, the second fails.
+    world.hook.arm(
+        "vram.sealed",
+        1,
+        Box::new(move || {
+            assert!(
+                theirs
+                    .manager
+                    .verify_sealed(&members.shards()[1], Mode::Full)
+                    .is_err()
+            );
+            Ok(())
+        }),
+    );
+    let moved = world.manager.migrate_shard(&group.shards()[0], 2);
+    let quarantined = |e: &Error| matches!(e, Error::Verify(VerifyError::Quarantined { .. }));
+    assert!(moved.as_ref().err().is_some_and(quarantined), "{moved:?}");
+    assert!(group.shards()[0].is_quarantined());
+    assert!(world.manager.lease(&group.shards()[0], Mode::Full).is_err());
+    assert_eq!(world.manager.capacity(2).unwrap().used, 0);
+}
+
+#[test]
+fn a_writer_may_free_the_shard_that_it_is_given() {
+    struct Freeing<'a>(&'a World, &'a SealedShard);
+    impl std::io::Write for Freeing<'_> {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.manager.deallocate(self.1).unwrap();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let world = world(1, Policy::default());
+    let shard = world.manager.seal(SealRequest::bytes(&WEIGHTS)).unwrap();
+    let written = world
+        .manager
+        .unseal_to(&shard, &mut Freeing(&world, &shard));
+    assert_eq!(written.unwrap(), 10_000);
+    assert_eq!(world.manager.used_vram(), 0);
+}
+
+#[test]
+fn an_old_seal_is_refused_and_condemns_nothing() {
+    use vram_residency::clock::{ManualClock, Timestamp};
+    let clock = Arc::new(ManualClock::new(Timestamp::from_nanos(1_000_000_000)));
+    let policy = Policy {
+        max_seal_age: Some(Duration::from_secs(10)),
+        ..Policy::default()
+    };
+    let manager = VramManager::builder()
+        .device(SimDevice::new(1 << 20))
+        .key(RootKey::generate(&OsRandom).unwrap())
+        .policy(policy)
+        .clock(clock.clone())
+        .build()
+        .unwrap();
+    let shard = manager.seal(SealRequest::bytes(&WEIGHTS)).unwrap();
+    clock.advance(11_000_000_000);
+    assert!(matches!(
+        manager.lease(&shard, Mode::Full),
+        Err(Error::Policy(_))
+    ));
+    assert!(!shard.is_quarantined());
+    assert_eq!(manager.state(), RunState::Running);
+    // The clock is put right again, and the shard is as good as before.
+    clock.set_wall(Timestamp::from_nanos(2_000_000_000));
+    assert!(manager.lease(&shard, Mode::Full).is_ok());
+}
+
+#[test]
+fn deduplication_asks_for_nothing_else() {
+    let world = world(1, Policy::default());
+    let one = world
+        .manager
+        .seal(SealRequest::bytes(&WEIGHTS).id("one"))
+        .unwrap();
+    let digest = one.digest().to_string();
+    let same = || SealRequest::bytes(&WEIGHTS).expect(&digest).dedupe();
+    assert_eq!(world.manager.seal(same()).unwrap().id(), one.id());
+    for wrong in [
+        same().id("two"),
+        same().position(0, 2),
+        same().with_content_digest(),
+        SealRequest::bytes(&WEIGHTS).dedupe(),
+    ] {
+        let refused = world.manager.seal(wrong).err().unwrap();
+        assert!(
+            matches!(refused, Error::Input(InputError::Dedupe)),
+            "{refused}"
+        );
+    }
+    // Another length cannot be those bytes: it is loaded, and refused.
+    let other = SealRequest::bytes(&WEIGHTS[..50]).expect(&digest).dedupe();
+    let refused = world.manager.seal(other).err().unwrap();
+    assert!(
+        matches!(refused, Error::Verify(VerifyError::Unexpected { .. })),
+        "{refused}"
+    );
+}
