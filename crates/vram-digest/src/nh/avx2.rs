@@ -2,29 +2,31 @@
 
 use std::arch::x86_64::*;
 
-use super::{NH_KEY_WORDS, NH_UNIT_BYTES};
+use super::key::NhKey;
+use super::{NH_UNIT_BYTES, PASSES};
 use crate::cpu::Avx2;
 
 /// The four sums of a whole unit.
-pub(super) fn nh(_: Avx2, key: &[u32; NH_KEY_WORDS], unit: &[u8; NH_UNIT_BYTES]) -> [u64; 4] {
+pub(super) fn nh(_: Avx2, key: &NhKey, unit: &[u8; NH_UNIT_BYTES]) -> [u64; PASSES] {
     // SAFETY: the `Avx2` value exists only after detection of AVX2.
     unsafe { sums(key, unit) }
 }
 
 #[target_feature(enable = "avx2")]
-fn sums(key: &[u32; NH_KEY_WORDS], unit: &[u8; NH_UNIT_BYTES]) -> [u64; 4] {
-    let mut sums = [_mm256_setzero_si256(); 4];
-    // Pass `p` sees the key shifted by `p` strides of four words.
-    let keys = key.as_chunks::<4>().0.windows(5).step_by(2);
-    for (line, keys) in unit.as_chunks::<32>().0.iter().zip(keys) {
-        let message = load(line);
-        for (sum, key) in sums.iter_mut().zip(keys.array_windows::<2>()) {
-            let x = _mm256_add_epi32(message, load_key(key));
-            let products = _mm256_mul_epu32(
-                _mm256_shuffle_epi32::<0x10>(x),
-                _mm256_shuffle_epi32::<0x32>(x),
-            );
-            *sum = _mm256_add_epi64(*sum, products);
+#[expect(
+    clippy::indexing_slicing,
+    reason = "data and key lines both have two halves"
+)]
+fn sums(key: &NhKey, unit: &[u8; NH_UNIT_BYTES]) -> [u64; PASSES] {
+    let mut sums = [_mm256_setzero_si256(); PASSES];
+    for (line, key) in unit.as_chunks::<64>().0.iter().zip(key) {
+        for (half, bytes) in line.as_chunks::<32>().0.iter().enumerate() {
+            let message = _mm256_shuffle_epi32::<0xd8>(load(bytes));
+            for (sum, key) in sums.iter_mut().zip(key) {
+                let x = _mm256_add_epi32(message, load_key(&key.0.as_chunks().0[half]));
+                let products = _mm256_mul_epu32(x, _mm256_srli_epi64::<32>(x));
+                *sum = _mm256_add_epi64(*sum, products);
+            }
         }
     }
     sums.map(|sum| store(sum).into_iter().fold(0, u64::wrapping_add))

@@ -1,6 +1,7 @@
 //! Which NH runs.
 
-use super::{NH_KEY_WORDS, portable};
+use super::key::NhKey;
+use super::{PASSES, portable};
 
 /// An implementation of NH that this CPU can run.
 #[derive(Clone, Copy)]
@@ -36,7 +37,7 @@ impl Kernel {
 
     /// The four sums of a unit; short ones are few and go the portable way.
     #[inline]
-    pub(super) fn nh(self, key: &[u32; NH_KEY_WORDS], unit: &[u8]) -> [u64; 4] {
+    pub(super) fn nh(self, key: &NhKey, unit: &[u8]) -> [u64; PASSES] {
         #[cfg(target_arch = "x86_64")]
         match (self, unit.try_into()) {
             (Self::Avx2(cpu), Ok(whole)) => return super::avx2::nh(cpu, key, whole),

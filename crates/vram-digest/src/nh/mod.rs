@@ -52,8 +52,8 @@ pub const KEY_BYTES: usize = 1088;
 /// Bytes of a tag.
 pub const TAG_BYTES: usize = 16;
 
-/// 32-bit words of the NH part of a key: one unit and three strides of 16 bytes more.
-pub(crate) const NH_KEY_WORDS: usize = 268;
+/// Sums that NH makes of a unit.
+const PASSES: usize = 4;
 
 /// Bytes that NH takes at a step.
-pub(crate) const STRIDE_BYTES: usize = 16;
+const STRIDE_BYTES: usize = 16;

@@ -35,12 +35,8 @@ pub fn nh_unit(key: &Key, unit: &[u8]) -> Result<NhHash, TooLong> {
         });
     }
     let mut hash = [0; NH_HASH_BYTES];
-    for (to, sum) in hash
-        .as_chunks_mut()
-        .0
-        .iter_mut()
-        .zip(Kernel::active().nh(key.words(), unit))
-    {
+    let sums = Kernel::active().nh(key.nh(), unit);
+    for (to, sum) in hash.as_chunks_mut().0.iter_mut().zip(sums) {
         *to = sum.to_le_bytes();
     }
     Ok(hash)
@@ -75,27 +71,20 @@ fn absorb(poly: &mut Poly<'_>, [a, b, c, d]: [u64; 4]) {
 /// [`Tag::ZERO`].
 #[must_use]
 pub fn tag(key: &Key, segment: &[u8]) -> Tag {
-    tag_by(Kernel::active(), key, segment)
+    let [tag] = tags_of(Kernel::active(), [key], segment);
+    tag
 }
 
-/// [`tag`] by a given NH.
-fn tag_by(kernel: Kernel, key: &Key, segment: &[u8]) -> Tag {
-    let mut poly = Poly::new(key.multiplier());
+/// The tags of one segment under each key, in one pass over the bytes: what the first key reads
+/// from memory, the next ones find in the nearest cache.
+fn tags_of<const KEYS: usize>(kernel: Kernel, keys: [&Key; KEYS], segment: &[u8]) -> [Tag; KEYS] {
+    let mut polys = keys.map(|key| Poly::new(key.multiplier()));
     for unit in segment.chunks(NH_UNIT_BYTES) {
-        absorb(&mut poly, kernel.nh(key.words(), unit));
+        for (poly, key) in polys.iter_mut().zip(keys) {
+            absorb(poly, kernel.nh(key.nh(), unit));
+        }
     }
-    poly.finish()
-}
-
-/// Tags of two keys in one pass: the second reads each unit from the nearest cache.
-fn tag2_by(kernel: Kernel, key1: &Key, key2: &Key, segment: &[u8]) -> (Tag, Tag) {
-    let mut poly1 = Poly::new(key1.multiplier());
-    let mut poly2 = Poly::new(key2.multiplier());
-    for unit in segment.chunks(NH_UNIT_BYTES) {
-        absorb(&mut poly1, kernel.nh(key1.words(), unit));
-        absorb(&mut poly2, kernel.nh(key2.words(), unit));
-    }
-    (poly1.finish(), poly2.finish())
+    polys.map(Poly::finish)
 }
 
 /// One tag per started [`SEGMENT_BYTES`] of `data`, on this thread.
@@ -107,7 +96,7 @@ pub fn tags(key: &Key, data: &[u8], out: &mut [Tag]) -> Result<(), LengthMismatc
     check_count("segment tags", bytes(data), SEGMENT_BYTES, out.len())?;
     let kernel = Kernel::active();
     for (segment, to) in data.chunks(SEGMENT_BYTES).zip(out) {
-        *to = tag_by(kernel, key, segment);
+        [*to] = tags_of(kernel, [key], segment);
     }
     Ok(())
 }
@@ -127,7 +116,7 @@ pub fn tags_parallel(
     let kernel = Kernel::active();
     let pieces = data.chunks(SEGMENT_BYTES).zip(out);
     share_out(threads, data.len(), pieces, |(segment, to)| {
-        *to = tag_by(kernel, key, segment)
+        [*to] = tags_of(kernel, [key], segment)
     });
     Ok(())
 }
@@ -150,7 +139,7 @@ pub fn tags2(
     check_count("segment tags", bytes(data), SEGMENT_BYTES, out2.len())?;
     let kernel = Kernel::active();
     for (segment, (to1, to2)) in data.chunks(SEGMENT_BYTES).zip(out1.iter_mut().zip(out2)) {
-        (*to1, *to2) = tag2_by(kernel, key1, key2, segment);
+        [*to1, *to2] = tags_of(kernel, [key1, key2], segment);
     }
     Ok(())
 }
