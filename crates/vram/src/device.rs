@@ -66,6 +66,16 @@ impl FromStr for DeviceSpec {
     }
 }
 
+impl DeviceSpec {
+    /// Offset of the last scripted flip of a simulated device.
+    pub(crate) fn largest_flip(&self) -> Option<u64> {
+        match &self.kind {
+            Kind::Simulated(options) => options.flips().iter().map(|flip| flip.offset).max(),
+            Kind::Cuda(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for DeviceSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::PathBuf;
 
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use vram_residency::key::RootKey;
 
 use crate::environment;
@@ -40,10 +41,22 @@ impl KeyArgs {
         let Some(fd) = self.key_fd else {
             return Ok(None);
         };
-        let file = File::open(format!("/proc/self/fd/{fd}")).map_err(|error| {
+        let file = inherited(fd).map_err(|error| {
             Failure::new(format!("cannot read file descriptor {fd}: {error}"))
                 .hint("open it for the command, as in: --key-fd 3 3<key")
         })?;
         Ok(Some(RootKey::from_reader(file)?))
+    }
+}
+
+/// The descriptor itself, not the file behind it: whoever opened it may have
+/// had rights that this process gave up. Kernels before 5.6 reopen the file.
+fn inherited(fd: u32) -> std::io::Result<File> {
+    let number = i32::try_from(fd).map_err(std::io::Error::other)?;
+    let own = pidfd_open(getpid(), PidfdFlags::empty());
+    let taken = own.and_then(|own| pidfd_getfd(own, number, PidfdGetfdFlags::empty()));
+    match taken {
+        Ok(taken) => Ok(File::from(taken)),
+        Err(_) => File::open(format!("/proc/self/fd/{fd}")),
     }
 }

@@ -101,6 +101,26 @@ fn parse_group(text: &str) -> Result<Records, Failure> {
     })
 }
 
+/// Refuses a target that is something else than a record of ours: a model, a
+/// link or a device must not be replaced by a slip of the hand.
+pub(crate) fn check_target(path: &Path) -> Result<(), Failure> {
+    let Ok(meta) = std::fs::symlink_metadata(path) else {
+        // Nothing there; whether it can be made shows when it is written.
+        return Ok(());
+    };
+    let refused = |what: &str| {
+        let message = format!("{} {what}; it is not replaced by a record", path.display());
+        Err(Failure::new(message).hint("name another file for --record"))
+    };
+    if !meta.is_file() {
+        return refused("is not a regular file");
+    }
+    if meta.len() > 0 && read(path).is_err() {
+        return refused("is not a record");
+    }
+    Ok(())
+}
+
 /// Writes `text` so that readers see the old file or the whole new one.
 pub(crate) fn write(path: &Path, text: &str) -> Result<(), Failure> {
     let failed = |error: std::io::Error| {
@@ -113,23 +133,22 @@ pub(crate) fn write(path: &Path, text: &str) -> Result<(), Failure> {
     temporary.push(name);
     temporary.push(format!(".{}.tmp", std::process::id()));
     let temporary = path.with_file_name(temporary);
-    let written = write_new(&temporary, text).and_then(|()| std::fs::rename(&temporary, path));
-    if written.is_err() {
-        // Not there when creating it was what failed.
-        let _ = std::fs::remove_file(&temporary);
-    }
-    written.map_err(failed)
-}
-
-fn write_new(path: &Path, text: &str) -> std::io::Result<()> {
     let mut options = File::options();
-    let mut file = options
+    let created = options
         .write(true)
         .create_new(true)
         .mode(0o644)
-        .open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
+        .open(&temporary);
+    let mut file = created.map_err(failed)?;
+    let written = file
+        .write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        .and_then(|()| std::fs::rename(&temporary, path));
+    if written.is_err() {
+        // Ours: it was created a few lines above.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written.map_err(failed)
 }
 
 #[cfg(test)]

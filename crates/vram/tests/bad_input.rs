@@ -370,3 +370,30 @@ fn bad_devices_and_times_are_usage_errors() {
         .refuses("unrecognized subcommand 'dijest'")
         .tells("'digest'");
 }
+
+#[test]
+fn a_record_never_replaces_anything_but_a_record() {
+    let session = Session::new();
+    let model = session.file("model", 5000);
+    let twice = |name: &str| format!("seal model --device sim --record {name}");
+    session.vram(&twice("model")).exit(1);
+    assert_eq!(std::fs::read(session.path("model")).unwrap(), model);
+    std::os::unix::fs::symlink(session.path("model"), session.path("link")).unwrap();
+    session.vram(&twice("link")).exit(1);
+    assert!(session.path("link").is_symlink());
+    session.vram(&twice("new.json")).exit(0);
+    session.vram(&twice("new.json")).exit(0);
+}
+
+#[test]
+fn a_flip_that_could_never_strike_is_refused() {
+    let session = Session::new();
+    session.file("model", 5000);
+    let refused = session
+        .vram("seal model --device sim:1GiB,flip=5000:0")
+        .exit(2);
+    assert!(refused.err.contains("5000"), "{}", refused.err);
+    session
+        .vram("seal model --device sim:1GiB,flip=4999:0")
+        .exit(3);
+}

@@ -80,6 +80,12 @@ impl SimOptions {
         self
     }
 
+    /// The scripted flips.
+    #[must_use]
+    pub fn flips(&self) -> &[Flip] {
+        &self.flips
+    }
+
     pub(super) fn info(&self) -> DeviceInfo {
         DeviceInfo {
             kind: DeviceKind::Simulated,

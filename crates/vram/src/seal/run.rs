@@ -37,6 +37,10 @@ pub(super) struct Sealed {
 }
 
 pub(super) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
+    if let Some(path) = &args.record {
+        records::check_target(path)?;
+    }
+    check_flips(args)?;
     let key = args.key.load()?;
     let ephemeral_key = key.is_none();
     let key = match key {
@@ -54,6 +58,28 @@ pub(super) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     outcome.map_err(|failure| failure.with_note(aftermath(&manager)))
 }
 
+/// A scripted flip behind every file would never strike, and who tests an alarm
+/// with it would believe that it works.
+fn check_flips(args: &Args) -> Result<(), Failure> {
+    let Some(offset) = args.device.largest_flip() else {
+        return Ok(());
+    };
+    let lengths = args
+        .files
+        .iter()
+        .filter_map(|file| std::fs::metadata(file).ok());
+    let files: Vec<u64> = lengths
+        .filter(|meta| meta.is_file())
+        .map(|meta| meta.len())
+        .collect();
+    match files.iter().max() {
+        Some(longest) if offset >= *longest => Err(Failure::usage(format!(
+            "the flip at offset {offset} lies behind the end of every file; the longest has {longest} bytes"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// What is left on the device after a failure.
 fn aftermath(manager: &VramManager) -> String {
     let (used, total) = (manager.used_vram(), manager.total_vram());
@@ -62,6 +88,9 @@ fn aftermath(manager: &VramManager) -> String {
         .saturating_sub(manager.available_vram());
     if stranded > 0 {
         return format!("{stranded} bytes could not be wiped and freed; reset the device");
+    }
+    if used > 0 {
+        return format!("{used} of {total} bytes of the device are still in use");
     }
     format!("nothing is left on the device: {used} of {total} bytes in use")
 }
