@@ -5,7 +5,8 @@ use clap::{Parser, Subcommand};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::{
-    bench, completions, devices, digest, doctor, inspect, key, man, plan, seal, synth, verify,
+    audit, bench, completions, devices, digest, doctor, inspect, key, man, plan, seal, synth,
+    verify,
 };
 
 /// Keep model weights in VRAM and keep proving that they are the file that was
@@ -46,6 +47,7 @@ pub(crate) enum Command {
     Seal(Box<seal::Args>),
     Verify(verify::Args),
     Key(key::Args),
+    Audit(audit::Args),
     Inspect(inspect::Args),
     Plan(plan::Args),
     Synth(synth::Args),
@@ -64,6 +66,7 @@ impl Command {
             Self::Seal(args) => args.run(output),
             Self::Verify(args) => args.run(output),
             Self::Key(args) => args.run(output),
+            Self::Audit(args) => args.run(output),
             Self::Inspect(args) => args.run(output),
             Self::Plan(args) => args.run(output),
             Self::Synth(args) => args.run(output),

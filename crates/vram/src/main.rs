@@ -3,6 +3,7 @@
 //! Exit codes: 0 fine, 1 failure, 2 usage, 3 a verification failed.
 #![forbid(unsafe_code)]
 
+mod audit;
 mod bench;
 mod cli;
 mod completions;

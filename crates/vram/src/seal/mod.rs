@@ -12,6 +12,7 @@ use vram_digest::FileDigest;
 use vram_residency::load::Model;
 use vram_residency::shard::{ModelRef, ShardId, WorkerId};
 
+use crate::audit::LogArgs;
 use crate::device::DeviceSpec;
 use crate::failure::Failure;
 use crate::keys::KeyArgs;
@@ -32,6 +33,7 @@ Examples:
   vram seal model.safetensors --key-file worker.key --record model.json
   vram seal part1.gguf part2.gguf --group --record group.json --key-file worker.key
   vram seal model.safetensors.index.json --record group.json --key-file worker.key
+  vram seal model.safetensors --audit log --audit-key audit.key
   vram seal model.safetensors --hold --every 60s  keep it and keep proving it
   vram seal model.safetensors --device sim:2GiB,flip=4096:0   see a failure
 
@@ -63,6 +65,8 @@ pub(crate) struct Args {
     format: FormatArg,
     #[command(flatten)]
     key: KeyArgs,
+    #[command(flatten)]
+    log: LogArgs,
     /// Name of the shard: letters, digits, '-' and '_' [default: random]
     #[arg(long)]
     id: Option<ShardId>,

@@ -48,11 +48,11 @@ pub(super) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         None => RootKey::generate(&OsRandom)?,
     };
     let device = device::open(&args.device)?;
-    let manager = VramManager::builder()
+    let builder = VramManager::builder()
         .device_with(device, None, Sharing::Dedicated)
         .key(key)
-        .worker_id(args.worker_id.as_str())
-        .build()?;
+        .worker_id(args.worker_id.as_str());
+    let manager = args.log.attach(builder, &args.worker_id)?.build()?;
     let interrupt = Interrupt::listen()?;
     let outcome = work(args, &manager, ephemeral_key, &interrupt, output);
     outcome.map_err(|failure| failure.with_note(aftermath(&manager)))

@@ -1,0 +1,359 @@
+//! `vram audit`, and the options of commands that write a log.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Serialize;
+use vram_residency::audit::check::{self, DirFiles, Filter, Shown};
+use vram_residency::audit::log::{LogOptions, LogSink};
+use vram_residency::audit::note::{MAX_CHECKPOINT_BYTES, Origin};
+use vram_residency::audit::{AuditMode, Sink};
+use vram_residency::clock::SystemClock;
+use vram_residency::key::{RootKey, SigningKey, VerifyingKey};
+use vram_residency::manager::VramManagerBuilder;
+use vram_residency::shard::WorkerId;
+
+use crate::failure::{Exit, Failure};
+use crate::output::Output;
+use crate::text::printable;
+
+/// Longest file that can hold a public key, in bytes.
+const MAX_PUBLIC_BYTES: usize = 1024;
+
+/// Check and read audit logs
+///
+/// 'vram seal --audit DIR' writes them: JSON Lines whose hashes form a tree
+/// with a signed root.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  vram key new audit.key
+  vram audit key audit.key > audit.pub
+  vram seal model.safetensors --audit log --audit-key audit.key
+  vram audit verify log --trust audit.pub
+  vram audit show log --event seal. --since 2026-01-31")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    Verify(Verify),
+    Show(Show),
+    Tail(Tail),
+    Key(Key),
+}
+
+/// Prove that a log is what was written: all of it, in order, unchanged
+///
+/// Every edited, dropped, inserted, repeated, moved or missing line is named
+/// with its file and line. A log that was cut back to an older checkpoint of
+/// its own can only be told by a newer one that was kept elsewhere: --earlier.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  vram audit verify log --trust audit.pub
+  vram audit verify log --trust audit.pub --earlier kept/checkpoint --closed
+
+Exit code 3 when anything is wrong with the log.")]
+struct Verify {
+    /// The log's directory
+    dir: PathBuf,
+    /// Public key of the log ('vram audit key'): 64 hex digits or a file with them
+    #[arg(long, value_name = "KEY", required = true)]
+    trust: Vec<String>,
+    /// A checkpoint of this log that was kept elsewhere
+    #[arg(long, value_name = "FILE")]
+    earlier: Option<PathBuf>,
+    /// The writer has ended: nothing may stand after the checkpoint
+    #[arg(long)]
+    closed: bool,
+}
+
+/// Print events; with --json the lines as they stand in the log
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  vram audit show log --shard model-a
+  vram audit show log --event seal.verification_failed --json
+  vram audit show log --since 2026-01-31T12 --until 2026-02-01")]
+struct Show {
+    /// The log's directory
+    dir: PathBuf,
+    #[command(flatten)]
+    filter: FilterArgs,
+}
+
+/// Print the newest events
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  vram audit tail log -n 20")]
+struct Tail {
+    /// The log's directory
+    dir: PathBuf,
+    /// How many
+    #[arg(short = 'n', long, default_value_t = 10)]
+    lines: usize,
+    #[command(flatten)]
+    filter: FilterArgs,
+}
+
+/// Print the public key that checks what a key file signs
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  vram audit key audit.key > audit.pub")]
+struct Key {
+    /// The key file
+    file: PathBuf,
+}
+
+#[derive(clap::Args)]
+struct FilterArgs {
+    /// Events of this shard
+    #[arg(long, value_name = "ID")]
+    shard: Option<String>,
+    /// Events of this type, or of a family that ends in a dot: seal.
+    #[arg(long, value_name = "TYPE")]
+    event: Option<String>,
+    /// Not before this UTC time, or a beginning of one: 2026-01-31T12
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Before this UTC time
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+}
+
+impl FilterArgs {
+    fn filter(self) -> Filter {
+        Filter {
+            shard: self.shard,
+            event_type: self.event,
+            since: self.since,
+            until: self.until,
+        }
+    }
+}
+
+impl Args {
+    pub(crate) fn run(self, output: &Output) -> Result<(), Failure> {
+        match self.command {
+            Command::Verify(args) => args.run(output),
+            Command::Show(args) => args.run(output),
+            Command::Tail(args) => args.run(output),
+            Command::Key(args) => args.run(output),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    schema: &'static str,
+    good: bool,
+    #[serde(flatten)]
+    report: &'a check::Report,
+}
+
+impl Verify {
+    fn run(self, output: &Output) -> Result<(), Failure> {
+        let trusted: Result<Vec<_>, _> = self.trust.iter().map(|key| public_key(key)).collect();
+        let trusted = trusted?;
+        let earlier = self.earlier.as_deref();
+        let earlier = earlier.map(|path| read(path, MAX_CHECKPOINT_BYTES));
+        let earlier = earlier.transpose()?;
+        let options = check::Options {
+            trusted: &trusted,
+            earlier: earlier.as_deref(),
+            closed: self.closed,
+        };
+        let report = check::verify(&DirFiles::new(&self.dir), &options);
+        let report = report.map_err(|error| unreadable(&self.dir, &error))?;
+        print(&report, output)?;
+        if report.is_good() {
+            return Ok(());
+        }
+        Err(Failure::reported(Exit::Verification))
+    }
+}
+
+fn print(report: &check::Report, output: &Output) -> Result<(), Failure> {
+    if output.is_json() {
+        return output.json(&Report {
+            schema: "vram-residency/audit-verify/v1",
+            good: report.is_good(),
+            report,
+        });
+    }
+    for finding in &report.findings {
+        output.line(format!("wrong        {}", printable(&finding.to_string())))?;
+    }
+    let origin = report.origin.as_deref().unwrap_or("no believed checkpoint");
+    output.line(format!("log          {origin}"))?;
+    let (size, kept) = (report.size, report.first_kept);
+    output.line(format!(
+        "proved       {size} events, lines kept from {kept}"
+    ))?;
+    if let Some(root) = report.root.as_deref().filter(|_| report.is_good()) {
+        output.line(format!("root         {root}"))?;
+    }
+    if report.uncovered > 0 || report.torn_bytes > 0 {
+        let (lines, bytes) = (report.uncovered, report.torn_bytes);
+        let text = "not proved   after the checkpoint:";
+        output.line(format!("{text} {lines} lines and {bytes} bytes of another"))?;
+    }
+    if report.clock_steps_back > 0 {
+        let steps = report.clock_steps_back;
+        output.line(format!("clock        set back {steps} times"))?;
+    }
+    let good = report.is_good();
+    output.line(format!(
+        "result       {}",
+        if good { "good" } else { "WRONG" }
+    ))
+}
+
+impl Show {
+    fn run(self, output: &Output) -> Result<(), Failure> {
+        let mut failed = None;
+        let mut each = |shown: Shown| {
+            event(&shown, output).map_err(|failure| {
+                failed = Some(failure);
+                io::Error::from(io::ErrorKind::BrokenPipe)
+            })
+        };
+        let filter = self.filter.filter();
+        let shown = check::show(&DirFiles::new(&self.dir), &filter, &mut each);
+        match (shown, failed) {
+            (_, Some(failure)) => Err(failure),
+            (Err(error), None) => Err(unreadable(&self.dir, &error)),
+            (Ok(()), None) => Ok(()),
+        }
+    }
+}
+
+impl Tail {
+    fn run(self, output: &Output) -> Result<(), Failure> {
+        let mut last = VecDeque::new();
+        let mut each = |shown: Shown| {
+            last.push_back(shown);
+            if last.len() > self.lines {
+                last.pop_front();
+            }
+            Ok(())
+        };
+        let filter = self.filter.filter();
+        let shown = check::show(&DirFiles::new(&self.dir), &filter, &mut each);
+        shown.map_err(|error| unreadable(&self.dir, &error))?;
+        last.iter().try_for_each(|shown| event(shown, output))
+    }
+}
+
+/// One event: its line, or what people want of it.
+fn event(shown: &Shown, output: &Output) -> Result<(), Failure> {
+    if output.is_json() {
+        return output.line(&shown.line);
+    }
+    let name = shown.event.body.event_type();
+    let mut text = format!("{} {:>6} {name}", shown.time, shown.seq);
+    let body = serde_json::to_value(&shown.event.body).unwrap_or_default();
+    let fields = body.as_object().into_iter().flatten();
+    for (field, value) in fields.filter(|(field, _)| *field != "event_type") {
+        text.push_str(&format!(" {field}={value}"));
+    }
+    output.line(printable(&text).as_bytes())
+}
+
+#[derive(Serialize)]
+struct PublicKey {
+    schema: &'static str,
+    key_id: String,
+    public_key: String,
+}
+
+impl Key {
+    fn run(self, output: &Output) -> Result<(), Failure> {
+        let key = SigningKey::new(&RootKey::from_file(&self.file)?)?;
+        let public = key.public();
+        if output.is_json() {
+            return output.json(&PublicKey {
+                schema: "vram-residency/public-key/v1",
+                key_id: public.id().to_string(),
+                public_key: public.to_string(),
+            });
+        }
+        output.line(public.to_string())
+    }
+}
+
+fn unreadable(dir: &Path, error: &io::Error) -> Failure {
+    Failure::new(format!("cannot read the log {}: {error}", dir.display()))
+        .hint("name the directory that was given to --audit")
+}
+
+fn public_key(text: &str) -> Result<VerifyingKey, Failure> {
+    if let Ok(key) = VerifyingKey::from_hex(text) {
+        return Ok(key);
+    }
+    let bytes = read(Path::new(text), MAX_PUBLIC_BYTES)?;
+    let key = VerifyingKey::from_hex(&bytes);
+    key.map_err(|error| Failure::new(format!("{text} is no public key: {error}")))
+}
+
+/// A short text file.
+fn read(path: &Path, limit: usize) -> Result<String, Failure> {
+    use io::Read as _;
+    let name = path.display();
+    let refused =
+        |error: &dyn std::fmt::Display| Failure::new(format!("cannot read {name}: {error}"));
+    let file = std::fs::File::open(path).map_err(|error| refused(&error))?;
+    let mut text = String::new();
+    let mut limited = file.take(limit as u64);
+    limited
+        .read_to_string(&mut text)
+        .map_err(|error| refused(&error))?;
+    Ok(text)
+}
+
+/// Options of commands that write a log.
+#[derive(clap::Args)]
+pub(crate) struct LogArgs {
+    /// Write every event to the audit log in this directory
+    #[arg(long, value_name = "DIR", requires = "audit_key")]
+    audit: Option<PathBuf>,
+    /// Key file that signs the log's checkpoints ('vram key new' makes one)
+    #[arg(long, value_name = "FILE", requires = "audit")]
+    audit_key: Option<PathBuf>,
+    /// Go on when the log cannot be written [default: what cannot be recorded fails]
+    #[arg(long, requires = "audit")]
+    audit_best_effort: bool,
+}
+
+impl LogArgs {
+    /// Gives the manager its log, if one was asked for (requirement: EXP-AUDIT-6001).
+    pub(crate) fn attach(
+        &self,
+        builder: VramManagerBuilder,
+        worker: &WorkerId,
+    ) -> Result<VramManagerBuilder, Failure> {
+        let (Some(dir), Some(key)) = (&self.audit, &self.audit_key) else {
+            return Ok(builder);
+        };
+        let key = SigningKey::new(&RootKey::from_file(key)?)?;
+        let origin = Origin::new(&format!("vram/{worker}"));
+        let origin = origin.map_err(|error| Failure::new(error.to_string()))?;
+        let options = LogOptions::new(origin, worker.clone());
+        let opened = LogSink::open(dir, options, key, Arc::new(SystemClock::new()));
+        let sink: Arc<dyn Sink> =
+            Arc::new(opened.map_err(|error| Failure::new(error.to_string()))?);
+        let mode = if self.audit_best_effort {
+            AuditMode::BestEffort
+        } else {
+            AuditMode::Required
+        };
+        Ok(builder.sink(sink).audit_mode(mode))
+    }
+}

@@ -1,0 +1,131 @@
+//! `vram audit`, and the logs that `vram seal` writes.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
+
+mod common;
+
+use common::Session;
+
+const SEAL: &str = "seal model --device sim --key-file key --id m1 --audit log --audit-key akey";
+
+/// Two runs that share a log.
+fn logged() -> Session {
+    let session = Session::new();
+    session.file("model", 20_000);
+    session.vram("key new key").exit(0);
+    session.vram("key new akey").exit(0);
+    let public = session.vram("audit key akey").exit(0).out;
+    session.write("akey.pub", &public);
+    session.vram(SEAL).exit(0);
+    session.vram(SEAL).exit(0);
+    session
+}
+
+// requirement: AU-16
+#[test]
+fn what_seal_wrote_verifies_and_goes_on_after_a_restart() {
+    let session = logged();
+    let report = session
+        .vram("audit verify log --trust akey.pub --closed --json")
+        .exit(0)
+        .json("vram-residency/audit-verify/v1");
+    assert_eq!(
+        (&report["good"], &report["uncovered"]),
+        (&true.into(), &0.into())
+    );
+    assert_eq!(report["origin"], "vram/worker");
+    let shown = session.vram("audit show log --event audit.opened").exit(0);
+    assert_eq!(shown.out.lines().count(), 2, "{shown:?}");
+    session
+        .vram("audit verify log --trust akey.pub")
+        .exit(0)
+        .says("result       good");
+}
+
+// requirement: AU-1, AU-2, AU-6
+#[test]
+fn show_and_tail_filter() {
+    let session = logged();
+    let shown = session.vram("audit show log --shard m1 --json").exit(0);
+    for event in ["vram.sealed", "seal.verified", "vram.deallocated"] {
+        let has = |line: &str| line.contains(&format!("\"event_type\":\"{event}\""));
+        assert_eq!(
+            shown.out.lines().filter(|line| has(line)).count(),
+            2,
+            "{event}"
+        );
+    }
+    assert!(shown.out.lines().all(|line| line.contains("\"m1\"")));
+    let none = session.vram("audit show log --shard m2").exit(0);
+    assert_eq!(none.out, "");
+    let none = session.vram("audit show log --since 2999").exit(0);
+    assert_eq!(none.out, "");
+    let tail = session.vram("audit tail log -n 2").exit(0);
+    assert_eq!(tail.out.lines().count(), 2, "{tail:?}");
+}
+
+#[test]
+fn a_changed_log_is_named_and_not_written_to() {
+    let session = logged();
+    let text = session.read("log/events.jsonl");
+    let at = text
+        .lines()
+        .position(|line| line.contains("vram.sealed"))
+        .unwrap()
+        + 1;
+    session.write(
+        "log/events.jsonl",
+        &text.replacen("\"gpu_device\":0", "\"gpu_device\":1", 1),
+    );
+    let wrong = session.vram("audit verify log --trust akey.pub").exit(3);
+    assert!(wrong.out.contains("events.jsonl:"), "{wrong:?}");
+    session.vram(SEAL).exit(1).refuses("does not verify");
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.remove(at - 1);
+    session.write("log/events.jsonl", &format!("{}\n", lines.join("\n")));
+    session
+        .vram("audit verify log --trust akey.pub")
+        .exit(3)
+        .says(&format!("events.jsonl:{at}: dropped"));
+}
+
+#[test]
+fn another_key_is_foreign_and_bad_names_are_refused() {
+    let session = logged();
+    session.vram("key new other").exit(0);
+    let other = session.vram("audit key other").exit(0).out;
+    session
+        .vram(&format!("audit verify log --trust {}", other.trim()))
+        .exit(3)
+        .says("foreign_checkpoint");
+    session
+        .vram("audit verify nowhere --trust akey.pub")
+        .exit(1)
+        .refuses("cannot read the log nowhere");
+    session
+        .vram("audit verify log --trust model")
+        .exit(1)
+        .refuses("model");
+    session.vram("audit verify log").exit(2).refuses("--trust");
+    session
+        .vram("seal model --device sim --audit log")
+        .exit(2)
+        .refuses("--audit-key");
+}
+
+// requirement: AU-3, AU-12
+#[test]
+fn a_failed_verification_is_in_the_log() {
+    let session = logged();
+    session
+        .vram(
+            "seal model --device sim:1GiB,flip=4096:0 --key-file key --audit log --audit-key akey",
+        )
+        .exit(3);
+    let shown = session
+        .vram("audit show log --event seal.verification_failed")
+        .exit(0);
+    assert_eq!(shown.out.lines().count(), 1, "{shown:?}");
+    session
+        .vram("audit verify log --trust akey.pub --closed")
+        .exit(0);
+}
