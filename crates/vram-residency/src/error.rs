@@ -374,7 +374,7 @@ pub enum Misuse {
 }
 
 /// Stable error codes (requirement: WORKER-4950).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[non_exhaustive]
 pub enum Code {
@@ -436,6 +436,23 @@ impl Error {
             Self::Free(error) => error.source.is_loss(),
             _ => false,
         }
+    }
+
+    /// True when the call was turned away before it did anything, or when the
+    /// log itself is what failed. These are the errors without an event; every
+    /// other error of a [`crate::VramManager`] has one (requirement: AU-14).
+    ///
+    /// * [`Error::Input`]: refused input is no event, or whoever sends bad names
+    ///   fills the log.
+    /// * [`Error::Misuse`]: a handle that was freed or belongs elsewhere, a shard
+    ///   in use, a builder without its parts. Nothing changed and nothing was
+    ///   checked. The one exception is a lease refused by a stopped manager,
+    ///   which is a `lease.refused`: it is the request that WORKER-4122 rejects.
+    /// * [`Error::Audit`]: what cannot be written down is counted instead, see
+    ///   [`crate::manager::VramMetrics::audit_emit_failures_total`].
+    #[must_use]
+    pub const fn is_refusal(&self) -> bool {
+        matches!(self, Self::Input(_) | Self::Misuse(_) | Self::Audit(_))
     }
 
     /// How long to wait before a retry makes sense (requirement: WORKER-4951, GC-7).

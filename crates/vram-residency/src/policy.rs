@@ -122,6 +122,19 @@ pub enum PolicyError {
     },
 }
 
+impl PolicyError {
+    /// The rule that was broken, as events name it (requirement: AU-7).
+    #[must_use]
+    pub const fn rule(&self) -> &'static str {
+        match self {
+            Self::Device { .. } | Self::Memory { .. } => "vram_only",
+            Self::ExportOff => "export",
+            Self::RepairOff => "repair",
+            Self::SealAge { .. } => "seal_age",
+        }
+    }
+}
+
 /// Proof that a device was admitted. Reservations require it.
 #[derive(Debug, Clone, Copy)]
 pub struct Admitted(());

@@ -165,7 +165,7 @@ fn a_refused_allocation_is_audited() {
     let _held = rig.manager.reserve(0, 400).unwrap();
     assert!(rig.manager.seal(SealRequest::bytes(&[0; 601])).is_err());
     assert_fields(
-        &after(&rig, 0)[0],
+        &after(&rig, 1)[0],
         &json!({
             "event_type": "vram.allocation_failed", "requested_bytes": 601, "available_bytes": 600,
             "reason": "insufficient_vram", "gpu_device": 0, "severity": "warning",
@@ -174,7 +174,7 @@ fn a_refused_allocation_is_audited() {
     rig.device()
         .fail(Op::Allocate, 1, DeviceError::Unsupported { what: "test" });
     assert!(rig.manager.seal(SealRequest::bytes(&[0; 600])).is_err());
-    let events = after(&rig, 1);
+    let events = after(&rig, 2);
     assert_eq!(events.len(), 1, "{events:?}");
     assert!(
         events[0]["reason"]
@@ -183,6 +183,37 @@ fn a_refused_allocation_is_audited() {
             .contains("not supported"),
         "{events:?}"
     );
+}
+
+// requirement: AU-4, AU-5, AU-6, TY-9
+#[test]
+fn reservations_and_their_refusals_are_audited() {
+    let rig = rig(1000);
+    let held = rig.manager.reserve(0, 400).unwrap();
+    assert!(rig.manager.reserve(0, 601).is_err());
+    assert!(!rig.manager.can_admit(0, 601).unwrap(), "only a question");
+    drop(held);
+    assert!(rig.manager.reserve(0, 0).is_err() && rig.manager.reserve(3, 1).is_err());
+    let expected = [
+        json!({
+            "event_type": "vram.reserved", "reserved_bytes": 400, "available_bytes": 600,
+            "used_bytes": 400, "gpu_device": 0, "severity": "info",
+        }),
+        json!({
+            "event_type": "vram.allocation_failed", "requested_bytes": 601, "available_bytes": 600,
+            "reason": "insufficient_vram", "gpu_device": 0, "severity": "warning",
+        }),
+        json!({
+            "event_type": "vram.reservation_released", "freed_bytes": 400, "remaining_used": 0,
+            "gpu_device": 0,
+        }),
+    ];
+    let events = after(&rig, 0);
+    assert_eq!(events.len(), expected.len(), "{events:#?}");
+    for (event, expected) in events.iter().zip(&expected) {
+        assert_fields(event, expected);
+    }
+    assert_eq!(rig.manager.metrics().allocation_failures_total, 1);
 }
 
 // requirement: AU-6, WORKER-4162

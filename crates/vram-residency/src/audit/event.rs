@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::device::{DeviceKind, Uuid};
+use crate::error::{Code, Error};
+use crate::policy::PolicyError;
 use crate::shard::{ModelRef, ShardId, WorkerId};
 
 /// Longest free text in an event, in characters (requirement: AU-11).
@@ -115,6 +117,29 @@ pub enum Body {
         /// Device ordinal.
         gpu_device: u32,
     },
+    /// Room was taken out of the budget for a use of the caller's own
+    /// (requirement: AU-4).
+    #[serde(rename = "vram.reserved")]
+    VramReserved {
+        /// Bytes taken, rounded up to the device's granularity.
+        reserved_bytes: u64,
+        /// Budget left after it.
+        available_bytes: u64,
+        /// Budget used after it.
+        used_bytes: u64,
+        /// Device ordinal.
+        gpu_device: u32,
+    },
+    /// Such room was given back (requirement: AU-6).
+    #[serde(rename = "vram.reservation_released")]
+    VramReservationReleased {
+        /// Bytes given back.
+        freed_bytes: u64,
+        /// Budget still used.
+        remaining_used: u64,
+        /// Device ordinal.
+        gpu_device: u32,
+    },
     /// A shard was sealed (requirement: AU-1, WORKER-4160).
     #[serde(rename = "vram.sealed")]
     VramSealed {
@@ -193,7 +218,9 @@ pub enum Body {
         /// Device ordinal.
         gpu_device: u32,
         /// `digest_mismatch`, `tag_mismatch`, `unknown_key`, `not_held`,
-        /// `witness_changed`, `seal_too_old` or `device_error`.
+        /// `not_sealed`, `witness_changed`, `quarantined`, `seal_too_old`,
+        /// `device_lost`, `device_error`, `key_error`, `random_error`,
+        /// `audit_error` or `internal_error`.
         reason: Text,
         /// Sealed digest.
         expected_digest: String,
@@ -215,7 +242,7 @@ pub enum Body {
     /// The policy was violated (requirement: AU-7, WORKER-4163).
     #[serde(rename = "policy.violation")]
     PolicyViolation {
-        /// Always `vram_only`.
+        /// `vram_only`, `export` or `repair`.
         policy: Text,
         /// Which rule.
         violation: Text,
@@ -223,6 +250,34 @@ pub enum Body {
         gpu_device: u32,
         /// `worker_startup_blocked`, `worker_stopped`, `seal_refused` or `refused`.
         action_taken: Text,
+    },
+    /// A lease counted on an earlier verification, as the policy allows. Every
+    /// other lease has a `seal.verified` of its own, so each one leaves exactly
+    /// one event.
+    #[serde(rename = "lease.reused")]
+    LeaseReused {
+        /// The shard.
+        shard_id: ShardId,
+        /// Device ordinal.
+        gpu_device: u32,
+        /// Mode of the verification that counts again.
+        mode: Text,
+        /// Its age in nanoseconds.
+        age_nanos: u64,
+    },
+    /// A lease was refused for another reason than a failed verification, which
+    /// is an event itself: the manager is stopped, the shard was quarantined
+    /// after its verification, or the device gave no address.
+    #[serde(rename = "lease.refused")]
+    LeaseRefused {
+        /// The shard.
+        shard_id: ShardId,
+        /// Device ordinal.
+        gpu_device: u32,
+        /// Stable code of the error.
+        code: Code,
+        /// The error in full.
+        reason: Text,
     },
     /// Leases are refused from now on (requirement: WORKER-4122).
     #[serde(rename = "manager.stopped")]
@@ -252,7 +307,17 @@ pub enum Body {
         /// Blocks rewritten.
         blocks: u64,
     },
-    /// Plaintext left the device (requirement: API-F24).
+    /// A request was answered with a shard that already held its bytes
+    /// (requirement: API-F18).
+    #[serde(rename = "shard.shared")]
+    ShardShared {
+        /// The shard.
+        shard_id: ShardId,
+        /// Device ordinal.
+        gpu_device: u32,
+    },
+    /// Plaintext is leaving the device (requirement: API-F24). Recorded before
+    /// the first byte does; a failure on the way is `operation.failed`.
     #[serde(rename = "shard.exported")]
     ShardExported {
         /// The shard.
@@ -304,6 +369,25 @@ pub enum Body {
         /// The driver's words.
         reason: Text,
     },
+    /// An operation failed, and no other event says so. What counts as a failure
+    /// is said at [`crate::Error::is_refusal`].
+    #[serde(rename = "operation.failed")]
+    OperationFailed {
+        /// Which: `build`, `seal`, `export`, `migrate`, `repair`, `attest`,
+        /// `rotate_key`, `driver_memory`, `can_admit`, `plan`, `group_load`,
+        /// `verify_group` or `read_tensor`.
+        operation: Text,
+        /// The shard, where there is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        shard_id: Option<ShardId>,
+        /// Device ordinal, where there is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gpu_device: Option<u32>,
+        /// Stable code of the error.
+        code: Code,
+        /// The error in full.
+        reason: Text,
+    },
     /// The log was opened; its own first event of each start.
     #[serde(rename = "audit.opened")]
     AuditOpened {
@@ -330,6 +414,32 @@ pub enum Body {
 }
 
 impl Body {
+    /// The event of a broken rule; `action` says what was done about it.
+    pub(crate) fn policy_violation(error: &PolicyError, gpu_device: u32, action: &str) -> Self {
+        Self::PolicyViolation {
+            policy: Text::new(error.rule()),
+            violation: Text::new(&error.to_string()),
+            gpu_device,
+            action_taken: Text::new(action),
+        }
+    }
+
+    /// The event of a failure that has none of its own.
+    pub(crate) fn operation_failed(
+        operation: &str,
+        shard_id: Option<ShardId>,
+        gpu_device: Option<u32>,
+        error: &Error,
+    ) -> Self {
+        Self::OperationFailed {
+            operation: Text::new(operation),
+            shard_id,
+            gpu_device,
+            code: error.code(),
+            reason: Text::new(&error.to_string()),
+        }
+    }
+
     /// The event's name on the wire.
     #[must_use]
     pub fn event_type(&self) -> String {
@@ -350,9 +460,11 @@ impl Body {
             | Self::VramStranded { .. }
             | Self::ShardQuarantined { .. }
             | Self::ShardMigrationFailed { .. }
+            | Self::OperationFailed { .. }
             | Self::AuditLost { .. } => Severity::Error,
             Self::VramAllocationFailed { .. }
             | Self::CheckerFault { .. }
+            | Self::LeaseRefused { .. }
             | Self::ShardExported { .. }
             | Self::ManagerResumed { .. }
             | Self::KeyRetired { .. } => Severity::Warning,

@@ -1,8 +1,10 @@
 //! Atomic admission and the counters behind it.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Capacity, Sharing};
+use crate::audit::{AuditError, Body, Recorder};
 use crate::device::{Allocated, Checked, Device, DeviceError};
 use crate::error::{Error, InsufficientVram};
 use crate::policy::{Admitted, AdmittedSize};
@@ -84,6 +86,31 @@ impl Ledger {
         size: AdmittedSize,
     ) -> Result<Reservation, Error> {
         let _one_at_a_time = self.admission();
+        let needed = self.needed(size)?;
+        let mut counters = self.counters();
+        counters.used = counters.used.saturating_add(needed);
+        counters.reserved = counters.reserved.saturating_add(needed);
+        counters.holders = counters.holders.saturating_add(1);
+        Ok(Reservation {
+            ledger: Arc::clone(self),
+            bytes: needed,
+            requested: size.bytes(),
+            recorder: None,
+        })
+    }
+
+    /// Whether [`Ledger::reserve`] would say yes now; takes nothing.
+    ///
+    /// # Errors
+    /// As [`Ledger::reserve`].
+    pub(crate) fn admissible(&self, size: AdmittedSize) -> Result<(), Error> {
+        let _one_at_a_time = self.admission();
+        self.needed(size).map(drop)
+    }
+
+    /// Bytes that `size` takes here, if there is room for them. The caller holds
+    /// the admission lock.
+    fn needed(&self, size: AdmittedSize) -> Result<u64, Error> {
         let driver_free = self.device.memory()?.free;
         let granularity = self.device.info().granularity.max(1);
         let needed = size
@@ -110,15 +137,7 @@ impl Ledger {
             }
             .into());
         }
-        let mut counters = self.counters();
-        counters.used = counters.used.saturating_add(needed);
-        counters.reserved = counters.reserved.saturating_add(needed);
-        counters.holders = counters.holders.saturating_add(1);
-        Ok(Reservation {
-            ledger: Arc::clone(self),
-            bytes: needed,
-            requested: size.bytes(),
-        })
+        Ok(needed)
     }
 
     /// The device gave `granted` bytes for a reservation of `reserved`.
@@ -158,9 +177,34 @@ pub struct Reservation {
     ledger: Arc<Ledger>,
     bytes: u64,
     requested: u64,
+    /// Where its release is recorded; none for those that become a shard, whose
+    /// memory has events of its own.
+    recorder: Option<Arc<Recorder>>,
+}
+
+impl fmt::Debug for Reservation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reservation")
+            .field("gpu_device", &self.ledger.device.info().ordinal)
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Reservation {
+    /// Records a reservation of the caller's own, now and when it ends.
+    pub(crate) fn recorded(mut self, recorder: &Arc<Recorder>) -> Result<Self, AuditError> {
+        let capacity = self.ledger.capacity();
+        recorder.emit(Body::VramReserved {
+            reserved_bytes: self.bytes,
+            available_bytes: capacity.available,
+            used_bytes: capacity.used,
+            gpu_device: capacity.ordinal,
+        })?;
+        self.recorder = Some(Arc::clone(recorder));
+        Ok(self)
+    }
+
     /// Bytes held, rounded up to the device's granularity.
     #[must_use]
     pub const fn bytes(&self) -> u64 {
@@ -182,8 +226,18 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        if self.bytes > 0 {
-            self.ledger.release_reservation(self.bytes);
+        if self.bytes == 0 {
+            return;
+        }
+        self.ledger.release_reservation(self.bytes);
+        if let Some(recorder) = &self.recorder {
+            let capacity = self.ledger.capacity();
+            // Nobody is left to tell; a lost event is counted.
+            let _ = recorder.emit(Body::VramReservationReleased {
+                freed_bytes: self.bytes,
+                remaining_used: capacity.used,
+                gpu_device: capacity.ordinal,
+            });
         }
     }
 }

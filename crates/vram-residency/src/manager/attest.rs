@@ -4,9 +4,10 @@
 
 use serde::Serialize;
 
-use super::VramManager;
+use super::failure::About;
+use super::{DeviceSlot, VramManager};
 use crate::device::{DeviceInfo, MemoryInfo};
-use crate::error::{Error, InputError, Result};
+use crate::error::{Error, InputError, Result, VerifyError};
 use crate::hex;
 use crate::key::SealTag;
 use crate::seal::Record;
@@ -43,7 +44,9 @@ impl VramManager {
     /// Verifies the shard in full and states what was measured.
     ///
     /// # Errors
-    /// [`InputError::Nonce`], or as [`VramManager::verify_sealed`].
+    /// [`InputError::Nonce`], or as [`VramManager::verify_sealed`];
+    /// [`VerifyError::UnknownKey`] also when the shard's key is retired while
+    /// this runs.
     pub fn attest_vram_residency(
         &self,
         shard: &SealedShard,
@@ -56,9 +59,10 @@ impl VramManager {
         }
         let verification = self.verify_sealed(shard, Mode::Full)?.into_verification();
         let record = shard.record().clone();
+        let about = About::shard(&record);
         let slot = self.slot(record.gpu_device)?;
         let memory = self.driver_memory(record.gpu_device)?;
-        let mut attestation = Attestation {
+        let attestation = Attestation {
             schema: "vram-residency/attestation/v1",
             nonce: nonce.map(hex::encode),
             device: slot.info().clone(),
@@ -67,14 +71,21 @@ impl VramManager {
             memory,
             tag: SealTag::from_bytes([0; 32]),
         };
-        let keys = slot.keys.accepted();
-        let key = keys
-            .iter()
-            .find(|key| key.id() == attestation.record.key_id);
-        let key = key.ok_or(Error::Internal("a verified record without its key"))?;
-        attestation.tag = key.tag(&attestation.statement()?)?;
-        Ok(attestation)
+        self.recorded("attest", about, tagged(slot, attestation))
     }
+}
+
+/// Tags an attestation with the key of its record.
+fn tagged(slot: &DeviceSlot, mut attestation: Attestation) -> Result<Attestation> {
+    let keys = slot.keys.accepted();
+    let record = &attestation.record;
+    let key = keys.iter().find(|key| key.id() == record.key_id);
+    let key = key.ok_or_else(|| VerifyError::UnknownKey {
+        shard_id: record.shard_id.clone(),
+        key_id: record.key_id.to_string(),
+    })?;
+    attestation.tag = key.tag(&attestation.statement()?)?;
+    Ok(attestation)
 }
 
 impl Attestation {

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use super::failure::started;
 use super::keys::KeyRing;
 use super::metrics::Counters;
 use super::state::StateCell;
 use super::{DeviceSlot, Inner, VramManager};
-use crate::audit::{AuditMode, Body, Recorder, Sink, Text};
+use crate::audit::{AuditMode, Body, Recorder, Sink};
 use crate::capacity::{Ledger, Sharing};
 use crate::clock::{Clock, SystemClock};
 use crate::device::{Checked, Device, DeviceInfo};
@@ -121,6 +122,7 @@ impl VramManagerBuilder {
 
     /// Checks everything and starts the manager. Devices that the policy does
     /// not admit block the start (requirement: POL-3, WORKER-4171, WORKER-4172).
+    /// A start that fails is recorded; one that was asked for wrongly is not.
     ///
     /// # Errors
     /// [`Misuse::Builder`], [`InputError`], [`PolicyError`], [`crate::key::KeyError`]
@@ -132,22 +134,44 @@ impl VramManagerBuilder {
             .key
             .ok_or(Misuse::Builder("no key; add one with key(..)"))?;
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
-        let recorder = Recorder::new(
+        let recorder = Arc::new(Recorder::new(
             self.sinks,
             self.audit_mode,
             worker_id.clone(),
             Arc::clone(&clock),
-        );
+        ));
+        let start = Start {
+            policy: self.policy,
+            clock,
+            random: self.random,
+            recorder: Arc::clone(&recorder),
+            worker_id,
+        };
+        started(&recorder, start.manager(self.devices, key.as_ref()))
+    }
+}
+
+/// What a start needs besides devices and key.
+struct Start {
+    policy: Policy,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    recorder: Arc<Recorder>,
+    worker_id: WorkerId,
+}
+
+impl Start {
+    fn manager(self, devices: Vec<Planned>, key: &dyn KeyProvider) -> Result<VramManager> {
         let salt: Salt = bytes(self.random.as_ref())?;
         let instance = InstanceId::from_bytes(bytes(self.random.as_ref())?);
         let mut slots = Vec::new();
-        for planned in self.devices {
+        for planned in devices {
             let device = Arc::new(Checked::new(planned.device));
             let info = device.info();
-            let admitted = admit(&self.policy, info, &recorder)?;
+            let admitted = admit(&self.policy, info, &self.recorder)?;
             let context = KeyContext {
                 salt: &salt,
-                worker: &worker_id,
+                worker: &self.worker_id,
                 device: info.uuid,
             };
             let keys = KeyRing::new(key.seal_key(&context)?);
@@ -161,11 +185,11 @@ impl VramManagerBuilder {
         let inner = Inner {
             slots,
             policy: self.policy,
-            clock,
+            clock: self.clock,
             random: self.random,
-            recorder: Arc::new(recorder),
+            recorder: self.recorder,
             registry: Arc::new(Registry::default()),
-            worker_id,
+            worker_id: self.worker_id,
             salt,
             instance,
             sequence: AtomicU64::new(1),
@@ -200,12 +224,8 @@ fn check_devices(devices: &[Planned]) -> Result<(), Misuse> {
 fn admit(policy: &Policy, info: &DeviceInfo, recorder: &Recorder) -> Result<Admitted> {
     let admitted = policy.admit_device(info);
     if let Err(error @ PolicyError::Device { .. }) = &admitted {
-        recorder.emit(Body::PolicyViolation {
-            policy: Text::new("vram_only"),
-            violation: Text::new(&error.to_string()),
-            gpu_device: info.ordinal,
-            action_taken: Text::new("worker_startup_blocked"),
-        })?;
+        let action = "worker_startup_blocked";
+        recorder.emit(Body::policy_violation(error, info.ordinal, action))?;
     }
     Ok(admitted?)
 }

@@ -7,11 +7,12 @@ use vram_digest::{BLOCK_BYTES, file_digest, hash_blocks, root};
 use zeroize::Zeroizing;
 
 use super::VramManager;
+use super::failure::About;
 use crate::audit::Body;
-use crate::device::Device;
+use crate::device::{Device, DeviceError};
 use crate::error::{Error, InputError, Result, VerifyError};
 use crate::load::LoadError;
-use crate::seal;
+use crate::policy::{ExportAllowed, PolicyError};
 use crate::shard::{Resident, SealedShard};
 use crate::verify::Mode;
 
@@ -67,6 +68,38 @@ impl VramManager {
         Ok(out)
     }
 
+    /// Whether bytes of a leased shard may go to the host, as was decided when
+    /// the lease was granted; a refusal is recorded.
+    pub(crate) fn may_read(
+        &self,
+        resident: &Resident,
+        allowed: Option<ExportAllowed>,
+    ) -> Result<ExportAllowed> {
+        let slot = self.slot_of(resident)?;
+        self.permitted(slot, allowed.ok_or(PolicyError::ExportOff))
+    }
+
+    /// Records that bytes of a leased shard go to the host and lets `read` fetch
+    /// them.
+    pub(crate) fn read_leased(
+        &self,
+        resident: &Resident,
+        _allowed: ExportAllowed,
+        offset: u64,
+        out: &mut [u8],
+        read: impl FnOnce(&mut [u8]) -> Result<(), DeviceError>,
+    ) -> Result<()> {
+        let record = resident.record();
+        let body = Body::ShardExported {
+            shard_id: record.shard_id.clone(),
+            offset,
+            len: out.len() as u64,
+        };
+        self.emit(None, body)?;
+        let answer = read(out).map_err(Error::from);
+        self.recorded("read_tensor", About::shard(record), answer)
+    }
+
     fn export(
         &self,
         shard: &SealedShard,
@@ -79,12 +112,9 @@ impl VramManager {
         let end = offset.checked_add(len).filter(|end| *end <= size);
         let end = end.ok_or(InputError::Range { offset, len, size })?;
         let slot = self.slot_of(resident)?;
-        let _allowed = self.inner.policy.admit_export(slot.info())?;
-        seal::authenticate(resident.record(), &slot.keys.accepted())?;
-        if resident.is_quarantined() {
-            let shard_id = resident.record().shard_id.clone();
-            return Err(VerifyError::Quarantined { shard_id }.into());
-        }
+        let allowed = self.inner.policy.admit_export(slot.info());
+        let _allowed = self.permitted(slot, allowed)?;
+        self.usable(slot, resident)?;
         let shard_id = resident.record().shard_id.clone();
         self.emit(
             None,
@@ -94,9 +124,11 @@ impl VramManager {
                 len,
             },
         )?;
-        match self.copy_out(slot, resident, offset, end, sink)? {
+        let copied = self.copy_out(slot, resident, offset, end, sink);
+        let about = About::shard(resident.record());
+        match self.recorded("export", about, copied)? {
             None => Ok(()),
-            Some(block) => Err(self.export_failed(resident, block)),
+            Some(block) => self.export_failed(resident, block),
         }
     }
 
@@ -129,7 +161,7 @@ impl VramManager {
             let extent = held.allocation()?.extent();
             let read = slot.ledger.device().read(extent, at, &mut bytes);
             drop(held);
-            self.watched(read)?;
+            read?;
             hashes.resize(bytes.len().div_ceil(BLOCK_BYTES), [0; 32]);
             hash_blocks(&bytes, &mut hashes)
                 .map_err(|_| Error::Internal("a run and its hashes differ in number"))?;
@@ -150,14 +182,12 @@ impl VramManager {
 
     /// A block that does not match: verify the shard, which condemns it if the
     /// memory is bad. If it is not, the way back to the host is.
-    fn export_failed(&self, resident: &Arc<Resident>, block: u64) -> Error {
+    fn export_failed(&self, resident: &Arc<Resident>, block: u64) -> Result<()> {
         let _one_at_a_time = resident.verifying();
-        match self.verify_resident(resident, Mode::Full) {
-            Err(error) => error,
-            Ok(_) => {
-                let shard_id = resident.record().shard_id.clone();
-                VerifyError::ReadBack { shard_id, block }.into()
-            }
-        }
+        let _ = self.verify_resident(resident, Mode::Full)?;
+        let shard_id = resident.record().shard_id.clone();
+        let error = VerifyError::ReadBack { shard_id, block };
+        let about = About::shard(resident.record());
+        self.recorded("export", about, Err(error.into()))
     }
 }

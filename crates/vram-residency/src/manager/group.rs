@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use super::VramManager;
+use super::failure::About;
 use crate::error::{Error, Result};
 use crate::load::SealRequest;
 use crate::shard::{SealedGroup, SealedShard};
@@ -56,7 +57,10 @@ impl VramManager {
         });
         let taken = answers.into_iter().map(|answer| {
             let answer = answer.into_inner().unwrap_or_else(PoisonError::into_inner);
-            answer.unwrap_or(Err(Error::Internal("a group member was not verified")))
+            answer.unwrap_or_else(|| {
+                let error = Error::Internal("a group member was not verified");
+                self.recorded("verify_group", About::default(), Err(error))
+            })
         });
         taken.collect()
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::VramManager;
+use super::failure::About;
 use super::seal::Checked;
 use crate::error::{Error, InputError, Result};
 use crate::load::{CancelToken, MAX_AT_ONCE, Overall, SealRequest, Together};
@@ -58,9 +59,11 @@ impl VramManager {
             .ok()
             .filter(|total| *total > 0);
         let total = total.ok_or(InputError::Group("a group has at least one shard"))?;
+        let id = bytes(self.inner.random.as_ref()).map_err(Error::from);
+        let id = self.recorded("group_load", About::default(), id)?;
         let mut load = GroupLoad {
             manager: self.clone(),
-            group: GroupId::from_bytes(bytes(self.inner.random.as_ref())?),
+            group: GroupId::from_bytes(id),
             total,
             overall: Arc::default(),
             members: Vec::with_capacity(requests.len()),

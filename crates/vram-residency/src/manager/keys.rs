@@ -4,8 +4,9 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::VramManager;
+use super::failure::About;
 use crate::audit::Body;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::key::{KeyContext, KeyId, KeyProvider, SealKey};
 
 pub(super) struct KeyRing {
@@ -71,7 +72,9 @@ impl VramManager {
             .slots
             .iter()
             .map(derive)
-            .collect::<Result<Vec<_>, _>>()?;
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(Error::from);
+        let keys = self.recorded("rotate_key", About::default(), keys)?;
         let devices = u32::try_from(keys.len()).unwrap_or(u32::MAX);
         self.emit(None, Body::KeyRotated { devices })?;
         for (slot, key) in self.inner.slots.iter().zip(keys) {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::VramManager;
-use crate::error::{Result, VerifyError};
+use crate::audit::{Body, Text};
+use crate::error::{Error, Misuse, Result, VerifyError};
 use crate::seal;
-use crate::shard::{Lease, Resident, SealedShard};
+use crate::shard::{Lease, LeasedMemory, Resident, SealedShard};
 use crate::verify::{Mode, Verified};
 
 impl VramManager {
@@ -16,19 +17,55 @@ impl VramManager {
     /// Concurrent leases share one verification when the policy's
     /// `max_lease_age` allows it; the lease says so.
     ///
+    /// A lease that is granted leaves one event, its verification's or
+    /// `lease.reused`; ending it leaves none, for nothing about the shard
+    /// changes. A refused one leaves the failed verification's or
+    /// `lease.refused`.
+    ///
     /// # Errors
-    /// [`crate::error::Misuse::Stopped`], [`VerifyError`] or a device failure.
+    /// [`Misuse::Stopped`], [`VerifyError`] or a device failure.
     pub fn lease(&self, shard: &SealedShard, mode: Mode) -> Result<Lease> {
-        self.inner.state.running()?;
         let resident = self.own(shard)?;
+        if let Err(error) = self.inner.state.running() {
+            return self.refused(resident, error.into());
+        }
         let verified = {
             let _one_at_a_time = resident.verifying();
             match self.recent(resident, mode) {
-                Some(verified) => verified,
+                Some(verified) => self.reused(resident, verified)?,
                 None => self.verify_resident(resident, mode)?,
             }
         };
-        self.grant(resident, verified)
+        let granted = self.lost_is_recorded(self.grant(resident, verified));
+        granted.or_else(|error| self.refused(resident, error))
+    }
+
+    /// Records that an earlier verification counts again.
+    fn reused(&self, resident: &Resident, verified: Verified) -> Result<Verified> {
+        let verification = verified.verification();
+        let body = Body::LeaseReused {
+            shard_id: resident.record().shard_id.clone(),
+            gpu_device: verification.gpu_device,
+            mode: Text::new(&verification.mode.to_string()),
+            age_nanos: verification.age_nanos,
+        };
+        self.emit(None, body)?;
+        Ok(verified)
+    }
+
+    /// Records a refusal, unless it is the caller's own freed handle.
+    fn refused(&self, resident: &Resident, error: Error) -> Result<Lease> {
+        if !error.is_refusal() || matches!(error, Error::Misuse(Misuse::Stopped { .. })) {
+            let record = resident.record();
+            let body = Body::LeaseRefused {
+                shard_id: record.shard_id.clone(),
+                gpu_device: record.gpu_device,
+                code: error.code(),
+                reason: Text::new(&error.to_string()),
+            };
+            self.emit(None, body)?;
+        }
+        Err(error)
     }
 
     /// A verification of at least this mode that is young enough.
@@ -54,7 +91,10 @@ impl VramManager {
             .inner
             .policy
             .admit_export(crate::device::Device::info(device.as_ref()));
-        let lease = Lease::new(Arc::clone(resident), device, extent, verified, export.ok())?;
+        let resident = Arc::clone(resident);
+        let memory = LeasedMemory { device, extent };
+        let lease = Lease::new(resident, memory, verified, export.ok(), self.clone())?;
+        let resident = lease.resident();
         // A failure may have struck since the verification: the quarantine is
         // set before the manager stops, and both are looked at after the count.
         if resident.is_quarantined() {
@@ -63,7 +103,7 @@ impl VramManager {
         }
         // The same for a handle that was given up since.
         if resident.handles() == 0 {
-            return Err(crate::error::Misuse::NotSealed.into());
+            return Err(Misuse::NotSealed.into());
         }
         self.inner.state.running()?;
         self.inner.counters.leased();

@@ -9,7 +9,6 @@ use crate::audit::Body;
 use crate::capacity::Allocation;
 use crate::device::Device;
 use crate::error::{Error, Misuse, Result, VerifyError};
-use crate::seal;
 use crate::shard::{Resident, SealedShard};
 use crate::verify::Mode;
 
@@ -25,11 +24,7 @@ impl VramManager {
         let resident = Arc::clone(self.own(shard)?);
         let target = self.slot(ordinal)?;
         let from_device = resident.record().gpu_device;
-        seal::authenticate(resident.record(), &self.slot_of(&resident)?.keys.accepted())?;
-        if resident.is_quarantined() {
-            let shard_id = resident.record().shard_id.clone();
-            return Err(VerifyError::Quarantined { shard_id }.into());
-        }
+        self.usable(self.slot_of(&resident)?, &resident)?;
         // Retired first, so that nobody leases or moves it meanwhile.
         if !shard.retire()? {
             shard.reinstate();

@@ -3,6 +3,7 @@
 mod attest;
 mod builder;
 mod export;
+mod failure;
 mod free;
 mod group;
 mod group_load;
@@ -39,6 +40,7 @@ use crate::policy::{Admitted, Policy, PolicyError};
 use crate::random::Random;
 use crate::seal::{InstanceId, Record};
 use crate::shard::{Registry, Resident, SealedShard, ShardId, WorkerId};
+use failure::About;
 use keys::KeyRing;
 use metrics::Counters;
 use state::StateCell;
@@ -118,7 +120,9 @@ impl VramManager {
     /// # Errors
     /// [`InputError::NoSuchDevice`] or a [`DeviceError`].
     pub fn driver_memory(&self, ordinal: u32) -> Result<MemoryInfo> {
-        Ok(self.watched(self.slot(ordinal)?.ledger.device().memory())?)
+        let answer = self.slot(ordinal)?.ledger.device().memory();
+        let answer = answer.map_err(Error::from);
+        self.recorded("driver_memory", About::device(ordinal), answer)
     }
 
     /// Managed budget of all devices in bytes.
@@ -155,26 +159,39 @@ impl VramManager {
     }
 
     /// Whether `bytes` would be admitted on a device now (requirement: API-F35).
+    /// A question: it takes nothing, not even for a moment, and its answer is as
+    /// old as the moment it was given.
     ///
     /// # Errors
     /// [`InputError::NoSuchDevice`], [`InputError::ModelSize`] or a [`DeviceError`].
     pub fn can_admit(&self, ordinal: u32, bytes: u64) -> Result<bool> {
-        match self.reserve(ordinal, bytes) {
+        let slot = self.slot(ordinal)?;
+        let size = self.inner.policy.admit_size(bytes)?;
+        match slot.ledger.admissible(size) {
             Ok(_) => Ok(true),
             Err(Error::InsufficientVram(_)) => Ok(false),
-            Err(error) => Err(error),
+            Err(error) => self.recorded("can_admit", About::device(ordinal), Err(error)),
         }
     }
 
     /// Takes room out of the budget for a use of the caller's own (KV cache,
-    /// workspace) until the reservation is dropped (requirement: API-F35).
+    /// workspace) until the reservation is dropped (requirement: API-F35). Both
+    /// are recorded, and so is a refusal (requirement: AU-4, AU-5, AU-6).
     ///
     /// # Errors
     /// [`crate::error::InsufficientVram`], [`InputError`] or a [`DeviceError`].
     pub fn reserve(&self, ordinal: u32, bytes: u64) -> Result<Reservation> {
         let slot = self.slot(ordinal)?;
         let size = self.inner.policy.admit_size(bytes)?;
-        self.lost_is_recorded(slot.ledger.reserve(slot.admitted, size))
+        let reserved = self.lost_is_recorded(slot.ledger.reserve(slot.admitted, size));
+        match reserved {
+            // One that cannot be recorded is given back again.
+            Ok(reservation) => Ok(reservation.recorded(&self.inner.recorder)?),
+            Err(error) => {
+                self.room_refused(slot, size.bytes(), None, &error)?;
+                Err(error)
+            }
+        }
     }
 
     /// The record of a sealed shard (requirement: API-F23).
@@ -285,15 +302,8 @@ impl VramManager {
         error: PolicyError,
         action: &'static str,
     ) -> Result<Error, AuditError> {
-        self.emit(
-            None,
-            Body::PolicyViolation {
-                policy: Text::new("vram_only"),
-                violation: Text::new(&error.to_string()),
-                gpu_device: slot.info().ordinal,
-                action_taken: Text::new(action),
-            },
-        )?;
+        let ordinal = slot.info().ordinal;
+        self.emit(None, Body::policy_violation(&error, ordinal, action))?;
         Ok(error.into())
     }
 

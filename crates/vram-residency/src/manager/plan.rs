@@ -1,9 +1,10 @@
 //! Asking whether a model fits before it is read.
 
 use super::VramManager;
+use super::failure::About;
 use crate::capacity::plan::{Plan, PlanDevice, PlanPart, PlanResident, plan};
 use crate::device::Device;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Most that the alignment of tensor data adds to a shard.
 const PADDING: u64 = 255;
@@ -19,7 +20,8 @@ impl VramManager {
         let slots = self.inner.slots.iter();
         let devices = slots.map(|slot| {
             let capacity = slot.ledger.capacity();
-            let driver = self.watched(slot.ledger.device().memory())?;
+            let driver = slot.ledger.device().memory().map_err(Error::from);
+            let driver = self.recorded("plan", About::device(capacity.ordinal), driver)?;
             // As admission counts: reserved bytes are not yet missing from the
             // driver's figure.
             let elsewhere = capacity.reserved.saturating_add(capacity.headroom);

@@ -7,12 +7,12 @@ use vram_digest::{BLOCK_BYTES, hash_block};
 use zeroize::Zeroizing;
 
 use super::VramManager;
+use super::failure::About;
 use crate::audit::Body;
 use crate::capacity::Allocation;
 use crate::device::{Device, Protection};
 use crate::error::{Error, InputError, Result, VerifyError};
 use crate::load::{LoadError, Source};
-use crate::seal;
 use crate::shard::{Resident, SealedShard};
 use crate::verify::{Mode, measure};
 
@@ -26,8 +26,8 @@ pub struct Repaired {
 
 impl VramManager {
     /// Rewrites the damaged 4 KiB blocks of a shard from `source` and verifies
-    /// it in full. Only then is its quarantine lifted; a stopped manager stays
-    /// stopped until it is resumed.
+    /// it in full. Only then, and once that is recorded, is its quarantine
+    /// lifted; a stopped manager stays stopped until it is resumed.
     ///
     /// # Errors
     /// [`crate::policy::PolicyError::RepairOff`] unless the policy allows it,
@@ -35,9 +35,9 @@ impl VramManager {
     /// the source's blocks are not the sealed ones: nothing bad is written.
     pub fn repair(&self, shard: &SealedShard, source: &dyn Source) -> Result<Repaired> {
         let resident = Arc::clone(self.own(shard)?);
-        let _allowed = self.inner.policy.admit_repair()?;
         let slot = self.slot_of(&resident)?;
-        seal::authenticate(resident.record(), &slot.keys.accepted())?;
+        let _allowed = self.permitted(slot, self.inner.policy.admit_repair())?;
+        self.authentic(slot, &resident)?;
         let (len, size) = (source.len(), resident.record().vram_bytes);
         if len != size {
             return Err(InputError::Range {
@@ -48,7 +48,8 @@ impl VramManager {
             .into());
         }
         let _one_at_a_time = resident.verifying();
-        let level0 = self.sealed_hashes(&resident)?;
+        let about = || About::shard(resident.record());
+        let level0 = self.recorded("repair", about(), self.sealed_hashes(&resident))?;
         let healed =
             resident.exclusively(|allocation| heal(&resident, allocation, &level0, source));
         let quarantined = resident.is_quarantined();
@@ -57,11 +58,11 @@ impl VramManager {
             // records what is wrong with it.
             let _ = self.verify_resident(&resident, Mode::Full);
         }
-        let blocks = self.lost_is_recorded(healed)?;
+        let blocks = self.recorded("repair", about(), healed)?;
         let _ = self.verify_even_quarantined(&resident, Mode::Full)?;
-        resident.clear_quarantine();
         let shard_id = resident.record().shard_id.clone();
         self.emit(None, Body::ShardRepaired { shard_id, blocks })?;
+        resident.clear_quarantine();
         Ok(Repaired { blocks })
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use vram_digest::FileDigest;
 
+use super::failure::About;
 use super::{DeviceSlot, VramManager};
 use crate::audit::{Body, Text};
 use crate::device::DeviceError;
@@ -72,8 +73,18 @@ impl VramManager {
         self.seal_checked(self.check(request, None)?)
     }
 
-    /// Checks every part of a request before anything is taken.
+    /// Checks every part of a request before anything is taken. A source that
+    /// cannot be opened or understood is a failed load, and recorded.
     pub(super) fn check<'a>(
+        &self,
+        request: SealRequest<'a>,
+        member: Option<(GroupId, ShardPosition)>,
+    ) -> Result<Checked<'a>> {
+        let about = About::request(request.correlation_id.clone());
+        self.recorded("seal", about, self.check_parts(request, member))
+    }
+
+    fn check_parts<'a>(
         &self,
         request: SealRequest<'a>,
         member: Option<(GroupId, ShardPosition)>,
@@ -134,6 +145,11 @@ impl VramManager {
     pub(super) fn seal_checked(&self, request: Checked<'_>) -> Result<SealedShard> {
         self.inner.counters.seal_attempts();
         if let Some(shard) = self.duplicate_of(&request) {
+            let body = Body::ShardShared {
+                shard_id: shard.id().clone(),
+                gpu_device: shard.record().gpu_device,
+            };
+            self.emit(request.correlation_id.as_ref(), body)?;
             return Ok(shard);
         }
         let slot = self.slot(request.ordinal)?;
@@ -190,26 +206,14 @@ impl VramManager {
             .ledger
             .reserve(slot.admitted, wanted)
             .and_then(|reservation| Ok(Filling::start(reservation, recorder, claim, start, len)?));
-        let taken = self.lost_is_recorded(taken);
-        let capacity = slot.ledger.capacity();
-        let filling = match taken {
+        let filling = match self.lost_is_recorded(taken) {
             Ok(filling) => filling,
             Err(error) => {
-                self.inner.counters.refused();
-                let reason = match &error {
-                    Error::InsufficientVram(_) => "insufficient_vram".to_owned(),
-                    other => other.to_string(),
-                };
-                let body = Body::VramAllocationFailed {
-                    requested_bytes: wanted.bytes(),
-                    available_bytes: capacity.available,
-                    reason: Text::new(&reason),
-                    gpu_device: capacity.ordinal,
-                };
-                self.emit(correlation_id, body)?;
+                self.room_refused(slot, wanted.bytes(), correlation_id, &error)?;
                 return Err(error);
             }
         };
+        let capacity = slot.ledger.capacity();
         let body = Body::VramAllocated {
             shard_id,
             requested_bytes: wanted.bytes(),

@@ -74,12 +74,7 @@ impl VramManager {
 
     /// The one way to a [`Verified`]. The caller holds `resident.verifying()`.
     pub(super) fn verify_resident(&self, resident: &Arc<Resident>, mode: Mode) -> Result<Verified> {
-        if resident.is_quarantined() {
-            let shard_id = resident.record().shard_id.clone();
-            let error = VerifyError::Quarantined { shard_id }.into();
-            self.record_failure(resident.record(), &error)?;
-            return Err(error);
-        }
+        self.not_quarantined(resident)?;
         self.verify_even_quarantined(resident, mode)
     }
 
@@ -331,6 +326,36 @@ impl VramManager {
             .collect()
     }
 
+    /// The tag of a shard that is about to be copied or repaired; a failure is
+    /// recorded as a failed verification (requirement: AU-3).
+    pub(super) fn authentic(&self, slot: &DeviceSlot, resident: &Resident) -> Result<()> {
+        let record = resident.record();
+        match seal::authenticate(record, &slot.keys.accepted()) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                self.record_failure(record, &error)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// The same, and that it is not quarantined.
+    pub(super) fn usable(&self, slot: &DeviceSlot, resident: &Resident) -> Result<()> {
+        self.authentic(slot, resident)?;
+        self.not_quarantined(resident)
+    }
+
+    /// Refuses a quarantined shard and records the attempt.
+    fn not_quarantined(&self, resident: &Resident) -> Result<()> {
+        if !resident.is_quarantined() {
+            return Ok(());
+        }
+        let shard_id = resident.record().shard_id.clone();
+        let error = VerifyError::Quarantined { shard_id }.into();
+        self.record_failure(resident.record(), &error)?;
+        Err(error)
+    }
+
     /// Every failed verification is recorded, whatever the reason
     /// (requirement: AU-3).
     fn record_failure(&self, record: &Record, error: &Error) -> Result<()> {
@@ -344,8 +369,12 @@ impl VramManager {
             Error::Verify(VerifyError::Quarantined { .. }) => "quarantined",
             Error::Policy(PolicyError::SealAge { .. }) => "seal_too_old",
             Error::Device(DeviceError::Lost { .. }) => "device_lost",
-            Error::Device(_) => "device_error",
-            _ => "refused",
+            Error::Device(_) | Error::Free(_) => "device_error",
+            Error::Misuse(_) => "not_sealed",
+            Error::Key(_) => "key_error",
+            Error::Random(_) => "random_error",
+            Error::Audit(_) => "audit_error",
+            _ => "internal_error",
         };
         let actual_digest = match error {
             Error::Verify(VerifyError::Contents { actual, .. }) => actual.to_string(),

@@ -8,6 +8,7 @@ use super::Resident;
 use crate::device::{Checked, Device, DeviceAddress, Extent};
 use crate::error::{Error, InputError};
 use crate::format::{Dtype, TensorInfo};
+use crate::manager::VramManager;
 use crate::policy::ExportAllowed;
 use crate::seal::Record;
 use crate::verify::{Verification, Verified};
@@ -23,6 +24,14 @@ pub struct Lease {
     base: Option<DeviceAddress>,
     export: Option<ExportAllowed>,
     verification: Verification,
+    /// Records what is read through the lease.
+    manager: VramManager,
+}
+
+/// Memory that a lease keeps in place.
+pub(crate) struct LeasedMemory {
+    pub(crate) device: Arc<Checked>,
+    pub(crate) extent: Extent,
 }
 
 /// One tensor of a leased shard.
@@ -44,22 +53,27 @@ impl Lease {
     /// the memory, and dropping the lease takes that count back.
     pub(crate) fn new(
         resident: Arc<Resident>,
-        device: Arc<Checked>,
-        extent: Extent,
+        memory: LeasedMemory,
         verified: Verified,
         export: Option<ExportAllowed>,
+        manager: VramManager,
     ) -> Result<Self, Error> {
         let mut lease = Self {
             resident,
-            device,
-            extent,
+            device: memory.device,
+            extent: memory.extent,
             base: None,
             export,
             verification: verified.into_verification(),
+            manager,
         };
         // After construction, so that a failure gives the count back.
-        lease.base = lease.device.address(extent)?;
+        lease.base = lease.device.address(lease.extent)?;
         Ok(lease)
+    }
+
+    pub(crate) const fn resident(&self) -> &Arc<Resident> {
+        &self.resident
     }
 
     /// What was checked for this lease, and when.
@@ -148,14 +162,15 @@ impl fmt::Debug for Lease {
 
 impl TensorView<'_> {
     /// Copies bytes of the tensor to the host: how the simulated device
-    /// computes. On a GPU only where the policy allows export.
+    /// computes. On a GPU only where the policy allows export. Bytes that leave
+    /// are an event, and so are a refusal and a failure (requirement: AU-7).
     ///
     /// # Errors
-    /// [`InputError::Range`], [`crate::policy::PolicyError::ExportOff`], or a device failure.
+    /// [`InputError::Range`], [`crate::policy::PolicyError::ExportOff`], or a
+    /// device failure.
     pub fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), Error> {
-        if self.lease.export.is_none() {
-            return Err(crate::policy::PolicyError::ExportOff.into());
-        }
+        let lease = self.lease;
+        let allowed = lease.manager.may_read(&lease.resident, lease.export)?;
         let len = out.len() as u64;
         let range = InputError::Range {
             offset,
@@ -166,8 +181,11 @@ impl TensorView<'_> {
         let start = end
             .and_then(|_| self.offset.checked_add(offset))
             .ok_or(range)?;
-        self.lease.device.read(self.lease.extent, start, out)?;
-        Ok(())
+        let read = |out: &mut [u8]| lease.device.read(lease.extent, start, out);
+        let resident = &lease.resident;
+        lease
+            .manager
+            .read_leased(resident, allowed, start, out, read)
     }
 }
 

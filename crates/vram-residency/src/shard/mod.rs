@@ -12,6 +12,7 @@ mod sealed;
 pub(crate) use filling::{Filled, Filling};
 pub use group::{GROUP_SCHEMA, GroupRecord, SealedGroup};
 pub use id::{MAX_ID_BYTES, MAX_MODEL_REF_BYTES, ModelRef, ShardId, WorkerId};
+pub(crate) use lease::LeasedMemory;
 pub use lease::{Lease, TensorView};
 pub(crate) use registry::{Claim, Registry};
 pub(crate) use resident::{Resident, Stamp};

@@ -15,12 +15,16 @@ use vram_residency::sim::SimDevice;
 /// Changes the honest witness of a GPU.
 pub(crate) type Lie = Box<dyn Fn(Witness) -> Witness + Send + Sync>;
 
+/// Runs once, when the device is next asked for its memory.
+type Hook = Box<dyn FnOnce() + Send>;
+
 /// Simulated memory in the clothes of a GPU. Clones share the lie.
 #[derive(Clone)]
 pub(crate) struct Disguise {
     pub(crate) sim: SimDevice,
     info: DeviceInfo,
     lie: Arc<Mutex<Option<Lie>>>,
+    hook: Arc<Mutex<Option<Hook>>>,
 }
 
 /// The facts of a GPU that every policy admits.
@@ -50,7 +54,13 @@ impl Disguise {
             sim: SimDevice::new(info.total_bytes),
             info,
             lie: Arc::default(),
+            hook: Arc::default(),
         }
+    }
+
+    /// Runs `hook` when the device is next asked for its memory.
+    pub(crate) fn on_memory(&self, hook: impl FnOnce() + Send + 'static) {
+        *self.hook.lock().unwrap() = Some(Box::new(hook));
     }
 
     /// What `witness` answers from now on, made from the honest answer.
@@ -65,6 +75,10 @@ impl Device for Disguise {
     }
 
     fn memory(&self) -> Result<MemoryInfo, DeviceError> {
+        let hook = self.hook.lock().unwrap().take();
+        if let Some(hook) = hook {
+            hook();
+        }
         self.sim.memory()
     }
 

@@ -12,6 +12,7 @@
 )]
 
 pub(crate) mod disguise;
+pub(crate) mod errors;
 pub(crate) mod source;
 
 use std::sync::{Arc, Mutex};
