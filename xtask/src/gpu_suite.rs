@@ -14,18 +14,32 @@ use crate::exec;
 /// The task.
 pub(crate) const TASK: Task = Task {
     usage: "gpu-suite",
-    summary: "build target/gpu-suite: tests, conformance, benches and vram for a GPU machine",
+    summary: "build target/gpu-suite: probe, tests, conformance and vram for a GPU machine",
     help: "Takes no options. Copy the folder to the GPU machine and run:\n\n\
-           \x20 ./run.sh OUT_DIR\n\n\
-           It needs no Rust there, takes under 8 minutes, and leaves at most 8 files in OUT_DIR:\n\
-           results.json, results.txt and logs. Without a GPU it prints a banner and succeeds;\n\
-           VRAM_REQUIRE_GPU=1 makes that a failure. Keep the results under docs/results/.\n\n\
+           \x20 sh run.sh OUT_DIR\n\n\
+           It needs no Rust there and ends within 8 minutes; sections that no time was left for\n\
+           are named in the results. `sh run.sh OUT_DIR PART ...` runs only some of the parts\n\
+           probe, commands, tests, sanitizer. OUT_DIR gets results.json, results.txt, facts.log,\n\
+           probe.log, commands.log, tests.log and sanitizer.log. Without a GPU it prints a banner\n\
+           and succeeds; VRAM_REQUIRE_GPU=1 makes that a failure. Keep the results under\n\
+           docs/results/.\n\n\
            Example:\n  cargo xtask gpu-suite",
     run,
 };
 
 /// Largest folder in bytes: it travels with the working tree.
 const MAX_BYTES: u64 = 60 << 20;
+
+/// Newest glibc that the binaries may need: that of Ubuntu 22.04. They cannot
+/// be static, because a static program cannot open the driver.
+const MAX_GLIBC: (u32, u32) = (2, 35);
+
+/// Tests that stay here: they work on the fake driver only, and take minutes or
+/// the built examples' place in `target`.
+const FAKE_ONLY: &[&str] = &["fault_sweep", "gpu_probe"];
+
+/// What the script calls by name.
+const PROGRAMS: &[&str] = &["gpu_probe", "vram"];
 
 fn run(args: &[String]) -> Result<(), String> {
     if !args.is_empty() {
@@ -35,25 +49,17 @@ fn run(args: &[String]) -> Result<(), String> {
     let say = |error: std::io::Error| format!("{}: {error}", folder.display());
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(folder.join("tests")).map_err(say)?;
-    for binary in built(&["test", "--package", "vram-residency-cuda", "--no-run"])? {
-        if binary.is_test {
+    let cuda = ["--package", "vram-residency-cuda"];
+    for binary in built(&[&["test", "--no-run", "--lib", "--tests"], &cuda[..]].concat())? {
+        if binary.is_test && !FAKE_ONLY.contains(&binary.name.as_str()) {
             copy(&binary.path, &folder.join("tests").join(&binary.name))?;
         }
     }
-    for binary in built(&[
-        "build",
-        "--package",
-        "vram-residency-cuda",
-        "--example",
-        "gpu_probe",
-    ])? {
-        if binary.name == "gpu_probe" {
-            copy(&binary.path, &folder.join("gpu_probe"))?;
-        }
-    }
-    for binary in built(&["build", "--package", "vram"])? {
-        if binary.name == "vram" {
-            copy(&binary.path, &folder.join("vram"))?;
+    let mut programs = built(&[&["build", "--examples"], &cuda[..]].concat())?;
+    programs.extend(built(&["build", "--package", "vram"])?);
+    for binary in programs {
+        if PROGRAMS.contains(&binary.name.as_str()) {
+            copy(&binary.path, &folder.join(&binary.name))?;
         }
     }
     // Tests of the backend's failures need the fake driver there as well; they
@@ -72,26 +78,61 @@ fn run(args: &[String]) -> Result<(), String> {
 }
 
 fn finish(folder: &Path) -> Result<(), String> {
-    for needed in ["gpu_probe", "vram", "libfake_cuda.so", "run.sh"] {
+    for needed in PROGRAMS.iter().chain(&["libfake_cuda.so", "run.sh"]) {
         if !folder.join(needed).is_file() {
             return Err(format!("{} was not built", folder.join(needed).display()));
         }
     }
-    let bytes = size(folder)?;
+    let (mut bytes, mut glibc) = (0, (0, 0));
+    for file in files(folder)? {
+        let contents = fs::read(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+        bytes += contents.len() as u64;
+        glibc = glibc.max(needed_glibc(&contents));
+    }
     println!("{} ({} MiB)", folder.display(), bytes >> 20);
-    println!("copy it to the GPU machine and run: ./run.sh OUT_DIR");
+    println!("needs glibc {}.{} or newer", glibc.0, glibc.1);
+    println!("copy it to the GPU machine and run: sh run.sh OUT_DIR");
     if bytes > MAX_BYTES {
         return Err(format!(
             "the folder has {bytes} bytes, the limit is {MAX_BYTES}"
         ));
     }
+    if glibc > MAX_GLIBC {
+        return Err(format!(
+            "the limit is glibc {}.{}: build on an older system",
+            MAX_GLIBC.0, MAX_GLIBC.1
+        ));
+    }
     Ok(())
+}
+
+/// The newest version of glibc's symbols that a binary names.
+fn needed_glibc(binary: &[u8]) -> (u32, u32) {
+    const NAME: &[u8] = b"\0GLIBC_2.";
+    let starts = (0..binary.len()).filter(|at| binary[*at..].starts_with(NAME));
+    let minor = starts.map(|at| {
+        let digits = binary[at + NAME.len()..]
+            .iter()
+            .take_while(|byte| byte.is_ascii_digit());
+        digits.fold(0_u32, |number, digit| {
+            number
+                .saturating_mul(10)
+                .saturating_add(u32::from(digit - b'0'))
+        })
+    });
+    minor.max().map_or((0, 0), |minor| (2, minor))
 }
 
 /// The script with this commit's name in it.
 fn script() -> String {
     let commit = std::process::Command::new("git")
-        .args(["rev-parse", "--short=12", "HEAD"])
+        .args([
+            "describe",
+            "--always",
+            "--abbrev=12",
+            "--dirty",
+            "--exclude=*",
+        ])
         .current_dir(exec::root())
         .output();
     let commit = commit.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
@@ -153,19 +194,23 @@ fn make_executable(path: &Path) -> Result<(), String> {
     fs::set_permissions(path, mode).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-fn size(folder: &Path) -> Result<u64, String> {
+/// Every file of the folder.
+fn files(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let say = |error: std::io::Error| format!("{}: {error}", folder.display());
-    let mut bytes = 0;
+    let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(say)? {
         let path = entry.map_err(say)?.path();
-        bytes += if path.is_dir() {
-            size(&path)?
+        if path.is_dir() {
+            found.extend(files(&path)?);
         } else {
-            fs::metadata(&path).map_err(say)?.len()
-        };
+            found.push(path);
+        }
     }
-    Ok(bytes)
+    Ok(found)
 }
+
+#[cfg(test)]
+mod rehearsal;
 
 #[cfg(test)]
 mod tests {
@@ -179,6 +224,13 @@ mod tests {
         let library = r#"{"target":{"name":"x"},"profile":{"test":false},"executable":null}"#;
         assert!(binary(library).is_none());
         assert!(binary("warning: not json").is_none());
+    }
+
+    #[test]
+    fn the_newest_glibc_is_found() {
+        let names = b"x\0GLIBC_2.2.5\0GLIBC_2.34\0GLIBC_2.4\0GLIBC_PRIVATE\0";
+        assert_eq!(needed_glibc(names), (2, 34));
+        assert_eq!(needed_glibc(b"#!/bin/sh"), (0, 0));
     }
 
     #[test]

@@ -1,68 +1,188 @@
 #!/bin/sh
-# Runs the GPU suite of vram-residency, commit @COMMIT@: tests, sanitizer, probe.
-# Usage: ./run.sh OUT_DIR     (VRAM_REQUIRE_GPU=1: fail without a GPU)
+# The GPU suite of vram-residency, commit @COMMIT@.
+# Usage: sh run.sh OUT_DIR [PART ...]     parts: probe commands tests sanitizer
+#   VRAM_REQUIRE_GPU=1      the absence of a GPU is a failure
+#   VRAM_SUITE_SECONDS=450  the whole run ends after about that many seconds
+# Leaves results.json, results.txt, facts.log, probe.log, commands.log,
+# tests.log and sanitizer.log in OUT_DIR, each written as it goes.
 set -u
-here=$(cd "$(dirname "$0")" && pwd)
-out=${1:?usage: ./run.sh OUT_DIR}
-mkdir -p "$out"
+# A killed process must not write its memory to disk.
+# shellcheck disable=SC3045 # every shell that is /bin/sh on Linux has it
+ulimit -c 0
+begun=$(date +%s)
+date=$(date -u +%Y-%m-%dT%H:%M:%SZ)
+deadline=$((begun + ${VRAM_SUITE_SECONDS:-450}))
+here=$(cd "$(dirname "$0")" && pwd) || exit 1
+out=${1:?usage: sh run.sh OUT_DIR [PART ...]}
+shift
+parts=" ${*:-probe commands tests sanitizer} "
+mkdir -p "$out" && out=$(cd "$out" && pwd) || exit 1
+rm -f "$out/results.json" "$out/results.txt" "$out"/facts.log "$out"/probe.log \
+  "$out"/commands.log "$out"/tests.log "$out"/sanitizer.log
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' HUP INT TERM
+# Tests put copies of the fake driver beside it, and modes may be lost on the way.
+if [ ! -w "$here" ]; then
+  cp -R "$here" "$work/suite" && here=$work/suite || exit 1
+fi
 cd "$here" || exit 1
-# The driver's compile cache would hide what loading the PTX costs.
-export CUDA_CACHE_DISABLE=1
+chmod +x gpu_probe vram tests/* 2>/dev/null
+PATH=$PATH:/usr/local/cuda/bin
 failed=0
 
-section() { printf '\n=== %s\n' "$1"; }
+# note NAME STATUS SECONDS: a line of the report.
+note() {
+  echo "$1: $2 ($3 s)"
+  ./gpu_probe note "$1" "$2" "$3" --out "$out" --commit "@COMMIT@" --date "$date" || failed=1
+}
 
-section "facts" | tee "$out/facts.log"
-{
-  echo "commit @COMMIT@"
-  date -u +%Y-%m-%dT%H:%M:%SZ
-  nvidia-smi --query-gpu=name,driver_version,memory.total,memory.free,ecc.mode.current,mig.mode.current --format=csv 2>&1
-  ./vram doctor 2>&1
-  ./vram devices --json 2>&1
-} >> "$out/facts.log"
-cat "$out/facts.log"
-
-section "tests" | tee "$out/tests.log"
-for test in tests/*; do
-  echo "--- $test" >> "$out/tests.log"
-  if timeout 150 "$test" --test-threads=1 >> "$out/tests.log" 2>&1; then
-    echo "ok     $test"
-  else
-    echo "FAILED $test"
-    failed=1
+# attempt NAME LIMIT LOG COMMAND...: at most LIMIT seconds and what is left of
+# all. Sets $status and $word; anything but success fails the suite.
+attempt() {
+  name=$1 limit=$2 log=$3
+  shift 3
+  start=$(date +%s)
+  left=$((deadline - start))
+  [ "$limit" -lt "$left" ] || limit=$left
+  status=124 word="SKIPPED: no time was left"
+  if [ "$left" -ge 3 ]; then
+    echo "=== $name" >> "$log"
+    timeout -k 3 "$limit" "$@" >> "$log" 2>&1
+    status=$?
+    case $status in
+      0) word=ok ;;
+      124 | 137) word="TIMED OUT after $limit s" ;;
+      *) word="FAILED with exit status $status" ;;
+    esac
   fi
-done
-grep -E '^test result|FAILED|panicked' "$out/tests.log"
+}
 
-section "seal on the GPU" | tee "$out/seal.log"
-if ./vram seal small.safetensors --device cuda:0 >> "$out/seal.log" 2>&1; then
-  echo ok
-else
-  echo "the command failed; without a GPU that is expected"
+run() {
+  attempt "$@"
+  [ "$status" -eq 0 ] || failed=1
+  note "$name" "$word" "$(($(date +%s) - start))"
+}
+
+probe() {
+  run "probe: $1" "$2" "$out/probe.log" ./gpu_probe "$1" --out "$out" \
+    --scratch "$scratch" --commit "@COMMIT@" --date "$date"
+}
+
+banner() {
+  for line in "$@"; do
+    printf '!!! %s\n' "$line"
+  done | tee -a "$out/facts.log"
+}
+
+# finish: what people read, and the exit status.
+finish() {
+  cat "$out/results.txt"
+  echo "results in $out; exit status $failed after $(($(date +%s) - begun)) s"
+  exit "$failed"
+}
+
+# Room for a model of 8 GiB, in memory if it can be.
+room() { df -Pk "$1" 2>/dev/null | awk 'NR == 2 { print int($4 / 1048576) }'; }
+scratch=$work
+if [ -w /dev/shm ] && { [ "$(room /dev/shm)" -ge 17 ] || [ "$(room /dev/shm)" -ge "$(room "$work")" ]; }; then
+  scratch=/dev/shm
+fi
+
+# 1. Is there a GPU?
+attempt "probe: facts" 60 "$out/probe.log" ./gpu_probe facts --out "$out" --commit "@COMMIT@" --date "$date"
+simulated=0
+if [ "$status" -eq 77 ]; then
+  banner "NO CUDA GPU: real VRAM, the driver and the kernels on a GPU are NOT verified." \
+    "$(tail -n 1 "$out/probe.log")" "VRAM_REQUIRE_GPU=1 makes this a failure."
   [ "${VRAM_REQUIRE_GPU:-0}" = 1 ] && failed=1
+  note gpu "NO CUDA GPU: nothing was measured" 0
+  run doctor 30 "$out/facts.log" ./vram doctor
+  finish
 fi
-cat "$out/seal.log"
+[ "$status" -eq 0 ] || failed=1
+note "$name" "$word" "$(($(date +%s) - start))"
+if grep -q 'fake CUDA device' "$out/probe.log"; then
+  simulated=1
+  banner "SIMULATED DEVICE: a rehearsal on the fake driver. NO GPU is verified by it."
+  [ "${VRAM_REQUIRE_GPU:-0}" = 1 ] && failed=1
+else
+  # No test may quietly leave its GPU half out.
+  export VRAM_REQUIRE_GPU=1
+fi
+{
+  timeout 20 nvidia-smi --format=csv --query-gpu=name,driver_version,memory.total,memory.free,clocks.sm,clocks.max.sm,ecc.mode.current,mig.mode.current
+  timeout 20 nvidia-smi -q -d CLOCK,PERFORMANCE,POWER
+  ldd --version | head -n 1
+  uname -srm
+  df -h /dev/shm "$work"
+} >> "$out/facts.log" 2>&1
 
-section "compute-sanitizer" | tee "$out/sanitizer.log"
-if command -v compute-sanitizer >/dev/null 2>&1; then
-  for tool in memcheck racecheck initcheck; do
-    echo "--- $tool" >> "$out/sanitizer.log"
-    timeout 60 compute-sanitizer --tool "$tool" --error-exitcode 9 \
-      ./gpu_probe --sizes-mib 2,4,8 --out /tmp --scratch /tmp >> "$out/sanitizer.log" 2>&1
-    echo "$tool: exit $?" | tee -a "$out/sanitizer.log"
+# 2. What no other machine can tell comes first.
+case $parts in *" probe "*)
+  CUDA_CACHE_DISABLE=1 probe jit 60
+  probe cached 60
+  probe roofs 60
+  probe kernels 120
+  probe memory 120
+  probe sealing 90
+  probe loading 120
+  ;;
+esac
+
+# 3. The command and an engine's use of a lease, as users have them.
+case $parts in *" commands "*)
+  size=4GiB mib=1024
+  [ "$simulated" -eq 0 ] || { size=4MiB mib=1; }
+  run doctor 30 "$out/facts.log" ./vram doctor
+  run devices 30 "$out/facts.log" ./vram devices --json
+  run "vram seal" 30 "$out/commands.log" ./vram seal small.safetensors --device cuda:0
+  run "vram bench" 60 "$out/commands.log" ./vram bench --device cuda:0 --size-mib "$mib" --runs 3
+  if ./vram bench verify --help 2>/dev/null | grep -q -e --device; then
+    run "vram bench verify" 90 "$out/commands.log" ./vram bench verify --device cuda:0
+  fi
+  if ./vram bench load --help 2>/dev/null | grep -q -e --device; then
+    model=$scratch/gpu-suite-$$.safetensors
+    trap 'rm -rf "$work" "$model"' EXIT
+    run "vram synth" 60 "$out/commands.log" ./vram synth "$model" --size "$size"
+    run "vram bench load" 90 "$out/commands.log" ./vram bench load "$model" --device cuda:0 --runs 3
+    rm -f "$model"
+  fi
+  ;;
+esac
+
+# 4. Tests, each on the fake driver and on the GPU.
+case $parts in *" tests "*)
+  for test in tests/*; do
+    run "test: ${test#tests/}" 120 "$out/tests.log" "./$test"
   done
-else
-  echo "compute-sanitizer is not on this machine: kernels were not checked by it" | tee -a "$out/sanitizer.log"
-fi
+  grep -E '^test .*FAILED|panicked|^test result' "$out/tests.log"
+  ;;
+esac
 
-section "probe" | tee "$out/probe.log"
-scratch=/dev/shm
-[ -w "$scratch" ] || scratch=/tmp
-if timeout 300 ./gpu_probe --sizes-mib 1024,16384,65536 --out "$out" --scratch "$scratch" >> "$out/probe.log" 2>&1; then
-  echo ok
-else
-  echo "the probe reported failures"
-  failed=1
-fi
-cat "$out/probe.log"
-exit "$failed"
+# 5. The kernels under compute-sanitizer, where it works.
+case $parts in *" sanitizer "*)
+  if command -v compute-sanitizer > /dev/null 2>&1; then
+    for tool in memcheck racecheck initcheck synccheck; do
+      # Refused calls are rows of the probe, not findings about kernels.
+      set --
+      [ "$tool" != memcheck ] || set -- --report-api-errors no
+      attempt "compute-sanitizer $tool" 60 "$work/$tool.log" \
+        compute-sanitizer --tool "$tool" --error-exitcode 9 --target-processes application-only \
+        "$@" ./gpu_probe kernels --sizes-mib 2,4 --out "$work"
+      if grep -qi 'device not supported' "$work/$tool.log" 2>/dev/null; then
+        word="NOT AVAILABLE: it does not support this device"
+      elif [ "$status" -eq 9 ]; then
+        word="FINDINGS, see sanitizer.log" failed=1
+      elif [ "$status" -ne 0 ]; then
+        failed=1
+      fi
+      note "$name" "$word" "$(($(date +%s) - start))"
+      cat "$work/$tool.log" >> "$out/sanitizer.log" 2>/dev/null
+    done
+  else
+    note compute-sanitizer "NOT AVAILABLE: it is not on this machine" 0
+  fi
+  ;;
+esac
+finish

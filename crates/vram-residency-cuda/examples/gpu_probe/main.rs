@@ -1,11 +1,13 @@
-//! What a GPU can do, measured in one run: roofs, kernels, sealing, verifying,
+//! What a GPU can do, measured: roofs, kernels, sealing, verifying, loading,
 //! and how its virtual memory behaves between processes.
 //!
-//! `cargo xtask gpu-suite` carries it to a GPU machine. By hand:
-//! `cargo run --release -p vram-residency-cuda --example gpu_probe -- --sizes-mib 1024,16384 --out DIR`
+//! `cargo xtask gpu-suite` carries it to a GPU machine, where `run.sh` runs the
+//! sections one after the other, each in a process of its own. By hand:
+//! `cargo run --release -p vram-residency-cuda --example gpu_probe -- kernels --out DIR`
 //!
-//! Writes `probe.json` and `probe.txt` into DIR and prints the table. A
-//! measurement that fails is a row with its error, never the end of the run.
+//! Every row goes to `results.json` and `results.txt` in DIR as soon as it is
+//! measured, so that nothing is lost when a section is stopped. A measurement
+//! that fails is a row with its error, never the end of the run.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -18,94 +20,117 @@
     reason = "a measuring program: a row that fails is caught and reported"
 )]
 
+mod attach;
 mod kernels;
+mod loading;
+mod options;
 mod processes;
 mod raw;
 mod report;
-mod residency;
 mod roofs;
+mod sealing;
+mod times;
 
-use std::path::PathBuf;
+use std::process::ExitCode;
 
+use options::Options;
 use report::Report;
+use vram_residency::device::{DeviceInfo, DeviceKind};
+use vram_residency_cuda::Cuda;
 
-/// What the command line says.
-pub(crate) struct Options {
-    pub(crate) library: Option<String>,
-    pub(crate) ordinal: u32,
-    pub(crate) sizes: Vec<u64>,
-    pub(crate) out: PathBuf,
-    pub(crate) scratch: PathBuf,
+/// What a section takes, besides the report.
+pub(crate) struct Machine<'a> {
+    pub(crate) options: &'a Options,
+    pub(crate) cuda: Cuda,
+    pub(crate) info: DeviceInfo,
 }
 
-impl Options {
-    pub(crate) fn cuda(&self) -> Result<vram_residency_cuda::Cuda, String> {
-        match &self.library {
-            Some(library) => vram_residency_cuda::Cuda::open_library(library),
-            None => vram_residency_cuda::Cuda::open(),
-        }
-        .map_err(|error| error.to_string())
+impl Machine<'_> {
+    /// A GPU, not the project's own fake driver.
+    pub(crate) fn is_real(&self) -> bool {
+        self.info.kind == DeviceKind::Cuda
+    }
+
+    /// Bytes of the data that kernels work on, smallest first.
+    pub(crate) fn sizes(&self) -> Vec<u64> {
+        let usual: [u64; 3] = if self.is_real() {
+            [1 << 30, 16 << 30, 64 << 30]
+        } else {
+            [2 << 20, 4 << 20, 8 << 20]
+        };
+        self.options.sizes.clone().unwrap_or_else(|| usual.into())
     }
 
     /// The middle size: what single figures are given for.
     pub(crate) fn main_size(&self) -> u64 {
-        self.sizes[self.sizes.len() / 2]
+        let sizes = self.sizes();
+        sizes[sizes.len() / 2]
     }
 }
 
-fn main() -> std::process::ExitCode {
-    let mut args: Vec<String> = std::env::args().skip(1).collect();
-    if args.first().is_some_and(|first| first == "--role") {
-        return processes::role(&args[1..]);
-    }
-    let options = parse(&mut args);
-    let mut report = Report::new();
-    match options.cuda() {
-        Ok(cuda) => {
-            report.facts(&cuda, options.ordinal);
-            roofs::measure(&options, &cuda, &mut report);
-            kernels::measure(&options, &cuda, &mut report);
-            residency::measure(&options, &cuda, &mut report);
-            processes::measure(&options, &cuda, &mut report);
-        }
-        Err(why) => {
-            eprintln!("==================================================================");
-            eprintln!("NO CUDA DEVICE: {why}");
-            eprintln!("Nothing was measured. Real VRAM, the driver and the kernels on a GPU");
-            eprintln!("are NOT verified by this run.");
-            eprintln!("==================================================================");
-            let required = std::env::var("VRAM_REQUIRE_GPU").is_ok_and(|value| value == "1");
-            return std::process::ExitCode::from(u8::from(required));
-        }
-    }
-    report.write(&options.out);
-    std::process::ExitCode::from(u8::from(report.failed()))
-}
+type Section = fn(&Machine<'_>, &mut Report);
 
-fn parse(args: &mut Vec<String>) -> Options {
-    let mut options = Options {
-        library: None,
-        ordinal: 0,
-        sizes: vec![1 << 30, 16 << 30, 64 << 30],
-        out: PathBuf::from("."),
-        scratch: std::env::temp_dir(),
+/// The sections, in the order in which they tell most.
+const SECTIONS: &[(&str, Section)] = &[
+    ("facts", |machine, report| report.facts(machine)),
+    ("jit", roofs::jit),
+    ("cached", roofs::cached),
+    ("roofs", roofs::measure),
+    ("kernels", kernels::measure),
+    ("memory", processes::measure),
+    ("sealing", sealing::measure),
+    ("loading", loading::measure),
+];
+
+/// Exit status of a run that found no device: the usual one for a skipped test.
+const NO_DEVICE: u8 = 77;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.first().map(String::as_str) {
+        Some("role") => return processes::role(&args[1..]),
+        Some("note") => return note(&args[1..]),
+        _ => {}
+    }
+    let name = args.first().map_or("", String::as_str);
+    let Some((name, section)) = SECTIONS.iter().find(|(known, _)| *known == name) else {
+        let known: Vec<&str> = SECTIONS.iter().map(|(name, _)| *name).collect();
+        eprintln!(
+            "usage: gpu_probe SECTION [--out DIR]; sections: {}",
+            known.join(" ")
+        );
+        return ExitCode::from(2);
     };
-    let mut args = args.drain(..);
-    while let Some(name) = args.next() {
-        let value = args
-            .next()
-            .unwrap_or_else(|| panic!("{name} needs a value"));
-        match name.as_str() {
-            "--library" => options.library = Some(value),
-            "--ordinal" => options.ordinal = value.parse().expect("an ordinal"),
-            "--sizes-mib" => {
-                let size = |mib: &str| mib.parse::<u64>().expect("sizes in MiB") << 20;
-                options.sizes = value.split(',').map(size).collect();
-            }
-            "--out" => options.out = value.into(),
-            "--scratch" => options.scratch = value.into(),
-            _ => panic!("unknown option {name}"),
+    let options = Options::parse(&args[1..]);
+    let machine = match machine(&options) {
+        Ok(machine) => machine,
+        Err(why) => {
+            println!("no CUDA device: {why}");
+            return ExitCode::from(NO_DEVICE);
         }
-    }
-    options
+    };
+    let mut report = Report::open(&options, name);
+    report.judge(machine.is_real());
+    section(&machine, &mut report);
+    ExitCode::from(u8::from(report.failed()))
+}
+
+fn machine(options: &Options) -> Result<Machine<'_>, String> {
+    let cuda = options.cuda()?;
+    let info = cuda
+        .info(options.ordinal)
+        .map_err(|error| error.to_string())?;
+    Ok(Machine {
+        options,
+        cuda,
+        info,
+    })
+}
+
+/// `note NAME STATUS SECONDS --out DIR`: how a section of the suite ended.
+fn note(args: &[String]) -> ExitCode {
+    let options = Options::parse(&args[3..]);
+    let seconds = args[2].parse().expect("seconds");
+    Report::open(&options, "").section(&args[0], &args[1], seconds);
+    ExitCode::SUCCESS
 }

@@ -1,95 +1,125 @@
 //! Virtual memory between processes: what a file descriptor keeps alive, what a
-//! read-only mapping stops, and what attaching costs. Each experiment runs in
-//! processes of its own, because some end their context.
+//! read-only mapping stops. Each experiment runs in processes of its own,
+//! because some end their context and one is killed.
 
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::process::{Command, ExitCode, Stdio};
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use vram_residency::device::{Device as _, Extent, Protection};
-use vram_residency_cuda::Cuda;
+use vram_residency::device::{BufferId, Device as _, DeviceError, Extent, Protection};
+use vram_residency_cuda::CudaDevice;
 use vram_residency_cuda::driver::{Driver, DriverError};
-use vram_residency_cuda::sys::{CuAccessDesc, CuDevicePtr, CuMemLocation, access, location};
+use vram_residency_cuda::sys::{
+    CuAccessDesc, CuDevicePtr, CuMemHandle, CuMemLocation, access, location,
+};
 
-use crate::Options;
+use crate::Machine;
+use crate::attach;
+use crate::options::Options;
 use crate::raw::{Argument, Raw};
 use crate::report::Report;
 
 /// Bytes of the shared allocation.
 const SHARED: u64 = 64 << 20;
-/// Handles and bytes of the attach experiment.
-const HANDLES: u64 = 35;
-const HANDLE_BYTES: u64 = 4 << 30;
+/// Longest that one experiment may take.
+const PATIENCE: Duration = Duration::from_secs(40);
 
-pub(crate) fn measure(options: &Options, cuda: &Cuda, report: &mut Report) {
-    report.finding(
-        "fd export to another process",
-        in_process(options, "export"),
-    );
-    report.finding(
-        "memory after its exporter died, only the fd held",
-        in_process(options, "orphan"),
-    );
-    report.finding(
-        "a kernel writes to a read-only mapping",
-        in_process(options, "read-only"),
-    );
-    report.finding("attach 4 GiB handles", attach(options, cuda));
+pub(crate) fn measure(machine: &Machine<'_>, report: &mut Report) {
+    for (role, name) in [
+        ("export", "fd export to another process"),
+        (
+            "orphan-exporter",
+            "VRAM survives its exporter, only the fd held",
+        ),
+        ("read-only", "a kernel writes to a read-only mapping"),
+    ] {
+        let said = in_process(machine.options, role).and_then(|(status, text)| {
+            // The exporter of the orphan is killed; what counts is what is said.
+            let last = text.lines().last().unwrap_or_default().to_owned();
+            match (
+                status.success() || role == "orphan-exporter",
+                last.is_empty(),
+            ) {
+                (true, false) => Ok(last),
+                _ => Err(format!("{status} {last}")),
+            }
+        });
+        let said = said.and_then(|text| match text.strip_prefix("error: ") {
+            Some(why) => Err(why.to_owned()),
+            None => Ok(text),
+        });
+        report.finding(name, said);
+    }
+    attach::measure(machine, report);
 }
 
-/// Runs a role in a process of its own; its last line is the finding.
-fn in_process(options: &Options, role: &str) -> Result<String, String> {
+/// Runs a role in a process of its own: how it ended, and all that it and its
+/// children said.
+pub(crate) fn in_process(options: &Options, role: &str) -> Result<(ExitStatus, String), String> {
+    let say = |error: std::io::Error| error.to_string();
     let mut command = again(options, role);
-    let output = command
-        .stdout(Stdio::piped())
-        .output()
-        .map_err(|error| error.to_string())?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let last = text.lines().last().unwrap_or_default().to_owned();
-    if output.status.success() {
-        Ok(last)
-    } else {
-        Err(format!("{} {last}", output.status))
-    }
+    let command = command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = command.spawn().map_err(say)?;
+    let mut output = child.stdout.take().ok_or("no pipe")?;
+    let (send, receive) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        let _ = output.read_to_string(&mut text);
+        let _ = send.send(text);
+    });
+    let started = Instant::now();
+    let status = loop {
+        // Reaped at once, so that an orphan sees it gone.
+        if let Some(status) = child.try_wait().map_err(say)? {
+            break status;
+        }
+        if started.elapsed() > PATIENCE {
+            child.kill().map_err(say)?;
+            child.wait().map_err(say)?;
+            return Err(format!("no end within {} s", PATIENCE.as_secs()));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    let left = PATIENCE.saturating_sub(started.elapsed());
+    let text = receive.recv_timeout(left);
+    let text = text.map_err(|_| format!("no answer within {} s", PATIENCE.as_secs()))?;
+    Ok((status, text))
 }
 
 /// This program again, in a role.
-fn again(options: &Options, role: &str) -> Command {
+pub(crate) fn again(options: &Options, role: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("own path"));
     let library = options.library.clone().unwrap_or_default();
-    command.args(["--role", role, &options.ordinal.to_string(), &library]);
+    command.args(["role", role, &options.ordinal.to_string(), &library]);
     command
 }
 
-/// Entry of the processes started by [`measure`].
+/// Entry of the processes that the experiments start.
 pub(crate) fn role(args: &[String]) -> ExitCode {
-    let library = Some(args[2].clone()).filter(|library| !library.is_empty());
     let options = Options {
-        library,
         ordinal: args[1].parse().expect("an ordinal"),
-        sizes: vec![SHARED],
-        out: ".".into(),
-        scratch: ".".into(),
+        library: Some(args[2].clone()).filter(|library| !library.is_empty()),
+        ..Options::default()
     };
     let answer = match args[0].as_str() {
-        "export" => export(&options, false),
-        "orphan" => orphan(&options),
-        "orphan-exporter" => export(&options, true),
-        "import" => import(&options, &args[3]),
+        "export" => export(&options),
+        "import" => import(&options, &args[3]).map(str::to_owned),
+        "orphan-exporter" => orphan_exporter(&options),
+        "orphan" => orphan(&options, &args[3], &args[4]),
         "read-only" => read_only(&options),
+        "attach-exporter" => attach::exporter(&options),
+        "attach" => attach::attacher(&options, &args[3]),
         other => Err(format!("unknown role {other}")),
     };
-    match answer {
-        Ok(text) => {
-            println!("{text}");
-            ExitCode::SUCCESS
-        }
-        Err(why) => {
-            println!("{why}");
-            ExitCode::FAILURE
-        }
-    }
+    let (text, code) = match answer {
+        Ok(text) => (text, ExitCode::SUCCESS),
+        Err(why) => (format!("error: {why}"), ExitCode::FAILURE),
+    };
+    println!("{text}");
+    code
 }
 
 fn pattern() -> Vec<u8> {
@@ -98,10 +128,9 @@ fn pattern() -> Vec<u8> {
         .collect()
 }
 
-/// Allocates, fills and exports; a child imports by the inherited descriptor.
-/// With `abandon` this process dies as soon as the child holds it.
-fn export(options: &Options, abandon: bool) -> Result<String, String> {
-    let text = |error: vram_residency::device::DeviceError| error.to_string();
+/// A device with one buffer that holds the pattern.
+fn filled(options: &Options) -> Result<(CudaDevice, BufferId, Extent), String> {
+    let text = |error: DeviceError| error.to_string();
     let device = options.cuda()?.device(options.ordinal).map_err(text)?;
     let buffer = device.allocate(SHARED).map_err(text)?.id;
     let extent = Extent {
@@ -110,88 +139,111 @@ fn export(options: &Options, abandon: bool) -> Result<String, String> {
         len: SHARED,
     };
     device.write(extent, 0, &pattern()).map_err(text)?;
-    let fd = device.export_fd(buffer).map_err(text)?;
-    // A duplicate without close-on-exec under a number that the child is told.
-    let inherited = rustix::io::dup(&fd).map_err(|error| error.to_string())?;
-    rustix::io::fcntl_setfd(&inherited, rustix::io::FdFlags::empty())
+    Ok((device, buffer, extent))
+}
+
+/// A duplicate that children inherit; they are told its number.
+pub(crate) fn inheritable(fd: &OwnedFd) -> Result<OwnedFd, String> {
+    let say = |error: rustix::io::Errno| error.to_string();
+    let fd = rustix::io::dup(fd).map_err(say)?;
+    rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::empty()).map_err(say)?;
+    Ok(fd)
+}
+
+/// The descriptor that the parent left open for us, duplicated.
+pub(crate) fn inherited(number: &str) -> Result<OwnedFd, String> {
+    let say = |error: std::io::Error| format!("descriptor {number}: {error}");
+    let number = number
+        .parse::<i32>()
+        .map_err(|error| say(std::io::Error::other(error)))?;
+    // SAFETY: the parent made this descriptor for us, told us its number, and
+    // nothing in this process closes it before we duplicate it.
+    let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(number) };
+    borrowed.try_clone_to_owned().map_err(say)
+}
+
+/// Allocates, fills and exports; a child imports by the inherited descriptor.
+fn export(options: &Options) -> Result<String, String> {
+    let (device, buffer, _) = filled(options)?;
+    let fd = device
+        .export_fd(buffer)
         .map_err(|error| error.to_string())?;
+    let fd = inheritable(&fd)?;
     let mut child = again(options, "import");
-    child.arg(inherited.as_raw_fd().to_string());
-    if abandon {
-        let child = child
-            .stdin(Stdio::piped())
-            .spawn()
-            .map_err(|error| error.to_string())?;
-        // Dying closes the pipe; the child waits for that.
-        std::mem::drop(child.stdin);
-        std::process::abort();
-    }
+    child.arg(fd.as_raw_fd().to_string()).stdin(Stdio::null());
     let started = Instant::now();
-    let output = child
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| error.to_string())?;
+    let output = child.output().map_err(|error| error.to_string())?;
+    let took = started.elapsed();
     let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     device.free(buffer).map_err(|error| error.to_string())?;
-    let took = started.elapsed();
     if output.status.success() {
-        Ok(format!("{said}; whole child took {took:.1?}"))
+        Ok(format!("yes: {said}; the whole child took {took:.1?}"))
     } else {
         Err(said)
     }
 }
 
-/// Starts an exporter that dies, and passes on what its orphan finds.
-fn orphan(options: &Options) -> Result<String, String> {
-    let mut exporter = again(options, "orphan-exporter");
-    let output = exporter
-        .stdin(Stdio::null())
-        .output()
+/// Exports to a child and dies without any clean-up, as if killed.
+fn orphan_exporter(options: &Options) -> Result<String, String> {
+    let (device, buffer, _) = filled(options)?;
+    let fd = device
+        .export_fd(buffer)
         .map_err(|error| error.to_string())?;
-    // The orphan inherited our pipe, so `output` waited for both.
-    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    if said.is_empty() {
-        Err("the orphan said nothing".to_owned())
-    } else {
-        Ok(said)
+    let fd = inheritable(&fd)?;
+    let mut child = again(options, "orphan");
+    child.arg(fd.as_raw_fd().to_string());
+    child.arg(std::process::id().to_string());
+    // Its output goes where ours goes. The destructors that would free the
+    // memory never run.
+    child.stdin(Stdio::null());
+    let _child = child.spawn().map_err(|error| error.to_string())?;
+    let me = rustix::process::getpid();
+    let killed = rustix::process::kill_process(me, rustix::process::Signal::KILL);
+    Err(format!("this process could not end itself: {killed:?}"))
+}
+
+/// Waits until the exporter is gone, its address space and descriptors with it,
+/// and looks for the bytes. Only the descriptor is left of them.
+fn orphan(options: &Options, number: &str, exporter: &str) -> Result<String, String> {
+    let folder = PathBuf::from("/proc").join(exporter);
+    let started = Instant::now();
+    while folder.exists() {
+        if started.elapsed() > PATIENCE / 2 {
+            return Err(format!("process {exporter} did not go away"));
+        }
+        std::thread::sleep(Duration::from_millis(2));
     }
+    // The driver may free the memory a little later than the process goes.
+    std::thread::sleep(Duration::from_millis(300));
+    Ok(match import(options, number) {
+        Ok(said) => format!("yes: {said} after the exporter was killed and reaped"),
+        Err(why) => format!("no: {why}"),
+    })
 }
 
 /// Imports a descriptor, maps it read-only and compares what lies there.
-fn import(options: &Options, number: &str) -> Result<String, String> {
+fn import(options: &Options, number: &str) -> Result<&'static str, String> {
     let text = |error: DriverError| error.to_string();
-    // Returns at once without a pipe; with one, when the exporter has died.
-    let _ = std::io::stdin().read_to_end(&mut Vec::new());
-    let fd = inherited(number).map_err(|error| format!("descriptor {number}: {error}"))?;
+    let fd = inherited(number)?;
     let cuda = options.cuda()?;
     let raw = Raw::bare(&cuda, options.ordinal).map_err(text)?;
-    let driver: &Driver = &raw.driver;
-    let handle = driver.mem_import_fd(fd.as_fd()).map_err(text)?;
-    let at = map(driver, handle, SHARED, options.ordinal, access::READ).map_err(text)?;
+    let handle = raw.driver.mem_import_fd(fd.as_fd()).map_err(text)?;
+    let at = map(&raw.driver, handle, SHARED, options.ordinal).map_err(text)?;
     let mut bytes = vec![0_u8; SHARED as usize];
     raw.dtoh_at(&mut bytes, at).map_err(text)?;
     if bytes == pattern() {
-        Ok("intact".to_owned())
+        Ok("64 MiB intact")
     } else {
-        Err("other bytes".to_owned())
+        Err("the memory holds other bytes".to_owned())
     }
 }
 
-/// The descriptor that the parent left open for us, duplicated.
-fn inherited(number: &str) -> std::io::Result<OwnedFd> {
-    let number = number.parse::<i32>().map_err(std::io::Error::other)?;
-    // SAFETY: the parent made this descriptor for us, told us its number, and
-    // nothing in this process closes it before we duplicate it.
-    let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(number) };
-    borrowed.try_clone_to_owned()
-}
-
-fn map(
+/// Maps a handle read-only at a fresh address.
+pub(crate) fn map(
     driver: &Driver,
-    handle: vram_residency_cuda::sys::CuMemHandle,
+    handle: CuMemHandle,
     bytes: u64,
     ordinal: u32,
-    rights: u32,
 ) -> Result<CuDevicePtr, DriverError> {
     let len = bytes as usize;
     let at = driver.mem_address_reserve(len, 0)?;
@@ -203,7 +255,7 @@ fn map(
     };
     let rights = CuAccessDesc {
         location: place,
-        flags: rights,
+        flags: access::READ,
     };
     // SAFETY: the range was mapped a line above and nothing uses it yet.
     unsafe { driver.mem_set_access(at, len, &rights) }?;
@@ -212,18 +264,11 @@ fn map(
 
 /// Seals a buffer read-only and lets a kernel write to it.
 fn read_only(options: &Options) -> Result<String, String> {
-    let text = |error: vram_residency::device::DeviceError| error.to_string();
-    let cuda = options.cuda()?;
-    let device = cuda.device(options.ordinal).map_err(text)?;
-    let buffer = device.allocate(SHARED).map_err(text)?.id;
-    let extent = Extent {
-        buffer,
-        start: 0,
-        len: SHARED,
-    };
-    device.write(extent, 0, &pattern()).map_err(text)?;
+    let text = |error: DeviceError| error.to_string();
+    let (device, buffer, extent) = filled(options)?;
     device.protect(buffer, Protection::ReadOnly).map_err(text)?;
     let address = device.address(extent).map_err(text)?.ok_or("no address")?;
+    let cuda = options.cuda()?;
     let raw = Raw::open(&cuda, options.ordinal).map_err(|error| error.to_string())?;
     let mut arguments = [
         Argument::U64(address.raw()),
@@ -235,61 +280,17 @@ fn read_only(options: &Options) -> Result<String, String> {
     let mut bytes = [0_u8; 4096];
     let read = device.read(extent, 0, &mut bytes);
     let kept = bytes[..] == pattern()[..4096];
-    let end = match (&synced, read) {
-        (Err(error), _) => format!("the write faulted: {error}"),
-        (Ok(()), Ok(())) if kept => "the write was ignored".to_owned(),
-        (Ok(()), _) => "THE WRITE WENT THROUGH: read-only mappings do not protect here".to_owned(),
-    };
-    println!("{end}");
+    println!(
+        "{}",
+        match (&synced, read) {
+            (Err(error), _) => format!("stopped: {error}"),
+            (Ok(()), Ok(())) if kept => "ignored: no fault, and the bytes are as before".to_owned(),
+            (Ok(()), Ok(())) =>
+                "WENT THROUGH: read-only mappings do not protect on this machine".to_owned(),
+            (Ok(()), Err(error)) => format!("error: the read behind it failed: {error}"),
+        }
+    );
     // The context may be dead; do not wait for its orderly end.
     let _ = std::io::stdout().flush();
     std::process::exit(0)
-}
-
-/// How long importing and mapping handles takes, in one process.
-fn attach(options: &Options, cuda: &Cuda) -> Result<String, String> {
-    let text = |error: vram_residency::device::DeviceError| error.to_string();
-    let device = cuda.device(options.ordinal).map_err(text)?;
-    let free = device.memory().map_err(text)?.free;
-    let each = if free > 2 * HANDLE_BYTES {
-        HANDLE_BYTES
-    } else {
-        device.info().granularity
-    };
-    // Half: not every driver counts an imported handle as the exporter's memory.
-    let count = (free / each / 2).clamp(1, HANDLES);
-    let mut fds = Vec::new();
-    for _ in 0..count {
-        let buffer = device.allocate(each).map_err(text)?.id;
-        fds.push((buffer, device.export_fd(buffer).map_err(text)?));
-    }
-    let raw = Raw::bare(cuda, options.ordinal).map_err(|error| error.to_string())?;
-    let mut mapped = Vec::new();
-    let started = Instant::now();
-    for (_, fd) in &fds {
-        let attached = raw.driver.mem_import_fd(fd.as_fd()).and_then(|handle| {
-            let at = map(&raw.driver, handle, each, options.ordinal, access::READ)?;
-            Ok((handle, at))
-        });
-        mapped.push(attached.map_err(|error| error.to_string())?);
-    }
-    let took = started.elapsed();
-    for (handle, at) in mapped {
-        // SAFETY: mapped above, never used by any work.
-        let _ = unsafe { raw.driver.mem_unmap(at, each as usize) };
-        // SAFETY: imported above; its mapping is gone.
-        let _ = unsafe { raw.driver.mem_release(handle) };
-        // SAFETY: reserved by `map`, unmapped two lines above.
-        let _ = unsafe { raw.driver.mem_address_free(at, each as usize) };
-    }
-    for (buffer, _) in &fds {
-        device.free(*buffer).map_err(|error| error.to_string())?;
-    }
-    let per = took
-        .checked_div(u32::try_from(count).unwrap_or(1).max(1))
-        .unwrap_or(Duration::ZERO);
-    Ok(format!(
-        "{count} handles of {} MiB in {took:.1?}, {per:.1?} each",
-        each >> 20
-    ))
 }

@@ -8,6 +8,7 @@ use vram_residency_cuda::Cuda;
 use vram_residency_cuda::driver::{Driver, DriverError};
 use vram_residency_cuda::sys::{
     CuContext, CuDevice, CuDevicePtr, CuFunction, CuModule, CuStream, STREAM_NON_BLOCKING,
+    attribute,
 };
 
 /// A primary context that is current on this thread while the value lives, one
@@ -23,9 +24,31 @@ impl Raw {
     /// With the kernels, which the driver compiles first.
     pub(crate) fn open(cuda: &Cuda, ordinal: u32) -> Result<Self, DriverError> {
         let mut raw = Self::bare(cuda, ordinal)?;
-        let text = CString::new(vram_residency_cuda::device::PTX).expect("PTX without NUL");
-        raw.module = Some(raw.driver.module_load_data(&text)?);
+        raw.module = Some(raw.load()?);
         Ok(raw)
+    }
+
+    fn load(&self) -> Result<CuModule, DriverError> {
+        let text = CString::new(vram_residency_cuda::device::PTX).expect("PTX without NUL");
+        self.driver.module_load_data(&text)
+    }
+
+    /// Loads the kernels once more, for the time that takes.
+    pub(crate) fn load_and_unload(&self) -> Result<(), DriverError> {
+        let module = self.load()?;
+        // SAFETY: loaded a line above; no function was taken from it.
+        unsafe { self.driver.module_unload(module) }
+    }
+
+    /// Bytes that nobody uses now.
+    pub(crate) fn free(&self) -> Result<u64, DriverError> {
+        Ok(self.driver.mem_get_info()?.0)
+    }
+
+    pub(crate) fn multiprocessors(&self) -> Result<u32, DriverError> {
+        let which = attribute::MULTIPROCESSOR_COUNT;
+        let count = self.driver.device_get_attribute(which, self.device)?;
+        Ok(count.unsigned_abs())
     }
 
     /// Copies only.
@@ -56,6 +79,18 @@ impl Raw {
             at,
             bytes,
         })
+    }
+
+    /// An allocation whose every byte was written.
+    pub(crate) fn zeroed(&self, bytes: u64) -> Result<Device<'_>, DriverError> {
+        let device = self.alloc(bytes)?;
+        // SAFETY: the allocation has that many bytes and lives beyond `sync`.
+        unsafe {
+            self.driver
+                .memset_d8_async(device.at, 0, bytes as usize, self.stream)
+        }?;
+        self.sync()?;
+        Ok(device)
     }
 
     pub(crate) fn pinned(&self, bytes: usize) -> Result<Pinned<'_>, DriverError> {
