@@ -57,6 +57,10 @@ pub struct Policy {
     pub on_group_failure: OnGroupFailure,
     /// Seals older than this fail verification. Default: none (requirement: DG-6).
     pub max_seal_age: Option<Duration>,
+    /// Seals dated further ahead of the clock than this fail verification: the
+    /// clock went back, or the seal comes from another one. Default: none
+    /// (requirement: DG-6).
+    pub max_clock_skew: Option<Duration>,
     /// Keyed passes over the whole shard between two full ones. Default 1000.
     pub anchor_passes: u64,
     /// Longest time between two full passes of keyed checking. Default 1 hour.
@@ -79,6 +83,7 @@ impl Default for Policy {
             on_failure: OnFailure::Stop,
             on_group_failure: OnGroupFailure::FailAll,
             max_seal_age: None,
+            max_clock_skew: None,
             anchor_passes: 1000,
             anchor_age: Duration::from_secs(3600),
             max_lease_age: None,
@@ -120,6 +125,17 @@ pub enum PolicyError {
         /// Limit in seconds.
         max_s: u64,
     },
+    /// The seal is dated later than now.
+    #[error(
+        "policy violation: the seal is dated {ahead_s} s ahead of the clock, the limit is {max_s} s; \
+         set the clock right"
+    )]
+    SealDate {
+        /// How far ahead, in seconds.
+        ahead_s: u64,
+        /// Limit in seconds.
+        max_s: u64,
+    },
 }
 
 impl PolicyError {
@@ -131,6 +147,7 @@ impl PolicyError {
             Self::ExportOff => "export",
             Self::RepairOff => "repair",
             Self::SealAge { .. } => "seal_age",
+            Self::SealDate { .. } => "clock_skew",
         }
     }
 }

@@ -23,6 +23,7 @@ use common::disguise::{Disguise, gpu_info};
 use common::errors::{device_errors, key_errors, load_errors};
 use common::{Rig, Seeded, root_key, weights};
 use vram_residency::audit::{AuditMode, MemorySink};
+use vram_residency::clock::Timestamp;
 use vram_residency::device::DeviceError;
 use vram_residency::error::Error;
 use vram_residency::format::ReadAt;
@@ -337,6 +338,20 @@ fn walk_policy(walk: &mut Walk) {
     walk.step(
         &rig.sink,
         "Policy(SealAge",
+        &["seal.verification_failed"],
+        || rig.manager.verify_sealed(&shard, Mode::TagOnly),
+    );
+    let policy = Policy {
+        max_clock_skew: Some(Duration::from_secs(1)),
+        ..Policy::default()
+    };
+    let rig = Rig::build(&[SimOptions::new(1 << 20)], policy, |b| b);
+    rig.clock.set_wall(Timestamp::from_nanos(9_000_000_000));
+    let shard = sealed(&rig);
+    rig.clock.set_wall(Timestamp::from_nanos(1));
+    walk.step(
+        &rig.sink,
+        "Policy(SealDate",
         &["seal.verification_failed"],
         || rig.manager.verify_sealed(&shard, Mode::TagOnly),
     );

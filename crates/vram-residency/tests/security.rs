@@ -277,6 +277,28 @@ fn stale_digest_rejected() {
     assert!(rig.manager.verify_shard_integrity(&fresh).unwrap());
 }
 
+// requirement: DG-6
+#[test]
+fn a_seal_dated_ahead_of_the_clock_is_refused_where_the_policy_says() {
+    let policy = Policy {
+        max_clock_skew: Some(Duration::from_secs(5)),
+        ..Policy::default()
+    };
+    let rig = rig_of(1, 1 << 20, policy);
+    let shard = sealed(&rig);
+    let sealed_at = shard.record().sealed_at.nanos();
+    let set = |nanos| rig.clock.set_wall(Timestamp::from_nanos(nanos));
+    set(sealed_at - 5_000_000_000);
+    assert!(rig.manager.verify_shard_integrity(&shard).unwrap());
+    set(sealed_at - 7_000_000_000);
+    let error = rig.manager.lease(&shard, Mode::TagOnly).err().unwrap();
+    assert!(error.to_string().contains("7 s ahead"), "{error}");
+    // It says something of the clock and nothing of the shard.
+    assert!(!shard.is_quarantined());
+    set(sealed_at);
+    assert!(rig.manager.verify_shard_integrity(&shard).unwrap());
+}
+
 // requirement: DG-7
 #[test]
 fn concurrent_modification_detected() {

@@ -218,7 +218,7 @@ pub enum Body {
         /// Device ordinal.
         gpu_device: u32,
         /// `digest_mismatch`, `tag_mismatch`, `unknown_key`, `not_held`,
-        /// `not_sealed`, `witness_changed`, `quarantined`, `seal_too_old`,
+        /// `not_sealed`, `witness_changed`, `quarantined`, `seal_too_old`, `seal_too_new`,
         /// `device_lost`, `device_error`, `key_error`, `random_error`,
         /// `audit_error` or `internal_error`.
         reason: Text,

@@ -1,6 +1,7 @@
 //! Verifying, and what follows a failure.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::keyed::{Checked, Span};
 use super::{DeviceSlot, VramManager};
@@ -206,24 +207,22 @@ impl VramManager {
         Ok(self.inner.policy.admit_memory(device.info(), now)?)
     }
 
-    /// Seals can be limited in age (requirement: DG-6, PM-7).
+    /// Seals can be limited in age, and in how far they are dated ahead
+    /// (requirement: DG-6, PM-7).
     pub(super) fn check_age(&self, record: &Record) -> Result<(), PolicyError> {
-        let Some(limit) = self.inner.policy.max_seal_age else {
-            return Ok(());
+        let policy = &self.inner.policy;
+        let (now, sealed) = (self.inner.clock.now().nanos(), record.sealed_at.nanos());
+        let over = |nanos: u64, limit: Option<Duration>| {
+            let limit = limit.filter(|limit| u128::from(nanos) > limit.as_nanos())?;
+            Some((nanos / 1_000_000_000, limit.as_secs()))
         };
-        let age = self
-            .inner
-            .clock
-            .now()
-            .nanos()
-            .saturating_sub(record.sealed_at.nanos());
-        if u128::from(age) <= limit.as_nanos() {
-            return Ok(());
+        if let Some((age_s, max_s)) = over(now.saturating_sub(sealed), policy.max_seal_age) {
+            return Err(PolicyError::SealAge { age_s, max_s });
         }
-        Err(PolicyError::SealAge {
-            age_s: age / 1_000_000_000,
-            max_s: limit.as_secs(),
-        })
+        match over(sealed.saturating_sub(now), policy.max_clock_skew) {
+            Some((ahead_s, max_s)) => Err(PolicyError::SealDate { ahead_s, max_s }),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn check_contents(
@@ -270,12 +269,15 @@ impl VramManager {
 
     /// After a failure: every effect first (quarantine, group, stop), then the
     /// records, so that a sink that fails cannot keep a shard usable
-    /// (requirement: WORKER-4122, WORKER-4161). An old seal or a retired key is
+    /// (requirement: WORKER-4122, WORKER-4161). A seal of the wrong date or a retired key is
     /// refused and proves nothing against the shard.
     pub(super) fn condemn(&self, resident: &Arc<Resident>, error: &Error) -> Result<()> {
         let guilty = match error {
             Error::Verify(error) => !matches!(error, VerifyError::UnknownKey { .. }),
-            Error::Policy(error) => !matches!(error, PolicyError::SealAge { .. }),
+            Error::Policy(error) => !matches!(
+                error,
+                PolicyError::SealAge { .. } | PolicyError::SealDate { .. }
+            ),
             _ => false,
         };
         let record = resident.record();
@@ -368,6 +370,7 @@ impl VramManager {
             | Error::Policy(PolicyError::Memory { .. }) => "witness_changed",
             Error::Verify(VerifyError::Quarantined { .. }) => "quarantined",
             Error::Policy(PolicyError::SealAge { .. }) => "seal_too_old",
+            Error::Policy(PolicyError::SealDate { .. }) => "seal_too_new",
             Error::Device(DeviceError::Lost { .. }) => "device_lost",
             Error::Device(_) | Error::Free(_) => "device_error",
             Error::Misuse(_) => "not_sealed",
