@@ -39,7 +39,7 @@ const MAX_GLIBC: (u32, u32) = (2, 35);
 const FAKE_ONLY: &[&str] = &["fault_sweep", "gpu_probe"];
 
 /// What the script calls by name.
-const PROGRAMS: &[&str] = &["gpu_probe", "vram"];
+const PROGRAMS: &[&str] = &["gpu_probe", "matvec", "vram"];
 
 fn run(args: &[String]) -> Result<(), String> {
     if !args.is_empty() {

@@ -27,7 +27,7 @@ if [ ! -w "$here" ]; then
   cp -R "$here" "$work/suite" && here=$work/suite || exit 1
 fi
 cd "$here" || exit 1
-chmod +x gpu_probe vram tests/* 2>/dev/null
+chmod +x gpu_probe matvec vram tests/* 2>/dev/null
 PATH=$PATH:/usr/local/cuda/bin
 failed=0
 
@@ -136,6 +136,7 @@ case $parts in *" commands "*)
   [ "$simulated" -eq 0 ] || { size=4MiB mib=1; }
   run doctor 30 "$out/facts.log" ./vram doctor
   run devices 30 "$out/facts.log" ./vram devices --json
+  run "execution on a lease" 60 "$out/commands.log" ./matvec cuda:0
   run "vram seal" 30 "$out/commands.log" ./vram seal small.safetensors --device cuda:0
   run "vram bench" 60 "$out/commands.log" ./vram bench --device cuda:0 --size-mib "$mib" --runs 3
   if ./vram bench verify --help 2>/dev/null | grep -q -e --device; then

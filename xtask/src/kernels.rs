@@ -2,7 +2,7 @@
 //! fast as the budget says.
 //!
 //! 1. NVRTC, one pinned wheel, compiles `kernels/*.cu`; the result is written to, or under
-//!    `--check` compared with, `kernels/vram.ptx`.
+//!    `--check` compared with, `kernels/vram.ptx`. The kernel of the example `matvec` likewise.
 //! 2. clang compiles the same text; its PTX stays in `target/kernels/` for the tests that run
 //!    both in the interpreter and want equal digests.
 //! 3. Both use only opcodes of `kernels/opcodes.txt`, which the interpreter implements.
@@ -33,8 +33,31 @@ example: cargo xtask kernels --check --no-skips",
     run,
 };
 
-/// The translation unit, in this order.
-const SOURCES: &[&str] = &["device.cu", "sha256.cu", "nhpoly1305.cu", "memory.cu"];
+/// One translation unit: its sources in order, and the PTX that is committed; in the backend.
+struct Unit {
+    sources: &'static [&'static str],
+    from: &'static str,
+    ptx: &'static str,
+}
+
+/// The kernels that ship.
+const VRAM: Unit = Unit {
+    sources: &[
+        "kernels/device.cu",
+        "kernels/sha256.cu",
+        "kernels/nhpoly1305.cu",
+        "kernels/memory.cu",
+    ],
+    from: "kernels/*.cu",
+    ptx: "kernels/vram.ptx",
+};
+
+/// What an engine brings along, in the example.
+const MATVEC: Unit = Unit {
+    sources: &["examples/matvec/matvec.cu"],
+    from: "matvec.cu",
+    ptx: "examples/matvec/matvec.ptx",
+};
 
 /// Architectures each ptxas has to take the PTX for: the policy floor, the others in the field.
 const TARGETS: &[(&tools::Wheel, &[&str])] = &[
@@ -49,27 +72,25 @@ const TARGETS: &[(&tools::Wheel, &[&str])] = &[
 
 /// What every step needs, and what the steps could not do.
 struct Session {
-    kernels: PathBuf,
+    backend: PathBuf,
     work: PathBuf,
-    source: String,
     skips: Vec<String>,
 }
 
 pub(crate) fn run(args: &[String]) -> Result<(), String> {
     only_options(args, &["--check", "--no-skips"])?;
     let has = |name: &str| args.iter().any(|arg| arg == name);
-    let kernels = root().join("crates/vram-residency-cuda/kernels");
     let work = root().join("target/kernels");
     fs::create_dir_all(&work).map_err(|error| format!("{}: {error}", work.display()))?;
     let mut session = Session {
-        source: concatenate(&kernels)?,
-        kernels,
+        backend: backend(),
         work,
         skips: Vec::new(),
     };
-    let ours = session.committed_ptx(has("--check"))?;
+    let ours = session.committed_ptx(&VRAM, has("--check"))?;
+    let example = session.committed_ptx(&MATVEC, has("--check"))?;
     let second = session.second_compiler()?;
-    session.opcodes(&ours, second.as_deref())?;
+    session.opcodes(&ours, &example, second.as_deref())?;
     session.assemble(second.is_some())?;
     session.budget()?;
     for skip in &session.skips {
@@ -89,43 +110,48 @@ fn write(path: &Path, text: &str) -> Result<(), String> {
     fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-fn concatenate(kernels: &Path) -> Result<String, String> {
-    let texts: Result<Vec<String>, String> = SOURCES
-        .iter()
-        .map(|name| read(&kernels.join(name)))
-        .collect();
-    Ok(texts?.join("\n"))
+fn backend() -> PathBuf {
+    root().join("crates/vram-residency-cuda")
+}
+
+impl Unit {
+    fn source(&self, backend: &Path) -> Result<String, String> {
+        let read = |name: &&str| read(&backend.join(name));
+        let texts: Result<Vec<String>, String> = self.sources.iter().map(read).collect();
+        Ok(texts?.join("\n"))
+    }
 }
 
 impl Session {
     /// Step 1. Without NVRTC a check still sees whether the sources changed after the PTX.
-    fn committed_ptx(&mut self, check: bool) -> Result<String, String> {
-        let path = self.kernels.join("vram.ptx");
+    fn committed_ptx(&mut self, unit: &Unit, check: bool) -> Result<String, String> {
+        let path = self.backend.join(unit.ptx);
         let stale = "is not what the sources give; run `cargo xtask kernels` and commit it";
-        write(&self.work.join("vram.cu"), &self.source)?;
+        let source = unit.source(&self.backend)?;
         let nvrtc = match tools::NVRTC.installed(&self.work) {
             Ok(library) => library,
             Err(why) if check => {
-                self.skips.push(format!("regenerate the PTX: {why}"));
+                self.skips.push(format!("regenerate {}: {why}", unit.ptx));
                 let committed = read(&path)?;
-                if committed.contains(&ptx::source_line(&self.source)) {
+                if committed.contains(&ptx::source_line(&source)) {
                     return Ok(committed);
                 }
                 return Err(format!("{} {stale}", path.display()));
             }
             Err(why) => return Err(why),
         };
-        let raw = self.work.join("vram.nvrtc.ptx");
-        tools::compile_nvrtc(&nvrtc, &self.work.join("vram.cu"), &raw)?;
-        let fresh = ptx::finish(&read(&raw)?, &self.source, &tools::NVRTC.name())?;
+        let (text, raw) = (self.work.join("unit.cu"), self.work.join("unit.ptx"));
+        write(&text, &source)?;
+        tools::compile_nvrtc(&nvrtc, &text, &raw)?;
+        let fresh = ptx::finish(&read(&raw)?, &source, unit.from, &tools::NVRTC.name())?;
         if check {
             if read(&path)? != fresh {
                 return Err(format!("{} {stale}", path.display()));
             }
-            println!("vram.ptx: the same bytes from {}", tools::NVRTC.name());
+            println!("{}: the same bytes from {}", unit.ptx, tools::NVRTC.name());
         } else {
             write(&path, &fresh)?;
-            println!("vram.ptx: {} bytes written", fresh.len());
+            println!("{}: {} bytes written", unit.ptx, fresh.len());
         }
         Ok(fresh)
     }
@@ -141,21 +167,27 @@ impl Session {
             );
             return Ok(None);
         };
-        let raw = self.work.join("vram.clang.raw.ptx");
-        tools::compile_clang(clang, &self.work.join("vram.cu"), &raw)?;
-        let text = ptx::finish(&read(&raw)?, &self.source, clang)?;
+        let source = VRAM.source(&self.backend)?;
+        let (file, raw) = (
+            self.work.join("vram.cu"),
+            self.work.join("vram.clang.raw.ptx"),
+        );
+        write(&file, &source)?;
+        tools::compile_clang(clang, &file, &raw)?;
+        let text = ptx::finish(&read(&raw)?, &source, VRAM.from, clang)?;
         write(&out, &text)?;
         println!("vram.clang.ptx: by {clang}, left in target/kernels");
         Ok(Some(text))
     }
 
     /// Step 3.
-    fn opcodes(&self, ours: &str, second: Option<&str>) -> Result<(), String> {
-        let known = read(&self.kernels.join("opcodes.txt"))?;
+    fn opcodes(&self, ours: &str, example: &str, second: Option<&str>) -> Result<(), String> {
+        let known = read(&self.backend.join("kernels/opcodes.txt"))?;
         let used = ptx::opcodes(ours);
         println!("opcodes: {} in vram.ptx:", used.len());
         println!("{}", used.iter().cloned().collect::<Vec<_>>().join(" "));
         ptx::only_known(&used, &known, "vram.ptx")?;
+        ptx::only_known(&ptx::opcodes(example), &known, "matvec.ptx")?;
         if let Some(text) = second {
             ptx::only_known(&ptx::opcodes(text), &known, "vram.clang.ptx")?;
         }
@@ -164,13 +196,10 @@ impl Session {
 
     /// First half of step 4: every architecture takes the PTX.
     fn assemble(&mut self, second: bool) -> Result<(), String> {
-        let committed = self.kernels.join("vram.ptx");
-        let clang = self.work.join("vram.clang.ptx");
-        let files: &[&Path] = if second {
-            &[&committed, &clang]
-        } else {
-            &[&committed]
-        };
+        let mut files = vec![self.backend.join(VRAM.ptx), self.backend.join(MATVEC.ptx)];
+        if second {
+            files.push(self.work.join("vram.clang.ptx"));
+        }
         for (wheel, targets) in TARGETS {
             let ptxas = match wheel.installed(&self.work) {
                 Ok(ptxas) => ptxas,
@@ -181,7 +210,7 @@ impl Session {
                 }
             };
             for target in *targets {
-                for file in files {
+                for file in &files {
                     let cubin = self.work.join(format!("{target}.cubin"));
                     tools::assemble(&ptxas, file, target, &cubin)?;
                 }
@@ -193,7 +222,7 @@ impl Session {
 
     /// Second half of step 4.
     fn budget(&mut self) -> Result<(), String> {
-        let text = read(&self.kernels.join("budget.txt"))?;
+        let text = read(&self.backend.join("kernels/budget.txt"))?;
         let lines = budget::parse(&text)?;
         let ptxas = match tools::PTXAS_11.installed(&self.work) {
             Ok(ptxas) => ptxas,
@@ -203,7 +232,7 @@ impl Session {
             }
         };
         let cubin = self.work.join("budget.cubin");
-        let log = tools::assemble(&ptxas, &self.kernels.join("vram.ptx"), "sm_90", &cubin)?;
+        let log = tools::assemble(&ptxas, &self.backend.join(VRAM.ptx), "sm_90", &cubin)?;
         let usage = budget::usage(&log)?;
         let listing = match tools::NVDISASM.installed(&self.work) {
             Ok(nvdisasm) => Some(tools::text_of(
@@ -231,23 +260,27 @@ mod tests {
 
     #[test]
     fn the_committed_ptx_was_made_from_the_committed_sources() {
-        let kernels = root().join("crates/vram-residency-cuda/kernels");
-        let source = concatenate(&kernels).unwrap();
-        let committed = read(&kernels.join("vram.ptx")).unwrap();
-        assert!(
-            committed.contains(&ptx::source_line(&source)),
-            "run `cargo xtask kernels` and commit kernels/vram.ptx"
-        );
+        for unit in [VRAM, MATVEC] {
+            let source = unit.source(&backend()).unwrap();
+            let committed = read(&backend().join(unit.ptx)).unwrap();
+            assert!(
+                committed.contains(&ptx::source_line(&source)),
+                "run `cargo xtask kernels` and commit {}",
+                unit.ptx
+            );
+        }
     }
 
     #[test]
     fn the_committed_ptx_uses_known_opcodes_and_an_old_isa() {
-        let kernels = root().join("crates/vram-residency-cuda/kernels");
-        let committed = read(&kernels.join("vram.ptx")).unwrap();
-        let known = read(&kernels.join("opcodes.txt")).unwrap();
-        ptx::only_known(&ptx::opcodes(&committed), &known, "vram.ptx").unwrap();
+        let known = read(&backend().join("kernels/opcodes.txt")).unwrap();
+        for unit in [VRAM, MATVEC] {
+            let committed = read(&backend().join(unit.ptx)).unwrap();
+            ptx::only_known(&ptx::opcodes(&committed), &known, unit.ptx).unwrap();
+            assert!(committed.contains("\n.version 7.0\n.target sm_60\n.address_size 64\n"));
+        }
         // The NHPoly1305 kernels wipe the powers of their keys.
+        let committed = read(&backend().join(VRAM.ptx)).unwrap();
         assert!(ptx::opcodes(&committed).contains("st.volatile.shared.u32"));
-        assert!(committed.contains("\n.version 7.0\n.target sm_60\n.address_size 64\n"));
     }
 }

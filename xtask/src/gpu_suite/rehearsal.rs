@@ -32,7 +32,7 @@ impl Stage {
         fs::write(folder.join("run.sh"), script()).unwrap();
         let stage = Self { folder };
         stage.program("gpu_probe", PROBE);
-        for quiet in ["vram", "tests/one", "tests/two"] {
+        for quiet in ["matvec", "vram", "tests/one", "tests/two"] {
             stage.program(quiet, &format!("echo {quiet} \"$*\" >> calls"));
         }
         stage
@@ -113,6 +113,7 @@ fn a_relative_folder_gets_every_part_in_order_and_few_files() {
         "memory",
         "sealing",
         "loading",
+        "matvec cuda:0",
         "vram seal",
         "tests/one",
         "tests/two",
@@ -147,12 +148,12 @@ fn only_the_parts_that_are_named_run() {
 #[test]
 fn a_failing_section_fails_the_whole_and_stops_nothing() {
     let stage = Stage::new("failing");
-    stage.program("vram", "exit 3");
+    stage.program("matvec", "exit 3");
     let ended = stage.run(&["out"], &[]);
     assert_eq!(ended.status.code(), Some(1), "{ended:?}");
     let results = stage.text("elsewhere/out/results.txt");
     assert!(
-        results.contains("vram seal: FAILED with exit status 3"),
+        results.contains("execution on a lease: FAILED with exit status 3"),
         "{results}"
     );
     assert!(results.contains("test: two: ok"), "{results}");

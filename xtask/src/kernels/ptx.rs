@@ -16,9 +16,14 @@ pub(super) fn source_line(source: &str) -> String {
 }
 
 /// What we commit: our own heading, the old version, no comment and no blank line.
-pub(super) fn finish(raw: &str, source: &str, compiler: &str) -> Result<String, String> {
+pub(super) fn finish(
+    raw: &str,
+    source: &str,
+    from: &str,
+    compiler: &str,
+) -> Result<String, String> {
     let mut text = format!(
-        "// Made by `cargo xtask kernels` with {compiler} from kernels/*.cu. Do not edit.\n{}",
+        "// Made by `cargo xtask kernels` with {compiler} from {from}. Do not edit.\n{}",
         source_line(source)
     );
     let mut versions = 0;
@@ -93,14 +98,14 @@ mod tests {
 
     #[test]
     fn what_we_commit_names_its_sources_and_an_old_version() {
-        let text = finish(RAW, "abc", "cc 1").unwrap();
-        assert!(text.starts_with("// Made by `cargo xtask kernels` with cc 1 from"));
+        let text = finish(RAW, "abc", "x.cu", "cc 1").unwrap();
+        assert!(text.starts_with("// Made by `cargo xtask kernels` with cc 1 from x.cu."));
         assert!(text.contains(
             "sources: ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\n"
         ));
         assert!(text.contains("\n.version 7.0\n.target sm_60\n.visible"));
         assert_eq!(text.matches("//").count(), 2);
-        assert!(finish(".target sm_60\n", "abc", "cc 1").is_err());
+        assert!(finish(".target sm_60\n", "abc", "x.cu", "cc 1").is_err());
     }
 
     #[test]
