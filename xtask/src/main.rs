@@ -9,6 +9,7 @@ mod gpu_suite;
 mod kernels;
 mod modules;
 mod rust;
+mod test_names;
 mod tidy;
 mod trace;
 mod tree;

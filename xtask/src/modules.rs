@@ -40,6 +40,14 @@ impl Sources {
         sources
     }
 
+    /// Names of the tests in files that some crate compiles.
+    pub(crate) fn tests(&self) -> BTreeSet<String> {
+        let reached = self.reached.iter().filter_map(|path| self.get(path));
+        reached
+            .flat_map(|source| source.test_functions.iter().cloned())
+            .collect()
+    }
+
     pub(crate) fn get(&self, path: &str) -> Option<&Source> {
         self.by_path.get(path)
     }

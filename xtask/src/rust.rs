@@ -43,6 +43,8 @@ pub(crate) struct ModuleFile {
 #[derive(Default)]
 pub(crate) struct Source {
     pub(crate) functions: Vec<Function>,
+    /// Names of the functions that are run as tests, ignored ones left out.
+    pub(crate) test_functions: Vec<String>,
     /// Items that are compiled for tests only.
     pub(crate) tests: Vec<Lines>,
     pub(crate) modules: Vec<ModuleFile>,
@@ -138,6 +140,10 @@ impl<'ast> Visit<'ast> for Source {
     }
 
     fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
+        let has = |word: &str| item.attrs.iter().any(|a| a.path().is_ident(word));
+        if has("test") && !has("ignore") {
+            self.test_functions.push(item.sig.ident.to_string());
+        }
         self.note_test(&item.attrs, lines(item));
         self.note_function(&item.sig, &item.block);
         visit::visit_item_fn(self, item);

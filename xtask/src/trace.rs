@@ -2,6 +2,7 @@
 //! in the sources. requirement: DOC-2
 
 use crate::modules::Sources;
+use crate::test_names;
 use crate::tree::{File, Finding, Tree};
 use crate::{Task, exec, only_options};
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +13,8 @@ pub(crate) const TASK: Task = Task {
     help: "\
 --strict    fail on an ID with code and no test, and on an ID cited though it does not apply
 --summary   print the counts only
+Fails on an ID that is cited and not listed, and on a test that the sources name
+(xtask/test-names.txt) and the tree does not have.
 example: cargo xtask trace
 example: cargo xtask trace --strict --summary",
     run,
@@ -58,7 +61,9 @@ pub(crate) struct Trace {
 fn run(args: &[String]) -> Result<(), String> {
     only_options(args, &["--strict", "--summary"])?;
     let has = |option: &str| args.iter().any(|arg| arg == option);
-    let trace = Trace::of(&Tree::read(&exec::root())?);
+    let tree = Tree::read(&exec::root())?;
+    let mut trace = Trace::of(&tree);
+    trace.findings.extend(test_names::findings(&tree));
     if !has("--summary") {
         print!("{}", trace.table());
     }

@@ -103,7 +103,8 @@ fn a_passed_verification_is_audited_with_mode_and_device() {
 
 // requirement: AU-3, WORKER-4161
 #[test]
-fn verification_failure_audited_whatever_the_reason() {
+fn verification_failure_audited() {
+    // Whatever the reason.
     let policy = Policy {
         on_failure: OnFailure::Isolate,
         ..Policy::default()
@@ -218,7 +219,8 @@ fn reservations_and_their_refusals_are_audited() {
 
 // requirement: AU-6, WORKER-4162
 #[test]
-fn deallocation_audited_on_every_way_out() {
+fn deallocation_audited() {
+    // On every way out.
     let rig = rig(1 << 20);
     let ways: [fn(&Rig, SealedShard); 4] = [
         |rig, shard| rig.manager.deallocate(&shard).unwrap(),

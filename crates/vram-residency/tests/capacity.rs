@@ -50,7 +50,8 @@ fn shared(device: &SimDevice, budget: Option<u64>, sharing: Sharing) -> VramMana
 
 // requirement: CAP-3, VP-004, WORKER-4103
 #[test]
-fn an_exact_fit_is_accepted_and_one_byte_more_refused() {
+fn capacity_enforcement() {
+    // An exact fit is accepted, one byte more refused.
     let rig = rig(10 * MIB);
     let refused = refusal(seal(&rig, 10 * MIB + 1));
     assert_eq!(
@@ -101,7 +102,8 @@ fn a_refused_seal_leaves_room_for_the_next() {
 
 // requirement: ER-1, RP-004, WORKER-4150, WORKER-4151, WORKER-4153, WORKER-4950, WORKER-4951
 #[test]
-fn insufficient_vram_says_everything_needed_to_act() {
+fn insufficient_vram() {
+    // The refusal says everything that is needed to act.
     let device = SimDevice::with_options(SimOptions::new(100 * MIB).ordinal(3));
     let manager = shared(&device, Some(50 * MIB), Sharing::Headroom(8 * MIB));
     let _a = manager
@@ -225,7 +227,7 @@ fn allocation_overflow_prevented() {
 
 // requirement: IV-001, VA-3, RP-003, WORKER-4170
 #[test]
-fn max_model_size_enforced_and_configurable_limits() {
+fn max_model_size_enforced() {
     let rig = Rig::build(&[SimOptions::new(1 << 40)], Policy::default(), |b| b);
     let limit = 100_u64 << 30;
     assert!(
@@ -242,17 +244,35 @@ fn max_model_size_enforced_and_configurable_limits() {
             "{error}"
         );
     }
-    let small = Policy {
-        max_model_bytes: 10,
-        ..Policy::default()
-    };
-    let rig = Rig::build(&[SimOptions::new(MIB)], small, |b| b);
-    assert!(seal(&rig, 10).is_ok() && seal(&rig, 11).is_err());
     assert_eq!(
         rig.count("vram.allocation_failed"),
         0,
         "refused input is no event"
     );
+}
+
+// requirement: RP-003, WORKER-4170
+#[test]
+fn configurable_limits() {
+    for max_model_bytes in [1, 10, 4096] {
+        let small = Policy {
+            max_model_bytes,
+            ..Policy::default()
+        };
+        let rig = Rig::build(&[SimOptions::new(MIB)], small, |b| b);
+        assert!(seal(&rig, max_model_bytes).is_ok());
+        let error = seal(&rig, max_model_bytes + 1).unwrap_err();
+        assert_eq!(error.code(), Code::InvalidParams);
+        let limits = format!("the limits are 1 and {max_model_bytes}");
+        assert!(error.to_string().contains(&limits), "{error}");
+    }
+    // So are the budget and what is kept free for others.
+    let device = SimDevice::new(10 * MIB);
+    let manager = shared(&device, Some(4 * MIB), Sharing::Headroom(MIB));
+    assert_eq!(manager.total_vram(), 4 * MIB);
+    assert_eq!(manager.effective_available_vram(), 3 * MIB);
+    assert!(manager.reserve(0, 3 * MIB).is_ok());
+    assert_eq!(refusal(manager.reserve(0, 3 * MIB + 1)).headroom, MIB);
 }
 
 // requirement: CAP-12, CAP-1
@@ -313,10 +333,10 @@ fn the_sources_shapes_reach_the_same_ledger() {
     drop(one);
 }
 
-// requirement: CAP-1, CAP-2, CAP-4
+// requirement: CAP-1, CAP-4
 #[test]
-fn capacity_tracking_accurate_and_freeing_restores_capacity() {
-    proptest!(cases(200), |(mibs in prop::collection::vec(1..1000_u64, 1..50))| {
+fn capacity_tracking_accurate() {
+    proptest!(cases(1000), |(mibs in prop::collection::vec(1..1000_u64, 1..50))| {
         let capacity = 50_000 * MIB;
         let rig = Rig::build(&[SimOptions::new(capacity)], Policy::default(), |b| b);
         let mut held = Vec::new();
@@ -326,19 +346,72 @@ fn capacity_tracking_accurate_and_freeing_restores_capacity() {
             sum += mib * MIB;
             let now = rig.manager.capacity(0).unwrap();
             prop_assert_eq!((now.used, now.free), (sum, capacity - sum));
+            prop_assert_eq!(now.holders, held.len() as u64);
         }
-        while let Some(reservation) = held.pop() {
-            sum -= reservation.bytes();
-            drop(reservation);
-            prop_assert_eq!(rig.manager.available_vram(), capacity - sum);
+    });
+}
+
+// requirement: CAP-2
+#[test]
+fn freeing_restores_capacity() {
+    proptest!(cases(1000), |(lens in prop::collection::vec(1..5000_u64, 1..10), order in any::<prop::sample::Index>())| {
+        let rig = rig(MIB);
+        let mut sum: u64 = lens.iter().sum();
+        let mut held: Vec<_> = lens.iter().map(|len| seal(&rig, *len).unwrap()).collect();
+        while !held.is_empty() {
+            let shard = held.remove(order.index(held.len()));
+            sum -= shard.record().vram_bytes;
+            rig.manager.deallocate(&shard).unwrap();
+            prop_assert_eq!(rig.manager.available_vram(), MIB - sum);
         }
         rig.assert_empty();
     });
 }
 
+// requirement: CAP-10, RP-002
+#[test]
+fn vram_mb_to_bytes_safe() {
+    let policy = Policy {
+        max_model_bytes: u64::MAX,
+        ..Policy::default()
+    };
+    proptest!(cases(1000), |(device in 1..=1_000_000_u64, asked in 1..=1_000_000_u64)| {
+        let (total, bytes) = (device.checked_mul(MIB).unwrap(), asked.checked_mul(MIB).unwrap());
+        let rig = Rig::build(&[SimOptions::new(total)], policy.clone(), |b| b);
+        prop_assert_eq!(rig.manager.total_vram() / MIB, device);
+        prop_assert_eq!(rig.manager.can_admit(0, bytes).unwrap(), asked <= device);
+        match rig.manager.reserve(0, bytes) {
+            Ok(room) => prop_assert_eq!((room.bytes(), rig.manager.available_vram()), (bytes, total - bytes)),
+            Err(error) => prop_assert!(asked > device, "{}", error),
+        }
+    });
+}
+
+// requirement: CAP-10, RP-002
+#[test]
+fn shard_size_calculations_safe() {
+    let policy = Policy {
+        max_model_bytes: u64::MAX,
+        ..Policy::default()
+    };
+    proptest!(cases(1000), |(mib in 1..=100_000_u64, overhead in 0..=1_000_000_u64, granularity in 1..=4 * MIB)| {
+        let bytes = mib * MIB + overhead;
+        let options = SimOptions::new(200_000 * MIB).granularity(granularity);
+        let rig = Rig::build(&[options], policy.clone(), |b| b);
+        let part = vram_residency::capacity::plan::PlanPart { name: "part".to_owned(), bytes };
+        let plan = rig.manager.plan(&[part], 0).unwrap();
+        let room = rig.manager.reserve(0, bytes).unwrap();
+        prop_assert!(room.bytes() >= bytes && room.bytes() - bytes < granularity);
+        // What the plan counts leaves room for alignment and is rounded likewise.
+        let planned = plan.placements[0].bytes;
+        prop_assert!(plan.fits && planned >= room.bytes() && planned.is_multiple_of(granularity));
+        prop_assert!(planned - bytes < 2 * granularity + 255);
+    });
+}
+
 // requirement: CAP-10, MS-003, RP-002
 #[test]
-fn sizes_never_overflow() {
+fn integer_overflow_prevented() {
     let sizes = prop_oneof![
         any::<u64>(),
         (u64::MAX - 5000)..=u64::MAX,

@@ -70,7 +70,8 @@ fn effect(key: &RootKey) -> (String, [u8; 32]) {
 
 // requirement: KD-1, KD-2, CI-001, CI-005
 #[test]
-fn key_derivation_matches_the_checked_in_vectors() {
+fn key_derivation() {
+    // Keys match the checked-in vectors.
     let file: Value = serde_json::from_str(VECTORS).unwrap();
     let vectors = file["vectors"].as_array().unwrap();
     assert_eq!(vectors.len(), 6);

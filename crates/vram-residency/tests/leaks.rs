@@ -179,9 +179,48 @@ fn fail(stage: &Stage, shard: &SealedShard, out: &mut Printed) {
     out.error(manager.lease(&another, Mode::Full));
 }
 
-// requirement: WORKER-4111, WORKER-4152, MS-001, CI-006, KD-8, AU-11, TY-6
+impl Printed {
+    /// The address of a leased shard stands here in no form.
+    fn assert_without_address(&self, address: u64) {
+        for form in [
+            format!("{address:x}"),
+            format!("{address:X}"),
+            address.to_string(),
+        ] {
+            assert!(!self.0.contains(&form), "the address leaked as {form}");
+        }
+    }
+
+    fn assert_long(&self, bytes: usize) {
+        let len = self.0.len();
+        assert!(len > bytes, "only {len} bytes were printed");
+    }
+}
+
+// requirement: WORKER-4111, MS-001
 #[test]
-fn pointers_keys_and_weights_appear_in_no_text() {
+fn vram_ptr_not_in_debug() {
+    let stage = stage();
+    let mut out = Printed::default();
+    let (shard, address) = live(&stage, &mut out);
+    out.assert_long(5_000);
+    assert!(out.0.contains("leaky") && out.0.contains(&shard.digest().to_string()));
+    out.assert_without_address(address);
+}
+
+// requirement: WORKER-4111, WORKER-4152
+#[test]
+fn errors_dont_expose_pointers() {
+    let stage = stage();
+    let (shard, address) = live(&stage, &mut Printed::default());
+    let mut out = Printed::default();
+    fail(&stage, &shard, &mut out);
+    out.assert_long(5_000);
+    out.assert_without_address(address);
+}
+
+/// Everything printable of a life with all its failures, events included.
+fn everything() -> (Printed, SealedShard, u64) {
     let stage = stage();
     let mut out = Printed::default();
     let (shard, address) = live(&stage, &mut out);
@@ -190,27 +229,27 @@ fn pointers_keys_and_weights_appear_in_no_text() {
         out.debug(&event);
         out.json(&event);
     }
-    assert!(
-        out.0.len() > 20_000,
-        "only {} bytes were printed",
-        out.0.len()
-    );
-    assert!(out.0.contains("leaky") && out.0.contains(&shard.digest().to_string()));
+    out.assert_long(20_000);
+    (out, shard, address)
+}
 
-    // vram_ptr_not_in_debug, errors_dont_expose_pointers
-    for form in [
-        format!("{address:x}"),
-        format!("{address:X}"),
-        address.to_string(),
-    ] {
-        assert!(!out.0.contains(&form), "the address leaked as {form}");
-    }
-    // seal_key_not_logged: the secret, and the key that was derived from it
+// requirement: CI-006, KD-8, TY-6
+#[test]
+fn seal_key_not_logged() {
+    let (out, shard, _) = everything();
+    // The secret, and the key that was derived from it.
     let mut secret = [0; 32];
     Seeded::new(1 ^ 0x6b65_7973).fill(&mut secret).unwrap();
     let derived = derived_key(&secret, &shard);
     out.assert_without("the secret", &secret);
     out.assert_without("the sealing key", &derived);
+}
+
+// requirement: WORKER-4111, WORKER-4152, AU-11
+#[test]
+fn weights_tags_and_addresses_appear_in_no_text() {
+    let (out, shard, address) = everything();
+    out.assert_without_address(address);
     out.assert_without("weights", WEIGHTS);
     out.assert_without("weights", &WEIGHTS[..12]);
     // The tag is public in the record's JSON and attestations, nowhere else.
@@ -254,7 +293,8 @@ fn vram_ptr_not_in_json() {
 
 // requirement: WORKER-4111
 #[test]
-fn vram_ptr_not_exposed_after_the_lease_and_never_on_the_simulator() {
+fn vram_ptr_not_exposed() {
+    // Not without a lease, and never on the simulator.
     let rig = common::rig(1 << 20);
     let shard = rig.manager.seal(SealRequest::bytes(WEIGHTS)).unwrap();
     let lease = rig.manager.lease(&shard, Mode::Full).unwrap();
@@ -273,7 +313,8 @@ fn vram_ptr_not_exposed_after_the_lease_and_never_on_the_simulator() {
 
 // requirement: KD-8, PM-14
 #[test]
-fn token_leakage_is_not_in_the_errors_of_key_sources() {
+fn token_leakage_detection() {
+    // Errors of key sources repeat nothing of the key.
     let token = b"short-and-secret-token";
     let error = vram_residency::key::RootKey::from_token(token)
         .err()

@@ -314,7 +314,8 @@ fn seal_execute_verify_end_to_end() {
 
 // requirement: WORKER-4111, MS-006
 #[test]
-fn pointer_arithmetic_safe_tensor_addresses_lie_inside_the_lease() {
+fn pointer_arithmetic_safe() {
+    // Addresses of tensors lie inside the lease.
     let device = Disguise::new(gpu_info(2 << 30));
     let builder = VramManager::builder()
         .device(device.clone())

@@ -84,7 +84,8 @@ fn seal(manager: &VramManager) -> vram_residency::Result<vram_residency::SealedS
 
 // requirement: POL-1, POL-3, POL-7, VP-002, WORKER-4163, WORKER-4171, AU-7
 #[test]
-fn vram_only_enforced_at_start() {
+fn vram_only_enforced() {
+    // At the start; the device that fails is named.
     let edit = |edit: fn(&mut DeviceInfo)| {
         let mut info = gpu_info(2 << 30);
         edit(&mut info);
@@ -161,32 +162,105 @@ fn limits_are_the_operators_choice() {
     assert!(gpu.sink.events().is_empty());
 }
 
-// requirement: WORKER-4101, VP-002, VP-003, POL-2, M0-W-1010, AU-7, VP-001
+/// A driver that says `lie` about fresh memory: nothing is sealed in it, nothing
+/// is left, and the violation is an event.
+fn refused_at_the_seal(words: &str, lie: impl Fn(Witness) -> Witness + Send + Sync + 'static) {
+    let gpu = gpu(Policy::default());
+    gpu.device.lie(lie);
+    let error = seal(&gpu.manager).unwrap_err();
+    assert!(
+        matches!(error, Error::Policy(PolicyError::Memory { .. })),
+        "{error}"
+    );
+    assert!(error.to_string().contains(words), "{error}");
+    assert!(gpu.device.sim.buffers().is_empty(), "nothing is left");
+    assert_eq!(gpu.manager.used_vram(), 0);
+    let expected = [
+        "vram.allocated",
+        "policy.violation",
+        "vram.deallocated",
+        "vram.seal_failed",
+    ];
+    assert_eq!(gpu.sink.types(), expected);
+    assert_eq!(gpu.sink.events()[1].severity, Severity::Critical);
+}
+
+// requirement: WORKER-4101, POL-2, M0-W-1010, AU-7, VP-001
 #[test]
-fn uma_zero_copy_and_pinned_memory_are_refused_at_the_seal() {
+fn every_answer_that_is_not_residency_is_refused() {
     for (words, lie) in LIES {
-        let gpu = gpu(Policy::default());
-        gpu.device.lie(lie);
-        let error = seal(&gpu.manager).unwrap_err();
-        assert!(
-            matches!(error, Error::Policy(PolicyError::Memory { .. })),
-            "{error}"
-        );
-        assert!(error.to_string().contains(words), "{error}");
-        assert!(gpu.device.sim.buffers().is_empty(), "nothing is left");
-        assert_eq!(gpu.manager.used_vram(), 0);
-        let types = gpu.sink.types();
-        assert_eq!(
-            types,
-            [
-                "vram.allocated",
-                "policy.violation",
-                "vram.deallocated",
-                "vram.seal_failed"
-            ],
-        );
-        assert_eq!(gpu.sink.events()[1].severity, Severity::Critical);
+        refused_at_the_seal(words, lie);
     }
+}
+
+// requirement: VP-002, POL-2, WORKER-4101
+#[test]
+fn uma_disabled() {
+    // Managed memory, whatever else the driver says about it.
+    for memory in [MemoryKind::Device, MemoryKind::Managed, MemoryKind::Unknown] {
+        refused_at_the_seal("managed", move |w| Witness {
+            memory,
+            managed: true,
+            ..w
+        });
+    }
+    // A GPU that shares its memory with the CPU is refused at the start.
+    let mut shared = gpu_info(2 << 30);
+    shared.integrated = true;
+    let error = start(Disguise::new(shared), Policy::default(), &Arc::default()).err();
+    assert!(error.unwrap().to_string().contains("discrete GPU"));
+}
+
+// requirement: VP-003, WORKER-4101
+#[test]
+fn zero_copy_disabled() {
+    // Device memory that the host can reach through a pointer of its own.
+    for memory in [MemoryKind::Device, MemoryKind::Host] {
+        refused_at_the_seal("reachable from the host", move |w| Witness {
+            memory,
+            host_pointer: true,
+            ..w
+        });
+    }
+}
+
+// requirement: VP-003, WORKER-4101, WORKER-4102
+#[test]
+fn pinned_memory_disabled() {
+    // Page-locked host memory, without and with a host pointer admitted.
+    refused_at_the_seal("not device memory", |w| Witness {
+        memory: MemoryKind::Host,
+        host_pointer: false,
+        ..w
+    });
+    refused_at_the_seal("host", |w| Witness {
+        memory: MemoryKind::Host,
+        host_pointer: true,
+        ..w
+    });
+}
+
+// requirement: VP-004, VP-005, WORKER-4103
+#[test]
+fn ram_fallback_rejected() {
+    // A model that does not fit is refused; it is not put elsewhere, and the
+    // model that fits still is.
+    let gpu = gpu(Policy::default());
+    let too_big = vram_residency::load::PatternSource::new((2 << 30) + 1, 1);
+    let error = gpu.manager.seal(SealRequest::source(too_big)).unwrap_err();
+    assert!(matches!(error, Error::InsufficientVram(_)), "{error}");
+    assert_eq!(gpu.device.sim.calls(Op::Allocate), 0);
+    assert_eq!(gpu.device.sim.host_bytes(), 0);
+    // A driver that has room only in host memory is refused as well.
+    gpu.device.lie(|w| Witness {
+        memory: MemoryKind::Host,
+        ..w
+    });
+    let error = seal(&gpu.manager).unwrap_err();
+    assert!(matches!(error, Error::Policy(_)), "{error}");
+    gpu.device.lie(|honest| honest);
+    let shard = seal(&gpu.manager).unwrap();
+    assert_eq!(shard.record().witness.memory, MemoryKind::Device);
 }
 
 // requirement: M0-W-1012, POL-5, WORKER-4122
@@ -267,7 +341,8 @@ fn a_weaker_allocation_is_refused_when_the_policy_asks_for_the_stronger() {
 
 // requirement: VP-005, POL-6, DM-11
 #[test]
-fn ram_inference_rejected_a_simulated_seal_never_passes_for_a_gpu() {
+fn ram_inference_rejected() {
+    // A simulated seal never passes for one of a GPU.
     let rig = rig(1 << 20);
     let shard = rig.manager.seal(SealRequest::bytes(b"weights")).unwrap();
     assert_eq!(shard.record().device_kind, DeviceKind::Simulated);
@@ -322,7 +397,8 @@ fn export_from_a_gpu_is_off_unless_the_policy_allows_it() {
 
 // requirement: VP-006, API-F22, WORKER-4230
 #[test]
-fn policy_attestation_states_measured_facts_under_a_tag() {
+fn policy_attestation() {
+    // It states measured facts, under a tag.
     let gpu = gpu(Policy::default());
     let shard = seal(&gpu.manager).unwrap();
     let attest = |nonce: &[u8]| {

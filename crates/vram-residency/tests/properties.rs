@@ -46,15 +46,31 @@ fn bytes_up_to(len: usize) -> impl Strategy<Value = Vec<u8>> {
     (1..=len, any::<u64>()).prop_map(|(len, seed)| weights(len, seed))
 }
 
-// requirement: API-F19, API-F24, API-F20
+// requirement: API-F19, API-F20
 #[test]
 fn prop_seal_verify_roundtrip() {
     let rig = rig(MIB);
     proptest!(cases(1000), |(bytes in bytes_up_to(10_000))| {
         let shard = seal(&rig, &bytes);
         prop_assert!(rig.manager.verify_shard_integrity(&shard).unwrap());
+        prop_assert!(shard.is_sealed() && !shard.is_quarantined());
+    });
+    rig.assert_empty();
+}
+
+// requirement: API-F24
+#[test]
+fn seal_unseal_roundtrip() {
+    let rig = rig(MIB);
+    proptest!(cases(1000), |(bytes in bytes_up_to(10_000))| {
+        let shard = seal(&rig, &bytes);
         prop_assert_eq!(rig.manager.unseal_model(&shard).unwrap(), bytes);
     });
+    let nothing = rig.manager.seal(SealRequest::bytes(&[]));
+    assert!(
+        matches!(nothing, Err(Error::Input(_))),
+        "0 bytes are refused"
+    );
     rig.assert_empty();
 }
 
@@ -66,18 +82,28 @@ fn prop_different_data_different_digests() {
     });
 }
 
+// requirement: DG-1
+#[test]
+fn prop_digest_format() {
+    let rig = rig(MIB);
+    proptest!(cases(1000), |(bytes in bytes_up_to(9000))| {
+        let digest = seal(&rig, &bytes).digest();
+        let text = digest.to_string();
+        prop_assert_eq!(text.len(), 64);
+        prop_assert!(text.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f')));
+        prop_assert_eq!(text.parse::<FileDigest>().unwrap(), digest);
+    });
+}
+
 // requirement: DG-1, DG-5
 #[test]
-fn prop_digest_deterministic_and_prop_digest_format() {
+fn prop_digest_deterministic() {
     let rig = rig(64 * MIB);
     let mut keep = Vec::new();
     proptest!(cases(1000), |(bytes in bytes_up_to(9000))| {
         let (one, two) = (seal(&rig, &bytes), seal(&rig, &bytes));
-        let text = one.digest().to_string();
-        prop_assert_eq!(&text, &two.digest().to_string());
-        prop_assert_eq!(text.len(), 64);
-        prop_assert!(text.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f')));
-        prop_assert_eq!(text.parse::<FileDigest>().unwrap(), two.digest());
+        prop_assert_eq!(one.digest(), two.digest());
+        prop_assert_eq!(one.digest(), vram_digest::digest(&bytes));
     });
     // The order of allocations does not matter either.
     let bytes = weights(5000, 1);
@@ -90,24 +116,79 @@ fn prop_digest_deterministic_and_prop_digest_format() {
     );
 }
 
+/// The record of a sealed shard with another sequence number and length, and
+/// without the tag for them.
+fn changed() -> impl Fn(u64, u64) -> Record {
+    let record = seal(&rig(MIB), b"weights").record().clone();
+    move |sequence, vram_bytes| Record {
+        sequence,
+        vram_bytes,
+        ..record.clone()
+    }
+}
+
 // requirement: KD-1, CI-001
 #[test]
-fn prop_signature_deterministic_length_and_key_dependent() {
-    let rig = rig(MIB);
-    let record = seal(&rig, b"weights").record().clone();
+fn prop_signature_deterministic() {
+    let changed = changed();
+    proptest!(cases(1000), |(key in any::<u64>(), a in any::<u64>(), b in any::<u64>())| {
+        let (one, two) = (tag_of(&changed(a, b), key), tag_of(&changed(a, b), key));
+        prop_assert_eq!(one.as_bytes(), two.as_bytes());
+    });
+}
+
+// requirement: CI-001, CI-005
+#[test]
+fn prop_different_keys_different_signatures() {
+    let changed = changed();
     proptest!(cases(1000), |(a in any::<u64>(), b in any::<u64>(), sequence in any::<u64>())| {
-        let record = Record { sequence, ..record.clone() };
-        let tag = tag_of(&record, a);
+        let record = changed(sequence, 1);
+        let (one, two) = (tag_of(&record, a), tag_of(&record, b));
+        prop_assert_eq!(a == b, one.as_bytes() == two.as_bytes());
+    });
+}
+
+// requirement: CI-001, TY-11
+#[test]
+fn prop_signature_length() {
+    let changed = changed();
+    proptest!(cases(1000), |(key in any::<u64>(), a in any::<u64>(), b in any::<u64>())| {
+        let tag = tag_of(&changed(a, b), key);
         prop_assert_eq!(tag.as_bytes().len(), 32);
-        let again = tag_of(&record, a);
-        prop_assert_eq!(tag.as_bytes(), again.as_bytes());
-        prop_assert_eq!(a == b, tag.as_bytes() == tag_of(&record, b).as_bytes());
+        prop_assert_eq!(String::from(tag).len(), 64, "in hex");
     });
 }
 
 // requirement: SG-4, CI-002
 #[test]
-fn prop_valid_signature_verifies_and_prop_invalid_signature_fails() {
+fn prop_valid_signature_verifies() {
+    let changed = changed();
+    proptest!(cases(1000), |(a in any::<u64>(), b in any::<u64>())| {
+        let record = changed(a, b);
+        let record = Record { tag: tag_of(&record, 1), ..record };
+        prop_assert!(check_record(&record, &root_key(1)).is_ok());
+    });
+}
+
+// requirement: CI-001, KD-1, WORKER-4120
+#[test]
+fn hmac_verification() {
+    let rig = rig(MIB);
+    proptest!(cases(1000), |(bytes in bytes_up_to(5000), bit in 0..256_usize)| {
+        let shard = seal(&rig, &bytes);
+        let record = shard.record();
+        prop_assert!(check_record(record, &root_key(1)).is_ok());
+        let mut digest = *record.digest.as_bytes();
+        digest[bit / 8] ^= 1 << (bit % 8);
+        let forged = Record { digest: FileDigest::from_bytes(digest), ..record.clone() };
+        prop_assert!(check_record(&forged, &root_key(1)).is_err());
+        prop_assert!(check_record(record, &root_key(2)).is_err());
+    });
+}
+
+// requirement: SG-4, CI-002
+#[test]
+fn prop_invalid_signature_fails() {
     let rig = rig(MIB);
     let shard = seal(&rig, b"weights");
     check_record(shard.record(), &root_key(1)).unwrap();
@@ -132,15 +213,37 @@ fn comparisons_see_a_difference_at_every_position() {
 
 // requirement: IV-003, TY-1
 #[test]
-fn prop_unique_shard_ids_and_shard_id_format() {
-    let random = Seeded::new(11);
-    let mut seen = BTreeSet::new();
-    for _ in 0..1000 {
-        let id = ShardId::generate(&random).unwrap();
-        assert!(id.as_str().starts_with("orch-shard-") && id.as_str().len() == 11 + 32);
-        assert_eq!(id.as_str().parse::<ShardId>().unwrap(), id);
-        assert!(seen.insert(id), "an id came twice");
+fn prop_unique_shard_ids() {
+    proptest!(cases(1000), |(seed in any::<u64>())| {
+        let random = Seeded::new(seed);
+        let ids = (0..20).map(|_| ShardId::generate(&random).unwrap());
+        prop_assert_eq!(ids.collect::<BTreeSet<_>>().len(), 20);
+    });
+}
+
+// requirement: IV-003, API-F16
+#[test]
+fn shard_ids_unique() {
+    let rig = rig(MIB);
+    let mut ids = BTreeSet::new();
+    let mut held = Vec::new();
+    for i in 0..1000_u32 {
+        let shard = seal(&rig, &i.to_le_bytes());
+        assert!(ids.insert(shard.id().clone()), "{} came twice", shard.id());
+        held.push(shard);
     }
+    assert_eq!(rig.manager.shards().len(), 1000);
+    drop(held);
+    rig.assert_empty();
+}
+
+// requirement: IV-003, VA-1
+#[test]
+fn shard_id_format() {
+    let id = seal(&rig(MIB), b"weights").id().clone();
+    assert!(id.as_str().starts_with("orch-shard-"), "{id}");
+    assert_eq!(id.as_str().len(), 11 + 32);
+    assert_eq!(id.as_str().parse::<ShardId>().unwrap(), id);
     proptest!(cases(1000), |(text in "\\PC{0,300}")| {
         let alphabet = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         let good = (1..=256).contains(&text.len()) && text.chars().all(alphabet);
@@ -226,7 +329,8 @@ fn seal_unseal_all_sizes() {
 
 // requirement: API-F11, API-F13
 #[test]
-fn seal_deterministic_for_equal_devices_keys_clocks_and_randomness() {
+fn seal_deterministic() {
+    // Equal devices, keys, clocks and randomness give equal records.
     proptest!(cases(50), |(bytes in bytes_up_to(20_000), label in "[a-z]{1,20}")| {
         let make = || {
             let rig = rig(MIB);
@@ -237,9 +341,29 @@ fn seal_deterministic_for_equal_devices_keys_clocks_and_randomness() {
     });
 }
 
+// requirement: RP-001, CAP-3
+#[test]
+fn allocation_bounds_enforced() {
+    const ROOM: u64 = 20_000;
+    let rig = rig(ROOM);
+    proptest!(cases(1000), |(taken in 0..ROOM, len in 1..2 * ROOM)| {
+        let held = (taken > 0).then(|| rig.manager.reserve(0, taken).unwrap());
+        match rig.manager.seal(SealRequest::bytes(&vec![1; len as usize])) {
+            Ok(shard) => prop_assert!(taken + len <= ROOM, "{:?}", shard),
+            Err(Error::InsufficientVram(error)) => {
+                prop_assert!(taken + len > ROOM);
+                prop_assert_eq!((error.needed, error.available), (len, ROOM - taken));
+            }
+            Err(error) => prop_assert!(false, "{}", error),
+        }
+        drop(held);
+    });
+    rig.assert_empty();
+}
+
 // requirement: VA-8, MS-006, MS-007
 #[test]
-fn allocation_bounds_enforced_and_offset_bounds_checked() {
+fn offset_bounds_checked() {
     let rig = rig(MIB);
     let bytes = weights(10_000, 3);
     let shard = seal(&rig, &bytes);
@@ -258,8 +382,30 @@ fn allocation_bounds_enforced_and_offset_bounds_checked() {
 
 // requirement: API-F24
 #[test]
-fn concurrent_sealing_safe_and_concurrent_unseal_safe() {
-    proptest!(cases(10), |(threads in 2..=10_u64, operations in 10..=30_u64)| {
+fn concurrent_unseal_safe() {
+    proptest!(cases(10), |(threads in 2..=8_usize, shards in 10..=100_u64)| {
+        let rig = rig(64 * MIB);
+        let sealed: Vec<_> = (0..shards).map(|i| seal(&rig, &weights(500 + i as usize, i))).collect();
+        std::thread::scope(|scope| {
+            for thread in 0..threads {
+                let (rig, sealed) = (&rig, &sealed);
+                scope.spawn(move || {
+                    for (i, shard) in (0..).zip(sealed).skip(thread) {
+                        let out = rig.manager.unseal_model(shard).unwrap();
+                        assert_eq!(out, weights(500 + i as usize, i));
+                    }
+                });
+            }
+        });
+        drop(sealed);
+        rig.assert_empty();
+    });
+}
+
+// requirement: API-F12, CAP-7
+#[test]
+fn concurrent_sealing_safe() {
+    proptest!(cases(10), |(threads in 2..=10_u64, operations in 10..=100_u64)| {
         let rig = rig(64 * MIB);
         std::thread::scope(|scope| {
             for thread in 0..threads {
@@ -268,18 +414,56 @@ fn concurrent_sealing_safe_and_concurrent_unseal_safe() {
                     for operation in 0..operations {
                         let bytes = weights(1000 + operation as usize, thread * 100 + operation);
                         let shard = seal(rig, &bytes);
-                        assert_eq!(rig.manager.unseal_model(&shard).unwrap(), bytes);
+                        assert_eq!(shard.digest(), vram_digest::digest(&bytes));
                     }
                 });
             }
         });
+        assert_eq!(rig.count("vram.sealed") as u64, threads * operations);
         rig.assert_empty();
     });
 }
 
-// requirement: DG-2, DG-7, CI-007
+// requirement: API-F19, CO-9
 #[test]
-fn tampering_detected_and_seal_verification_rejects_modified_data() {
+fn seal_verification_deterministic() {
+    proptest!(cases(300), |(bytes in bytes_up_to(20_000), at in any::<prop::sample::Index>(), damaged in any::<bool>())| {
+        let answer = || {
+            let rig = rig(MIB);
+            let shard = seal(&rig, &bytes);
+            if damaged {
+                rig.flip_newest(&shard, at.index(bytes.len()) as u64, 3);
+            }
+            let words = |error: Error| error.to_string();
+            let verified = rig.manager.verify_sealed(&shard, Mode::Full).map_err(words);
+            verified.map(|verified| verified.into_verification())
+        };
+        let first = answer();
+        prop_assert_eq!(first.is_err(), damaged);
+        prop_assert_eq!(first, answer());
+    });
+}
+
+// requirement: DG-2, CI-007
+#[test]
+fn seal_verification_rejects_modified_data() {
+    proptest!(cases(300), |(bytes in bytes_up_to(20_000), at in any::<prop::sample::Index>(), flips in 1..20_u64)| {
+        let rig = rig(MIB);
+        let shard = seal(&rig, &bytes);
+        let start = at.index(bytes.len()) as u64;
+        let end = (start + flips).min(bytes.len() as u64);
+        for offset in start..end {
+            rig.flip_newest(&shard, offset, (offset % 8) as u8);
+        }
+        prop_assert!(!rig.manager.verify_shard_integrity(&shard).unwrap());
+        prop_assert!(shard.is_quarantined());
+        prop_assert!(rig.manager.lease(&shard, Mode::Full).is_err());
+    });
+}
+
+// requirement: DG-2, DG-7
+#[test]
+fn tampering_detected() {
     proptest!(cases(300), |(bytes in bytes_up_to(50_000), at in any::<prop::sample::Index>(), bit in 0..8_u8)| {
         let rig = rig(MIB);
         let shard = seal(&rig, &bytes);
@@ -326,7 +510,8 @@ fn invalid_gpu_rejected() {
 
 // requirement: TP-9
 #[test]
-fn verification_never_panics_and_is_deterministic() {
+fn verification_never_panics() {
+    // And answers the same when it is asked again.
     let rig = rig(MIB);
     let shard = seal(&rig, b"weights");
     let json = shard.record().to_json().unwrap();

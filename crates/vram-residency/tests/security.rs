@@ -234,7 +234,8 @@ fn a_handle_of_another_manager_is_refused() {
 
 // requirement: DG-7, WORKER-4121
 #[test]
-fn digest_reverification_between_seal_verify_and_lease() {
+fn digest_reverification() {
+    // Between seal, verify and lease.
     let rig = rig(1 << 20);
     let shard = sealed(&rig);
     let _ = rig.manager.verify_sealed(&shard, Mode::Full).unwrap();
@@ -340,7 +341,7 @@ fn concurrent_modification_detected() {
 
 // requirement: CI-003, SG-7
 #[test]
-fn timing_safe_verification_accepts_no_partial_match() {
+fn timing_safe_verification() {
     // Constant time is a matter of construction (subtle); what a test can show
     // is that no number of right leading bytes is enough.
     let rig = rig(1 << 20);

@@ -1,0 +1,136 @@
+//! Each event that the library declares is truly emitted, by a manager that
+//! lives through everything.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "test code"
+)]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use common::{Rig, root_key, weights};
+use vram_residency::device::DeviceError;
+use vram_residency::sim::{Flip, Moment, Op, SimOptions};
+use vram_residency::{Mode, Policy, SealRequest, SealedShard};
+
+const EVENTS: &str = include_str!("../src/audit/event.rs");
+
+/// The `event_type` of every event that is declared. Those of the log about
+/// itself are tested with the log.
+fn declared() -> BTreeSet<String> {
+    let names = EVENTS.lines().filter_map(|line| {
+        let name = line.trim().strip_prefix("#[serde(rename = \"")?;
+        name.strip_suffix("\")]").map(str::to_owned)
+    });
+    names.filter(|name| !name.starts_with("audit.")).collect()
+}
+
+fn seal(rig: &Rig, id: &str) -> SealedShard {
+    let bytes = weights(9000, 1);
+    rig.manager.seal(SealRequest::bytes(&bytes).id(id)).unwrap()
+}
+
+/// Everything that goes well.
+fn good_days(rig: &Rig) {
+    let manager = &rig.manager;
+    drop(manager.reserve(0, 100).unwrap());
+    let shard = seal(rig, "good");
+    let _ = manager.verify_sealed(&shard, Mode::Full).unwrap();
+    drop(manager.lease(&shard, Mode::Full).unwrap());
+    let digest = shard.digest().to_string();
+    let bytes = weights(9000, 1);
+    let twin = SealRequest::bytes(&bytes).expect(&digest).dedupe();
+    drop(manager.seal(twin).unwrap());
+    assert_eq!(manager.unseal_model(&shard).unwrap(), bytes);
+    let moved = manager.migrate_shard(&shard, 1).unwrap();
+    manager.rotate_key(&root_key(5)).unwrap();
+    manager.retire_old_keys().unwrap();
+    manager.deallocate(&moved).unwrap();
+}
+
+/// Damage, what follows from it, and how it is healed.
+fn bad_days(rig: &Rig) {
+    let manager = &rig.manager;
+    let members = (0..2)
+        .map(|i| SealRequest::bytes(b"part").device(i))
+        .collect();
+    let group = manager.seal_group(members).unwrap();
+    rig.flip_newest(&group.shards()[0], 0, 0);
+    assert!(manager.verify_group(&group, Mode::Full).is_err());
+    drop(group);
+    let shard = seal(rig, "bad");
+    assert!(manager.lease(&shard, Mode::Full).is_err(), "stopped");
+    manager.resume("test").unwrap();
+    // A checker that errs once: wrong when it looks, right again afterwards.
+    for moment in [Moment::BeforeCheck, Moment::AfterCheck] {
+        rig.device().flip_at(Flip {
+            moment,
+            offset: 5000,
+            bit: 1,
+        });
+    }
+    let _ = manager.verify_sealed(&shard, Mode::Full).unwrap();
+    rig.flip_newest(&shard, 5000, 1);
+    let source = weights(9000, 1);
+    let _ = manager.repair(&shard, &source.as_slice()).unwrap();
+    let wrong = weights(9000, 2);
+    rig.flip_newest(&shard, 5000, 1);
+    assert!(manager.repair(&shard, &wrong.as_slice()).is_err());
+}
+
+/// Refusals and devices that fail.
+fn last_days(rig: &Rig) {
+    let manager = &rig.manager;
+    let fault = || DeviceError::Unsupported { what: "test" };
+    assert!(manager.reserve(0, 2 << 20).is_err());
+    let shard = seal(rig, "last");
+    rig.devices[1].fail(Op::BlockDigests, 1, fault());
+    assert!(manager.migrate_shard(&shard, 1).is_err());
+    assert!(
+        manager
+            .seal(SealRequest::bytes(b"x").expect(&"0".repeat(64)))
+            .is_err()
+    );
+    rig.device().ignore_protect(true);
+    assert!(manager.seal(SealRequest::bytes(b"writable")).is_err());
+    rig.device().fail(Op::Free, 1, fault());
+    assert!(manager.deallocate(&shard).is_err());
+    let gone = DeviceError::Lost {
+        op: "test",
+        code: 1,
+        text: "gone".to_owned(),
+    };
+    rig.device().fail(Op::Memory, 1, gone);
+    assert!(manager.driver_memory(0).is_err());
+}
+
+// requirement: AU-1..AU-7, AU-9, RP-005
+#[test]
+fn each_audit_event_truly_emitted() {
+    let policy = Policy {
+        allow_repair: true,
+        max_lease_age: Some(Duration::from_secs(60)),
+        ..Policy::default()
+    };
+    let options: Vec<_> = (0..2)
+        .map(|i| SimOptions::new(1 << 20).ordinal(i))
+        .collect();
+    let rig = Rig::build(&options, policy, |b| b);
+    good_days(&rig);
+    bad_days(&rig);
+    last_days(&rig);
+    let emitted: BTreeSet<String> = rig.sink.types().into_iter().collect();
+    let declared = declared();
+    assert!(declared.len() >= 26, "found only {declared:?}");
+    let silent: Vec<_> = declared.difference(&emitted).collect();
+    assert!(silent.is_empty(), "declared and never emitted: {silent:?}");
+    let unknown: Vec<_> = emitted.difference(&declared).collect();
+    assert!(unknown.is_empty(), "emitted and not declared: {unknown:?}");
+}

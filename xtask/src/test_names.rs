@@ -1,0 +1,165 @@
+//! The tests that the sources of the requirements name: each must be a test function of this
+//! tree, or the list says where else it is proved. requirement: TP-2
+
+use crate::modules::Sources;
+use crate::tree::{Finding, Tree};
+use std::collections::BTreeSet;
+
+/// The file that lists the names, from the repository root.
+const LIST: &str = "xtask/test-names.txt";
+
+/// What the list says about a name.
+enum Place<'l> {
+    /// A test function of that name.
+    Test,
+    /// A test function of another name: the source gives a phrase or a second name.
+    As(&'l str),
+    /// A function of that name in this file, which a macro or a runner makes a test.
+    In(&'l str),
+    /// Proved by something that is no test function.
+    Elsewhere,
+}
+
+/// Everything that is wrong with the list, or with the tree that it describes.
+pub(crate) fn findings(tree: &Tree) -> Vec<Finding> {
+    let list = tree.get(LIST).and_then(|file| file.text.as_deref());
+    let tests = Sources::read(tree).tests();
+    let mut findings = Vec::new();
+    let mut seen = BTreeSet::new();
+    for (number, line) in list.unwrap_or_default().lines().enumerate() {
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let wrong = match read(line) {
+            Ok((name, _)) if !seen.insert(name) => Some(format!("`{name}` is listed twice")),
+            Ok((name, place)) => missing(tree, &tests, name, &place),
+            Err(why) => Some(why),
+        };
+        findings.extend(wrong.map(|message| Finding {
+            path: LIST.to_owned(),
+            line: number + 1,
+            message,
+        }));
+    }
+    if seen.is_empty() {
+        findings.push(Finding {
+            path: LIST.to_owned(),
+            line: 0,
+            message: "the list is missing or empty".to_owned(),
+        });
+    }
+    findings
+}
+
+/// Reads `NAME | SECTION | PLACE`, and what the place needs after it.
+fn read(line: &str) -> Result<(&str, Place<'_>), String> {
+    let fields: Vec<&str> = line.splitn(4, " | ").collect();
+    let [name, section, place, rest @ ..] = fields.as_slice() else {
+        return Err("a line is `NAME | SECTION | PLACE`".to_owned());
+    };
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    if name.is_empty() || !name.chars().all(good) {
+        return Err(format!("`{name}` is not the name of a function"));
+    }
+    if !section.starts_with("1.13.") {
+        return Err(format!("`{name}` has the unknown section `{section}`"));
+    }
+    let rest = rest
+        .first()
+        .map(|text| text.trim())
+        .filter(|text| !text.is_empty());
+    let place = match (*place, rest) {
+        ("test", None) => Place::Test,
+        ("as", Some(other)) => Place::As(other),
+        ("in", Some(path)) => Place::In(path),
+        ("elsewhere", Some(_)) => Place::Elsewhere,
+        ("as" | "in" | "elsewhere", None) => {
+            return Err(format!("`{name}` does not say where"));
+        }
+        _ => return Err(format!("`{name}` has the unknown place `{place}`")),
+    };
+    Ok((name, place))
+}
+
+/// What is not there although the list says so.
+fn missing(tree: &Tree, tests: &BTreeSet<String>, name: &str, place: &Place<'_>) -> Option<String> {
+    match place {
+        Place::Test => (!tests.contains(name)).then(|| format!("no test is named `{name}`")),
+        Place::As(other) => (!tests.contains(*other))
+            .then(|| format!("no test is named `{other}`, which stands for `{name}`")),
+        Place::In(path) => {
+            let text = tree.get(path).and_then(|file| file.text.as_deref());
+            let found = text.is_some_and(|text| text.contains(&format!("fn {name}(")));
+            (!found).then(|| format!("`{path}` has no function `{name}`"))
+        }
+        Place::Elsewhere => tests
+            .contains(name)
+            .then(|| format!("`{name}` is a test now; the list says that it is elsewhere")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TESTS: &str = "\
+#[test]
+fn found() {}
+#[test]
+#[ignore = \"gpu\"]
+fn ignored() {}
+fn helper() {}
+each! { fn made(x: u8) {} }
+";
+
+    fn check(list: &str) -> Vec<String> {
+        let tree = Tree::of(&[(LIST, list), ("crates/a/tests/t.rs", TESTS)]);
+        findings(&tree).into_iter().map(|f| f.message).collect()
+    }
+
+    #[test]
+    fn a_list_that_holds_is_silent() {
+        let list = "# A comment.\nfound | 1.13.4 | test\nphrase | 1.13.4 | as | found\n\
+                    made | 1.13.6 | in | crates/a/tests/t.rs\nbench | 1.13.4 | elsewhere | a bench\n";
+        assert_eq!(check(list), [""; 0]);
+    }
+
+    #[test]
+    fn a_name_without_its_test_is_found() {
+        for name in ["gone", "ignored", "helper", "made"] {
+            let list = format!("{name} | 1.13.3 | test\n");
+            assert_eq!(check(&list), [format!("no test is named `{name}`")]);
+        }
+        let found = check("a | 1.13.3 | as | helper\nb | 1.13.3 | in | crates/a/tests/t.rs\n");
+        assert!(found[0].contains("`helper`, which stands for `a`"));
+        assert!(found[1].contains("has no function `b`"));
+        let found = check("a | 1.13.3 | in | nowhere.rs\n");
+        assert!(found[0].contains("nowhere.rs"));
+    }
+
+    #[test]
+    fn an_excuse_for_a_test_that_is_there_is_found() {
+        let found = check("found | 1.13.5 | elsewhere | a bench\n");
+        assert!(found[0].contains("is a test now"));
+    }
+
+    #[test]
+    fn bad_lines_are_found() {
+        for (line, words) in [
+            ("found", "a line is"),
+            ("Found | 1.13.3 | test", "not the name"),
+            ("found | 2.1 | test", "unknown section"),
+            ("found | 1.13.3 | maybe", "unknown place"),
+            ("found | 1.13.3 | test | why", "unknown place"),
+            ("found | 1.13.3 | elsewhere", "does not say where"),
+            (
+                "found | 1.13.3 | test\nfound | 1.13.4 | test",
+                "listed twice",
+            ),
+        ] {
+            let found = check(line);
+            assert!(found[0].contains(words), "{line}: {found:?}");
+        }
+        assert_eq!(check("# nothing\n"), ["the list is missing or empty"]);
+    }
+}
