@@ -43,6 +43,7 @@ pub mod load;
 pub mod manager;
 pub mod policy;
 pub mod random;
+pub mod receipt;
 pub mod seal;
 pub mod shard;
 pub mod sim;

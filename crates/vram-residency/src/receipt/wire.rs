@@ -1,0 +1,73 @@
+//! Encodings: signed bytes, and keys and signatures in JSON.
+
+use serde::{Deserialize, Serialize};
+
+use crate::hex;
+use crate::key::VerifyingKey;
+
+/// Builds what is signed.
+pub(super) struct Encoder(Vec<u8>);
+
+impl Encoder {
+    pub(super) fn new(magic: &[u8; 8], version: u16) -> Self {
+        let mut out = Self(Vec::with_capacity(1024));
+        out.raw(magic).raw(&version.to_le_bytes());
+        out
+    }
+
+    pub(super) fn raw(&mut self, bytes: &[u8]) -> &mut Self {
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    /// Everything that is framed is bounded far below 4 GiB.
+    pub(super) fn text(&mut self, bytes: &[u8]) -> &mut Self {
+        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        self.raw(&len.to_le_bytes()).raw(bytes)
+    }
+
+    pub(super) fn finish(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+/// A public key as 64 hex digits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(super) struct PublicKey(pub(super) VerifyingKey);
+
+impl TryFrom<String> for PublicKey {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let bytes = hex::decode(&text).ok_or("a public key is 64 lower-case hex digits")?;
+        let key = VerifyingKey::from_bytes(&bytes);
+        key.map(Self).map_err(|_| "not an Ed25519 public key")
+    }
+}
+
+impl From<PublicKey> for String {
+    fn from(key: PublicKey) -> Self {
+        key.0.to_string()
+    }
+}
+
+/// A signature as 128 hex digits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(super) struct Signature(pub(super) [u8; 64]);
+
+impl TryFrom<String> for Signature {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let bytes = hex::decode(&text).ok_or("a signature is 128 lower-case hex digits")?;
+        Ok(Self(bytes))
+    }
+}
+
+impl From<Signature> for String {
+    fn from(signature: Signature) -> Self {
+        hex::encode(&signature.0)
+    }
+}
