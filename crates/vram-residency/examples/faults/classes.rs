@@ -1,5 +1,7 @@
 //! The classes of faults. Each strike returns whether it was noticed.
 
+use std::time::Duration;
+
 use vram_residency::device::{Device, DeviceError, MemoryInfo, MemoryKind, Protection, Witness};
 use vram_residency::error::VerifyError;
 use vram_residency::load::PatternSource;
@@ -50,12 +52,25 @@ const fn claimed(name: &'static str, strike: fn(&mut World) -> bool) -> Class {
     }
 }
 
-pub(crate) const CLASSES: &[Class] = &[
+const fn silent(name: &'static str, strike: fn(&mut World) -> bool) -> Class {
     Class {
-        name: "clean checks",
+        name,
         claim: Claim::Clean,
-        strike: clean,
-    },
+        strike,
+    }
+}
+
+pub(crate) const CLASSES: &[Class] = &[
+    silent("clean full passes", |w| clean(w, Mode::Full)),
+    silent("clean keyed passes", |w| clean(w, Mode::Keyed)),
+    silent("clean sweeps", |w| {
+        clean(
+            w,
+            Mode::Sweep {
+                budget: Duration::ZERO,
+            },
+        )
+    }),
     claimed("single flip, bit 0", |w| single(w, 0)),
     claimed("single flip, bit 1", |w| single(w, 1)),
     claimed("single flip, bit 2", |w| single(w, 2)),
@@ -74,6 +89,7 @@ pub(crate) const CLASSES: &[Class] = &[
     claimed("swapped 4 KiB blocks", |w| swapped(w, 4096)),
     claimed("swapped tensors", swapped_tensors),
     claimed("wrong shard: another model's bytes", wrong_shard),
+    claimed("stale buffer: the shard before it", stale_buffer),
     claimed("page answers from other memory", page_elsewhere),
     claimed("page of zeros", |w| stuck(w, 0)),
     claimed("page of ones", |w| stuck(w, 0xff)),
@@ -108,7 +124,7 @@ pub(crate) const CLASSES: &[Class] = &[
     claimed("key swap", key_swap),
     claimed("record replayed after a free", after_free),
     claimed("record replayed on a reused id", reused_id),
-    claimed("record of another boot", other_boot),
+    claimed("record of another manager or boot", other_boot),
     claimed("record of another device", other_device),
     claimed("wrong model, expected digest given", unexpected),
     Class {
@@ -122,9 +138,13 @@ fn rank(index: u32) -> Option<vram_residency::seal::ShardPosition> {
     vram_residency::seal::ShardPosition::new(index, 4).ok()
 }
 
-fn clean(w: &mut World) -> bool {
+/// Several in a row: keyed references roll, sweeps begin new epochs.
+fn clean(w: &mut World, mode: Mode) -> bool {
+    w.mode = mode;
     let shard = w.seal();
-    w.noticed(&shard) || w.manager.verify_record(shard.record(), w.mode).is_err()
+    w.strike();
+    let alarm = (0..3).any(|_| w.noticed(&shard));
+    alarm || w.manager.verify_record(shard.record(), mode).is_err()
 }
 
 fn at(w: &mut World, offset: u64) -> bool {
@@ -233,6 +253,17 @@ fn wrong_shard(w: &mut World) -> bool {
     w.overwrite(0, &other) && w.noticed(&shard)
 }
 
+/// The allocator hands out the same memory, and the copy never arrives.
+fn stale_buffer(w: &mut World) -> bool {
+    let old = w.seal();
+    w.manager.deallocate(&old).unwrap();
+    let mut fresh = w.rng.bytes(w.bytes.len());
+    fresh[0] = !w.bytes[0];
+    let stale = std::mem::replace(&mut w.bytes, fresh);
+    let shard = w.seal();
+    w.overwrite(0, &stale) && w.noticed(&shard)
+}
+
 fn page_elsewhere(w: &mut World) -> bool {
     grow(w, 16_384);
     let shard = w.seal();
@@ -257,6 +288,7 @@ fn before_hash(w: &mut World) -> bool {
         offset,
         bit: 5,
     });
+    w.strike();
     let refused = w.manager.seal(SealRequest::bytes(&w.bytes));
     matches!(refused, Err(Error::Verify(VerifyError::Copy { .. }))) && w.manager.used_vram() == 0
 }
@@ -278,6 +310,7 @@ fn before_lease(w: &mut World) -> bool {
 fn idle_launch(w: &mut World) -> bool {
     let shard = w.seal();
     w.sim.skip_kernels(true);
+    w.strike();
     w.noticed(&shard)
 }
 
@@ -287,6 +320,7 @@ fn lying_memory(w: &mut World) -> bool {
     let others = w.sim.allocate((60 << 20) + w.rng.below(1 << 20)).unwrap();
     let total = 64 << 20;
     w.sim.lie_memory(Some(MemoryInfo { free: total, total }));
+    w.strike();
     let refused = w
         .manager
         .seal(SealRequest::source(PatternSource::new(8 << 20, 1)));
@@ -300,6 +334,7 @@ fn witness(w: &mut World, lie: fn(&mut Witness)) -> bool {
     let mut witness = shard.record().witness;
     lie(&mut witness);
     w.sim.lie_witness(Some(witness));
+    w.strike();
     w.noticed(&shard)
 }
 
@@ -307,6 +342,7 @@ fn edited(w: &mut World, edit: impl FnOnce(&mut Record)) -> bool {
     let shard = w.seal();
     let mut record = shard.record().clone();
     edit(&mut record);
+    w.strike();
     let refused = matches!(
         w.manager.verify_record(&record, w.mode),
         Err(Error::Verify(_))
@@ -334,6 +370,7 @@ fn key_swap(w: &mut World) -> bool {
     let other_token = [TOKEN, b"!"].concat();
     let other = manager(&[&sim], &mut w.rng, &other_token, Policy::default());
     let shard = w.seal();
+    w.strike();
     matches!(
         other.verify_record(shard.record(), w.mode),
         Err(Error::Verify(VerifyError::UnknownKey { .. }))
@@ -344,6 +381,7 @@ fn after_free(w: &mut World) -> bool {
     let shard = w.seal();
     let record = shard.record().clone();
     w.manager.deallocate(&shard).unwrap();
+    w.strike();
     let answer = w.manager.verify_record(&record, w.mode);
     matches!(answer, Err(Error::Verify(VerifyError::NotHeld { .. })))
 }
@@ -354,6 +392,7 @@ fn reused_id(w: &mut World) -> bool {
     let record = old.record().clone();
     w.manager.deallocate(&old).unwrap();
     let new = w.seal();
+    w.strike();
     let answer = w.manager.verify_record(&record, w.mode);
     let refused = matches!(answer, Err(Error::Verify(VerifyError::NotHeld { .. })));
     refused && w.manager.verify_record(new.record(), w.mode).is_ok()
@@ -362,6 +401,7 @@ fn reused_id(w: &mut World) -> bool {
 fn other_boot(w: &mut World) -> bool {
     let shard = w.seal();
     let again = w.reboot();
+    w.strike();
     matches!(
         again.verify_record(shard.record(), w.mode),
         Err(Error::Verify(_))
@@ -375,6 +415,7 @@ fn other_device(w: &mut World) -> bool {
     let mut record = shard.record().clone();
     record.gpu_device = 1;
     record.device_uuid = both.devices()[1].uuid;
+    w.strike();
     matches!(both.verify_record(&record, w.mode), Err(Error::Verify(_)))
 }
 
@@ -382,6 +423,7 @@ fn unexpected(w: &mut World) -> bool {
     let digest = vram_digest::digest(&w.bytes).to_string();
     let at = usize::try_from(w.rng.below(w.len())).unwrap();
     w.bytes[at] ^= 0x20;
+    w.strike();
     let refused = w.manager.seal(SealRequest::bytes(&w.bytes).expect(&digest));
     matches!(refused, Err(Error::Verify(VerifyError::Unexpected { .. })))
         && w.manager.used_vram() == 0

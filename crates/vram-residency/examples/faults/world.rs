@@ -2,7 +2,7 @@
 //! of seeded contents, and seeded choices.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use vram_residency::clock::SystemClock;
 use vram_residency::device::{BufferId, DeviceError};
@@ -62,6 +62,8 @@ pub(crate) struct World {
     pub(crate) manager: VramManager,
     pub(crate) bytes: Vec<u8>,
     pub(crate) mode: Mode,
+    /// When the fault was in place; detection is counted from there.
+    pub(crate) struck: Instant,
 }
 
 /// A device that keeps clear of its options' defaults: two of them differ.
@@ -112,7 +114,13 @@ impl World {
             manager,
             bytes,
             mode,
+            struck: Instant::now(),
         }
+    }
+
+    /// The fault is in place now.
+    pub(crate) fn strike(&mut self) {
+        self.struck = Instant::now();
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -136,11 +144,13 @@ impl World {
         let before = &self.bytes[at..at + bytes.len()];
         let changes = before != bytes;
         self.sim.overwrite(self.buffer(), offset, bytes).unwrap();
+        self.strike();
         changes
     }
 
     pub(crate) fn flip(&mut self, offset: u64, bit: u8) {
         self.sim.flip_bit(self.buffer(), offset, bit).unwrap();
+        self.strike();
     }
 
     /// Whether a verification notices, within the passes that the mode says
