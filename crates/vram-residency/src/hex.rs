@@ -18,17 +18,25 @@ pub(crate) fn encode_to(bytes: &[u8], out: &mut String) {
     );
 }
 
-/// Exactly `N` bytes from `2 * N` lower-case hex digits.
+/// Exactly `N` bytes from `2 * N` lower-case hex digits. For secrets there is
+/// [`decode_to`].
 pub(crate) fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
     let mut out = [0_u8; N];
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    if pairs.len() != N || !rest.is_empty() {
+    decode_to(text.as_bytes(), &mut out)?;
+    Some(out)
+}
+
+/// Fills `out` from exactly twice as many lower-case hex digits: the bytes are
+/// written in place and nowhere else. After `None`, `out` holds a part of them.
+pub(crate) fn decode_to(text: &[u8], out: &mut [u8]) -> Option<()> {
+    let (pairs, rest) = text.as_chunks::<2>();
+    if pairs.len() != out.len() || !rest.is_empty() {
         return None;
     }
     for (byte, [high, low]) in out.iter_mut().zip(pairs) {
         *byte = value(*high)? << 4 | value(*low)?;
     }
-    Some(out)
+    Some(())
 }
 
 fn value(digit: u8) -> Option<u8> {
@@ -50,5 +58,9 @@ mod tests {
         for bad in ["00FF1a", "00ff1", "00ff1a00", "00ff1g", "", "00ff\u{e9}"] {
             assert_eq!(decode::<3>(bad), None, "{bad}");
         }
+        let mut place = [9; 3];
+        assert_eq!(decode_to(b"00ff1a", &mut place), Some(()));
+        assert_eq!(place, [0x00, 0xff, 0x1a]);
+        assert_eq!(decode_to(b"00ff", &mut place), None);
     }
 }

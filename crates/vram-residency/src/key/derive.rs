@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::secret::Secret;
 use super::{KeyContext, KeyError, KeyId, KeyProvider, SealKey, SealTag};
@@ -23,8 +23,8 @@ impl RootKey {
         Self { secret }
     }
 
-    pub(super) fn expose(&self) -> &[u8] {
-        self.secret.expose()
+    pub(super) fn lend<R>(&self, work: impl FnOnce(&[u8]) -> R) -> R {
+        self.secret.lend(work)
     }
 
     /// The HMAC key of a context.
@@ -32,23 +32,33 @@ impl RootKey {
     /// # Errors
     /// [`KeyError::Memory`] when locked memory cannot be had.
     pub fn derive(&self, context: &KeyContext<'_>) -> Result<HmacSealKey, KeyError> {
-        let hkdf = Hkdf::<Sha256>::new(Some(context.salt), self.secret.expose());
-        let expand = |label: &[u8], out: &mut [u8]| {
-            // RFC 5869 limits the output to 255 hashes; these are far shorter.
-            hkdf.expand(&info(label, context), out)
-                .map_err(|_| KeyError::Format {
-                    reason: "the key derivation refused its output length",
-                })
-        };
-        let mut key = Zeroizing::new([0_u8; 32]);
-        expand(SEAL_KEY_LABEL, key.as_mut())?;
-        let mut id = [0; 8];
-        expand(KEY_ID_LABEL, &mut id)?;
-        Ok(HmacSealKey {
-            id: KeyId::from_bytes(id),
-            secret: Secret::new(key.as_mut())?,
+        self.lend(|secret| {
+            let hkdf = extract(Some(context.salt), secret);
+            let mut key = Zeroizing::new([0_u8; 32]);
+            expand(&hkdf, &info(SEAL_KEY_LABEL, context), key.as_mut())?;
+            let mut id = [0; 8];
+            expand(&hkdf, &info(KEY_ID_LABEL, context), &mut id)?;
+            Ok(HmacSealKey {
+                id: KeyId::from_bytes(id),
+                secret: Secret::new(key.as_mut())?,
+            })
         })
     }
+}
+
+/// HKDF-Extract; the pseudorandom key that it returns besides is wiped.
+pub(super) fn extract(salt: Option<&[u8]>, secret: &[u8]) -> Hkdf<Sha256> {
+    let (mut key, hkdf) = Hkdf::<Sha256>::extract(salt, secret);
+    key.as_mut_slice().zeroize();
+    hkdf
+}
+
+/// HKDF-Expand into `out`.
+pub(super) fn expand(hkdf: &Hkdf<Sha256>, info: &[u8], out: &mut [u8]) -> Result<(), KeyError> {
+    // RFC 5869 limits the output to 255 hashes; ours are far shorter.
+    hkdf.expand(info, out).map_err(|_| KeyError::Format {
+        reason: "the key derivation refused its output length",
+    })
 }
 
 impl KeyProvider for RootKey {
@@ -84,11 +94,13 @@ impl SealKey for HmacSealKey {
     }
 
     fn tag(&self, statement: &[u8]) -> Result<SealTag, KeyError> {
-        let mac = Hmac::<Sha256>::new_from_slice(self.secret.expose());
-        let mut mac = mac.map_err(|_| KeyError::Format {
-            reason: "not a key for HMAC",
-        })?;
-        mac.update(statement);
-        Ok(SealTag::from_bytes(mac.finalize().into_bytes().into()))
+        self.secret.lend(|key| {
+            let mac = Hmac::<Sha256>::new_from_slice(key);
+            let mut mac = mac.map_err(|_| KeyError::Format {
+                reason: "not a key for HMAC",
+            })?;
+            mac.update(statement);
+            Ok(SealTag::from_bytes(mac.finalize().into_bytes().into()))
+        })
     }
 }

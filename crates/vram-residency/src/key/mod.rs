@@ -4,6 +4,21 @@
 //! The worker's secret is never used directly. Each manager and device gets a
 //! key of its own: HKDF-SHA256 (RFC 5869) with a random salt per manager that
 //! the record stores, and an `info` that names purpose, worker and device.
+//!
+//! What is wiped (requirement: TY-6, CI-006), and what cannot be:
+//!
+//! * Secrets, derived keys and seeds stand in memory that is locked against
+//!   swapping, left out of core dumps, and zeroed on drop.
+//! * Key text on its way in or out, and every buffer on the way from text to that
+//!   memory, is filled in place and zeroed. A token that the caller passes stays
+//!   the caller's to wipe.
+//! * The states of SHA-256, HMAC, HKDF and Ed25519 are zeroed on drop (the
+//!   `zeroize` features of those crates), and so is HKDF's intermediate key.
+//! * The libraries' own temporaries are not: HMAC pads the key on the stack,
+//!   HKDF's results pass through frames of its own, and registers hold what they
+//!   held. 8 KiB of stack below the computation are zeroed after each use, more
+//!   than any of them was measured to take; the compiler does not promise it.
+//! * Whoever reads this process's memory while a key is in use sees the key.
 
 mod derive;
 mod secret;

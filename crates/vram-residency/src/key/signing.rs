@@ -4,10 +4,10 @@
 use std::fmt;
 
 use ed25519_dalek::Signer;
-use hkdf::Hkdf;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use super::derive::{expand, extract};
 use super::secret::Secret;
 use super::{KeyError, KeyId, RootKey};
 use crate::hex;
@@ -31,17 +31,14 @@ impl SigningKey {
     /// # Errors
     /// [`KeyError::Memory`] when locked memory cannot be had.
     pub fn new(secret: &RootKey) -> Result<Self, KeyError> {
-        let mut seed = Zeroizing::new([0_u8; 32]);
-        let refused = |_| KeyError::Format {
-            reason: "the key derivation refused its output length",
-        };
-        Hkdf::<Sha256>::new(None, secret.expose())
-            .expand(SEED_LABEL, seed.as_mut())
-            .map_err(refused)?;
-        let public = ed25519_dalek::SigningKey::from_bytes(&seed).verifying_key();
-        Ok(Self {
-            seed: Secret::new(seed.as_mut())?,
-            public: VerifyingKey(public),
+        secret.lend(|secret| {
+            let mut seed = Zeroizing::new([0_u8; 32]);
+            expand(&extract(None, secret), SEED_LABEL, seed.as_mut())?;
+            let public = ed25519_dalek::SigningKey::from_bytes(&seed).verifying_key();
+            Ok(Self {
+                seed: Secret::new(seed.as_mut())?,
+                public: VerifyingKey(public),
+            })
         })
     }
 
@@ -56,13 +53,13 @@ impl SigningKey {
     /// # Errors
     /// [`KeyError::Memory`] when the seed is not what was stored.
     pub fn sign(&self, message: &[u8]) -> Result<[u8; 64], KeyError> {
-        let seed = Zeroizing::new(<[u8; 32]>::try_from(self.seed.expose()).map_err(|_| {
-            KeyError::Memory {
+        self.seed.lend(|seed| {
+            let seed = seed.try_into().map_err(|_| KeyError::Memory {
                 reason: "the signing key lost its length".to_owned(),
-            }
-        })?);
-        let key = ed25519_dalek::SigningKey::from_bytes(&seed);
-        Ok(key.sign(message).to_bytes())
+            })?;
+            let key = ed25519_dalek::SigningKey::from_bytes(seed);
+            Ok(key.sign(message).to_bytes())
+        })
     }
 }
 

@@ -103,14 +103,10 @@ impl RootKey {
             });
         }
         let text = text.strip_suffix(b"\n").unwrap_or(&text);
-        let text = std::str::from_utf8(text).map_err(|_| KeyError::Format {
-            reason: "it is not text",
-        })?;
-        let bytes = hex::decode::<32>(text);
-        let bytes = bytes.ok_or(KeyError::Format {
+        let mut bytes = Zeroizing::new([0_u8; 32]);
+        hex::decode_to(text, bytes.as_mut()).ok_or(KeyError::Format {
             reason: "wrong length or other characters",
         })?;
-        let mut bytes = Zeroizing::new(bytes);
         Self::admit(bytes.as_mut())
     }
 
@@ -133,7 +129,7 @@ impl RootKey {
             .open(path)
             .map_err(open)?;
         let mut text = Zeroizing::new(String::with_capacity(KEY_TEXT_BYTES));
-        hex::encode_to(key.expose(), &mut text);
+        key.lend(|secret| hex::encode_to(secret, &mut text));
         text.push('\n');
         file.write_all(text.as_bytes())
             .and_then(|()| file.sync_all())
