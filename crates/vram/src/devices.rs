@@ -5,7 +5,7 @@ use vram_residency::device::DeviceInfo;
 
 use crate::device::{self, DeviceSpec};
 use crate::failure::Failure;
-use crate::gpu::{self, Gpu};
+use crate::gpu::{self, Gpu, Silent};
 use crate::output::Output;
 use crate::text;
 
@@ -30,6 +30,8 @@ struct Report {
     schema: &'static str,
     /// GPUs with all that their driver tells, or the one device asked for.
     devices: Vec<Listed>,
+    /// Devices that the driver counts and cannot describe, and why.
+    silent: Vec<Silent>,
     /// Why no CUDA device was looked for successfully.
     unavailable: Option<String>,
 }
@@ -52,19 +54,23 @@ impl Listed {
 
 impl Args {
     pub(crate) fn run(self, output: &Output) -> Result<(), Failure> {
-        let (devices, unavailable) = match &self.device {
+        let (devices, silent, unavailable) = match &self.device {
             Some(spec) => {
                 let info = device::open(spec)?.info().clone();
-                (vec![Listed::Other(Box::new(info))], None)
+                (vec![Listed::Other(Box::new(info))], Vec::new(), None)
             }
             None => match gpu::find() {
                 Ok(found) => {
                     let listed = |gpu| Listed::Gpu(Box::new(gpu));
-                    (found.gpus.into_iter().map(listed).collect(), None)
+                    let gpus = found.gpus.into_iter().map(listed).collect();
+                    (gpus, found.silent, None)
                 }
-                Err(error) => (Vec::new(), Some(error.to_string())),
+                Err(error) => (Vec::new(), Vec::new(), Some(error.to_string())),
             },
         };
+        for Silent { ordinal, error } in &silent {
+            output.note(&format!("cuda:{ordinal}: {error}"));
+        }
         if let Some(reason) = &unavailable {
             output.note(reason);
             output.note(
@@ -75,6 +81,7 @@ impl Args {
             return output.json(&Report {
                 schema: "vram-residency/devices/v1",
                 devices,
+                silent,
                 unavailable,
             });
         }
@@ -95,9 +102,14 @@ fn gpu_line(gpu: &Gpu) -> String {
         |what: &str, has: Option<bool>| (has == Some(false)).then(|| format!("no {what}"));
     facts.extend(missing("virtual memory management", gpu.virtual_memory));
     facts.extend(missing("fd export", gpu.fd_export));
+    facts.extend(
+        gpu.unusable
+            .as_ref()
+            .map(|why| format!("cannot be opened: {why}")),
+    );
     let unusual = gpu.compute_mode.filter(|mode| *mode != "default");
     facts.extend(unusual.map(|mode| format!("compute mode {mode}")));
-    facts.join(", ")
+    text::printable(&facts.join(", "))
 }
 
 /// One device on one line.

@@ -67,6 +67,78 @@ fn devices_and_doctor_say_what_the_driver_says() {
     }
 }
 
+/// What doctor finds and advises under `name` on a machine so described.
+fn told(session: &Session, machine: &str, name: &str) -> (String, String) {
+    let ended = with_driver(session, machine, "doctor --json");
+    // A failure is a second line.
+    let line = ended.out.lines().next().unwrap();
+    let report: serde_json::Value = serde_json::from_str(line).unwrap();
+    let mut checks = report["checks"].as_array().unwrap().iter();
+    let check = checks.find(|check| check["name"] == name).unwrap();
+    let bad = report["checks"].to_string().contains("\"bad\"");
+    ended.exit(u8::from(bad).into());
+    let word = |key: &str| check[key].as_str().unwrap_or_default().to_owned();
+    (word("verdict"), word("found") + " " + &word("advice"))
+}
+
+#[test]
+fn doctor_names_what_is_wrong_with_a_driver_or_device() {
+    let session = Session::new();
+    for (machine, name, verdict, found) in [
+        ("", "CUDA driver", "ok", "libfake_cuda.so"),
+        ("", "device", "look", "a driver that pretends"),
+        ("", "virtual memory", "ok", "fd export"),
+        ("reset novmm", "virtual memory", "look", "missing"),
+        ("reset nofd", "virtual memory", "look", "no fd export"),
+        ("reset compute_mode=2", "compute mode", "bad", "prohibited"),
+        (
+            "reset compute_mode=3",
+            "compute mode",
+            "ok",
+            "exclusive process",
+        ),
+        ("reset noecc", "device", "look", "without ECC"),
+        ("reset integrated", "device", "look", "memory of its own"),
+        (
+            "reset cc=5.2",
+            "free VRAM",
+            "bad",
+            "compute capability below 6.0",
+        ),
+        (
+            "fail cuDevicePrimaryCtxRetain 1+ 46",
+            "free VRAM",
+            "bad",
+            "(46)",
+        ),
+        (
+            "reset gpus=0",
+            "CUDA driver",
+            "look",
+            "CUDA_ERROR_NO_DEVICE",
+        ),
+        ("fail cuInit 1+ 12345", "CUDA driver", "look", "(12345)"),
+        ("fail cuDeviceGetName 1 999", "device", "bad", "cuda:0"),
+        ("", "NVML", "look", "libnvidia-ml"),
+    ] {
+        let (is, says) = told(&session, machine, name);
+        let right = is == verdict && says.contains(found);
+        assert!(right, "{machine}: {name}: {is}: {says}");
+    }
+}
+
+#[test]
+fn one_broken_device_hides_no_other() {
+    let session = Session::new();
+    let machine = "reset gpus=2;fail cuDeviceGetName 1 999";
+    let ended = with_driver(&session, machine, "devices --json").exit(0);
+    let report: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
+    assert_eq!(report["silent"][0]["ordinal"], 0, "{report}");
+    assert_eq!(report["devices"][0]["ordinal"], 1, "{report}");
+    assert!(report["devices"][0]["free_bytes"].as_u64().unwrap() > 0);
+    assert!(ended.err.contains("cuda:0"), "{}", ended.err);
+}
+
 #[test]
 fn bench_measures_the_device_that_is_named() {
     let session = Session::new();

@@ -1,30 +1,36 @@
 //! The driver with the file that the loader chose, and its devices.
 
+use vram_residency::device::DeviceKind;
+
 use super::Check;
 use crate::devices;
-use crate::gpu::{self, Gpu, NvmlReport};
+use crate::gpu::{self, Gpu, Missing, NvmlReport, Silent};
 use crate::text;
 
 pub(super) fn checks() -> Vec<Check> {
     const NAME: &str = "CUDA driver";
     let found = match gpu::find() {
         Ok(found) => found,
-        Err(error) => {
+        Err(Missing::Driver(error)) => {
             let advice = "install the NVIDIA driver to use a GPU; --device sim works without one";
             return vec![Check::look(NAME, error.to_string(), advice)];
+        }
+        Err(Missing::Device(error)) => {
+            return vec![Check::look(NAME, error.to_string(), NO_DEVICE)];
         }
     };
     let (major, minor) = (found.version / 1000, (found.version % 1000) / 10);
     let text = format!("CUDA {major}.{minor}, {}", found.library);
     let mut checks = vec![if found.gpus.is_empty() {
-        Check::look(
-            NAME,
-            text,
-            "it shows no device; look at CUDA_VISIBLE_DEVICES and nvidia-smi",
-        )
+        Check::look(NAME, text, NO_DEVICE)
     } else {
         Check::ok(NAME, text)
     }];
+    for Silent { ordinal, error } in found.silent {
+        let text = format!("cuda:{ordinal}: {error}");
+        let advice = "the driver cannot describe this device; look at nvidia-smi and dmesg";
+        checks.push(Check::bad("device", text, advice));
+    }
     for gpu in &found.gpus {
         checks.push(device(gpu));
         checks.push(virtual_memory(gpu));
@@ -35,12 +41,25 @@ pub(super) fn checks() -> Vec<Check> {
     checks
 }
 
+const NO_DEVICE: &str =
+    "the driver shows no usable device; look at CUDA_VISIBLE_DEVICES and nvidia-smi";
+
 fn device(gpu: &Gpu) -> Check {
+    const NAME: &str = "device";
     let line = devices::line(&gpu.info);
     if gpu.info.integrated {
-        return Check::look("device", line, "use a card with memory of its own");
+        return Check::look(NAME, line, "use a card with memory of its own");
     }
-    Check::ok("device", line)
+    if gpu.info.ecc == Some(false) {
+        let advice = "without ECC bits flip unseen between verifications: nvidia-smi -e 1";
+        return Check::look(NAME, line, advice);
+    }
+    if gpu.info.kind == DeviceKind::Simulated {
+        let advice =
+            "no GPU: a driver that pretends; nothing sealed on it counts as sealed in VRAM";
+        return Check::look(NAME, line, advice);
+    }
+    Check::ok(NAME, line)
 }
 
 fn virtual_memory(gpu: &Gpu) -> Check {
@@ -81,11 +100,11 @@ fn free(gpu: &Gpu) -> Check {
                 text::size(gpu.info.total_bytes)
             ),
         ),
-        None => Check::look(
-            NAME,
-            "the device cannot be opened",
-            "look at nvidia-smi for what holds it",
-        ),
+        None => {
+            let why = gpu.unusable.as_deref().unwrap_or("unknown");
+            let advice = "sealing on it will fail; nvidia-smi shows what holds it";
+            Check::bad(NAME, format!("the device cannot be opened: {why}"), advice)
+        }
     }
 }
 
@@ -97,7 +116,13 @@ fn health(nvml: &NvmlReport) -> Check {
     }
     let errors = nvml.uncorrected_errors.unwrap_or(0);
     let version = nvml.driver_version.as_deref().unwrap_or("unknown");
-    let text = format!("driver {version}, {errors} uncorrected memory errors");
+    let counted = match nvml.uncorrected_errors {
+        Some(errors) => format!("{errors} uncorrected memory errors"),
+        None => "memory errors are not counted".to_owned(),
+    };
+    let rows = nvml.remapped_rows;
+    let rows = rows.map_or_else(String::new, |rows| format!(", {rows} remapped rows"));
+    let text = format!("driver {version}, {counted}{rows}");
     if errors > 0 || nvml.remapped_rows_failed == Some(true) {
         return Check::bad(
             NAME,
@@ -109,4 +134,62 @@ fn health(nvml: &NvmlReport) -> Check {
         return Check::look(NAME, text, "rows wait to be remapped: reset the card");
     }
     Check::ok(NAME, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict;
+    use super::*;
+
+    #[test]
+    fn failing_memory_is_bad_and_memory_that_nobody_counts_is_said_to_be_so() {
+        let well = NvmlReport {
+            driver_version: Some("570.86.15".to_owned()),
+            uncorrected_errors: Some(0),
+            remapped_rows: Some(2),
+            ..NvmlReport::default()
+        };
+        let check = health(&well);
+        assert_eq!(check.verdict, Verdict::Ok);
+        let text = "driver 570.86.15, 0 uncorrected memory errors, 2 remapped rows";
+        assert_eq!(check.found, text);
+        for (report, verdict) in [
+            (
+                NvmlReport {
+                    uncorrected_errors: Some(1),
+                    ..NvmlReport::default()
+                },
+                Verdict::Bad,
+            ),
+            (
+                NvmlReport {
+                    remapped_rows_failed: Some(true),
+                    ..NvmlReport::default()
+                },
+                Verdict::Bad,
+            ),
+            (
+                NvmlReport {
+                    remapped_rows_pending: Some(true),
+                    ..NvmlReport::default()
+                },
+                Verdict::Look,
+            ),
+            (
+                NvmlReport {
+                    unavailable: Some("gone".to_owned()),
+                    ..NvmlReport::default()
+                },
+                Verdict::Look,
+            ),
+        ] {
+            assert_eq!(health(&report).verdict, verdict);
+        }
+        let uncounted = health(&NvmlReport::default());
+        assert!(
+            uncounted.found.contains("not counted"),
+            "{}",
+            uncounted.found
+        );
+    }
 }
