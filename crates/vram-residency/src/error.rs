@@ -14,6 +14,7 @@ use crate::load::LoadError;
 use crate::policy::PolicyError;
 use crate::random::RandomError;
 use crate::shard::ShardId;
+use crate::text::Shown;
 
 /// Every failure of this library.
 #[derive(Debug, thiserror::Error)]
@@ -174,6 +175,16 @@ pub enum VerifyError {
         /// The measured digest, hex.
         actual: String,
     },
+    /// A group record whose members are not all shards of that group, in order.
+    #[error(
+        "member {index} of the group does not say that it is shard {index} of {total} of it; members were left out, swapped or taken from another group"
+    )]
+    GroupMember {
+        /// Place in the record.
+        index: u32,
+        /// Members in the record.
+        total: u32,
+    },
     /// What arrived in VRAM is not what the source gave.
     #[error(
         "the copy to the device went wrong: {segments} of its 1 MiB segments differ from the source, the first at offset {first_offset}"
@@ -213,8 +224,10 @@ impl Damage {
     fn tensor_text(&self) -> String {
         match self.tensors.as_slice() {
             [] => String::new(),
-            [only] => format!(", in tensor {only}"),
-            [first, rest @ ..] => format!(", in tensor {first} and {} more", rest.len()),
+            [only] => format!(", in tensor {}", Shown(only)),
+            [first, rest @ ..] => {
+                format!(", in tensor {} and {} more", Shown(first), rest.len())
+            }
         }
     }
 }

@@ -47,6 +47,7 @@ pub mod receipt;
 pub mod seal;
 pub mod shard;
 pub mod sim;
+mod text;
 pub mod verify;
 
 pub use error::{Code, Error, Result};

@@ -51,11 +51,12 @@ const ENUMS: [(&str, &str, &str); 7] = [
 ];
 
 /// Variants that no call of a manager returns, and who does.
-const ELSEWHERE: [(&str, &str); 2] = [
+const ELSEWHERE: [(&str, &str); 3] = [
     (
         "Input(Record",
         "Record::from_json reads text before a manager sees it",
     ),
+    ("Verify(GroupMember", "GroupRecord::from_json reads text"),
     (
         "Input(NoSuchTensor",
         "a lease is asked, which changes nothing",

@@ -14,6 +14,7 @@ mod common;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use common::disguise::{Disguise, Grant, gpu_info};
 use common::{Rig, assert_balanced, cases, rig, weights};
 use proptest::prelude::*;
 use vram_residency::capacity::Sharing;
@@ -287,6 +288,41 @@ fn granularity_is_accounted_for() {
     assert_eq!(refusal(seal(&rig, 14 * MIB + 1)).needed, 16 * MIB);
     drop((shard, other));
     rig.assert_empty();
+}
+
+// requirement: CAP-1, RP-001, MS-003
+#[test]
+fn a_device_that_gives_more_or_less_than_asked_cannot_break_the_sum() {
+    let device = Disguise::new(gpu_info(1 << 30));
+    let budget = Some(10_000);
+    let rig = Rig::build(&[], Policy::default(), |b| {
+        b.device_with(Arc::new(device.clone()), budget, Sharing::Dedicated)
+    });
+    // More than was asked for, and there is room: it is counted.
+    device.claim_to_grant(|len| len + 100);
+    let shard = seal(&rig, 5000).unwrap();
+    assert_eq!(rig.assert_balanced()[0].used, 5100);
+    // More than the budget holds, or less than was asked for: given back.
+    let wrong: [Grant; 3] = [|_| u64::MAX, |len| len + 5000, |len| len - 1];
+    for grant in wrong {
+        device.claim_to_grant(grant);
+        let error = seal(&rig, 4000).unwrap_err();
+        assert!(matches!(error, Error::Device(_)), "{error}");
+        assert_eq!(device.sim.buffers().len(), 1, "only the first shard's");
+        assert_eq!(rig.assert_balanced()[0].used, 5100);
+        assert_eq!(rig.sink.types().pop().unwrap(), "vram.allocation_failed");
+    }
+    // And a free that strands more than was ever there.
+    device.claim_to_grant(|_| u64::MAX);
+    device
+        .sim
+        .fail(Op::Free, 1, DeviceError::Unsupported { what: "test" });
+    assert!(seal(&rig, 4000).is_err());
+    let capacity = rig.assert_balanced()[0];
+    assert_eq!(capacity.stranded, 4000);
+    device.claim_to_grant(|len| len);
+    drop(shard);
+    assert_eq!(rig.assert_balanced()[0].used, 0);
 }
 
 // requirement: CAP-1, MS-004

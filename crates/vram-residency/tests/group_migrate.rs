@@ -21,6 +21,7 @@ use vram_residency::error::{Error, Misuse, VerifyError};
 use vram_residency::manager::RunState;
 use vram_residency::policy::{OnFailure, OnGroupFailure};
 use vram_residency::seal::Record;
+use vram_residency::shard::{GroupRecord, MAX_GROUP_RECORD_BYTES};
 use vram_residency::sim::{Flip, Moment, Op, SimOptions};
 use vram_residency::{Mode, Policy, SealRequest, SealedGroup, SealedShard};
 
@@ -396,3 +397,97 @@ fn a_move_that_cannot_be_recorded_is_undone() {
             .is_ok()
     );
 }
+
+// requirement: PM-1, PM-4, API-F30
+#[test]
+fn a_member_moves_within_its_group() {
+    let rig = rig_of(3, 1 << 20, policy(OnGroupFailure::FailAll));
+    let mut group = group(&rig);
+    let count = group.shards().len() as u32;
+    let before = group.record();
+    let (id, digest) = (group.shards()[1].id().clone(), group.shards()[1].digest());
+    rig.manager.migrate_member(&mut group, 1, 2).unwrap();
+    let moved = &group.shards()[1];
+    assert_eq!((moved.id(), moved.digest()), (&id, digest));
+    assert_eq!(moved.record().gpu_device, 2);
+    assert!(moved.is_sealed());
+    let proofs = rig.manager.verify_group(&group, Mode::Full).unwrap();
+    assert_eq!(proofs.len() as u32, count);
+    assert!(rig.manager.group_ready(&group));
+    // The record of the whole is still one.
+    let text = serde_json::to_string(&group.record()).unwrap();
+    let read = GroupRecord::from_json(&text).unwrap();
+    assert_eq!(read.group, before.group);
+    assert_eq!(read.members[1].gpu_device, 2);
+    // A move that fails leaves the group as it is.
+    let error = rig.manager.migrate_member(&mut group, 1, 9).unwrap_err();
+    assert!(matches!(error, Error::Input(_)), "{error}");
+    let error = rig
+        .manager
+        .migrate_member(&mut group, count, 0)
+        .unwrap_err();
+    assert!(matches!(error, Error::Input(_)), "{error}");
+    let fault = DeviceError::Unsupported { what: "test" };
+    rig.devices[0].fail(Op::BlockDigests, 1, fault);
+    assert!(rig.manager.migrate_member(&mut group, 1, 0).is_err());
+    assert!(group.shards()[1].is_sealed() && rig.manager.group_ready(&group));
+    drop(group);
+    rig.assert_empty();
+}
+
+// requirement: PM-1, ER-8, VA-4
+#[test]
+fn a_group_record_must_be_whole_and_in_order() {
+    let rig = rig_of(3, 1 << 20, policy(OnGroupFailure::FailAll));
+    let (one, two) = (group(&rig), group(&rig));
+    let record = one.record();
+    let text = serde_json::to_string(&record).unwrap();
+    assert_eq!(GroupRecord::from_json(&text).unwrap(), record);
+    let last = record.members.len() - 1;
+    let edits: [(&str, Edit); 5] = [
+        ("a member is left out", |group, _| drop(group.members.pop())),
+        ("swapped", |group, _| group.members.swap(0, 1)),
+        ("twice", |group, _| {
+            group.members[1] = group.members[0].clone()
+        }),
+        ("foreign", |group, other| {
+            group.members[1] = other.members[1].clone()
+        }),
+        ("another group's name", |group, other| {
+            group.group = other.group
+        }),
+    ];
+    for (what, edit) in edits {
+        let mut edited = record.clone();
+        edit(&mut edited, &two.record());
+        let text = serde_json::to_string(&edited).unwrap();
+        let error = GroupRecord::from_json(&text).unwrap_err();
+        let Error::Verify(VerifyError::GroupMember { index, .. }) = error else {
+            panic!("{what}: {error}");
+        };
+        assert!(index as usize <= last, "{what}: {index}");
+    }
+    let mut empty = record.clone();
+    empty.members.clear();
+    let empty = serde_json::to_string(&empty).unwrap();
+    let schema = text.replace("group/v1", "group/v2");
+    let extra = text.replacen('{', "{\"more\":1,", 1);
+    let twice = text.replacen('{', "{\"group\":\"00\",", 1);
+    let huge = format!("{text}{}", " ".repeat(MAX_GROUP_RECORD_BYTES));
+    for (bad, words) in [
+        (empty.as_str(), "no members"),
+        (&schema, "unknown schema"),
+        (&extra, "unknown field"),
+        (&twice, "id is 32"),
+        (&huge, "the limit is"),
+        ("[]", "invalid"),
+        ("", "EOF"),
+    ] {
+        let error = GroupRecord::from_json(bad).unwrap_err();
+        assert!(matches!(error, Error::Input(_)), "{error}");
+        assert!(error.to_string().contains(words), "{words}: {error}");
+    }
+}
+
+/// Spoils a record with the help of another group's.
+type Edit = fn(&mut GroupRecord, &GroupRecord);

@@ -191,3 +191,22 @@ fn an_extension_that_lies_is_refused() {
     let shard = rig.manager.seal(raw).unwrap();
     let _ = rig.manager.verify_sealed(&shard, Mode::Full).unwrap();
 }
+
+// requirement: VA-4, AU-11
+#[test]
+fn control_characters_of_names_are_escaped() {
+    let rig = rig(1 << 20);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a\u{1b}[2Jb\n\u{202e}c.safetensors");
+    let missing = refused(&rig, SealRequest::file(&path)).to_string();
+    let end = "a\\u{1b}[2Jb\\n\\u{202e}c.safetensors: No such file";
+    assert!(missing.contains(end), "{missing}");
+    fs::write(&path, weights(5000, 8)).unwrap();
+    let format = refused(&rig, SealRequest::file(&path)).to_string();
+    assert!(format.contains("a\\u{1b}[2Jb\\n"), "{format}");
+    let key = vram_residency::key::RootKey::from_file(&path.with_extension("key"));
+    let key = key.err().unwrap().to_string();
+    for text in [missing, format, key] {
+        assert!(!text.contains(|c: char| c.is_control()), "{text:?}");
+    }
+}

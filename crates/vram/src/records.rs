@@ -7,13 +7,12 @@ use std::path::Path;
 
 use serde::Deserialize;
 use vram_residency::Record;
-use vram_residency::error::InputError;
-use vram_residency::shard::{GROUP_SCHEMA, GroupRecord};
+use vram_residency::shard::{GROUP_SCHEMA, GroupRecord, MAX_GROUP_RECORD_BYTES};
 
 use crate::failure::Failure;
 
-/// Longest file of records that is read: 16 MiB, more than 10,000 records.
-const MAX_BYTES: u64 = 16 << 20;
+/// Longest file of records that is read, in bytes.
+const MAX_BYTES: u64 = MAX_GROUP_RECORD_BYTES as u64;
 
 /// What a file of records says, not yet trusted.
 #[derive(Debug)]
@@ -69,35 +68,15 @@ fn parse(text: &str) -> Result<Records, Failure> {
     }
     let schema = serde_json::from_str::<Peek>(text).map(|peek| peek.schema);
     if schema.is_ok_and(|schema| schema == GROUP_SCHEMA) {
-        return parse_group(text);
+        let records = GroupRecord::from_json(text)?.members;
+        return Ok(Records {
+            records,
+            is_group: true,
+        });
     }
     Ok(Records {
         records: vec![Record::from_json(text)?],
         is_group: false,
-    })
-}
-
-/// Every member must say itself that it is that member: the list is not signed,
-/// the members are.
-fn parse_group(text: &str) -> Result<Records, Failure> {
-    let group: GroupRecord = serde_json::from_str(text)
-        .map_err(|error| vram_residency::Error::from(InputError::Record(error.to_string())))?;
-    let total = u32::try_from(group.members.len()).unwrap_or(u32::MAX);
-    for (index, record) in (0_u32..).zip(&group.members) {
-        let right = |p: vram_residency::seal::ShardPosition| p.index == index && p.total == total;
-        if record.group != Some(group.group) || !record.position.is_some_and(right) {
-            return Err(Failure::verification(format!(
-                "member {index} of the group does not say that it is shard {index} of {total} of it"
-            ))
-            .hint("members were left out, swapped or taken from another group"));
-        }
-    }
-    if group.members.is_empty() {
-        return Err(Failure::new("the group has no members"));
-    }
-    Ok(Records {
-        records: group.members,
-        is_group: true,
     })
 }
 

@@ -13,6 +13,7 @@ pub(crate) struct Allocation {
     recorder: Arc<Recorder>,
     shard_id: ShardId,
     buffer: BufferId,
+    /// Bytes that the device gave, all of them in the budget.
     granted: u64,
     extent: Extent,
     released: bool,
@@ -20,7 +21,8 @@ pub(crate) struct Allocation {
 
 impl Allocation {
     /// Takes the reserved room from the device; the shard of `len` bytes lies
-    /// at byte `start` of it.
+    /// at byte `start` of it. A device that gives less than was asked for, or
+    /// more than the budget holds, gets it back.
     pub(crate) fn take(
         reservation: Reservation,
         recorder: Arc<Recorder>,
@@ -28,21 +30,22 @@ impl Allocation {
         start: u64,
         len: u64,
     ) -> Result<Self, DeviceError> {
-        let (ledger, allocated) = reservation.take()?;
-        let extent = Extent {
-            buffer: allocated.id,
-            start,
-            len,
-        };
-        Ok(Self {
-            ledger,
+        let taken = reservation.take()?;
+        let buffer = taken.allocated.id;
+        let allocation = Self {
+            ledger: taken.ledger,
             recorder,
             shard_id,
-            buffer: allocated.id,
-            granted: allocated.granted,
-            extent,
+            buffer,
+            granted: taken.charged,
+            extent: Extent { buffer, start, len },
             released: false,
-        })
+        };
+        if taken.right {
+            return Ok(allocation);
+        }
+        drop(allocation);
+        Err(DeviceError::NoResult { op: "allocate" })
     }
 
     pub(crate) const fn extent(&self) -> Extent {

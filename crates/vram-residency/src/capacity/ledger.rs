@@ -140,25 +140,31 @@ impl Ledger {
         Ok(needed)
     }
 
-    /// The device gave `granted` bytes for a reservation of `reserved`.
-    fn commit(&self, reserved: u64, granted: u64) {
+    /// The device gave `granted` bytes for a reservation of `reserved`. A device
+    /// that gives more than was asked for is charged with it as far as the budget
+    /// goes, so that the sum holds; returns the bytes charged.
+    fn commit(&self, reserved: u64, granted: u64) -> u64 {
         let mut counters = self.counters();
         counters.reserved = counters.reserved.saturating_sub(reserved);
-        counters.used = counters
-            .used
-            .saturating_sub(reserved)
-            .saturating_add(granted);
+        let others = counters.used.saturating_sub(reserved);
+        let room = self.total.saturating_sub(others);
+        let charged = granted.min(room.saturating_sub(counters.stranded));
+        counters.used = others.saturating_add(charged);
+        charged
     }
 
     fn release_reservation(&self, bytes: u64) {
-        self.commit(bytes, 0);
+        let _ = self.commit(bytes, 0);
         self.drop_holder();
     }
 
-    /// The device took `granted` bytes back, except for `stranded` of them.
-    pub(super) fn release(&self, granted: u64, stranded: u64) {
+    /// The device took the `charged` bytes of an allocation back, except for
+    /// `stranded` of them.
+    pub(super) fn release(&self, charged: u64, stranded: u64) {
         let mut counters = self.counters();
-        counters.used = counters.used.saturating_sub(granted);
+        counters.used = counters.used.saturating_sub(charged);
+        // More than was charged cannot be missing from the budget.
+        let stranded = stranded.min(charged);
         counters.stranded = counters.stranded.saturating_add(stranded);
         drop(counters);
         self.drop_holder();
@@ -212,16 +218,33 @@ impl Reservation {
     }
 
     /// Turns the room into device memory.
-    pub(super) fn take(mut self) -> Result<(Arc<Ledger>, Allocated), DeviceError> {
+    pub(super) fn take(mut self) -> Result<Taken, DeviceError> {
         let ledger = Arc::clone(&self.ledger);
         let admission = ledger.admission();
         let allocated = ledger.device.allocate(self.requested)?;
-        ledger.commit(self.bytes, allocated.granted);
+        let charged = ledger.commit(self.bytes, allocated.granted);
         // The room belongs to the allocation now; dropping `self` gives nothing back.
         self.bytes = 0;
         drop(admission);
-        Ok((ledger, allocated))
+        // Less than was asked for would be written past its end.
+        let right = allocated.granted >= self.requested && charged == allocated.granted;
+        Ok(Taken {
+            ledger,
+            allocated,
+            charged,
+            right,
+        })
     }
+}
+
+/// What a device gave for a reservation.
+pub(super) struct Taken {
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) allocated: Allocated,
+    /// Bytes of the budget that it took.
+    pub(super) charged: u64,
+    /// It gave what was asked for and what the budget holds.
+    pub(super) right: bool,
 }
 
 impl Drop for Reservation {

@@ -39,6 +39,7 @@ pub use source::{MAX_KEY_FILE_BYTES, MAX_TOKEN_BYTES, MIN_TOKEN_BYTES};
 use crate::device::Uuid;
 use crate::hex;
 use crate::shard::WorkerId;
+use crate::text::shown_path;
 
 /// Salt of the key derivation: random per manager, public, part of the record.
 pub type Salt = [u8; 32];
@@ -181,7 +182,7 @@ pub trait KeyProvider: Send + Sync {
 #[non_exhaustive]
 pub enum KeyError {
     /// The file is not there or cannot be opened.
-    #[error("cannot open key file {}: {reason}", path.display())]
+    #[error("cannot open key file {}: {reason}", shown_path(path))]
     Open {
         /// The file.
         path: PathBuf,
@@ -189,13 +190,19 @@ pub enum KeyError {
         reason: String,
     },
     /// A link, directory, FIFO or device.
-    #[error("key file {} is not a regular file; symbolic links are refused", path.display())]
+    #[error(
+        "key file {} is not a regular file; symbolic links are refused",
+        shown_path(path)
+    )]
     NotRegular {
         /// The file.
         path: PathBuf,
     },
     /// Others may read or write it.
-    #[error("key file {} has mode {mode:04o}; it must be 0600 or tighter (chmod 600)", path.display())]
+    #[error(
+        "key file {} has mode {mode:04o}; it must be 0600 or tighter (chmod 600)",
+        shown_path(path)
+    )]
     PermissionsTooOpen {
         /// The file.
         path: PathBuf,
@@ -203,7 +210,10 @@ pub enum KeyError {
         mode: u32,
     },
     /// It belongs to somebody else.
-    #[error("key file {} belongs to user {owner}; it must belong to the user who runs this, or to root", path.display())]
+    #[error(
+        "key file {} belongs to user {owner}; it must belong to the user who runs this, or to root",
+        shown_path(path)
+    )]
     Owner {
         /// The file.
         path: PathBuf,

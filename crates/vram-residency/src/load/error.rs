@@ -1,13 +1,15 @@
-//! What can go wrong while reading a model. Every message names the source.
+//! What can go wrong while reading a model. Every message names the source, with
+//! what cannot be seen in its name escaped.
 
 use crate::format::FormatError;
+use crate::text::Shown;
 
 /// Reading a source failed; nothing is left on the device.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
     /// It cannot be opened.
-    #[error("cannot open {name}: {source}")]
+    #[error("cannot open {}: {source}", Shown(name))]
     Open {
         /// The source.
         name: String,
@@ -15,13 +17,13 @@ pub enum LoadError {
         source: std::io::Error,
     },
     /// A directory, FIFO, socket or device.
-    #[error("{name} is not a regular file")]
+    #[error("{} is not a regular file", Shown(name))]
     NotRegular {
         /// The source.
         name: String,
     },
     /// Reading failed.
-    #[error("cannot read {name} at offset {offset}: {source}")]
+    #[error("cannot read {} at offset {offset}: {source}", Shown(name))]
     Read {
         /// The source.
         name: String,
@@ -38,7 +40,8 @@ pub enum LoadError {
     },
     /// It ended early.
     #[error(
-        "{name} ended early: {expected} bytes expected at offset {offset}; was it truncated while being read?"
+        "{} ended early: {expected} bytes expected at offset {offset}; was it truncated while being read?",
+        Shown(name)
     )]
     Short {
         /// The source.
@@ -50,7 +53,8 @@ pub enum LoadError {
     },
     /// It is not the file it was when reading began.
     #[error(
-        "{name} changed while it was read ({what} differs); load it again when nobody writes to it"
+        "{} changed while it was read ({what} differs); load it again when nobody writes to it",
+        Shown(name)
     )]
     Changed {
         /// The source.
@@ -59,7 +63,7 @@ pub enum LoadError {
         what: &'static str,
     },
     /// Its contents are not what its name or the caller claims.
-    #[error("{name}: {source}")]
+    #[error("{}: {source}", Shown(name))]
     Format {
         /// The source.
         name: String,
@@ -68,14 +72,15 @@ pub enum LoadError {
     },
     /// A directory without a model.
     #[error(
-        "{name} holds no model; expected a .safetensors or .gguf file or a .safetensors.index.json"
+        "{} holds no model; expected a .safetensors or .gguf file or a .safetensors.index.json",
+        Shown(name)
     )]
     NoModel {
         /// The directory.
         name: String,
     },
     /// A directory with several models.
-    #[error("{name} holds {count} models; name the file")]
+    #[error("{} holds {count} models; name the file", Shown(name))]
     Ambiguous {
         /// The directory.
         name: String,
@@ -84,7 +89,8 @@ pub enum LoadError {
     },
     /// A part of a split model whose name does not lead to the others.
     #[error(
-        "{name} is one of {count} parts of a model and is not named NAME-00001-of-{count:05}.gguf, so the others cannot be found"
+        "{} is one of {count} parts of a model and is not named NAME-00001-of-{count:05}.gguf, so the others cannot be found",
+        Shown(name)
     )]
     SplitName {
         /// The file.
@@ -93,13 +99,13 @@ pub enum LoadError {
         count: u64,
     },
     /// The caller cancelled.
-    #[error("loading {name} was cancelled")]
+    #[error("loading {} was cancelled", Shown(name))]
     Cancelled {
         /// The source.
         name: String,
     },
     /// The deadline passed.
-    #[error("loading {name} did not finish before its deadline")]
+    #[error("loading {} did not finish before its deadline", Shown(name))]
     Deadline {
         /// The source.
         name: String,

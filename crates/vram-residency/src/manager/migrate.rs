@@ -8,8 +8,8 @@ use super::seal::Identity;
 use crate::audit::Body;
 use crate::capacity::Allocation;
 use crate::device::Device;
-use crate::error::{Error, Misuse, Result, VerifyError};
-use crate::shard::{Resident, SealedShard};
+use crate::error::{Error, InputError, Misuse, Result, VerifyError};
+use crate::shard::{Resident, SealedGroup, SealedShard};
 use crate::verify::Mode;
 
 impl VramManager {
@@ -64,6 +64,21 @@ impl VramManager {
         let _ = self.lost_is_recorded(resident.free());
         self.inner.counters.migrated();
         Ok(moved)
+    }
+
+    /// Moves one member of a group; the group holds its new handle afterwards,
+    /// and its record names the new device.
+    ///
+    /// # Errors
+    /// [`InputError::Group`] when there is no such member, else as
+    /// [`VramManager::migrate_shard`]: the group is then as before.
+    pub fn migrate_member(&self, group: &mut SealedGroup, index: u32, ordinal: u32) -> Result<()> {
+        let at = usize::try_from(index).unwrap_or(usize::MAX);
+        let member = group.shards().get(at);
+        let member = member.ok_or(InputError::Group("there is no member with that index"))?;
+        let moved = self.migrate_shard(member, ordinal)?;
+        group.put(at, moved);
+        Ok(())
     }
 
     /// Copies to the target, measures there, compares and seals.

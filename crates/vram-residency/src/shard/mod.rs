@@ -10,7 +10,7 @@ mod resident;
 mod sealed;
 
 pub(crate) use filling::{Filled, Filling};
-pub use group::{GROUP_SCHEMA, GroupRecord, SealedGroup};
+pub use group::{GROUP_SCHEMA, GroupRecord, MAX_GROUP_RECORD_BYTES, SealedGroup};
 pub use id::{MAX_ID_BYTES, MAX_MODEL_REF_BYTES, ModelRef, ShardId, WorkerId};
 pub(crate) use lease::LeasedMemory;
 pub use lease::{Lease, TensorView};

@@ -125,6 +125,7 @@ impl Contents {
 
 /// Proof of a passed verification. Leases are made from it and from nothing else.
 #[must_use]
+#[derive(Debug)]
 pub struct Verified {
     verification: Verification,
 }

@@ -18,6 +18,9 @@ pub(crate) type Lie = Box<dyn Fn(Witness) -> Witness + Send + Sync>;
 /// Runs once, when the device is next asked for its memory.
 type Hook = Box<dyn FnOnce() + Send>;
 
+/// What the device says it gave when asked for a length.
+pub(crate) type Grant = fn(u64) -> u64;
+
 /// Simulated memory in the clothes of a GPU. Clones share the lie.
 #[derive(Clone)]
 pub(crate) struct Disguise {
@@ -25,6 +28,7 @@ pub(crate) struct Disguise {
     info: DeviceInfo,
     lie: Arc<Mutex<Option<Lie>>>,
     hook: Arc<Mutex<Option<Hook>>>,
+    grant: Arc<Mutex<Option<Grant>>>,
 }
 
 /// The facts of a GPU that every policy admits.
@@ -55,7 +59,13 @@ impl Disguise {
             info,
             lie: Arc::default(),
             hook: Arc::default(),
+            grant: Arc::default(),
         }
+    }
+
+    /// What `allocate` claims to have given from now on.
+    pub(crate) fn claim_to_grant(&self, grant: Grant) {
+        *self.grant.lock().unwrap() = Some(grant);
     }
 
     /// Runs `hook` when the device is next asked for its memory.
@@ -83,7 +93,12 @@ impl Device for Disguise {
     }
 
     fn allocate(&self, len: u64) -> Result<Allocated, DeviceError> {
-        self.sim.allocate(len)
+        let given = self.sim.allocate(len)?;
+        let grant = *self.grant.lock().unwrap();
+        Ok(Allocated {
+            granted: grant.map_or(given.granted, |grant| grant(len)),
+            ..given
+        })
     }
 
     fn free(&self, buffer: BufferId) -> Result<(), FreeError> {
