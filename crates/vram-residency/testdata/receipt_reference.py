@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""A second implementation of receipts, from the byte tables in
-`src/receipt/mod.rs` and `src/seal/statement.rs`; needs `cryptography`.
+"""A second implementation of receipts and attestations, from the byte tables in
+`docs/design.md` and `src/seal/statement.rs`; needs `cryptography`.
 
     python3 receipt_reference.py make              writes receipt_vectors.json
     python3 receipt_reference.py check             recomputes it
-    python3 receipt_reference.py verify FILE KEY   checks a receipt under a trusted key
+    python3 receipt_reference.py verify FILE KEY [NONCE]
+                                                   checks a receipt or an attestation
 """
 import hashlib
 import hmac
@@ -20,15 +21,20 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 HERE = pathlib.Path(__file__).resolve().parent
 VECTORS = HERE / "receipt_vectors.json"
 WORKER, OPERATOR = bytes(range(1, 33)), bytes(range(101, 133))
+TOP = (1 << 64) - 1
 KINDS = {"cuda": 1, "simulated": 2}
 MEMORY = {"unknown": 0, "device": 1, "host": 2, "managed": 3, "simulated": 4}
 PROTECTION = {"read-write": 0, "read-only": 1}
 
 
-def signing_key(secret):
-    """HKDF-SHA256 without a salt, one block."""
+LABELS = {"cuda": b"vram-residency/ed25519-key/v1",
+          "simulated": b"vram-residency/ed25519-test-key/v1"}
+
+
+def signing_key(secret, kind="cuda"):
+    """HKDF-SHA256 without a salt, one block; simulated devices have keys of their own."""
     prk = hmac.digest(bytes(32), secret, "sha256")
-    seed = hmac.digest(prk, b"vram-residency/ed25519-key/v1\x01", "sha256")
+    seed = hmac.digest(prk, LABELS[kind] + b"\x01", "sha256")
     return Ed25519PrivateKey.from_private_bytes(seed)
 
 
@@ -49,9 +55,21 @@ def option(value, encode):
     return b"\0" if value is None else b"\1" + encode(value)
 
 
-def statement(r):
-    w = r["witness"]
+def witness(w):
     flags = w["managed"] | w["host_pointer"] << 1 | w["pinned_on_device"] << 2
+    return struct.pack("<BBIB", MEMORY[w["memory"]], flags, w["ordinal"],
+                       PROTECTION[w["protection"]])
+
+
+def uuid(value):
+    return bytes.fromhex(value.replace("-", ""))
+
+
+def driver(d):
+    return struct.pack("<I", d["version"]) + text(d["library"])
+
+
+def statement(r):
     return b"".join([
         b"VRAMSEAL", struct.pack("<HBB", 1, 1, 1),
         bytes.fromhex(r["key_id"]), bytes.fromhex(r["key_salt"]),
@@ -63,10 +81,7 @@ def statement(r):
         option(r["position"], lambda p: struct.pack("<II", p["index"], p["total"])),
         option(r["group"], bytes.fromhex),
         struct.pack("<BI", KINDS[r["device_kind"]], r["gpu_device"]),
-        bytes.fromhex(r["device_uuid"].replace("-", "")),
-        option(r["driver"], lambda d: struct.pack("<I", d["version"]) + text(d["library"])),
-        struct.pack("<BBIB", MEMORY[w["memory"]], flags, w["ordinal"],
-                    PROTECTION[w["protection"]]),
+        uuid(r["device_uuid"]), option(r["driver"], driver), witness(r["witness"]),
     ])
 
 
@@ -81,60 +96,140 @@ def certificate_message(c):
             + struct.pack("<QQ", c["not_before"], c["not_after"]))
 
 
-def certificate(record):
+def attested_message(f, key):
+    d = f["device"]
+    return b"".join([
+        b"VRAMATST\x01\x00", key, text(bytes.fromhex(f["nonce"])),
+        text(statement(f["record"])), bytes.fromhex(f["record"]["tag"]),
+        bytes.fromhex(f["digest"]),
+        struct.pack("<QQQ", f["bytes_checked"], f["measured_at"], f["sequence"]),
+        bytes.fromhex(f["instance"]), witness(f["witness"]),
+        struct.pack("<BI", KINDS[d["kind"]], d["ordinal"]), uuid(d["uuid"]),
+        text(d["name"]), option(d["driver"], driver),
+        struct.pack("<QQ", d["free_bytes"], d["total_bytes"]),
+        option(f.get("checkpoint"), text),
+    ])
+
+
+def revocations_message(r):
+    ids = sorted(r["revoked"])
+    return (b"VRAMREVO\x01\x00" + bytes.fromhex(r["operator_key"])
+            + struct.pack("<QI", r["issued_at"], len(ids))
+            + b"".join(bytes.fromhex(i) for i in ids))
+
+
+def certificate(worker_key, worker_id, at):
     operator = signing_key(OPERATOR)
     made = {
         "operator_key": public(operator).hex(),
-        "worker_key": public(signing_key(WORKER)).hex(),
-        "worker_id": record["worker_id"],
-        "not_before": max(record["sealed_at"] - 1, 0),
-        "not_after": record["sealed_at"],
+        "worker_key": worker_key.hex(),
+        "worker_id": worker_id,
+        "not_before": max(at - 1, 0),
+        "not_after": at,
     }
     made["signature"] = operator.sign(certificate_message(made)).hex()
     return made
 
 
-def receipt(record, certified):
-    key = signing_key(WORKER)
-    made = {"schema": "vram-residency/receipt/v1", "record": record,
-            "key_id": key_id(public(key)).hex(), "public_key": public(key).hex()}
+def signed(kind, message, certified):
+    """`certified` is none, or worker id and time."""
+    key = signing_key(WORKER, kind)
+    raw = public(key)
+    made = {"key_id": key_id(raw).hex(), "public_key": raw.hex()}
     if certified:
-        made["certificate"] = certificate(record)
-    made["signature"] = key.sign(receipt_message(record, public(key))).hex()
+        made["certificate"] = certificate(raw, *certified)
+    made["signature"] = key.sign(message(raw)).hex()
+    return made
+
+
+def receipt(record, certified):
+    certified = (record["worker_id"], record["sealed_at"]) if certified else None
+    message = lambda key: receipt_message(record, key)
+    return {"schema": "vram-residency/receipt/v1", "record": record,
+            "signed": signed(record["device_kind"], message, certified)}
+
+
+def attested(record, at, certified):
+    """Facts that are made up but hang together."""
+    facts = {
+        "nonce": hashlib.sha256(b"nonce%d" % at).hexdigest()[:32 + 2 * at],
+        "record": record, "digest": record["digest"],
+        "bytes_checked": record["vram_bytes"], "measured_at": min(record["sealed_at"] + 9, TOP),
+        "sequence": min(record["sequence"] + 1, TOP), "instance": record["instance"],
+        "witness": record["witness"],
+        "device": {"kind": record["device_kind"], "ordinal": record["gpu_device"],
+                   "uuid": record["device_uuid"], "name": "device %d" % at,
+                   "driver": record["driver"], "free_bytes": 1 << 30, "total_bytes": 1 << 33},
+    }
+    if at % 3:
+        facts["checkpoint"] = "vram/worker\n7\nAAAA\n\n\u2014 vram/worker BBBB\n"
+    certified = (record["worker_id"], facts["measured_at"]) if certified else None
+    message = lambda key: attested_message(facts, key)
+    return {"schema": "vram-residency/attested/v1", "facts": facts,
+            "signed": signed(record["device_kind"], message, certified)}
+
+
+def revocations():
+    operator = signing_key(OPERATOR)
+    made = {"schema": "vram-residency/revocations/v1", "issued_at": 1700000000000000000,
+            "operator_key": public(operator).hex(),
+            "revoked": sorted(key_id(bytes([n] * 32)).hex() for n in range(3))}
+    made["signature"] = operator.sign(revocations_message(made)).hex()
     return made
 
 
 def vectors():
     sealed = json.loads((HERE / "seal_vectors.json").read_text())["vectors"]
     made = [{"name": v["name"], "secret": v["secret"],
-             "receipt": receipt(v["record"], at % 2 == 1)} for at, v in enumerate(sealed)]
+             "receipt": receipt(v["record"], at % 2 == 1),
+             "attested": attested(v["record"], at, at % 2 == 0)}
+            for at, v in enumerate(sealed)]
     return {"worker_secret": WORKER.hex(), "operator_secret": OPERATOR.hex(),
-            "operator_key": public(signing_key(OPERATOR)).hex(), "vectors": made}
+            "operator_key": public(signing_key(OPERATOR)).hex(),
+            "revocations": revocations(), "vectors": made}
 
 
-def verify(receipt, trusted):
-    """Raises when the receipt is not to be believed."""
-    key, record = bytes.fromhex(receipt["public_key"]), receipt["record"]
-    assert receipt["schema"] == "vram-residency/receipt/v1", "schema"
-    assert receipt["key_id"] == key_id(key).hex(), "key id"
-    certified = receipt.get("certificate")
+def check_signed(by, message, worker_id, at, trusted):
+    key = bytes.fromhex(by["public_key"])
+    assert by["key_id"] == key_id(key).hex(), "key id"
+    certified = by.get("certificate")
     if certified:
         operator = bytes.fromhex(certified["operator_key"])
-        signature = bytes.fromhex(certified["signature"])
         Ed25519PublicKey.from_public_bytes(operator).verify(
-            signature, certificate_message(certified))
+            bytes.fromhex(certified["signature"]), certificate_message(certified))
         assert certified["worker_key"] == key.hex(), "certified key"
-        assert certified["worker_id"] == record["worker_id"], "certified worker"
-        assert certified["not_before"] <= record["sealed_at"] <= certified["not_after"], "time"
+        assert certified["worker_id"] == worker_id, "certified worker"
+        assert certified["not_before"] <= at <= certified["not_after"], "time"
     assert trusted == key or certified and trusted == operator, "untrusted"
     Ed25519PublicKey.from_public_bytes(key).verify(
-        bytes.fromhex(receipt["signature"]), receipt_message(record, key))
+        bytes.fromhex(by["signature"]), message(key))
+
+
+def verify(paper, trusted, nonce=None):
+    """Raises when a receipt or an attestation is not to be believed."""
+    if paper["schema"] == "vram-residency/receipt/v1":
+        record = paper["record"]
+        check_signed(paper["signed"], lambda key: receipt_message(record, key),
+                     record["worker_id"], record["sealed_at"], trusted)
+        return
+    assert paper["schema"] == "vram-residency/attested/v1", "schema"
+    facts = paper["facts"]
+    record = facts["record"]
+    check_signed(paper["signed"], lambda key: attested_message(facts, key),
+                 record["worker_id"], facts["measured_at"], trusted)
+    assert facts["nonce"] == nonce, "nonce"
+    assert facts["digest"] == record["digest"], "digest"
+    assert facts["bytes_checked"] == record["vram_bytes"], "length"
+    assert facts["device"]["uuid"] == record["device_uuid"], "device"
+    assert facts["device"]["kind"] == record["device_kind"], "device kind"
+    assert facts["instance"] == record["instance"], "instance"
 
 
 def main(mode, *args):
     if mode == "verify":
         try:
-            verify(json.loads(pathlib.Path(args[0]).read_text()), bytes.fromhex(args[1]))
+            paper = json.loads(pathlib.Path(args[0]).read_text())
+            verify(paper, bytes.fromhex(args[1]), *args[2:])
         except (AssertionError, InvalidSignature) as error:
             sys.exit(f"not believed: {error!r}")
         print("good")

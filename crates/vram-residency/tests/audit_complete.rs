@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use common::{Rig, root_key, weights};
 use vram_residency::device::DeviceError;
+use vram_residency::receipt::Nonce;
 use vram_residency::sim::{Flip, Moment, Op, SimOptions};
 use vram_residency::{Mode, Policy, SealRequest, SealedShard};
 
@@ -49,6 +50,8 @@ fn good_days(rig: &Rig) {
     let twin = SealRequest::bytes(&bytes).expect(&digest).dedupe();
     drop(manager.seal(twin).unwrap());
     assert_eq!(manager.unseal_model(&shard).unwrap(), bytes);
+    let nonce = Nonce::new(&[1; 16]).unwrap();
+    manager.measure_residency(&shard, &nonce).map(drop).unwrap();
     let moved = manager.migrate_shard(&shard, 1).unwrap();
     manager.rotate_key(&root_key(5)).unwrap();
     manager.retire_old_keys().unwrap();

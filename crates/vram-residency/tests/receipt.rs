@@ -14,8 +14,10 @@ use std::process::Command;
 
 use serde_json::Value;
 use vram_residency::clock::Timestamp;
-use vram_residency::key::{RootKey, SigningKey, VerifyingKey};
-use vram_residency::receipt::{Certificate, Receipt, ReceiptError, Trust};
+use vram_residency::key::{RootKey, Scope, SigningKey, VerifyingKey};
+use vram_residency::receipt::{
+    Attested, Certificate, Nonce, Receipt, ReceiptError, Revocations, Signer, Trust,
+};
 use vram_residency::seal::Record;
 use vram_residency::verify::check_record;
 
@@ -36,10 +38,30 @@ fn root(hex: &Value) -> RootKey {
     RootKey::from_token(&bytes(hex)).unwrap()
 }
 
-fn keys() -> (SigningKey, SigningKey) {
-    let file = file();
-    let key = |name: &str| SigningKey::new(&root(&file[name])).unwrap();
-    (key("worker_secret"), key("operator_secret"))
+fn operator() -> SigningKey {
+    SigningKey::new(&root(&file()["operator_secret"])).unwrap()
+}
+
+fn worker(scope: Scope) -> SigningKey {
+    SigningKey::scoped(&root(&file()["worker_secret"]), scope).unwrap()
+}
+
+/// The worker's key for the device of this record.
+fn signer_of(record: &Value) -> SigningKey {
+    worker(match record["device_kind"].as_str() {
+        Some("cuda") => Scope::Production,
+        _ => Scope::Test,
+    })
+}
+
+/// Both keys of the worker, and the operator's.
+fn everybody() -> [VerifyingKey; 3] {
+    let worker = |scope| worker(scope).public().clone();
+    [
+        worker(Scope::Production),
+        worker(Scope::Test),
+        operator().public().clone(),
+    ]
 }
 
 fn receipt(vector: &Value) -> Receipt {
@@ -50,7 +72,12 @@ fn trust(keys: &[VerifyingKey]) -> Trust<'_> {
     Trust {
         keys,
         simulated: true,
+        revoked: None,
     }
+}
+
+const fn signer<'a>(key: &'a SigningKey, certificate: Option<&'a Certificate>) -> Signer<'a> {
+    Signer { key, certificate }
 }
 
 fn vectors() -> Vec<Value> {
@@ -61,19 +88,20 @@ fn vectors() -> Vec<Value> {
 
 #[test]
 fn signing_gives_the_checked_in_vectors() {
-    let (worker, operator) = keys();
+    let operator = operator();
     for vector in vectors() {
         let name = vector["name"].as_str().unwrap();
         let expected = &vector["receipt"];
         let record = Record::from_json(&expected["record"].to_string()).unwrap();
         let authentic = check_record(&record, &root(&vector["secret"])).unwrap();
-        let certificate = expected.get("certificate").map(|c| {
+        let worker = signer_of(&expected["record"]);
+        let certificate = expected["signed"].get("certificate").map(|c| {
             let time = |name: &str| Timestamp::from_nanos(c[name].as_u64().unwrap());
             let id = record.worker_id.clone();
             let (from, to) = (time("not_before"), time("not_after"));
             Certificate::issue(&operator, worker.public(), id, from, to).unwrap()
         });
-        let made = Receipt::sign(&authentic, &worker, certificate).unwrap();
+        let made = Receipt::sign(&authentic, &signer(&worker, certificate.as_ref())).unwrap();
         let made: Value = serde_json::from_str(&made.to_json().unwrap()).unwrap();
         assert_eq!(made, *expected, "{name}");
     }
@@ -81,18 +109,19 @@ fn signing_gives_the_checked_in_vectors() {
 
 #[test]
 fn only_the_worker_and_who_certified_it_are_believed() {
-    let (worker, operator) = keys();
+    let operator = operator();
     let stranger = RootKey::from_token(b"0123456789abcdef0123456789abcdef").unwrap();
     let stranger = SigningKey::new(&stranger).unwrap();
     for vector in vectors() {
         let receipt = receipt(&vector);
+        let worker = signer_of(&vector["receipt"]["record"]);
         let by_worker = [worker.public().clone()];
         let checked = receipt.check(&trust(&by_worker)).unwrap();
         let record = checked.record();
         assert!(checked.describes(&record.digest, record.vram_bytes));
         assert!(!checked.describes(&record.digest, record.vram_bytes ^ 1));
         let by_operator = [operator.public().clone()];
-        let certified = vector["receipt"].get("certificate").is_some();
+        let certified = vector["receipt"]["signed"].get("certificate").is_some();
         assert_eq!(receipt.check(&trust(&by_operator)).is_ok(), certified);
         for none in [&[][..], &[stranger.public().clone()]] {
             let error = receipt.check(&trust(none)).unwrap_err();
@@ -103,11 +132,10 @@ fn only_the_worker_and_who_certified_it_are_believed() {
 
 #[test]
 fn a_simulated_device_is_refused_unless_it_is_asked_for() {
-    let (worker, _) = keys();
-    let keys = [worker.public().clone()];
+    let keys = everybody();
     let strict = Trust {
         keys: &keys,
-        simulated: false,
+        ..Trust::default()
     };
     let mut kinds = Vec::new();
     for vector in vectors() {
@@ -128,8 +156,7 @@ fn a_simulated_device_is_refused_unless_it_is_asked_for() {
 /// Every character of every receipt, replaced: none is believed as it is.
 #[test]
 fn every_changed_character_is_refused() {
-    let (worker, operator) = keys();
-    let keys = [worker.public().clone(), operator.public().clone()];
+    let keys = everybody();
     let mut changes = 0;
     for vector in vectors() {
         let text = vector["receipt"].to_string();
@@ -154,8 +181,9 @@ fn every_changed_character_is_refused() {
 
 #[test]
 fn a_certificate_covers_its_key_worker_and_time_only() {
-    let (worker, operator) = keys();
+    let operator = operator();
     let vector = &vectors()[0];
+    let worker = signer_of(&vector["receipt"]["record"]);
     let record = Record::from_json(&vector["receipt"]["record"].to_string()).unwrap();
     let authentic = check_record(&record, &root(&vector["secret"])).unwrap();
     let at = record.sealed_at.nanos();
@@ -166,7 +194,7 @@ fn a_certificate_covers_its_key_worker_and_time_only() {
     };
     let id = record.worker_id.as_str();
     let good = issue(&worker, id, at, at);
-    let signed = Receipt::sign(&authentic, &worker, Some(good)).unwrap();
+    let signed = Receipt::sign(&authentic, &signer(&worker, Some(&good))).unwrap();
     let keys = [operator.public().clone()];
     assert_eq!(signed.check(&trust(&keys)).unwrap().record(), &record);
     for bad in [
@@ -175,14 +203,14 @@ fn a_certificate_covers_its_key_worker_and_time_only() {
         issue(&worker, id, at + 1, u64::MAX),
         issue(&worker, id, 0, at - 1),
     ] {
-        let refused = Receipt::sign(&authentic, &worker, Some(bad.clone()));
+        let refused = Receipt::sign(&authentic, &signer(&worker, Some(&bad)));
         assert!(
             matches!(refused, Err(ReceiptError::Scope { .. })),
             "{bad:?}"
         );
         // The same put into a receipt that is signed already.
         let mut forged: Value = serde_json::from_str(&signed.to_json().unwrap()).unwrap();
-        forged["certificate"] = serde_json::to_value(bad).unwrap();
+        forged["signed"]["certificate"] = serde_json::to_value(bad).unwrap();
         let forged = Receipt::from_json(&forged.to_string()).unwrap();
         let answer = forged.check(&trust(&keys)).map(|_| ());
         assert!(
@@ -198,11 +226,20 @@ fn strange_texts_are_no_receipts() {
     for (field, value) in [
         ("schema", "vram-residency/receipt/v2".into()),
         ("extra", 1.into()),
-        ("public_key", "00".repeat(32).into()),
-        ("signature", "AB".repeat(64).into()),
+        ("signed", 1.into()),
     ] {
         let mut bad = good.clone();
         bad[field] = value;
+        let error = Receipt::from_json(&bad.to_string()).unwrap_err();
+        assert!(matches!(error, ReceiptError::Format { .. }), "{field}");
+    }
+    for (field, value) in [
+        ("extra", 1.into()),
+        ("public_key", Value::from("00".repeat(32))),
+        ("signature", "AB".repeat(64).into()),
+    ] {
+        let mut bad = good.clone();
+        bad["signed"][field] = value;
         let error = Receipt::from_json(&bad.to_string()).unwrap_err();
         assert!(matches!(error, ReceiptError::Format { .. }), "{field}");
     }
@@ -226,17 +263,165 @@ fn an_independent_program_agrees() {
     };
     assert!(python(&["check"]), "the vectors are not the reference's");
     let temp = tempfile::tempdir().unwrap();
-    let path = temp.path().join("receipt.json");
-    let (worker, operator) = keys();
-    let [worker, operator] = [worker, operator].map(|key| key.public().to_string());
+    let path = temp.path().join("paper.json");
     let path_text = path.to_str().unwrap().to_owned();
-    let receipt = &vectors()[1]["receipt"];
-    std::fs::write(&path, receipt.to_string()).unwrap();
-    assert!(python(&["verify", &path_text, &worker]));
-    assert!(python(&["verify", &path_text, &operator]));
-    assert!(!python(&["verify", &path_text, &"11".repeat(32)]));
-    let mut forged = receipt.clone();
-    forged["record"]["gpu_device"] = 7.into();
-    std::fs::write(&path, forged.to_string()).unwrap();
-    assert!(!python(&["verify", &path_text, &worker]));
+    let operator = operator().public().to_string();
+    for (at, vector) in vectors().iter().enumerate() {
+        let worker = signer_of(&vector["receipt"]["record"]).public().to_string();
+        let paper = if at % 2 == 0 { "attested" } else { "receipt" };
+        let paper = &vector[paper];
+        let nonce = paper["facts"]["nonce"].as_str().unwrap_or_default();
+        std::fs::write(&path, paper.to_string()).unwrap();
+        assert!(python(&["verify", &path_text, &worker, nonce]));
+        assert!(python(&["verify", &path_text, &operator, nonce]));
+        assert!(!python(&["verify", &path_text, &"11".repeat(32), nonce]));
+        assert!(nonce.is_empty() || !python(&["verify", &path_text, &worker, &nonce[2..]]));
+        let text = paper.to_string().replace("\"sequence\":", "\"sequence\":1");
+        std::fs::write(&path, text).unwrap();
+        assert!(!python(&["verify", &path_text, &worker, nonce]));
+    }
+}
+
+fn attested(vector: &Value) -> (Attested, Nonce) {
+    let text = vector["attested"].to_string();
+    let nonce = vector["attested"]["facts"]["nonce"].as_str().unwrap();
+    (Attested::from_json(&text).unwrap(), nonce.parse().unwrap())
+}
+
+// requirement: VP-006, API-F22
+#[test]
+fn attestations_of_the_vectors_are_believed_for_their_nonce_only() {
+    let keys = everybody();
+    for vector in vectors() {
+        let (attested, nonce) = attested(&vector);
+        let facts = attested.check(&trust(&keys), &nonce).unwrap();
+        assert_eq!(facts.digest, facts.record.digest);
+        assert_eq!(
+            serde_json::from_str::<Value>(&attested.to_json().unwrap()).unwrap(),
+            vector["attested"]
+        );
+        let other = Nonce::new(&[7; 16]).unwrap();
+        let replayed = attested.check(&trust(&keys), &other).map(drop);
+        assert_eq!(replayed, Err(ReceiptError::Nonce));
+        let unknown = attested.check(&trust(&[]), &nonce).map(drop);
+        assert!(matches!(unknown, Err(ReceiptError::Untrusted { .. })));
+        let simulated = vector["receipt"]["record"]["device_kind"] == "simulated";
+        let strict = Trust {
+            keys: &keys,
+            ..Trust::default()
+        };
+        let strict = attested.check(&strict, &nonce).map(drop);
+        let expected = if simulated {
+            Err(ReceiptError::Simulated)
+        } else {
+            Ok(())
+        };
+        assert_eq!(strict, expected);
+    }
+}
+
+#[test]
+fn every_changed_character_of_an_attestation_is_refused() {
+    let keys = everybody();
+    let mut changes = 0;
+    for vector in vectors() {
+        let text = vector["attested"].to_string();
+        let (good, nonce) = attested(&vector);
+        for at in 0..text.len() {
+            for by in [1, 2, 16] {
+                let mut changed = text.clone().into_bytes();
+                changed[at] ^= by;
+                let Ok(changed) = String::from_utf8(changed) else {
+                    continue;
+                };
+                changes += 1;
+                let believed = Attested::from_json(&changed)
+                    .is_ok_and(|read| read != good && read.check(&trust(&keys), &nonce).is_ok());
+                assert!(!believed, "byte {at}: {changed}");
+            }
+        }
+    }
+    assert!(changes > 10_000, "{changes}");
+}
+
+#[test]
+fn a_production_key_does_not_sign_for_a_simulated_device() {
+    let mut kinds = [0, 0];
+    for vector in vectors() {
+        let record = &vector["receipt"]["record"];
+        let simulated = record["device_kind"] == "simulated";
+        kinds[usize::from(simulated)] += 1;
+        let record = Record::from_json(&record.to_string()).unwrap();
+        let authentic = check_record(&record, &root(&vector["secret"])).unwrap();
+        let answer = Receipt::sign(&authentic, &signer(&worker(Scope::Production), None));
+        assert_eq!(answer.is_err(), simulated);
+        if simulated {
+            assert_eq!(answer.unwrap_err(), ReceiptError::Production);
+        }
+    }
+    assert!(kinds.iter().all(|n| *n > 0), "{kinds:?}");
+}
+
+// requirement: KD-10
+#[test]
+fn a_revoked_worker_operator_or_sealing_key_is_believed_no_longer() {
+    let list = file()["revocations"].to_string();
+    let trusted = [operator().public().clone()];
+    let read = Revocations::from_json(&list, &trusted).unwrap();
+    assert_eq!(
+        read.to_json().unwrap().parse::<Value>().unwrap(),
+        file()["revocations"]
+    );
+    let stranger = Revocations::from_json(&list, &[]).map(drop);
+    assert!(matches!(stranger, Err(ReceiptError::Untrusted { .. })));
+    let short = list.replacen("1700000000000000000", "1700000000000000001", 1);
+    let forged = Revocations::from_json(&short, &trusted).map(drop);
+    assert_eq!(forged, Err(ReceiptError::Signature));
+
+    let keys = everybody();
+    let vector = &vectors()[1];
+    let receipt = receipt(vector);
+    let worker = signer_of(&vector["receipt"]["record"]).public().id();
+    let sealing = receipt.check(&trust(&keys)).unwrap().record().key_id;
+    for (revoked, hit) in [
+        (worker, true),
+        (operator().public().id(), true),
+        (sealing, true),
+        (*read.keys().first().unwrap(), false),
+    ] {
+        let list = Revocations::issue(&operator(), read.issued_at(), [revoked].into()).unwrap();
+        let trust = Trust {
+            revoked: Some(&list),
+            ..trust(&keys)
+        };
+        let answer = receipt.check(&trust).map(|_| ());
+        let expected = if hit {
+            Err(ReceiptError::Revoked { key_id: revoked })
+        } else {
+            Ok(())
+        };
+        assert_eq!(answer, expected);
+    }
+}
+
+// requirement: KD-10
+#[test]
+fn two_keys_overlap_while_a_worker_changes_its_key() {
+    let vector = vectors()
+        .into_iter()
+        .find(|v| v["receipt"]["record"]["device_kind"] == "cuda")
+        .unwrap();
+    let record = Record::from_json(&vector["receipt"]["record"].to_string()).unwrap();
+    let authentic = check_record(&record, &root(&vector["secret"])).unwrap();
+    let next = SigningKey::new(
+        &RootKey::from_token(&[b'a', b'b', b'c', b'd', b'e', b'f', b'g', b'h'].repeat(4)).unwrap(),
+    )
+    .unwrap();
+    let old = worker(Scope::Production);
+    let by_old = Receipt::sign(&authentic, &signer(&old, None)).unwrap();
+    let by_next = Receipt::sign(&authentic, &signer(&next, None)).unwrap();
+    let both = [old.public().clone(), next.public().clone()];
+    assert!(by_old.check(&trust(&both)).is_ok() && by_next.check(&trust(&both)).is_ok());
+    let after = [next.public().clone()];
+    assert!(by_old.check(&trust(&after)).is_err() && by_next.check(&trust(&after)).is_ok());
 }

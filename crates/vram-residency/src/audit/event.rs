@@ -210,6 +210,18 @@ pub enum Body {
         /// Nanoseconds it took.
         nanos: u64,
     },
+    /// A verifier's nonce was answered with facts measured now.
+    #[serde(rename = "vram.attested")]
+    VramAttested {
+        /// The shard.
+        shard_id: ShardId,
+        /// Device ordinal.
+        gpu_device: u32,
+        /// The verifier's, hex.
+        nonce: Text,
+        /// Sequence number of the attestation.
+        sequence: u64,
+    },
     /// A verification failed (requirement: AU-3, WORKER-4161).
     #[serde(rename = "seal.verification_failed")]
     SealVerificationFailed {

@@ -29,6 +29,15 @@ pub trait Sink: Send + Sync {
     /// # Errors
     /// [`AuditError`] when events may be lost.
     fn flush(&self) -> Result<(), AuditError>;
+
+    /// Makes everything taken so far durable and returns a signed checkpoint
+    /// over it, where the sink is a log that has any.
+    ///
+    /// # Errors
+    /// As [`Sink::flush`].
+    fn checkpoint(&self) -> Result<Option<String>, AuditError> {
+        self.flush().map(|()| None)
+    }
 }
 
 /// Evidence could not be written.

@@ -87,6 +87,18 @@ impl Recorder {
         self.sinks.iter().try_for_each(|sink| sink.flush())
     }
 
+    /// The first checkpoint that a sink gives over everything recorded so far.
+    /// An error only when the mode is `Required`.
+    pub(crate) fn checkpoint(&self) -> Result<Option<String>, AuditError> {
+        for sink in &self.sinks {
+            match (sink.checkpoint(), self.mode) {
+                (Ok(None), _) | (Err(_), AuditMode::BestEffort) => {}
+                (answer, _) => return answer,
+            }
+        }
+        Ok(None)
+    }
+
     /// Lost events, and lost critical events among them.
     pub(crate) fn losses(&self) -> (u64, u64) {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);

@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
 pub use derive::{HmacSealKey, RootKey};
-pub use signing::{SigningKey, VerifyingKey};
+pub use signing::{Scope, SigningKey, VerifyingKey};
 pub use source::{MAX_KEY_FILE_BYTES, MAX_TOKEN_BYTES, MIN_TOKEN_BYTES};
 
 use crate::device::Uuid;

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use ed25519_dalek::Signer;
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -12,14 +13,45 @@ use super::secret::Secret;
 use super::{KeyError, KeyId, RootKey};
 use crate::hex;
 
-const SEED_LABEL: &[u8] = b"vram-residency/ed25519-key/v1";
+const PRODUCTION_LABEL: &[u8] = b"vram-residency/ed25519-key/v1";
+const TEST_LABEL: &[u8] = b"vram-residency/ed25519-test-key/v1";
 const KEY_ID_LABEL: &[u8] = b"vram-residency/ed25519-key-id/v1";
+
+/// What a signing key may speak for. The two halves of one secret share nothing,
+/// so who trusts a production key never believes a test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// Real devices only: it refuses to sign for a simulated one.
+    Production,
+    /// Also simulated devices. Never to be trusted in production.
+    Test,
+}
+
+impl Scope {
+    const fn label(self) -> &'static [u8] {
+        match self {
+            Self::Production => PRODUCTION_LABEL,
+            Self::Test => TEST_LABEL,
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Production => "production",
+            Self::Test => "test",
+        })
+    }
+}
 
 /// A key that signs. Its seed stands in protected memory; no `Debug`, `Clone`
 /// or `Serialize` (requirement: TY-6).
 pub struct SigningKey {
     seed: Secret,
     public: VerifyingKey,
+    scope: Scope,
 }
 
 impl SigningKey {
@@ -31,15 +63,30 @@ impl SigningKey {
     /// # Errors
     /// [`KeyError::Memory`] when locked memory cannot be had.
     pub fn new(secret: &RootKey) -> Result<Self, KeyError> {
+        Self::scoped(secret, Scope::Production)
+    }
+
+    /// The signing key of a secret for one scope.
+    ///
+    /// # Errors
+    /// As [`SigningKey::new`].
+    pub fn scoped(secret: &RootKey, scope: Scope) -> Result<Self, KeyError> {
         secret.lend(|secret| {
             let mut seed = Zeroizing::new([0_u8; 32]);
-            expand(&extract(None, secret), SEED_LABEL, seed.as_mut())?;
+            expand(&extract(None, secret), scope.label(), seed.as_mut())?;
             let public = ed25519_dalek::SigningKey::from_bytes(&seed).verifying_key();
             Ok(Self {
                 seed: Secret::new(seed.as_mut())?,
                 public: VerifyingKey(public),
+                scope,
             })
         })
+    }
+
+    /// What it may speak for.
+    #[must_use]
+    pub const fn scope(&self) -> Scope {
+        self.scope
     }
 
     /// The key that checks what this one signs.

@@ -10,7 +10,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use super::secret::Secret;
-use super::{KeyError, RootKey};
+use super::{KeyError, RootKey, Scope, SigningKey};
 use crate::hex;
 use crate::random::{Random, RandomError};
 
@@ -91,18 +91,11 @@ impl RootKey {
     /// # Errors
     /// [`KeyError::Io`] or [`KeyError::Format`].
     pub fn from_reader(reader: impl Read) -> Result<Self, KeyError> {
-        let mut text = Zeroizing::new(Vec::with_capacity(2048));
-        let limit = MAX_KEY_FILE_BYTES.saturating_add(1);
-        let io = |error: std::io::Error| KeyError::Io {
-            reason: error.to_string(),
-        };
-        reader.take(limit).read_to_end(&mut text).map_err(io)?;
-        if text.len() as u64 > MAX_KEY_FILE_BYTES {
-            return Err(KeyError::Format {
-                reason: "it is longer than 1024 bytes",
-            });
-        }
-        let text = text.strip_suffix(b"\n").unwrap_or(&text);
+        let text = read_text(reader)?;
+        Self::from_digits(text.strip_suffix(b"\n").unwrap_or(&text))
+    }
+
+    fn from_digits(text: &[u8]) -> Result<Self, KeyError> {
         let mut bytes = Zeroizing::new([0_u8; 32]);
         hex::decode_to(text, bytes.as_mut()).ok_or(KeyError::Format {
             reason: "wrong length or other characters",
@@ -117,6 +110,11 @@ impl RootKey {
     /// [`KeyError::Open`] when the file exists or cannot be made.
     pub fn create_file(path: &Path, random: &dyn Random) -> Result<Self, KeyError> {
         let key = Self::generate(random)?;
+        key.write_new(path, "")?;
+        Ok(key)
+    }
+
+    fn write_new(&self, path: &Path, mark: &str) -> Result<(), KeyError> {
         let open = |error: std::io::Error| KeyError::Open {
             path: path.to_owned(),
             reason: error.to_string(),
@@ -128,13 +126,14 @@ impl RootKey {
             .mode(0o600)
             .open(path)
             .map_err(open)?;
-        let mut text = Zeroizing::new(String::with_capacity(KEY_TEXT_BYTES));
-        key.lend(|secret| hex::encode_to(secret, &mut text));
+        let room = KEY_TEXT_BYTES.saturating_add(mark.len());
+        let mut text = Zeroizing::new(String::with_capacity(room));
+        text.push_str(mark);
+        self.lend(|secret| hex::encode_to(secret, &mut text));
         text.push('\n');
         file.write_all(text.as_bytes())
             .and_then(|()| file.sync_all())
-            .map_err(open)?;
-        Ok(key)
+            .map_err(open)
     }
 
     fn admit(bytes: &mut [u8]) -> Result<Self, KeyError> {
@@ -149,6 +148,57 @@ impl RootKey {
         }
         Ok(Self::from_secret(Secret::new(bytes)?))
     }
+}
+
+/// Marks of the files of signing keys, so that none is taken for a sealing key
+/// nor a test key for a production key.
+const MARKS: [(&str, Scope); 2] = [
+    ("signing:", Scope::Production),
+    ("test-signing:", Scope::Test),
+];
+
+impl SigningKey {
+    /// From a file: a mark and 64 hex digits, under the rules of
+    /// [`RootKey::from_file`]. Digits without a mark are a production key.
+    ///
+    /// # Errors
+    /// [`KeyError`] naming the file and what to change.
+    pub fn from_file(path: &Path) -> Result<Self, KeyError> {
+        let text = read_text(open_private(path, NOBODY_ELSE)?)?;
+        let line = text.strip_suffix(b"\n").unwrap_or(&text);
+        let marked = MARKS
+            .iter()
+            .find_map(|(mark, scope)| Some((line.strip_prefix(mark.as_bytes())?, *scope)));
+        let (digits, scope) = marked.unwrap_or((line, Scope::Production));
+        Self::scoped(&RootKey::from_digits(digits)?, scope)
+    }
+
+    /// Writes a new random key of `scope` to `path`, which must not exist, with
+    /// mode 0600, and returns it.
+    ///
+    /// # Errors
+    /// [`KeyError::Open`] when the file exists or cannot be made.
+    pub fn create_file(path: &Path, scope: Scope, random: &dyn Random) -> Result<Self, KeyError> {
+        let secret = RootKey::generate(random)?;
+        let mark = MARKS.iter().find(|(_, known)| *known == scope);
+        secret.write_new(path, mark.map_or("", |(mark, _)| mark))?;
+        Self::scoped(&secret, scope)
+    }
+}
+
+fn read_text(reader: impl Read) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+    let mut text = Zeroizing::new(Vec::with_capacity(2048));
+    let limit = MAX_KEY_FILE_BYTES.saturating_add(1);
+    let io = |error: std::io::Error| KeyError::Io {
+        reason: error.to_string(),
+    };
+    reader.take(limit).read_to_end(&mut text).map_err(io)?;
+    if text.len() as u64 > MAX_KEY_FILE_BYTES {
+        return Err(KeyError::Format {
+            reason: "it is longer than 1024 bytes",
+        });
+    }
+    Ok(text)
 }
 
 /// Mode bits of others that are tolerated in a file of root's.

@@ -6,18 +6,15 @@ use serde::Serialize;
 
 use super::failure::About;
 use super::{DeviceSlot, VramManager};
+use crate::audit::{Body, Text};
 use crate::device::{DeviceInfo, MemoryInfo};
-use crate::error::{Error, InputError, Result, VerifyError};
-use crate::hex;
+use crate::error::{Error, Result, VerifyError};
 use crate::key::SealTag;
+use crate::receipt::{DeviceFacts, Facts, Measured, Nonce};
 use crate::seal::Record;
 use crate::shard::SealedShard;
 use crate::verify::{Mode, Verification};
 
-/// Shortest nonce in bytes.
-pub const MIN_NONCE_BYTES: usize = 16;
-/// Longest nonce in bytes.
-pub const MAX_NONCE_BYTES: usize = 64;
 /// Separates attestation tags from seal tags under the same key.
 const LABEL: &[u8] = b"VRAMATTEST\x01\0";
 
@@ -44,7 +41,7 @@ impl VramManager {
     /// Verifies the shard in full and states what was measured.
     ///
     /// # Errors
-    /// [`InputError::Nonce`], or as [`VramManager::verify_sealed`];
+    /// [`crate::error::InputError::Nonce`], or as [`VramManager::verify_sealed`];
     /// [`VerifyError::UnknownKey`] also when the shard's key is retired while
     /// this runs.
     pub fn attest_vram_residency(
@@ -52,11 +49,7 @@ impl VramManager {
         shard: &SealedShard,
         nonce: Option<&[u8]>,
     ) -> Result<Attestation> {
-        if let Some(nonce) = nonce
-            && !(MIN_NONCE_BYTES..=MAX_NONCE_BYTES).contains(&nonce.len())
-        {
-            return Err(InputError::Nonce { len: nonce.len() }.into());
-        }
+        let nonce = nonce.map(Nonce::new).transpose()?;
         let verification = self.verify_sealed(shard, Mode::Full)?.into_verification();
         let record = shard.record().clone();
         let about = About::shard(&record);
@@ -64,7 +57,7 @@ impl VramManager {
         let memory = self.driver_memory(record.gpu_device)?;
         let attestation = Attestation {
             schema: "vram-residency/attestation/v1",
-            nonce: nonce.map(hex::encode),
+            nonce: nonce.map(String::from),
             device: slot.info().clone(),
             record,
             verification,
@@ -72,6 +65,57 @@ impl VramManager {
             tag: SealTag::from_bytes([0; 32]),
         };
         self.recorded("attest", about, tagged(slot, attestation))
+    }
+
+    /// Measures, after `nonce` is known, everything that a verifier wants to know
+    /// of a shard: the digest of its bytes in VRAM (a full verification), what the
+    /// driver says about memory and device, and the newest checkpoint of the audit
+    /// log. Sign it with [`Measured::sign`]; anybody with the public key can check
+    /// the answer (requirement: VP-006, API-F22).
+    ///
+    /// # Errors
+    /// As [`VramManager::verify_sealed`]; [`crate::audit::AuditError`] in `required` mode
+    /// when the log cannot be made durable.
+    pub fn measure_residency(&self, shard: &SealedShard, nonce: &Nonce) -> Result<Measured> {
+        let verification = self.verify_sealed(shard, Mode::Full)?.into_verification();
+        let record = shard.record().clone();
+        let slot = self.slot(record.gpu_device)?;
+        let memory = self.driver_memory(record.gpu_device)?;
+        let sequence = self.next_sequence();
+        self.emit(
+            None,
+            Body::VramAttested {
+                shard_id: record.shard_id.clone(),
+                gpu_device: record.gpu_device,
+                nonce: Text::new(&nonce.to_string()),
+                sequence,
+            },
+        )?;
+        let facts = Facts {
+            nonce: nonce.clone(),
+            digest: record.digest,
+            bytes_checked: verification.bytes_checked,
+            measured_at: verification.at,
+            sequence,
+            instance: self.instance(),
+            witness: verification.witness,
+            device: device_facts(slot.info(), memory),
+            checkpoint: self.inner.recorder.checkpoint()?,
+            record,
+        };
+        Ok(Measured::new(facts))
+    }
+}
+
+fn device_facts(info: &DeviceInfo, memory: MemoryInfo) -> DeviceFacts {
+    DeviceFacts {
+        kind: info.kind,
+        ordinal: info.ordinal,
+        uuid: info.uuid,
+        name: info.name.clone(),
+        driver: info.driver.clone(),
+        free_bytes: memory.free,
+        total_bytes: memory.total,
     }
 }
 

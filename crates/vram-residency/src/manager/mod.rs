@@ -20,9 +20,9 @@ mod state;
 mod verify;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-pub use attest::{Attestation, MAX_NONCE_BYTES, MIN_NONCE_BYTES};
+pub use attest::Attestation;
 pub use builder::VramManagerBuilder;
 pub use group_load::GroupLoad;
 pub use metrics::{DeviceMetrics, VramMetrics};
@@ -192,6 +192,11 @@ impl VramManager {
                 Err(error)
             }
         }
+    }
+
+    /// Numbers seals and attestations; none repeats.
+    fn next_sequence(&self) -> u64 {
+        self.inner.sequence.fetch_add(1, Ordering::Relaxed)
     }
 
     /// The record of a sealed shard (requirement: API-F23).

@@ -1,7 +1,6 @@
 //! Sealing one shard.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use vram_digest::FileDigest;
@@ -313,7 +312,7 @@ impl VramManager {
             position: identity.position,
             group: identity.group,
             sealed_at: self.inner.clock.now(),
-            sequence: self.inner.sequence.fetch_add(1, Ordering::Relaxed),
+            sequence: self.next_sequence(),
             instance: self.inner.instance,
             worker_id: self.inner.worker_id.clone(),
             witness: confirmed.witness(),

@@ -6,7 +6,6 @@ use super::ReceiptError;
 use super::wire::{Encoder, PublicKey, Signature};
 use crate::clock::Timestamp;
 use crate::key::{KeyError, SigningKey, VerifyingKey};
-use crate::seal::Record;
 use crate::shard::WorkerId;
 
 const MAGIC: &[u8; 8] = b"VRAMCERT";
@@ -69,17 +68,38 @@ impl Certificate {
         Err(ReceiptError::Certificate)
     }
 
-    /// Whether it speaks of this key and of the worker and time of this record.
-    pub(super) fn covers(&self, key: &VerifyingKey, record: &Record) -> Result<(), ReceiptError> {
+    /// Reads a certificate. It is believed only with what it certifies.
+    ///
+    /// # Errors
+    /// [`ReceiptError::Format`].
+    pub fn from_json(text: &str) -> Result<Self, ReceiptError> {
+        super::read(text, super::MAX_RECEIPT_BYTES)
+    }
+
+    /// The certificate as one line of JSON.
+    ///
+    /// # Errors
+    /// [`ReceiptError::Format`], which no field of a certificate can cause.
+    pub fn to_json(&self) -> Result<String, ReceiptError> {
+        super::write(self)
+    }
+
+    /// Whether it speaks of this key, worker and time.
+    pub(super) fn covers(
+        &self,
+        key: &VerifyingKey,
+        worker: &WorkerId,
+        at: Timestamp,
+    ) -> Result<(), ReceiptError> {
         let scope = |reason| Err(ReceiptError::Scope { reason });
         if self.worker_key.0 != *key {
             return scope("it certifies another key");
         }
-        if self.worker_id != record.worker_id {
+        if self.worker_id != *worker {
             return scope("it certifies another worker");
         }
-        if record.sealed_at < self.not_before || record.sealed_at > self.not_after {
-            return scope("it was sealed outside the certified time");
+        if at < self.not_before || at > self.not_after {
+            return scope("it was signed outside the certified time");
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Encodings: signed bytes, and keys and signatures in JSON.
+//! Encodings: signed bytes, and keys, hashes and signatures in JSON.
 
 use serde::{Deserialize, Serialize};
 
@@ -20,14 +20,41 @@ impl Encoder {
         self
     }
 
+    pub(super) fn byte(&mut self, value: u8) -> &mut Self {
+        self.raw(&[value])
+    }
+
+    pub(super) fn int32(&mut self, value: u32) -> &mut Self {
+        self.raw(&value.to_le_bytes())
+    }
+
+    pub(super) fn int64(&mut self, value: u64) -> &mut Self {
+        self.raw(&value.to_le_bytes())
+    }
+
     /// Everything that is framed is bounded far below 4 GiB.
     pub(super) fn text(&mut self, bytes: &[u8]) -> &mut Self {
         let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        self.raw(&len.to_le_bytes()).raw(bytes)
+        self.int32(len).raw(bytes)
     }
 
-    pub(super) fn finish(self) -> Vec<u8> {
-        self.0
+    /// A byte 0, or 1 and the value.
+    pub(super) fn option<T>(
+        &mut self,
+        value: Option<T>,
+        encode: impl FnOnce(&mut Self, T),
+    ) -> &mut Self {
+        match value {
+            None => self.byte(0),
+            Some(value) => {
+                encode(self.byte(1), value);
+                self
+            }
+        }
+    }
+
+    pub(super) fn finish(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.0)
     }
 }
 

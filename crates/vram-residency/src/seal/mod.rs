@@ -8,8 +8,10 @@ mod statement;
 
 use std::sync::Arc;
 
+pub(crate) use record::file_digest;
 pub use record::{GroupId, InstanceId, RECORD_SCHEMA, Record, ShardPosition};
 pub use statement::STATEMENT_VERSION;
+pub(crate) use statement::witness_bytes;
 
 use crate::error::{Error, VerifyError};
 use crate::key::{KeyError, SealKey};

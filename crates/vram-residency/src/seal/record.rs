@@ -190,15 +190,15 @@ fn schema<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D
     Err(serde::de::Error::custom(known))
 }
 
-mod file_digest {
+pub(crate) mod file_digest {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
     use vram_digest::FileDigest;
 
-    pub(super) fn serialize<S: Serializer>(digest: &FileDigest, s: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(digest: &FileDigest, s: S) -> Result<S::Ok, S::Error> {
         s.collect_str(digest)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<FileDigest, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<FileDigest, D::Error> {
         String::deserialize(d)?.parse().map_err(D::Error::custom)
     }
 }

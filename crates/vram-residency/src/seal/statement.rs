@@ -111,7 +111,7 @@ impl Record {
                 out.raw(group.as_bytes());
             });
         self.device(&mut out);
-        witness(&mut out, &self.witness);
+        out.raw(&witness_bytes(&self.witness));
         out.0
     }
 
@@ -129,7 +129,8 @@ impl Record {
     }
 }
 
-fn witness(out: &mut Encoder, witness: &Witness) {
+/// The last four rows of the table.
+pub(crate) fn witness_bytes(witness: &Witness) -> [u8; 7] {
     let memory = match witness.memory {
         MemoryKind::Unknown => 0,
         MemoryKind::Device => 1,
@@ -150,8 +151,6 @@ fn witness(out: &mut Encoder, witness: &Witness) {
         Protection::ReadWrite => 0,
         Protection::ReadOnly => 1,
     };
-    out.byte(memory)
-        .byte(flags)
-        .int32(witness.ordinal)
-        .byte(protection);
+    let [a, b, c, d] = witness.ordinal.to_le_bytes();
+    [memory, flags, a, b, c, d, protection]
 }

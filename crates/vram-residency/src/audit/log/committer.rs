@@ -3,7 +3,7 @@
 //! memory until it is synced, and written again after a failure.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::super::event::{Body, Event};
 use super::super::line::{self, CHECKPOINT};
@@ -50,6 +50,7 @@ pub(super) struct Committer {
     waiting: Vec<Entry>,
     /// A write failed: what is behind the synced bytes is unknown.
     suspect: bool,
+    newest: Arc<Mutex<Option<String>>>,
 }
 
 impl Committer {
@@ -68,7 +69,13 @@ impl Committer {
             at,
             waiting: Vec::new(),
             suspect: false,
+            newest: Arc::default(),
         }
+    }
+
+    /// The newest checkpoint, also after this moved to another thread.
+    pub(super) fn newest(&self) -> Arc<Mutex<Option<String>>> {
+        Arc::clone(&self.newest)
     }
 
     /// Whether something accepted is not under a checkpoint.
@@ -202,6 +209,7 @@ impl Committer {
         let note = checkpoint.sign(&self.key).map_err(io::Error::other)?;
         self.storage.put(CHECKPOINT, note.as_bytes(), true)?;
         self.at.covered = checkpoint.size;
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(note);
         Ok(())
     }
 

@@ -31,7 +31,7 @@ mod tests;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -148,6 +148,7 @@ pub enum OpenError {
 /// everything that was taken.
 pub struct LogSink {
     queue: Arc<Queue>,
+    newest: Arc<Mutex<Option<String>>>,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -164,6 +165,7 @@ impl LogSink {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
         let committer = open::open(dir, &options, key, clock)?;
+        let newest = committer.newest();
         let queue = Arc::new(Queue::new(&options));
         let shared = Arc::clone(&queue);
         let interval = options.interval;
@@ -177,6 +179,7 @@ impl LogSink {
         })?;
         Ok(Self {
             queue,
+            newest,
             writer: Some(writer),
         })
     }
@@ -200,6 +203,12 @@ impl Sink for LogSink {
 
     fn flush(&self) -> Result<(), AuditError> {
         self.queue.flush()
+    }
+
+    fn checkpoint(&self) -> Result<Option<String>, AuditError> {
+        self.queue.flush()?;
+        let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(newest.clone())
     }
 }
 

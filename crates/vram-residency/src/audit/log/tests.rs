@@ -170,6 +170,7 @@ fn start(disk: &Failing, options: &LogOptions) -> LogSink {
     let interval = options.interval;
     let writer = std::thread::spawn(move || writer::run(&shared, committer, interval));
     LogSink {
+        newest: Arc::default(),
         queue,
         writer: Some(writer),
     }

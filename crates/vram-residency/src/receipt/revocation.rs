@@ -1,0 +1,111 @@
+//! A signed list of keys that are no longer believed.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::wire::{Encoder, PublicKey, Signature};
+use super::{MAX_RECEIPT_BYTES, ReceiptError, read};
+use crate::clock::Timestamp;
+use crate::key::{KeyError, KeyId, SigningKey, VerifyingKey};
+
+/// Value of the `schema` field.
+pub const REVOCATIONS_SCHEMA: &str = "vram-residency/revocations/v1";
+
+const MAGIC: &[u8; 8] = b"VRAMREVO";
+const VERSION: u16 = 1;
+
+/// Keys that are not believed any more, whatever time they claim to have signed
+/// at: who has a stolen key can write any time. Signed by an operator, with the
+/// time of issue, so that an older list can be told from a newer one.
+///
+/// Signing keys and operators' keys are named by their own ids; a sealing key
+/// by the `key_id` of its records.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Revocations {
+    schema: String,
+    issued_at: Timestamp,
+    operator_key: PublicKey,
+    revoked: BTreeSet<KeyId>,
+    signature: Signature,
+}
+
+impl Revocations {
+    /// Issues a list.
+    ///
+    /// # Errors
+    /// [`KeyError`] when the operator's key cannot sign.
+    pub fn issue(
+        operator: &SigningKey,
+        issued_at: Timestamp,
+        revoked: BTreeSet<KeyId>,
+    ) -> Result<Self, KeyError> {
+        let mut list = Self {
+            schema: REVOCATIONS_SCHEMA.to_owned(),
+            issued_at,
+            operator_key: PublicKey(operator.public().clone()),
+            revoked,
+            signature: Signature([0; 64]),
+        };
+        list.signature = Signature(operator.sign(&list.message())?);
+        Ok(list)
+    }
+
+    /// Reads a list and believes it only under one of `trusted`.
+    ///
+    /// # Errors
+    /// [`ReceiptError::Format`], [`ReceiptError::Untrusted`] or
+    /// [`ReceiptError::Signature`].
+    pub fn from_json(text: &str, trusted: &[VerifyingKey]) -> Result<Self, ReceiptError> {
+        let list: Self = read(text, MAX_RECEIPT_BYTES)?;
+        super::check_schema(&list.schema, REVOCATIONS_SCHEMA)?;
+        let operator = &list.operator_key.0;
+        if !trusted.contains(operator) {
+            let key_id = operator.id();
+            return Err(ReceiptError::Untrusted { key_id });
+        }
+        if !operator.verifies(&list.message(), &list.signature.0) {
+            return Err(ReceiptError::Signature);
+        }
+        Ok(list)
+    }
+
+    /// The list as one line of JSON.
+    ///
+    /// # Errors
+    /// [`ReceiptError::Format`], which no field of a list can cause.
+    pub fn to_json(&self) -> Result<String, ReceiptError> {
+        super::write(self)
+    }
+
+    /// Whether a key is on it.
+    #[must_use]
+    pub fn contains(&self, key: KeyId) -> bool {
+        self.revoked.contains(&key)
+    }
+
+    /// Every key on it, in order.
+    #[must_use]
+    pub const fn keys(&self) -> &BTreeSet<KeyId> {
+        &self.revoked
+    }
+
+    /// When it was issued.
+    #[must_use]
+    pub const fn issued_at(&self) -> Timestamp {
+        self.issued_at
+    }
+
+    fn message(&self) -> Vec<u8> {
+        let mut out = Encoder::new(MAGIC, VERSION);
+        let count = u32::try_from(self.revoked.len()).unwrap_or(u32::MAX);
+        out.raw(self.operator_key.0.as_bytes())
+            .int64(self.issued_at.nanos())
+            .int32(count);
+        for key in &self.revoked {
+            out.raw(key.as_bytes());
+        }
+        out.finish()
+    }
+}

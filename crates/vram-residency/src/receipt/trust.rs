@@ -1,0 +1,123 @@
+//! Who is believed, and the checks that receipts and attestations share.
+
+use serde::{Deserialize, Serialize};
+
+use super::wire::{PublicKey, Signature};
+use super::{Certificate, ReceiptError, Revocations};
+use crate::clock::Timestamp;
+use crate::device::DeviceKind;
+use crate::key::{KeyId, Scope, SigningKey, VerifyingKey};
+use crate::seal::Record;
+
+/// What a receipt or an attestation is checked against.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Trust<'a> {
+    /// Keys of workers, or of operators who certify workers. Several keys are
+    /// how a rotation overlaps.
+    pub keys: &'a [VerifyingKey],
+    /// Accept simulated devices: for tests, never in production.
+    pub simulated: bool,
+    /// Keys that are no longer believed, whoever certified them.
+    pub revoked: Option<&'a Revocations>,
+}
+
+/// Who signs: a worker's key and, if there is one, an operator's word for it.
+#[derive(Clone, Copy)]
+pub struct Signer<'a> {
+    /// The worker's key.
+    pub key: &'a SigningKey,
+    /// The operator's certificate of that key.
+    pub certificate: Option<&'a Certificate>,
+}
+
+/// Who signed, who vouches, and the signature.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Signed {
+    pub(super) key_id: KeyId,
+    pub(super) public_key: PublicKey,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) certificate: Option<Certificate>,
+    pub(super) signature: Signature,
+}
+
+/// What a signature speaks of, as far as trust depends on it.
+#[derive(Clone, Copy)]
+pub(super) struct Subject<'a> {
+    pub(super) record: &'a Record,
+    pub(super) at: Timestamp,
+    pub(super) kinds: &'a [DeviceKind],
+}
+
+impl Subject<'_> {
+    fn is_simulated(&self) -> bool {
+        self.kinds.contains(&DeviceKind::Simulated)
+    }
+}
+
+impl Signer<'_> {
+    /// Signs what `message` makes for our public key.
+    pub(super) fn sign(
+        &self,
+        subject: &Subject<'_>,
+        message: impl FnOnce(&VerifyingKey) -> Vec<u8>,
+    ) -> Result<Signed, ReceiptError> {
+        let public = self.key.public();
+        if self.key.scope() == Scope::Production && subject.is_simulated() {
+            return Err(ReceiptError::Production);
+        }
+        if let Some(certificate) = self.certificate {
+            certificate.covers(public, &subject.record.worker_id, subject.at)?;
+        }
+        Ok(Signed {
+            key_id: public.id(),
+            public_key: PublicKey(public.clone()),
+            certificate: self.certificate.cloned(),
+            signature: Signature(self.key.sign(&message(public))?),
+        })
+    }
+}
+
+impl Signed {
+    /// Signer, revocations, certificate, signature, device kind: in this order.
+    pub(super) fn check(
+        &self,
+        trust: &Trust<'_>,
+        subject: &Subject<'_>,
+        message: impl FnOnce(&VerifyingKey) -> Vec<u8>,
+    ) -> Result<(), ReceiptError> {
+        let key = &self.public_key.0;
+        let trusts = |key: &VerifyingKey| trust.keys.contains(key);
+        let certified = self.certificate.as_ref();
+        let certified = certified.is_some_and(|c| trusts(c.operator()));
+        if self.key_id != key.id() || !(trusts(key) || certified) {
+            return Err(ReceiptError::Untrusted {
+                key_id: self.key_id,
+            });
+        }
+        self.not_revoked(trust, subject.record)?;
+        if let Some(certificate) = &self.certificate {
+            certificate.check()?;
+            certificate.covers(key, &subject.record.worker_id, subject.at)?;
+        }
+        if !key.verifies(&message(key), &self.signature.0) {
+            return Err(ReceiptError::Signature);
+        }
+        if subject.is_simulated() && !trust.simulated {
+            return Err(ReceiptError::Simulated);
+        }
+        Ok(())
+    }
+
+    fn not_revoked(&self, trust: &Trust<'_>, record: &Record) -> Result<(), ReceiptError> {
+        let Some(revoked) = trust.revoked else {
+            return Ok(());
+        };
+        let operator = self.certificate.as_ref().map(|c| c.operator().id());
+        let hit = [Some(self.key_id), operator, Some(record.key_id)]
+            .into_iter()
+            .flatten()
+            .find(|id| revoked.contains(*id));
+        hit.map_or(Ok(()), |key_id| Err(ReceiptError::Revoked { key_id }))
+    }
+}

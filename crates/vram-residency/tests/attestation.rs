@@ -1,0 +1,166 @@
+//! A verifier's nonce is answered with what is measured now, and with nothing
+//! when the bytes, the device or the log do not allow it.
+//!
+//! requirement: VP-006, API-F22
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "test code"
+)]
+
+mod common;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use common::{Rig, Seeded, rig, root_key, weights};
+use serde_json::Value;
+use vram_residency::audit::check::{self, DirFiles};
+use vram_residency::audit::log::{LogOptions, LogSink};
+use vram_residency::audit::note::Origin;
+use vram_residency::audit::{AuditMode, Sink};
+use vram_residency::clock::SystemClock;
+use vram_residency::device::DeviceKind;
+use vram_residency::error::{Error, VerifyError};
+use vram_residency::key::{Scope, SigningKey};
+use vram_residency::receipt::{Attested, Nonce, ReceiptError, Signer, Trust};
+use vram_residency::sim::SimOptions;
+use vram_residency::{Policy, SealRequest, SealedShard};
+
+fn seal(rig: &Rig) -> SealedShard {
+    let bytes = weights(50_000, 7);
+    rig.manager.seal(SealRequest::bytes(&bytes)).unwrap()
+}
+
+fn nonce(byte: u8) -> Nonce {
+    Nonce::new(&[byte; 20]).unwrap()
+}
+
+fn key(scope: Scope) -> SigningKey {
+    SigningKey::scoped(&root_key(3), scope).unwrap()
+}
+
+const fn signer(key: &SigningKey) -> Signer<'_> {
+    Signer {
+        key,
+        certificate: None,
+    }
+}
+
+#[test]
+fn facts_are_measured_signed_and_believed_with_the_public_key() {
+    let rig = rig(1 << 20);
+    let shard = seal(&rig);
+    let test = key(Scope::Test);
+    let measured = rig.manager.measure_residency(&shard, &nonce(1)).unwrap();
+    let attested = measured.sign(&signer(&test)).unwrap();
+    let again = Attested::from_json(&attested.to_json().unwrap()).unwrap();
+    assert_eq!(again, attested);
+    let keys = [test.public().clone()];
+    let trust = Trust {
+        keys: &keys,
+        simulated: true,
+        revoked: None,
+    };
+    let facts = again.check(&trust, &nonce(1)).unwrap();
+    assert_eq!(facts.record, *shard.record());
+    assert_eq!(
+        (facts.bytes_checked, facts.device.kind),
+        (50_000, DeviceKind::Simulated)
+    );
+    assert_eq!(facts.device.uuid, rig.manager.devices()[0].uuid);
+    assert_eq!(facts.witness, shard.record().witness);
+    assert_eq!(facts.checkpoint, None, "there is no log");
+    assert_eq!(again.check(&trust, &nonce(2)), Err(ReceiptError::Nonce));
+    // Seals and attestations count together and never repeat.
+    let later = rig.manager.measure_residency(&shard, &nonce(2)).unwrap();
+    assert_eq!((shard.record().sequence, facts.sequence), (1, 2));
+    assert_eq!(later.facts().sequence, 3);
+    assert_eq!(rig.count("vram.attested"), 2);
+    assert_eq!(rig.count("seal.verified"), 2, "each measured anew");
+}
+
+#[test]
+fn a_production_key_attests_no_simulated_device() {
+    let rig = rig(1 << 20);
+    let shard = seal(&rig);
+    let measured = rig.manager.measure_residency(&shard, &nonce(1)).unwrap();
+    let refused = measured.clone().sign(&signer(&key(Scope::Production)));
+    assert_eq!(refused, Err(ReceiptError::Production));
+    // Nor does who trusts the production key believe the test key.
+    let attested = measured.sign(&signer(&key(Scope::Test))).unwrap();
+    let keys = [key(Scope::Production).public().clone()];
+    let trust = Trust {
+        keys: &keys,
+        simulated: true,
+        revoked: None,
+    };
+    let answer = attested.check(&trust, &nonce(1)).map(drop);
+    assert!(matches!(answer, Err(ReceiptError::Untrusted { .. })));
+}
+
+#[test]
+fn damaged_memory_is_not_attested() {
+    let rig = rig(1 << 20);
+    let shard = seal(&rig);
+    rig.flip_newest(&shard, 49_999, 0);
+    let error = rig
+        .manager
+        .measure_residency(&shard, &nonce(1))
+        .unwrap_err();
+    assert!(matches!(error, Error::Verify(VerifyError::Contents { .. })));
+    assert_eq!(rig.count("vram.attested"), 0);
+}
+
+fn log(dir: &Path) -> Arc<LogSink> {
+    let origin = Origin::new("attest").unwrap();
+    let options = LogOptions::new(origin, "worker".parse().unwrap());
+    let clock = Arc::new(SystemClock::new());
+    Arc::new(LogSink::open(dir, options, key(Scope::Production), clock).unwrap())
+}
+
+#[test]
+fn the_checkpoint_covers_the_verification_that_was_attested() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    let sink: Arc<dyn Sink> = log(&dir);
+    let rig = Rig::build(&[SimOptions::new(1 << 20)], Policy::default(), |builder| {
+        builder
+            .sink(sink)
+            .audit_mode(AuditMode::Required)
+            .random(Arc::new(Seeded::new(9)))
+    });
+    let shard = seal(&rig);
+    let measured = rig.manager.measure_residency(&shard, &nonce(4)).unwrap();
+    let facts = measured.facts().clone();
+    drop(shard);
+    drop(rig);
+    // The checkpoint that the attestation carries proves a beginning of the log.
+    let trusted = [key(Scope::Production).public().clone()];
+    let checkpoint = facts.checkpoint.unwrap();
+    let options = check::Options {
+        trusted: &trusted,
+        earlier: Some(&checkpoint),
+        closed: true,
+    };
+    let report = check::verify(&DirFiles::new(&dir), &options).unwrap();
+    assert!(report.is_good(), "{report:?}");
+    let size: usize = checkpoint.lines().nth(1).unwrap().parse().unwrap();
+    let text = std::fs::read_to_string(dir.join("events.jsonl")).unwrap();
+    let covered: Vec<Value> = text
+        .lines()
+        .take(size)
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let last = covered.last().unwrap();
+    assert_eq!(last["event_type"], "vram.attested");
+    assert_eq!(last["nonce"], nonce(4).to_string());
+    assert!(
+        covered
+            .iter()
+            .any(|event| event["event_type"] == "seal.verified")
+    );
+}
