@@ -24,6 +24,7 @@ mod output;
 mod plan;
 mod progress;
 mod records;
+mod regular;
 mod seal;
 mod synth;
 mod text;

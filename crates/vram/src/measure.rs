@@ -96,7 +96,11 @@ fn pieces_of(
     };
     std::thread::scope(|scope| {
         for _ in 0..helpers {
-            scope.spawn(work);
+            let helper = std::thread::Builder::new().spawn_scoped(scope, work);
+            if helper.is_err() {
+                // The threads that are there do the work of those that are not.
+                break;
+            }
         }
         work();
     });
@@ -265,10 +269,7 @@ fn in_order(
         let hashes = level0
             .get_mut(..filled.div_ceil(BLOCK_BYTES))
             .unwrap_or_default();
-        std::thread::scope(|scope| {
-            if let Some(chain) = &mut chain {
-                scope.spawn(|| chain.update(piece));
-            }
+        beside(chain.as_mut(), piece, || {
             // The lengths agree by construction; nothing is hidden.
             let _ = hash_blocks_parallel(piece, hashes, threads);
         });
@@ -289,6 +290,27 @@ fn in_order(
         len,
         content: chain.map(|chain| chain.finalize().into()),
     })
+}
+
+/// Hashes `piece` into the chain while `work` is done, or before it where no
+/// further thread can be had.
+fn beside(chain: Option<&mut Sha256>, piece: &[u8], work: impl FnOnce()) {
+    let Some(chain) = chain else {
+        return work();
+    };
+    let waiting = Mutex::new(Some(chain));
+    let update = || {
+        if let Some(chain) = lock(&waiting).take() {
+            chain.update(piece);
+        }
+    };
+    std::thread::scope(|scope| {
+        let helper = std::thread::Builder::new().spawn_scoped(scope, update);
+        if helper.is_err() {
+            update();
+        }
+        work();
+    });
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use vram_residency::Record;
 use vram_residency::shard::{GROUP_SCHEMA, GroupRecord, MAX_GROUP_RECORD_BYTES};
 
 use crate::failure::Failure;
+use crate::regular;
 
 /// Longest file of records that is read, in bytes.
 const MAX_BYTES: u64 = MAX_GROUP_RECORD_BYTES as u64;
@@ -34,12 +35,8 @@ pub(crate) fn read(path: &Path) -> Result<Records, Failure> {
     let name = path.display();
     let failed =
         |error: std::io::Error| Failure::new(format!("cannot read record {name}: {error}"));
-    let meta = std::fs::metadata(path).map_err(failed)?;
-    if !meta.is_file() {
-        return Err(Failure::new(format!("record {name} is not a regular file")));
-    }
+    let (file, _) = regular::open(path).map_err(failed)?;
     let mut text = Vec::new();
-    let file = File::open(path).map_err(failed)?;
     let limit = MAX_BYTES.saturating_add(1);
     file.take(limit).read_to_end(&mut text).map_err(failed)?;
     if text.len() as u64 > MAX_BYTES {

@@ -7,10 +7,11 @@ mod common;
 use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::Session;
+use common::{Session, skipped};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 /// What a refused seal says about the device.
@@ -71,33 +72,99 @@ fn what_is_no_regular_file_is_refused_without_waiting() {
             .tells(LEFT);
     }
     session.vram("key new key").exit(0);
+    for (name, message) in [
+        ("fifo", "it is not a regular file"),
+        ("dir", "it is a directory"),
+        ("loop", "Too many levels of symbolic links"),
+        ("missing", "No such file"),
+    ] {
+        session
+            .vram(&format!("verify {name} --tag-only --key-file key"))
+            .exit(1)
+            .refuses(&format!("cannot read record {name}: {message}"));
+        session
+            .vram(&format!("bench load {name}"))
+            .exit(1)
+            .refuses(&format!("cannot read {name}: {message}"));
+    }
+    session.file("model", 10);
     session
-        .vram("verify fifo --tag-only --key-file key")
-        .exit(1)
-        .refuses("record fifo is not a regular file");
-    session
-        .vram("verify missing --tag-only --key-file key")
-        .exit(1)
-        .refuses("cannot read record missing");
+        .vram("seal model --device sim:1MiB --key-file key --record r.json")
+        .exit(0);
+    for name in ["fifo", "dir", "loop", "missing"] {
+        session
+            .vram(&format!("verify r.json {name} --key-file key"))
+            .exit(1)
+            .refuses(name);
+        session
+            .vram(&format!("inspect {name}"))
+            .exit(1)
+            .refuses(name);
+    }
+}
+
+/// Who may read every file drops that privilege first: of root's capabilities
+/// none is left to the command.
+fn unprivileged(session: &Session, args: &str) -> common::Outcome {
+    let words: Vec<&str> = args.split_whitespace().collect();
+    let plain = session.command(&words);
+    let mut command = if File::open(session.path("model")).is_ok() {
+        let mut setpriv = Command::new("setpriv");
+        setpriv
+            .args(["--bounding-set=-all", "--inh-caps=-all", "--"])
+            .arg(plain.get_program())
+            .args(plain.get_args())
+            .current_dir(session.path(""))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        setpriv
+    } else {
+        plain
+    };
+    common::finish(command.spawn().unwrap(), args.to_owned())
 }
 
 #[test]
 fn no_permission_is_said() {
     let session = Session::new();
+    session.vram("key new key").exit(0);
     session.file("model", 10);
-    std::fs::set_permissions(session.path("model"), PermissionsExt::from_mode(0o000)).unwrap();
-    if File::open(session.path("model")).is_ok() {
-        eprintln!("SKIPPED: this user (root?) may read every file");
+    session
+        .vram("seal model --device sim --key-file key --record r.json")
+        .exit(0);
+    for name in ["model", "key", "r.json"] {
+        std::fs::set_permissions(session.path(name), PermissionsExt::from_mode(0o000)).unwrap();
+    }
+    let tool = Command::new("setpriv")
+        .args(["--bounding-set=-all", "--inh-caps=-all", "true"])
+        .status();
+    if File::open(session.path("model")).is_ok() && !tool.is_ok_and(|tool| tool.success()) {
+        skipped(
+            "this user may read every file, and setpriv (Debian package util-linux) cannot help",
+        );
         return;
     }
-    session
-        .vram("digest model")
+    for (args, message) in [
+        ("digest model", "cannot open model: Permission denied"),
+        (
+            "seal model --device sim:1MiB",
+            "cannot open model: Permission denied",
+        ),
+        ("inspect model", "cannot open model: Permission denied"),
+        ("bench load model", "cannot read model: Permission denied"),
+        ("verify r.json --tag-only --key-file key", "key file key"),
+    ] {
+        let outcome = unprivileged(&session, args).exit(1).refuses(message);
+        let outcome = outcome.tells("Permission denied");
+        if args.starts_with("seal") {
+            outcome.tells(LEFT);
+        }
+    }
+    std::fs::set_permissions(session.path("key"), PermissionsExt::from_mode(0o600)).unwrap();
+    unprivileged(&session, "verify r.json --tag-only --key-file key")
         .exit(1)
-        .refuses("cannot open model: Permission denied");
-    session
-        .vram("seal model --device sim")
-        .exit(1)
-        .refuses("cannot open model: Permission denied");
+        .refuses("cannot read record r.json: Permission denied");
 }
 
 /// Runs a command while `change` is done to the file again and again.
@@ -146,6 +213,9 @@ fn a_shrinking_file_is_noticed() {
         let told = outcome.err.contains("changed while it was read")
             || outcome.err.contains("ended early");
         assert!(told, "{outcome:#?}");
+        if args.starts_with("seal") {
+            outcome.tells("nothing is left on the device: 0 of 1073741824 bytes in use");
+        }
     }
 }
 
@@ -290,7 +360,17 @@ fn records_that_no_seal_wrote_are_refused() {
         changed
     };
     let huge = "\"vram_bytes\":99999999999999999999999999999999";
+    let parsed: serde_json::Value = serde_json::from_str(&good).unwrap();
+    let digest = parsed["digest"].as_str().unwrap();
+    let id = |to: &str| with("\"shard_id\":\"orch-", &format!("\"shard_id\":\"{to}"));
     for (text, message) in [
+        (id("../"), "path traversal"),
+        (id("a\\u0000b"), "NUL"),
+        (id("a\\u001b[31m"), "not allowed at position 1"),
+        (id("caf\u{e9}"), "not allowed at position 3"),
+        (id(&"a".repeat(257)), "the limit is 256"),
+        (with(digest, &"A".repeat(64)), "upper-case hex digit"),
+        (with(digest, "abcd"), "4 characters"),
         (with("record/v1", "record/v2"), "unknown schema"),
         (
             with("\"sealed\":true", "\"sealed\":true,\"extra\":1"),

@@ -46,7 +46,7 @@ fn what_cannot_be_measured_is_said() {
     session
         .vram("bench load small")
         .exit(1)
-        .refuses("not a regular file of at least 1 MiB");
+        .refuses("not a file of at least 1 MiB");
     session.vram("bench load --help").exit(0).says("Example");
     session.vram("bench --runs 3 load small").exit(2);
 }

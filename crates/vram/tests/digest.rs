@@ -6,7 +6,7 @@ mod common;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use common::{Session, finish};
+use common::{Session, finish, skipped};
 
 // requirement: DG-1
 #[test]
@@ -23,7 +23,7 @@ fn prints_what_fsverity_prints() {
             .output();
         match tool {
             Ok(tool) => assert_eq!(String::from_utf8(tool.stdout).unwrap(), expected),
-            Err(_) => eprintln!("SKIPPED: fsverity is not installed, length {len}"),
+            Err(_) => skipped("fsverity (Debian package fsverity) is not installed"),
         }
     }
 }
@@ -90,4 +90,31 @@ fn a_closed_pipe_is_no_panic() {
     drop(child.stdout.take());
     let outcome = finish(child, "digest | true".to_owned());
     assert!(!outcome.err.contains("panicked"), "{outcome:#?}");
+}
+
+/// Rust's own knob for the stacks of threads: this much cannot be had, so no
+/// thread can.
+fn without_threads(session: &Session, args: &str) -> common::Outcome {
+    let words: Vec<&str> = args.split_whitespace().collect();
+    let mut command = session.command(&words);
+    let command = command.env("RUST_MIN_STACK", "1000000000000000");
+    finish(command.spawn().unwrap(), args.to_owned())
+}
+
+#[test]
+fn without_a_further_thread_the_digest_is_the_same() {
+    let session = Session::new();
+    session.file("model", 20 << 20);
+    for args in ["digest model", "digest --content model"] {
+        let usual = session.vram(args).exit(0);
+        let alone = without_threads(&session, args).exit(0).quiet();
+        assert_eq!(usual.out, alone.out);
+    }
+    // A load must be able to hear an interrupt, and a bench to use all cores.
+    without_threads(&session, "seal model --format raw --device sim")
+        .exit(1)
+        .refuses("cannot listen for signals: ");
+    without_threads(&session, "bench --size-mib 1 --runs 1")
+        .exit(1)
+        .tells("vram: error: cannot start a thread: ");
 }

@@ -185,7 +185,8 @@ impl<'a> GroupLoad<'a> {
         };
         std::thread::scope(|scope| {
             for _ in 1..at_once {
-                scope.spawn(|| run.work());
+                // Without another thread the ones there are do its work.
+                let _ = std::thread::Builder::new().spawn_scoped(scope, || run.work());
             }
             run.work();
         });

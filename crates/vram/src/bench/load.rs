@@ -16,7 +16,7 @@ use super::{Show, ours, roofs};
 use crate::failure::Failure;
 use crate::measure::cores;
 use crate::output::Output;
-use crate::text;
+use crate::{regular, text};
 
 /// Most of the file that the roofs of memory work on.
 const SAMPLE: u64 = 1 << 30;
@@ -117,11 +117,10 @@ impl Subject {
                 text::printable(&path.to_string_lossy())
             ))
         };
-        let file = File::open(&path).map_err(failed)?;
-        let meta = file.metadata().map_err(failed)?;
-        if !meta.is_file() || meta.len() < 1 << 20 {
+        let (file, meta) = regular::open(&path).map_err(failed)?;
+        if meta.len() < 1 << 20 {
             return Err(Failure::new(format!(
-                "{} is not a regular file of at least 1 MiB",
+                "{} is not a file of at least 1 MiB",
                 text::printable(&path.to_string_lossy())
             ))
             .hint("vram synth model.safetensors --size 4GiB makes one"));
@@ -155,8 +154,8 @@ impl Subject {
     fn reads(&self, show: Show<'_>) -> Result<(), Failure> {
         let read = || {
             timed(|| {
-                roofs::read_file(&self.file, self.bytes, self.team)
-                    .map_err(|error| self.failed(error))
+                let read = roofs::read_file(&self.file, self.bytes, self.team);
+                read.map_err(|failure| failure.naming(&self.path.to_string_lossy()))
             })
         };
         let cold = || {
@@ -184,7 +183,7 @@ impl Subject {
         let mut target = vec![1_u8; self.sample.len()];
         let part = self.sample.len().div_ceil(self.team.get());
         self.roof("memory copy", || {
-            roofs::copy_all(&self.sample, &mut target, part);
+            roofs::copy_all(&self.sample, &mut target, part)?;
             std::hint::black_box(&target);
             Ok(())
         })
@@ -203,18 +202,12 @@ impl Subject {
         let part = self.sample.len().div_ceil(self.team.get());
         let part = part.next_multiple_of(nh::SEGMENT_BYTES);
         self.roof("keyed hash of memory", || {
-            std::thread::scope(|scope| {
-                for bytes in self.sample.chunks(part) {
-                    let key = &key;
-                    scope.spawn(move || {
-                        let mut tags = vec![nh::Tag::ZERO; nh::tag_count(bytes.len())];
-                        // The lengths agree by construction; nothing is hidden.
-                        let _ = nh::tags(key, bytes, &mut tags);
-                        std::hint::black_box(tags);
-                    });
-                }
-            });
-            Ok(())
+            roofs::each_on_its_thread(self.sample.chunks(part), |bytes| {
+                let mut tags = vec![nh::Tag::ZERO; nh::tag_count(bytes.len())];
+                // The lengths agree by construction; nothing is hidden.
+                let _ = nh::tags(&key, bytes, &mut tags);
+                std::hint::black_box(tags);
+            })
         })
     }
 

@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use super::pin::Pinned;
 use super::sample::{rate, timed};
@@ -32,19 +33,14 @@ fn memory(plan: &Plan, show: Show<'_>) -> Result<(), Failure> {
             team.get(),
             plan.bytes,
             plan.runs,
-            || timed(|| Ok(read_all(&source, part))),
+            || timed(|| read_all(&source, part)),
         )?)?;
         show(rate(
             "memory copy",
             team.get(),
             plan.bytes,
             plan.runs,
-            || {
-                timed(|| {
-                    copy_all(&source, &mut target, part);
-                    Ok(())
-                })
-            },
+            || timed(|| copy_all(&source, &mut target, part)),
         )?)?;
         black_box(&target);
     }
@@ -52,30 +48,40 @@ fn memory(plan: &Plan, show: Show<'_>) -> Result<(), Failure> {
 }
 
 /// Reads every word, each thread `part` of them.
-fn read_all(source: &[u64], part: usize) -> u64 {
+pub(super) fn read_all(source: &[u64], part: usize) -> Result<(), Failure> {
     let sum = |words: &[u64]| {
-        words
-            .iter()
-            .fold(0_u64, |sum, word| sum.wrapping_add(*word))
+        let sum = |sum: u64, word: &u64| sum.wrapping_add(*word);
+        black_box(words.iter().fold(0, sum));
     };
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = source
-            .chunks(part.max(1))
-            .map(|words| scope.spawn(move || sum(words)))
-            .collect();
-        let sums = threads.into_iter().filter_map(|thread| thread.join().ok());
-        sums.fold(0, u64::wrapping_add)
-    })
+    each_on_its_thread(source.chunks(part.max(1)), sum)
 }
 
 /// Copies on as many threads as there are parts.
-pub(super) fn copy_all<T: Copy + Send + Sync>(source: &[T], target: &mut [T], part: usize) {
+pub(super) fn copy_all<T: Copy + Send + Sync>(
+    source: &[T],
+    target: &mut [T],
+    part: usize,
+) -> Result<(), Failure> {
     let part = part.max(1);
+    let parts = source.chunks(part).zip(target.chunks_mut(part));
+    each_on_its_thread(parts, |(from, to)| to.copy_from_slice(from))
+}
+
+/// Does `work` on every part, each on a thread of its own. Fewer threads than
+/// parts would be another measurement: it fails instead.
+pub(super) fn each_on_its_thread<T: Send>(
+    parts: impl Iterator<Item = T>,
+    work: impl Fn(T) + Sync,
+) -> Result<(), Failure> {
+    let work = &work;
     std::thread::scope(|scope| {
-        for (from, to) in source.chunks(part).zip(target.chunks_mut(part)) {
-            scope.spawn(move || to.copy_from_slice(from));
+        for part in parts {
+            let thread = std::thread::Builder::new();
+            let started = thread.spawn_scoped(scope, move || work(part));
+            started.map_err(|error| Failure::new(format!("cannot start a thread: {error}")))?;
         }
-    });
+        Ok(())
+    })
 }
 
 /// Removes the file when the measurement ends.
@@ -105,7 +111,7 @@ fn file(plan: &Plan, show: Show<'_>) -> Result<(), Failure> {
             team.get(),
             plan.bytes,
             plan.runs,
-            || timed(|| read_file(&file, plan.bytes, team).map_err(failed)),
+            || timed(|| read_file(&file, plan.bytes, team)),
         )?)?;
         show(rate(
             "digest of a file, cached",
@@ -131,20 +137,19 @@ fn write(path: &Path, bytes: usize) -> std::io::Result<()> {
 }
 
 /// Reads a file on `team` threads.
-pub(super) fn read_file(file: &File, bytes: usize, team: NonZeroUsize) -> std::io::Result<()> {
+pub(super) fn read_file(file: &File, bytes: usize, team: NonZeroUsize) -> Result<(), Failure> {
     let part = bytes.div_ceil(team.get()).next_multiple_of(READ);
-    std::thread::scope(|scope| {
-        let starts = (0..bytes).step_by(part.max(1));
-        let threads: Vec<_> = starts
-            .map(|start| {
-                scope.spawn(move || read_part(file, start, part.min(bytes.saturating_sub(start))))
-            })
-            .collect();
-        threads.into_iter().try_for_each(|thread| {
-            thread
-                .join()
-                .unwrap_or_else(|_| Err(std::io::ErrorKind::Other.into()))
-        })
+    let failed = Mutex::new(None);
+    let starts = (0..bytes).step_by(part.max(1));
+    each_on_its_thread(starts, |start| {
+        let len = part.min(bytes.saturating_sub(start));
+        if let Err(error) = read_part(file, start, len) {
+            *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        }
+    })?;
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    failed.map_or(Ok(()), |error| {
+        Err(Failure::new(format!("cannot read the file: {error}")))
     })
 }
 

@@ -1,6 +1,7 @@
 //! Sessions of the real command in a directory of their own.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -71,6 +72,13 @@ impl Session {
             .stderr(Stdio::piped());
         command
     }
+}
+
+/// Says that something was not checked where nobody can miss it: the harness
+/// hides what a passing test prints by `eprintln`.
+pub(crate) fn skipped(what: &str) {
+    let mut err = std::io::stderr().lock();
+    writeln!(err, "\n*** SKIPPED: {what} ***\n").unwrap();
 }
 
 /// Waits for a command.
