@@ -18,8 +18,9 @@ pub enum DeviceError {
         /// Bytes asked for.
         requested: u64,
     },
-    /// The host has no room for staging memory.
-    #[error("host out of memory: {requested} bytes of staging memory requested")]
+    /// The host has no room: for staging memory, hashes, or the contents of a
+    /// simulated device.
+    #[error("host out of memory: {requested} bytes requested")]
     HostOutOfMemory {
         /// Bytes asked for.
         requested: u64,

@@ -2,6 +2,9 @@
 
 use memmap2::{Advice, MmapMut, MmapOptions};
 
+use super::filled::filled;
+use crate::device::DeviceError;
+
 /// Bytes of one piece: the size of a huge page, whose first touch costs far
 /// less than that of 512 small ones.
 pub(super) const CHUNK_BYTES: u64 = 2 << 20;
@@ -18,15 +21,15 @@ enum Backing {
 }
 
 impl Backing {
-    fn new(len: usize) -> Self {
+    fn new(len: usize) -> Result<Self, DeviceError> {
         if len as u64 == CHUNK_BYTES
             && let Ok(map) = MmapOptions::new().len(len).map_anon()
         {
             // Only a hint: without huge pages the contents are the same.
             let _ = map.advise(Advice::HugePage);
-            return Self::Mapped(map);
+            return Ok(Self::Mapped(map));
         }
-        Self::Heap(vec![0; len])
+        filled(len, 0).map(Self::Heap)
     }
 }
 
@@ -39,13 +42,13 @@ pub(super) struct Chunk {
 
 impl Chunk {
     /// An unwritten chunk of `len` bytes (at most [`CHUNK_BYTES`]).
-    pub(super) fn new(len: usize) -> Self {
+    pub(super) fn new(len: usize) -> Result<Self, DeviceError> {
         let grains = len.div_ceil(GRAIN);
-        Self {
-            backing: Backing::new(len),
-            written: vec![false; grains],
+        Ok(Self {
+            backing: Backing::new(len)?,
+            written: filled(grains, false)?,
             fresh: grains,
-        }
+        })
     }
 
     fn bytes(&self) -> &[u8] {
@@ -145,7 +148,7 @@ mod tests {
 
     #[test]
     fn fresh_memory_is_poison_and_partial_writes_keep_it() {
-        let mut chunk = Chunk::new(3 * GRAIN + 10);
+        let mut chunk = Chunk::new(3 * GRAIN + 10).unwrap();
         assert!(chunk.view(0, 1).is_none());
         chunk.modify(GRAIN - 1, 2, |bytes| bytes.fill(7));
         let mut out = vec![0; chunk.len()];

@@ -205,7 +205,8 @@ impl Device for SimDevice {
     fn upload<'d>(&'d self, plan: UploadPlan<'_>) -> Result<Box<dyn Upload + 'd>, DeviceError> {
         self.inner.enter(Op::Upload)?;
         let buffer = self.inner.writable(plan.extent, 0, plan.extent.len)?;
-        Ok(Box::new(SimUpload::open(&self.inner, buffer, &plan)))
+        let session = SimUpload::open(&self.inner, buffer, &plan)?;
+        Ok(Box::new(session))
     }
 
     fn read(&self, extent: Extent, offset: u64, out: &mut [u8]) -> Result<(), DeviceError> {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::chunk::{CHUNK_BYTES, Chunk, POISON};
+use super::filled::filled;
 use super::lock;
 use crate::device::{DeviceError, Protection};
 
@@ -102,7 +103,7 @@ impl Buffer {
         for piece in pieces(offset, bytes.len()) {
             let end = piece.offset.saturating_add(piece.len);
             if let Some(part) = bytes.get(piece.offset..end) {
-                self.modify(&piece, |target| target.copy_from_slice(part));
+                self.modify(&piece, |target| target.copy_from_slice(part))?;
             }
         }
         Ok(())
@@ -113,7 +114,7 @@ impl Buffer {
         let len = usize::try_from(len).unwrap_or(usize::MAX);
         if !self.discarded {
             for piece in pieces(offset, len) {
-                self.modify(&piece, |target| target.fill(byte));
+                self.modify(&piece, |target| target.fill(byte))?;
             }
         }
         Ok(())
@@ -146,7 +147,10 @@ impl Buffer {
                 return Ok(look(bytes));
             }
         }
-        scratch.resize(len, 0);
+        if scratch.len() < len {
+            *scratch = filled(len, 0)?;
+        }
+        scratch.truncate(len);
         self.read(offset, scratch)?;
         Ok(look(scratch))
     }
@@ -177,18 +181,23 @@ impl Buffer {
         chunks.get(&index).map(Arc::clone)
     }
 
-    fn modify(&self, piece: &Piece, change: impl FnOnce(&mut [u8])) {
-        let chunk = self.chunk(piece.chunk).unwrap_or_else(|| {
-            let left = self
-                .len
-                .saturating_sub(piece.chunk.saturating_mul(CHUNK_BYTES));
-            let len = usize::try_from(left.min(CHUNK_BYTES)).unwrap_or(usize::MAX);
-            let mut chunks = self.chunks.write().unwrap_or_else(PoisonError::into_inner);
-            let entry = chunks.entry(piece.chunk);
-            Arc::clone(entry.or_insert_with(|| Arc::new(RwLock::new(Chunk::new(len)))))
-        });
+    fn modify(&self, piece: &Piece, change: impl FnOnce(&mut [u8])) -> Result<(), DeviceError> {
+        let chunk = match self.chunk(piece.chunk) {
+            Some(chunk) => chunk,
+            None => self.add_chunk(piece.chunk)?,
+        };
         let mut chunk = chunk.write().unwrap_or_else(PoisonError::into_inner);
         chunk.modify(piece.at, piece.len, change);
+        Ok(())
+    }
+
+    /// The chunk, made now unless another thread just did.
+    fn add_chunk(&self, index: u64) -> Result<Arc<RwLock<Chunk>>, DeviceError> {
+        let left = self.len.saturating_sub(index.saturating_mul(CHUNK_BYTES));
+        let len = usize::try_from(left.min(CHUNK_BYTES)).unwrap_or(usize::MAX);
+        let fresh = Arc::new(RwLock::new(Chunk::new(len)?));
+        let mut chunks = self.chunks.write().unwrap_or_else(PoisonError::into_inner);
+        Ok(Arc::clone(chunks.entry(index).or_insert(fresh)))
     }
 }
 

@@ -10,6 +10,7 @@
 mod chunk;
 mod device;
 mod fault;
+mod filled;
 mod memory;
 mod options;
 mod parallel;

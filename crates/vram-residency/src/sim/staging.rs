@@ -6,6 +6,9 @@ use std::ops::{Deref, DerefMut};
 use memmap2::{Advice, MmapMut};
 use zeroize::{Zeroize as _, Zeroizing};
 
+use super::filled::filled;
+use crate::device::DeviceError;
+
 /// Shorter memory is not worth a mapping of its own.
 const MAP_FROM: usize = 1 << 20;
 
@@ -20,15 +23,15 @@ enum Backing {
 impl Staging {
     /// `len` bytes. Where no mapping can be had they lie on the heap, and files
     /// are read through the page cache.
-    pub(super) fn new(len: usize) -> Self {
+    pub(super) fn new(len: usize) -> Result<Self, DeviceError> {
         if len >= MAP_FROM
             && let Ok(map) = MmapMut::map_anon(len)
         {
             // Only a hint: without huge pages the contents are the same.
             let _ = map.advise(Advice::HugePage);
-            return Self(Backing::Mapped(map));
+            return Ok(Self(Backing::Mapped(map)));
         }
-        Self(Backing::Heap(Zeroizing::new(vec![0; len])))
+        Ok(Self(Backing::Heap(Zeroizing::new(filled(len, 0)?))))
     }
 }
 
@@ -74,7 +77,7 @@ mod tests {
     #[test]
     fn memory_is_zeroed_and_large_memory_lies_on_a_page() {
         for len in [0, 1, 4097, MAP_FROM - 1, MAP_FROM, 2 * MAP_FROM + 5] {
-            let mut memory = Staging::new(len);
+            let mut memory = Staging::new(len).unwrap();
             assert_eq!(memory.len(), len);
             assert!(memory.iter().all(|byte| *byte == 0), "{len}");
             memory.fill(7);

@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use vram_digest::{BLOCK_BYTES, BlockHash, nh};
 
 use super::fault::{Moment, Op};
+use super::filled::filled;
 use super::memory::Buffer;
 use super::staging::Staging;
 use super::{Inner, lock};
@@ -66,7 +67,11 @@ impl Drop for Pooled {
 }
 
 impl SimUpload {
-    pub(super) fn open(device: &Arc<Inner>, buffer: Arc<Buffer>, plan: &UploadPlan<'_>) -> Self {
+    pub(super) fn open(
+        device: &Arc<Inner>,
+        buffer: Arc<Buffer>,
+        plan: &UploadPlan<'_>,
+    ) -> Result<Self, DeviceError> {
         let extent = plan.extent;
         buffer.note_upload(extent.start, extent.len);
         let align = usize::try_from(UPLOAD_ALIGN).unwrap_or(usize::MAX);
@@ -78,9 +83,11 @@ impl SimUpload {
             .unwrap_or(align);
         let size = size.min(whole);
         let slots = plan.slots.clamp(1, whole.div_ceil(size.max(1)).max(1));
-        let free = (0..slots).map(|i| (i, Staging::new(size))).collect();
+        let free = (0..slots)
+            .map(|i| Staging::new(size).map(|staging| (i, staging)))
+            .collect::<Result<_, _>>()?;
         let count = |unit: usize| whole.div_ceil(unit);
-        Self {
+        Ok(Self {
             device: Arc::clone(device),
             buffer,
             extent,
@@ -92,10 +99,10 @@ impl SimUpload {
             }),
             state: Mutex::new(State {
                 coverage: Coverage::new(extent.len),
-                level0: vec![[0; 32]; count(BLOCK_BYTES)],
-                tags: vec![nh::Tag::from_bytes([0; 16]); count(nh::SEGMENT_BYTES)],
+                level0: filled(count(BLOCK_BYTES), [0; 32])?,
+                tags: filled(count(nh::SEGMENT_BYTES), nh::Tag::ZERO)?,
             }),
-        }
+        })
     }
 
     /// Hashes what the memory holds after the copy, one segment at a time, so
