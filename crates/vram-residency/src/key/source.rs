@@ -133,7 +133,11 @@ impl RootKey {
         text.push('\n');
         file.write_all(text.as_bytes())
             .and_then(|()| file.sync_all())
-            .map_err(open)
+            .map_err(|error| {
+                // Half a key would only be in the way; what went wrong is reported.
+                let _ = std::fs::remove_file(path);
+                open(error)
+            })
     }
 
     fn admit(bytes: &mut [u8]) -> Result<Self, KeyError> {
