@@ -1,5 +1,5 @@
 //! `cargo xtask ci`: every check of the repository, in one run.
-//! requirement: CI-JOB-1, CI-JOB-4, CI-JOB-5, CI-JOB-7
+//! requirement: CI-JOB-1, CI-JOB-3, CI-JOB-4, CI-JOB-5, CI-JOB-7
 
 use crate::exec::{self, Ended, answers, cargo};
 use crate::{Task, faults, kernels, only_options, tidy, trace};
@@ -278,6 +278,29 @@ mod tests {
             success,
             stderr: stderr.to_owned(),
         }
+    }
+
+    // requirement: CI-JOB-1, CI-JOB-3, CI-JOB-4, CI-JOB-5, CI-JOB-7, HY-4
+    #[test]
+    fn no_check_of_the_sources_list_is_left_out() {
+        let names: Vec<&str> = STEPS.iter().map(|(name, _)| *name).collect();
+        for needed in [
+            "format",
+            "tidy",
+            "trace",
+            "dependency policy",
+            "advisories",
+            "clippy",
+            "docs",
+            "test",
+        ] {
+            assert!(names.contains(&needed), "{needed} is not run");
+        }
+        assert_eq!(
+            names.last(),
+            Some(&"test"),
+            "its closing lines stand at the end"
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `cargo xtask gpu-suite`: a folder of binaries and one script that runs on a
-//! machine with a GPU and without Rust.
+//! machine with a GPU and without Rust. One variable makes the absence of a GPU a failure.
+//! requirement: EV-12
 //!
 //! The binaries are dynamically linked on purpose: a static program cannot
 //! open `libcuda.so.1`.

@@ -1,5 +1,5 @@
 //! The tests that the sources of the requirements name: each must be a test function of this
-//! tree, or the list says where else it is proved. requirement: TP-2
+//! tree, or the list says where else it is proved. requirement: DOC-2
 
 use crate::modules::Sources;
 use crate::tree::{Finding, Tree};

@@ -11,7 +11,7 @@ pub(crate) const TASK: Task = Task {
     usage: "trace [--strict] [--summary]",
     summary: "Show which requirement IDs have code and which have a test",
     help: "\
---strict    fail on an ID with code and no test, and on an ID cited though it does not apply
+--strict    fail on an ID that applies and has no test, and on an ID cited though it does not
 --summary   print the counts only
 Fails on an ID that is cited and not listed, and on a test that the sources name
 (xtask/test-names.txt) and the tree does not have.
@@ -181,11 +181,15 @@ fn unfit(requirement: &Requirement) -> Option<String> {
         code,
         tests,
     } = requirement;
-    let first = code.iter().chain(tests).next()?;
-    match status {
-        Status::Applies if tests.is_empty() => Some(format!("{id}: cited in {first}, no test")),
-        Status::NotApplicable => Some(format!("{id}: cited in {first}, listed as n/a")),
-        Status::Applies | Status::Later => None,
+    match (status, code.iter().chain(tests).next()) {
+        (Status::Applies, None) => Some(format!("{id}: applies, cited nowhere")),
+        (Status::Applies, Some(first)) if tests.is_empty() => {
+            Some(format!("{id}: cited in {first}, no test"))
+        }
+        (Status::NotApplicable, Some(first)) => {
+            Some(format!("{id}: cited in {first}, listed as n/a"))
+        }
+        _ => None,
     }
 }
 
@@ -381,7 +385,12 @@ OB-5 | later | the daemon
         let trace = trace(&format!("{}fn a() {{}}", note("MS-007")), "");
         assert_eq!(trace.check(false), Ok(()));
         let error = trace.check(true).unwrap_err();
-        assert_eq!(error, "MS-007: cited in crates/a/src/lib.rs, no test");
+        assert!(error.contains("MS-007: cited in crates/a/src/lib.rs, no test"));
+        assert!(error.contains("API-F12: applies, cited nowhere"));
+        assert!(
+            !error.contains("OB-5"),
+            "what comes later is not missed: {error}"
+        );
     }
 
     #[test]

@@ -17,6 +17,7 @@ fn the_tree_is_tidy() {
     assert_eq!(failure_of(&["tidy"]), None);
 }
 
+// requirement: DOC-2
 #[test]
 fn every_cited_requirement_is_listed() {
     assert_eq!(failure_of(&["trace", "--summary"]), None);
@@ -34,4 +35,50 @@ fn unknown_tasks_and_options_are_refused() {
             .unwrap()
             .contains("--no-such-option")
     );
+}
+
+/// A file of the repository.
+fn read(path: &str) -> String {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap();
+    std::fs::read_to_string(root.join(path)).unwrap()
+}
+
+/// What may not stand in shipped code, and what every unsafe block must say.
+const DENIED: [&str; 11] = [
+    "unwrap_used",
+    "expect_used",
+    "panic",
+    "indexing_slicing",
+    "arithmetic_side_effects",
+    "cast_ptr_alignment",
+    "mem_forget",
+    "todo",
+    "unimplemented",
+    "undocumented_unsafe_blocks",
+    "multiple_unsafe_ops_per_block",
+];
+
+// requirement: HY-1, HY-3, CI-JOB-4
+#[test]
+fn every_shipped_crate_denies_the_lints_of_the_house() {
+    let workspace = read("Cargo.toml");
+    for lint in DENIED {
+        let denied = format!("\n{lint} = \"deny\"\n");
+        assert!(workspace.contains(&denied), "{lint} is not denied");
+    }
+    let members = workspace.lines().find(|line| line.starts_with("members"));
+    let members: Vec<&str> = members.unwrap().split('"').skip(1).step_by(2).collect();
+    assert!(members.len() >= 5, "{members:?}");
+    for member in members
+        .iter()
+        .filter(|member| member.starts_with("crates/"))
+    {
+        let manifest = read(&format!("{member}/Cargo.toml"));
+        assert!(
+            manifest.contains("[lints]\nworkspace = true\n"),
+            "{member} does not take the lints of the workspace"
+        );
+    }
 }

@@ -96,6 +96,7 @@ fn refused_or_ignored_protection_is_told_by_the_witness() {
     device.free(extent.buffer).unwrap();
 }
 
+// requirement: FF-9
 #[test]
 fn a_missing_required_symbol_is_an_error_that_names_it() {
     use fake_cuda::Ctl;
@@ -316,6 +317,7 @@ fn the_host_applications_context_stays_current() {
     assert!(driver.ctx_get_current().unwrap() == other);
 }
 
+// requirement: FF-11
 #[test]
 fn pinned_memory_is_bounded_wiped_and_given_back() {
     let machine = Machine::fake("vram=1G");

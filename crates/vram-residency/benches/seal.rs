@@ -1,4 +1,4 @@
-//! What sealing and verifying cost on the simulated device (requirement: PF-1, PF-3, PF-4, PF-5, PF-10).
+//! What sealing and verifying cost on the simulated device (requirement: PF-1, PF-3, PF-4, PF-5, PF-6, PF-10).
 //!
 //! `cargo bench -p vram-residency`; criterion keeps the last results under
 //! `target/criterion` and reports regressions against them. `vram bench` puts

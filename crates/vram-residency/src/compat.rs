@@ -1,5 +1,9 @@
-//! The sources' own shapes of `seal_model`, which cannot live on one type:
-//! import the one you need.
+//! The sources' own names, and their shapes of `seal_model`, which cannot live on
+//! one type: import the one you need.
+
+/// The serialisable description of a shard under the name that the sources give
+/// it (requirement: TY-3, WORKER-4110).
+pub type ModelShardHandle = crate::seal::Record;
 
 /// `seal_model(bytes, gpu)` (requirement: API-F12).
 pub mod s1 {

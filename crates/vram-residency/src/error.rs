@@ -63,7 +63,7 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Not enough room, with everything needed to act on it
-/// (requirement: ER-1, RP-004, WORKER-4103, WORKER-4153).
+/// (requirement: ER-1, RP-004, WORKER-4103, WORKER-4153, GC-10).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "not enough VRAM on device {ordinal}: {needed} bytes needed, {available} available \
@@ -424,6 +424,29 @@ impl Error {
             Self::Load(_) => Code::ModelLoadFailed,
             Self::Key(_) => Code::AuthFailed,
             Self::Audit(_) | Self::Random(_) | Self::Internal(_) => Code::Internal,
+        }
+    }
+
+    /// The HTTP status for a service that answers with this error
+    /// (requirement: ER-11). A choice of the sources; nothing here depends on it.
+    #[must_use]
+    pub fn http_status(&self) -> u16 {
+        match self {
+            Self::Input(InputError::ModelSize { len, max }) if len > max => 413,
+            Self::Input(_) => 400,
+            Self::Load(LoadError::Open { source, .. })
+                if source.kind() == std::io::ErrorKind::NotFound =>
+            {
+                404
+            }
+            Self::Load(LoadError::Format { .. } | LoadError::NoModel { .. }) => 400,
+            Self::Verify(VerifyError::Unexpected { .. }) => 400,
+            Self::Misuse(Misuse::Stopped { .. }) => 503,
+            Self::Misuse(Misuse::NotSealed) => 404,
+            Self::Misuse(_) => 409,
+            Self::Policy(_) => 403,
+            Self::InsufficientVram(_) | Self::Device(DeviceError::OutOfMemory { .. }) => 507,
+            _ => 500,
         }
     }
 

@@ -25,6 +25,11 @@
 //! # }
 //! ```
 //!
+//! **Shared GPUs.** A device counts as ours alone unless it is added with
+//! [`capacity::Sharing::Shared`]. Memory that other programs take is seen at the
+//! next admission, which then refuses and says so; nobody is evicted
+//! (requirement: GC-12, GC-1).
+//!
 //! The library reads no environment, terminal or network, and asks for time,
 //! randomness, keys and sinks through traits. It never picks a simulator by
 //! itself. `docs/design.md` has the reasons.
@@ -58,7 +63,7 @@ pub use seal::Record;
 pub use shard::{Lease, SealedGroup, SealedShard};
 pub use verify::Mode;
 
-/// The README's example runs as a test.
+/// The README's example runs as a test (requirement: DOC-3).
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;

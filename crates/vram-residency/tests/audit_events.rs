@@ -45,7 +45,7 @@ fn assert_fields(event: &Value, expected: &Value) {
     }
 }
 
-// requirement: AU-1, AU-4, AU-9, AU-17, WORKER-4160
+// requirement: AU-1, AU-4, AU-9, AU-17, WORKER-4160, SG-8, API-F9
 #[test]
 fn seal_audited() {
     let rig = rig(1 << 20);
@@ -186,7 +186,7 @@ fn a_refused_allocation_is_audited() {
     );
 }
 
-// requirement: AU-4, AU-5, AU-6, TY-9
+// requirement: AU-4, AU-5, AU-6, TY-9, WORKER-4100
 #[test]
 fn reservations_and_their_refusals_are_audited() {
     let rig = rig(1000);
@@ -361,7 +361,7 @@ fn best_effort_counts_what_the_log_lost_and_goes_on() {
     rig.assert_empty();
 }
 
-// requirement: AU-13, AU-15
+// requirement: AU-13, AU-15, EXP-AUDIT-6001
 #[test]
 fn required_refuses_to_work_without_a_log() {
     let rig = with_mode(AuditMode::Required);

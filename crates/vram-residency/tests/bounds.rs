@@ -32,7 +32,7 @@ fn wild() -> impl Strategy<Value = u64> {
     ]
 }
 
-// requirement: MS-002, MS-007, VA-8
+// requirement: MS-002, MS-007, VA-8, API-F42, TY-7
 #[test]
 fn bounds_checking() {
     // The device itself refuses, whatever a caller above it forgot to check.
@@ -151,7 +151,7 @@ fn offset_overflow_prevented() {
     assert_eq!(out, [3; 4]);
 }
 
-// requirement: FF-2, IV-001, VA-3
+// requirement: FF-2, IV-001, VA-3, API-F8
 #[test]
 fn max_size_enforced() {
     // The default limit is 100 GiB: that much is admitted and not a byte more,

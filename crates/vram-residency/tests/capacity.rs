@@ -101,7 +101,7 @@ fn a_refused_seal_leaves_room_for_the_next() {
     rig.assert_empty();
 }
 
-// requirement: ER-1, RP-004, WORKER-4150, WORKER-4151, WORKER-4153, WORKER-4950, WORKER-4951
+// requirement: ER-1, RP-004, WORKER-4150, WORKER-4151, WORKER-4153, WORKER-4950, WORKER-4951, GC-10
 #[test]
 fn insufficient_vram() {
     // The refusal says everything that is needed to act.
@@ -122,7 +122,7 @@ fn insufficient_vram() {
     );
 }
 
-// requirement: CAP-8, CAP-9, API-F34, GC-3
+// requirement: CAP-8, CAP-9, API-F34, GC-3, GC-8
 #[test]
 fn headroom_is_never_handed_out() {
     assert_eq!(Sharing::Dedicated.headroom(80 << 30), 0);
@@ -154,7 +154,7 @@ fn the_budget_is_capped_by_the_device() {
     );
 }
 
-// requirement: RP-001, CAP-9
+// requirement: RP-001, CAP-9, GC-1
 #[test]
 fn what_others_took_is_not_handed_out_again() {
     let device = SimDevice::new(10 * MIB);
@@ -252,7 +252,7 @@ fn max_model_size_enforced() {
     );
 }
 
-// requirement: RP-003, WORKER-4170
+// requirement: RP-003, WORKER-4170, TY-4
 #[test]
 fn configurable_limits() {
     for max_model_bytes in [1, 10, 4096] {
@@ -348,7 +348,7 @@ fn stranded_bytes_leave_the_budget_and_stay_in_the_sum() {
     assert_eq!(rig.count("vram.stranded"), 1);
 }
 
-// requirement: API-F12, API-F13, API-F17, API-F33
+// requirement: API-F12, API-F13, API-F17, API-F33, API-F14
 #[test]
 fn the_sources_shapes_reach_the_same_ledger() {
     let rig = rig(MIB);

@@ -5,7 +5,7 @@ use vram_residency::device::Device;
 use vram_residency::device::conformance::{CHECKS, run};
 use vram_residency::sim::{SimDevice, SimOptions};
 
-// requirement: FF-10, MS-002, MS-003, MS-007, FF-2
+// requirement: FF-10, MS-002, MS-003, MS-007, FF-2, TY-10, PM-9
 #[test]
 fn simulated_device_conforms() {
     assert!(CHECKS.len() >= 17);

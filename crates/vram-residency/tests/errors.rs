@@ -181,7 +181,7 @@ fn table() -> Vec<(Error, Code, bool, bool)> {
     ]
 }
 
-// requirement: ER-1..ER-9, WORKER-4150..4152, WORKER-4950, WORKER-4951, WORKER-4952
+// requirement: ER-1..ER-9, WORKER-4150..4152, WORKER-4950, WORKER-4951, WORKER-4952, GC-7
 #[test]
 fn every_kind_has_its_class_and_its_stable_code() {
     for (error, code, retriable, fatal) in table() {
@@ -286,4 +286,55 @@ fn metrics_count_what_happened() {
     let json = serde_json::to_value(rig.manager.metrics()).unwrap();
     assert_eq!(json["deallocations_total"], 1);
     assert_eq!(json["devices"][0]["capacity"]["used"], 0);
+}
+
+// requirement: ER-11
+#[test]
+fn every_error_leads_to_an_http_status() {
+    let not_found = LoadError::Open {
+        name: "model".to_owned(),
+        source: std::io::ErrorKind::NotFound.into(),
+    };
+    let denied = LoadError::Open {
+        name: "model".to_owned(),
+        source: std::io::ErrorKind::PermissionDenied.into(),
+    };
+    let busy = Misuse::Busy {
+        shard_id: id(),
+        leases: 1,
+    };
+    let stopped = Misuse::Stopped {
+        reason: "test".to_owned(),
+    };
+    let unexpected = VerifyError::Unexpected {
+        algorithm: "sha256",
+        expected: String::new(),
+        actual: String::new(),
+    };
+    let oom = DeviceError::OutOfMemory { requested: 1 };
+    let cases: Vec<(Error, u16)> = vec![
+        (InputError::Empty { field: "shard id" }.into(), 400),
+        (InputError::ModelSize { len: 0, max: 9 }.into(), 400),
+        (InputError::ModelSize { len: 10, max: 9 }.into(), 413),
+        (unexpected.into(), 400),
+        (not_found.into(), 404),
+        (denied.into(), 500),
+        (Misuse::NotSealed.into(), 404),
+        (busy.into(), 409),
+        (stopped.into(), 503),
+        (PolicyError::ExportOff.into(), 403),
+        (oom.into(), 507),
+        (VerifyError::Tag { shard_id: id() }.into(), 500),
+        (lost().into(), 500),
+        (Error::Internal("test"), 500),
+    ];
+    for (error, status) in cases {
+        assert_eq!(error.http_status(), status, "{error}");
+    }
+    for (error, ..) in table() {
+        let status = error.http_status();
+        assert!((400..600).contains(&status), "{error}: {status}");
+        let oom = error.code() == Code::VramOom;
+        assert_eq!(status == 507, oom, "{error}: {status}");
+    }
 }

@@ -64,7 +64,7 @@ fn derived(record: &Record) -> Arc<dyn SealKey> {
     Arc::new(root_key(1).derive(&context).unwrap())
 }
 
-// requirement: DG-1, DG-2, CI-007, WORKER-4245
+// requirement: DG-1, DG-2, CI-007, WORKER-4245, API-F29, OP-5
 #[test]
 fn every_flipped_bit_of_a_shard_is_found_and_its_block_named() {
     let device = SimDevice::new(1 << 20);
@@ -224,7 +224,7 @@ fn alternatives(value: &Value) -> Vec<Value> {
     }
 }
 
-// requirement: CI-002, SG-3, TY-1, WORKER-4110
+// requirement: CI-002, SG-3, TY-1, WORKER-4110, WORKER-4001
 #[test]
 fn signature_coverage() {
     // It reaches every field of the record.

@@ -98,7 +98,7 @@ fn key_derivation() {
     }
 }
 
-// requirement: KD-6, KD-7, EV-9
+// requirement: KD-6, KD-7, EV-9, OP-2
 #[test]
 fn a_key_file_must_be_private_regular_and_ours() {
     let dir = tempfile::tempdir().unwrap();

@@ -68,7 +68,7 @@ fn every_lease_verifies_by_default() {
     assert!(lease.verification().coverage() < f64::EPSILON);
 }
 
-// requirement: DG-7, WORKER-4121
+// requirement: DG-7, WORKER-4121, PM-5, PM-6
 #[test]
 fn a_fresh_verification_is_reused_for_as_long_as_the_policy_says_and_says_so() {
     let rig = rig_of(1, 1 << 20, fresh_for(10));

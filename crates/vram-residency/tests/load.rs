@@ -162,7 +162,7 @@ fn a_copy_fault_is_seen_though_the_source_was_good() {
     drop(rig.manager.seal(SealRequest::bytes(&bytes)).unwrap());
 }
 
-// requirement: DG-4, ER-4
+// requirement: DG-4, ER-4, WORKER-4223
 #[test]
 fn an_expectation_that_is_not_met_leaves_nothing() {
     let rig = rig(1 << 20);

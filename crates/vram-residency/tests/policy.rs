@@ -82,7 +82,7 @@ fn seal(manager: &VramManager) -> vram_residency::Result<vram_residency::SealedS
     manager.seal(SealRequest::bytes(&weights(5000, 1)))
 }
 
-// requirement: POL-1, POL-3, POL-7, VP-002, WORKER-4163, WORKER-4171, AU-7
+// requirement: POL-1, POL-3, POL-7, VP-002, WORKER-4163, WORKER-4171, AU-7, OP-6
 #[test]
 fn vram_only_enforced() {
     // At the start; the device that fails is named.
@@ -240,7 +240,7 @@ fn pinned_memory_disabled() {
     });
 }
 
-// requirement: VP-004, VP-005, WORKER-4103
+// requirement: VP-004, VP-005, WORKER-4103, WORKER-4000, WORKER-4100
 #[test]
 fn ram_fallback_rejected() {
     // A model that does not fit is refused; it is not put elsewhere, and the
@@ -263,7 +263,7 @@ fn ram_fallback_rejected() {
     assert_eq!(shard.record().witness.memory, MemoryKind::Device);
 }
 
-// requirement: M0-W-1012, POL-5, WORKER-4122
+// requirement: M0-W-1012, POL-5, WORKER-4122, PM-12
 #[test]
 fn a_witness_that_changes_after_the_seal_fails_the_verification() {
     for (_, lie) in LIES {
@@ -442,7 +442,7 @@ fn policy_attestation() {
     assert!(gpu.manager.attest_vram_residency(&shard, None).is_err());
 }
 
-// requirement: WORKER-4172, API-F2, VA-2
+// requirement: WORKER-4172, API-F2, VA-2, API-F1
 #[test]
 fn a_manager_that_cannot_be_built_says_why() {
     let sim = |ordinal| SimDevice::with_options(SimOptions::new(1).ordinal(ordinal));

@@ -170,7 +170,7 @@ fn prop_valid_signature_verifies() {
     });
 }
 
-// requirement: CI-001, KD-1, WORKER-4120
+// requirement: CI-001, KD-1, WORKER-4120, API-F38
 #[test]
 fn hmac_verification() {
     let rig = rig(MIB);
@@ -327,7 +327,7 @@ fn seal_unseal_all_sizes() {
     rig.assert_empty();
 }
 
-// requirement: API-F11, API-F13
+// requirement: API-F11, API-F13, WORKER-4000
 #[test]
 fn seal_deterministic() {
     // Equal devices, keys, clocks and randomness give equal records.

@@ -276,3 +276,13 @@ fn a_record_survives_its_json() {
         .unwrap_err();
     assert_eq!(error.to_string(), known.to_string());
 }
+
+// requirement: TY-3, WORKER-4110
+#[test]
+fn the_sources_name_of_a_record_still_names_it() {
+    use vram_residency::compat::ModelShardHandle;
+    let handle: ModelShardHandle = Record::from_json(&edited(|_| ())).unwrap();
+    assert!(handle.sealed && handle.vram_bytes > 0);
+    assert_eq!(handle.digest.to_string().len(), 64);
+    let (_, _): (u32, &str) = (handle.gpu_device, handle.model_ref.as_str());
+}

@@ -171,7 +171,7 @@ fn a_seal_of_one_device_does_not_pass_for_another() {
     ));
 }
 
-// requirement: CI-001, CI-005
+// requirement: CI-001, CI-005, API-F21
 #[test]
 fn a_seal_under_token_a_is_refused_under_token_b() {
     let token = |c: u8| (c..c + 40).collect::<Vec<u8>>();

@@ -63,7 +63,7 @@ fn gpu_device_validation() {
     assert!(shard.is_sealed(), "where it was");
 }
 
-// requirement: IV-002, API-F10
+// requirement: IV-002, API-F10, API-F8
 #[test]
 fn correct_gpu_chosen() {
     let rig = rig_of(3, 1 << 20, Policy::default());

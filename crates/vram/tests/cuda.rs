@@ -48,6 +48,7 @@ fn a_wrong_digest_seals_nothing() {
     with_driver(&session, "", &args).exit(3);
 }
 
+// requirement: TY-8
 #[test]
 fn devices_and_doctor_say_what_the_driver_says() {
     let session = Session::new();

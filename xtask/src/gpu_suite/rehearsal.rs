@@ -222,7 +222,7 @@ fn without_a_gpu_there_is_a_banner_and_only_on_demand_a_failure() {
     assert_eq!(ended.status.code(), Some(1), "{ended:?}");
 }
 
-// requirement: DM-4, DM-5
+// requirement: DM-4, DM-5, EV-12
 #[test]
 fn a_rehearsal_on_the_fake_driver_says_so() {
     let stage = Stage::new("simulated");

@@ -61,6 +61,7 @@ mod tests {
         found.iter().map(|finding| finding.line).collect()
     }
 
+    // requirement: HY-4
     #[test]
     fn a_dependency_without_a_reason_is_found() {
         let manifest = "\

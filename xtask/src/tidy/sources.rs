@@ -28,7 +28,7 @@ pub(super) fn parsed(sources: &Sources, found: &mut Vec<Finding>) {
     }
 }
 
-/// A file that no module declares is not compiled, linted or tested.
+/// A file that no module declares is not compiled, linted or tested. requirement: HY-2
 pub(super) fn reachable(tree: &Tree, sources: &Sources, found: &mut Vec<Finding>) {
     for file in tree
         .rust()
@@ -40,7 +40,7 @@ pub(super) fn reachable(tree: &Tree, sources: &Sources, found: &mut Vec<Finding>
     }
 }
 
-/// Unsafe code stands in its crates only, and every other crate root forbids it.
+/// Unsafe code stands in its crates only, and every other crate root forbids it. requirement: HY-3
 pub(super) fn unsafe_code(tree: &Tree, found: &mut Vec<Finding>) {
     for file in tree
         .rust()
@@ -161,6 +161,7 @@ mod tests {
             .collect()
     }
 
+    // requirement: HY-3
     #[test]
     fn unsafe_code_stands_in_its_crates_only() {
         let guarded =
@@ -215,6 +216,7 @@ mod tests {
         assert_eq!(places(&found), [(path, 1), (path, 2), (path, 3), (path, 4)]);
     }
 
+    // requirement: HY-2
     #[test]
     fn a_forgotten_file_is_found() {
         let tree = Tree::of(&[

@@ -1,4 +1,5 @@
-//! The staging ring of one upload session: pinned slots, a lane for each.
+//! The staging ring of one upload session: pinned slots, a lane for each
+//! (requirement: FF-11).
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -86,7 +86,8 @@ impl Machine {
     }
 }
 
-/// Requirement DM-4 and DM-5: never silent, and no failure unless asked for.
+/// Never silent, and no failure unless asked for.
+/// requirement: DM-4, DM-5, EV-12
 fn absent(why: &str) -> Option<Machine> {
     BANNER.call_once(|| {
         eprintln!("================================================================");

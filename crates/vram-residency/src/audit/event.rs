@@ -140,7 +140,9 @@ pub enum Body {
         /// Device ordinal.
         gpu_device: u32,
     },
-    /// A shard was sealed (requirement: AU-1, WORKER-4160).
+    /// A shard was sealed (requirement: AU-1, WORKER-4160). Sequence number,
+    /// digest and device tie it to the one statement that was tagged
+    /// (requirement: SG-8).
     #[serde(rename = "vram.sealed")]
     VramSealed {
         /// The shard.

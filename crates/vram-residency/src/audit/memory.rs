@@ -1,4 +1,5 @@
-//! A sink that keeps events in memory, for tests and short-lived tools.
+//! A sink that keeps events in memory, for tests and short-lived tools
+//! (requirement: API-F9).
 
 use std::sync::{Mutex, PoisonError};
 

@@ -7,7 +7,8 @@ use crate::audit::{AuditError, Body, Recorder, Text};
 use crate::device::{BufferId, Checked, Device, DeviceError, Extent, FreeError};
 use crate::shard::ShardId;
 
-/// Memory taken for one shard. Exactly one owner; `Drop` gives it back.
+/// Memory taken for one shard. Exactly one owner; `Drop` gives it back
+/// (requirement: TY-7).
 pub(crate) struct Allocation {
     ledger: Arc<Ledger>,
     recorder: Arc<Recorder>,

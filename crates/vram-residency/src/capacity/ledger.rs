@@ -75,7 +75,7 @@ impl Ledger {
         }
     }
 
-    /// Takes room for `size` bytes or refuses (requirement: CAP-9, GC-3). The
+    /// Takes room for `size` bytes or refuses (requirement: CAP-9, GC-1, GC-3). The
     /// reservation gives the room back when it is dropped.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ pub(crate) use allocation::Allocation;
 pub(crate) use ledger::Ledger;
 pub use ledger::Reservation;
 
-/// Bytes that are never handed out on a device (requirement: CAP-8).
+/// Bytes that are never handed out on a device (requirement: CAP-8, GC-8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Sharing {

@@ -1,4 +1,4 @@
-//! Facts about a device.
+//! Facts about a device (requirement: TY-8).
 
 use std::fmt;
 

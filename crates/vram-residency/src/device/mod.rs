@@ -146,7 +146,8 @@ pub trait Device: Send + Sync {
     /// [`DeviceError::OutOfMemory`], or [`DeviceError::OutOfRange`] for `len == 0`.
     fn allocate(&self, len: u64) -> Result<Allocated, DeviceError>;
 
-    /// Scrubs the buffer, reads the scrub back, and returns the memory.
+    /// Scrubs the buffer, reads the scrub back, and returns the memory
+    /// (requirement: PM-9).
     ///
     /// # Errors
     /// [`FreeError`] says how many bytes are stranded; the handle is dead then too.
@@ -176,7 +177,8 @@ pub trait Device: Send + Sync {
     /// [`DeviceError`] when staging memory or the extent is not to be had.
     fn upload<'d>(&'d self, plan: UploadPlan<'_>) -> Result<Box<dyn Upload + 'd>, DeviceError>;
 
-    /// Copies bytes `offset..offset + out.len()` of the extent to the host.
+    /// Copies bytes `offset..offset + out.len()` of the extent to the host; a
+    /// range outside is an error (requirement: API-F42, MS-007).
     ///
     /// # Errors
     /// [`DeviceError`]; on error the contents of `out` are unspecified.

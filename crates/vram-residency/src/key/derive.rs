@@ -27,7 +27,7 @@ impl RootKey {
         self.secret.lend(work)
     }
 
-    /// The HMAC key of a context.
+    /// The HMAC key of a context: a function of its inputs (requirement: API-F38).
     ///
     /// # Errors
     /// [`KeyError::Memory`] when locked memory cannot be had.

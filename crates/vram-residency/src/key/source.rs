@@ -1,5 +1,5 @@
 //! Key sources: token, file, systemd credential, open file. Environment
-//! variables are refused as a source (requirement: KD-6, EV-9): a process's
+//! variables are refused as a source (requirement: KD-6, EV-9, OP-2): a process's
 //! environment is readable by others and inherited by children.
 
 use std::fs::{File, OpenOptions};

@@ -147,7 +147,7 @@ impl<'a> SealRequest<'a> {
     }
 
     /// The fs-verity digest that the bytes in VRAM must have, 64 lower-case
-    /// hex digits; anything else seals nothing (requirement: DG-4).
+    /// hex digits; anything else seals nothing (requirement: DG-4, WORKER-4223).
     pub fn expect(mut self, digest: &str) -> Self {
         let parsed = digest.parse::<FileDigest>();
         self.expect = Some(parsed.map_err(|error| InputError::Digest {

@@ -30,7 +30,8 @@ struct Planned {
     sharing: Sharing,
 }
 
-/// Collects the parts of a manager. A device and a key are required.
+/// Collects the parts of a manager. A device and a key are required; no token
+/// or secret is kept here (requirement: TY-4).
 #[must_use = "a builder does nothing until build"]
 pub struct VramManagerBuilder {
     devices: Vec<Planned>,
@@ -121,7 +122,7 @@ impl VramManagerBuilder {
     }
 
     /// Checks everything and starts the manager. Devices that the policy does
-    /// not admit block the start (requirement: POL-3, WORKER-4171, WORKER-4172).
+    /// not admit block the start (requirement: POL-3, OP-6, WORKER-4171, WORKER-4172).
     /// A start that fails is recorded; one that was asked for wrongly is not.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
 //! Records what fails without an event of its own, so that no failure is silent
-//! (requirement: AU-5, AU-7, EXP-AUDIT-6001).
+//! (requirement: AU-5, AU-7).
 
 use super::{DeviceSlot, VramManager};
 use crate::audit::{Body, Recorder, Text};

@@ -15,7 +15,7 @@ impl VramManager {
     /// (requirement: WORKER-4121, CI-007).
     ///
     /// Concurrent leases share one verification when the policy's
-    /// `max_lease_age` allows it; the lease says so.
+    /// `max_lease_age` allows it; the lease says so (requirement: PM-5, PM-6).
     ///
     /// A lease that is granted leaves one event, its verification's or
     /// `lease.reused`; ending it leaves none, for nothing about the shard

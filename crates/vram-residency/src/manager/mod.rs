@@ -45,7 +45,8 @@ use keys::KeyRing;
 use metrics::Counters;
 use state::StateCell;
 
-/// Owns the devices and sequences every operation on them (requirement: API-F41).
+/// Owns the devices and sequences every operation on them
+/// (requirement: API-F41, WORKER-4100).
 ///
 /// `Send + Sync`; every method takes `&self`, and work on one shard never
 /// blocks another. Clones share one manager.
@@ -84,6 +85,7 @@ impl DeviceSlot {
 
 impl VramManager {
     /// Starts a manager: `VramManager::builder().device(..).key(..).build()?`.
+    /// There is no other constructor and no built-in key (requirement: API-F1).
     pub fn builder() -> VramManagerBuilder {
         VramManagerBuilder::new()
     }

@@ -63,7 +63,7 @@ impl Checked<'_> {
 
 impl VramManager {
     /// Loads a model into device memory, measures it there, and seals it
-    /// (requirement: API-F12..F18, WORKER-4113). On any failure nothing is left
+    /// (requirement: API-F12..F14, API-F16..F18, WORKER-4113, WORKER-4000). On any failure nothing is left
     /// on the device and the budget is as before.
     ///
     /// # Errors

@@ -161,7 +161,7 @@ impl VramManager {
     }
 
     /// Asks the driver again and compares with what the seal says
-    /// (requirement: M0-W-1012, POL-5).
+    /// (requirement: M0-W-1012, POL-5, PM-12).
     pub(super) fn witness_again(
         &self,
         slot: &DeviceSlot,
@@ -269,7 +269,7 @@ impl VramManager {
 
     /// After a failure: every effect first (quarantine, group, stop), then the
     /// records, so that a sink that fails cannot keep a shard usable
-    /// (requirement: WORKER-4122, WORKER-4161). A seal of the wrong date or a retired key is
+    /// (requirement: WORKER-4122, WORKER-4161, OP-5). A seal of the wrong date or a retired key is
     /// refused and proves nothing against the shard.
     pub(super) fn condemn(&self, resident: &Arc<Resident>, error: &Error) -> Result<()> {
         let guilty = match error {

@@ -82,7 +82,8 @@ impl Encoder {
 }
 
 impl Record {
-    /// The bytes that the tag covers (requirement: SG-1, SG-2 as corrected).
+    /// The bytes that the tag covers (requirement: CI-002, SG-6). It replaces the
+    /// sources' two message formats, which were ambiguous.
     #[must_use]
     pub fn statement(&self) -> Vec<u8> {
         let mut out = Encoder(Vec::with_capacity(512));

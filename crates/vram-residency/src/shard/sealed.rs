@@ -12,7 +12,8 @@ use crate::format::TensorTable;
 use crate::seal::Record;
 
 /// A shard that lies sealed in device memory. It owns that memory: dropping the
-/// handle scrubs and frees it (requirement: API-F27), after the last lease.
+/// handle scrubs and frees it (requirement: API-F27, WORKER-4001), after the last
+/// lease.
 ///
 /// The [`Record`] is the plain description; cloning it clones no ownership.
 #[must_use = "dropping a sealed shard frees its memory"]

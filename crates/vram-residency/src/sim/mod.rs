@@ -5,7 +5,8 @@
 //! addresses are reused at once, read-only memory refuses writes, and every
 //! call can be made to fail. Memory is sparse, so a simulated 1 TiB device
 //! costs nothing until it is written. A seal made here says `simulated` and can
-//! never verify as a seal on a GPU.
+//! never verify as a seal on a GPU. It is the double that tests use, and no shipped
+//! type has a constructor for tests (requirement: TY-10, API-F8, API-F10).
 
 mod chunk;
 mod device;
@@ -142,7 +143,8 @@ impl SimDevice {
     }
 
     /// Flips one bit of the contents behind every protection, as a fault in the
-    /// memory itself would. `offset` counts from the allocation's first byte.
+    /// memory itself would; raw access of this kind exists on the simulated device
+    /// only (requirement: API-F29). `offset` counts from the allocation's first byte.
     ///
     /// # Errors
     /// [`DeviceError`] for a stale handle or an offset outside the buffer.

@@ -1,5 +1,5 @@
 //! Checking a record on any machine: its tag, and a file against it. This
-//! proves nothing about VRAM, and says so.
+//! proves nothing about VRAM, and says so (requirement: API-F21).
 
 use std::io::Read;
 use std::sync::Arc;

@@ -1,0 +1,119 @@
+//! What the documents promise about themselves: sections that are there, and
+//! tests that exist under the names that are cited.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "test code"
+)]
+
+use std::path::{Path, PathBuf};
+
+const README: &str = include_str!("../../../README.md");
+const THREATS: &str = include_str!("../../../docs/threat-model.md");
+const LIBRARY: &str = include_str!("../src/lib.rs");
+
+// requirement: DOC-1
+#[test]
+fn the_readme_tells_behaviour_versions_troubles_and_measurements() {
+    for words in [
+        "**High level.**",
+        "**Middle level.**",
+        "**Low level.**",
+        "## What it does not do",
+        "## CUDA",
+        "CUDA 11.0",
+        "compute capability 6.0",
+        "## Troubleshooting",
+        "## What was measured",
+    ] {
+        assert!(README.contains(words), "the README does not say: {words}");
+    }
+}
+
+// requirement: DOC-3
+#[test]
+fn examples_are_compiled() {
+    assert!(LIBRARY.contains("include_str!(\"../../../README.md\")"));
+    assert!(README.contains("```rust\n"), "the README has no example");
+    for text in [README, LIBRARY] {
+        for evasion in ["```ignore", "```text,rust", "```rust,ignore", "```no_run"] {
+            assert!(!text.contains(evasion), "an example is not run: {evasion}");
+        }
+    }
+}
+
+// requirement: GC-12
+#[test]
+fn shared_gpus_are_warned_of() {
+    for text in [README, LIBRARY] {
+        assert!(
+            text.contains("Sharing::Shared"),
+            "no word about shared GPUs"
+        );
+        assert!(text.contains("nobody is evicted"));
+    }
+}
+
+/// The integration tests of this crate.
+fn tests() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
+}
+
+/// Words in backticks.
+fn quoted(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
+// requirement: OP-8, DOC-2
+#[test]
+fn every_claim_of_the_threat_model_names_a_test_that_exists() {
+    let rows = THREATS.lines().filter(|line| line.starts_with("| "));
+    let claims: Vec<&str> = rows.skip(1).collect();
+    assert!(claims.len() >= 20, "only {} claims", claims.len());
+    for claim in claims {
+        let cells: Vec<&str> = claim.trim_matches('|').split(" | ").collect();
+        let shown_by = cells.last().unwrap();
+        let names = quoted(shown_by);
+        assert!(!names.is_empty(), "no test for: {claim}");
+        for name in names {
+            let file = tests().join(format!("{name}.rs"));
+            let folder = tests().join(name).join("main.rs");
+            let pattern = name.strip_suffix('*');
+            let known = match pattern {
+                Some(start) => has_file_that_starts_with(start),
+                None => file.exists() || folder.exists() || has_function(name),
+            };
+            assert!(known, "no test `{name}`, which is to show: {claim}");
+        }
+    }
+}
+
+fn has_file_that_starts_with(start: &str) -> bool {
+    let mut files = std::fs::read_dir(tests()).unwrap();
+    files.any(|file| {
+        file.unwrap()
+            .file_name()
+            .to_string_lossy()
+            .starts_with(start)
+    })
+}
+
+/// A function of that name in the tests of this crate or its conformance suite.
+fn has_function(name: &str) -> bool {
+    let suite = tests().join("../src/device/conformance.rs");
+    let mut pending = vec![tests(), suite];
+    while let Some(path) = pending.pop() {
+        if path.is_dir() {
+            let entries = std::fs::read_dir(path).unwrap();
+            pending.extend(entries.map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        if text.contains(&format!("fn {name}(")) {
+            return true;
+        }
+    }
+    false
+}
