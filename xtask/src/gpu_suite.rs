@@ -20,10 +20,10 @@ pub(crate) const TASK: Task = Task {
            \x20 sh run.sh OUT_DIR\n\n\
            It needs no Rust there and ends within 8 minutes; sections that no time was left for\n\
            are named in the results. `sh run.sh OUT_DIR PART ...` runs only some of the parts\n\
-           probe, commands, tests, sanitizer. OUT_DIR gets results.json, results.txt, facts.log,\n\
-           probe.log, commands.log, tests.log and sanitizer.log. Without a GPU it prints a banner\n\
-           and succeeds; VRAM_REQUIRE_GPU=1 makes that a failure. Keep the results under\n\
-           docs/results/.\n\n\
+           probe, commands, tests, sanitizer, profile. OUT_DIR gets results.json, results.txt,\n\
+           facts.log, probe.log, commands.log, tests.log, sanitizer.log and profile.log. Without\n\
+           a GPU it prints a banner and succeeds; VRAM_REQUIRE_GPU=1 makes that a failure. Keep\n\
+           the results under docs/results/.\n\n\
            Example:\n  cargo xtask gpu-suite",
     run,
 };

@@ -1,10 +1,10 @@
 #!/bin/sh
 # The GPU suite of vram-residency, commit @COMMIT@.
-# Usage: sh run.sh OUT_DIR [PART ...]     parts: probe commands tests sanitizer
+# Usage: sh run.sh OUT_DIR [PART ...]   parts: probe commands tests sanitizer profile
 #   VRAM_REQUIRE_GPU=1      the absence of a GPU is a failure
 #   VRAM_SUITE_SECONDS=450  the whole run ends after about that many seconds
 # Leaves results.json, results.txt, facts.log, probe.log, commands.log,
-# tests.log and sanitizer.log in OUT_DIR, each written as it goes.
+# tests.log, sanitizer.log and profile.log in OUT_DIR, each written as it goes.
 set -u
 # A killed process must not write its memory to disk.
 # shellcheck disable=SC3045 # every shell that is /bin/sh on Linux has it
@@ -15,10 +15,10 @@ deadline=$((begun + ${VRAM_SUITE_SECONDS:-450}))
 here=$(cd "$(dirname "$0")" && pwd) || exit 1
 out=${1:?usage: sh run.sh OUT_DIR [PART ...]}
 shift
-parts=" ${*:-probe commands tests sanitizer} "
+parts=" ${*:-probe commands tests sanitizer profile} "
 mkdir -p "$out" && out=$(cd "$out" && pwd) || exit 1
 rm -f "$out/results.json" "$out/results.txt" "$out"/facts.log "$out"/probe.log \
-  "$out"/commands.log "$out"/tests.log "$out"/sanitizer.log
+  "$out"/commands.log "$out"/tests.log "$out"/sanitizer.log "$out"/profile.log
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
@@ -183,6 +183,26 @@ case $parts in *" sanitizer "*)
     done
   else
     note compute-sanitizer "NOT AVAILABLE: it is not on this machine" 0
+  fi
+  ;;
+esac
+
+# 6. Which unit of the GPU each kernel waits for, where the profiler works.
+case $parts in *" profile "*)
+  if command -v ncu > /dev/null 2>&1; then
+    mib=1024
+    [ "$simulated" -eq 0 ] || mib=2
+    for kernel in vram_sum vram_sha256_blocks vram_nh_tags_1 vram_nh_tags_2; do
+      attempt "ncu $kernel" 45 "$out/profile.log" \
+        ncu --clock-control none --kernel-name "$kernel" --launch-skip 1 --launch-count 1 \
+        --section SpeedOfLight --section LaunchStats --section Occupancy --section WarpStateStats \
+        ./gpu_probe kernels --sizes-mib "$mib" --out "$work"
+      # A figure less, and no failure of ours.
+      [ "$status" -eq 0 ] || [ "$status" -eq 124 ] || word="NOT AVAILABLE: exit status $status"
+      note "$name" "$word" "$(($(date +%s) - start))"
+    done
+  else
+    note ncu "NOT AVAILABLE: it is not on this machine" 0
   fi
   ;;
 esac

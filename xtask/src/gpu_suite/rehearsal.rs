@@ -89,6 +89,7 @@ fn the_script_is_plain_shell() {
 fn a_relative_folder_gets_every_part_in_order_and_few_files() {
     let stage = Stage::new("relative");
     stage.program("bin/compute-sanitizer", "echo sanitizer \"$2\" >> calls");
+    stage.program("bin/ncu", "echo ncu \"$4\" >> calls; exit 4");
     let ended = stage.run(&["out/deeper"], &[]);
     assert!(ended.status.success(), "{ended:?}");
     let out = stage.folder.join("elsewhere/out/deeper");
@@ -118,6 +119,7 @@ fn a_relative_folder_gets_every_part_in_order_and_few_files() {
         "tests/one",
         "tests/two",
         "sanitizer memcheck",
+        "ncu vram_sum",
     ];
     let at = |what: &str| {
         calls
