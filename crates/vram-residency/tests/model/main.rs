@@ -12,29 +12,38 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod groups;
 mod plain;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::{Rig, cases, newest, weights};
-use plain::{Answer, DEVICES, Model, Plain, Step, answer, step};
+use plain::{Answer, DEVICES, Model, Plain, Step, answer, first_call, step};
 use proptest::prelude::*;
 use vram_residency::device::{BufferId, DeviceError};
 use vram_residency::manager::RunState;
 use vram_residency::sim::{Op, SimOptions};
-use vram_residency::{Lease, Mode, Policy, SealRequest, SealedShard};
+use vram_residency::{Lease, Mode, Policy, SealRequest, SealedGroup, SealedShard};
 
 /// The real thing behind a shard of the model.
 struct Real {
-    shard: SealedShard,
+    owner: Owner,
     buffer: BufferId,
     leases: Vec<Lease>,
+}
+
+/// Who holds the handle.
+enum Owner {
+    Us(SealedShard),
+    /// A group, under this index.
+    Group(u64, usize),
 }
 
 struct Pair {
     rig: Rig,
     model: Model,
     real: BTreeMap<u64, Real>,
+    groups: BTreeMap<u64, SealedGroup>,
 }
 
 fn driver_fault() -> DeviceError {
@@ -62,14 +71,27 @@ impl Pair {
             rig: Rig::build(&options.collect::<Vec<_>>(), policy, |b| b),
             model: Model::default(),
             real: BTreeMap::new(),
+            groups: BTreeMap::new(),
+        }
+    }
+
+    /// The handle of a shard of the model.
+    fn shard(&self, id: u64) -> &SealedShard {
+        match &self.real[&id].owner {
+            Owner::Us(shard) => shard,
+            Owner::Group(group, index) => &self.groups[group].shards()[*index],
         }
     }
 
     fn run(&mut self, step: Step) {
         match step {
             Step::Seal { device, len, fault } => self.seal(device, len, fault),
-            Step::Verify { pick, fault } => self.with(pick, |pair, id| pair.verify(id, fault)),
-            Step::Lease(pick) => self.with(pick, Self::lease),
+            Step::Group { lens, fault } => self.group(lens, fault),
+            Step::Verify { pick, mode, fault } => {
+                self.with(pick, |pair, id| pair.verify(id, mode, fault));
+            }
+            Step::VerifyGroup(pick) => self.verify_group(pick),
+            Step::Lease { pick, mode } => self.with(pick, |pair, id| pair.lease(id, mode)),
             Step::Finish(pick) => self.with(pick, |pair, id| {
                 let lease = pair.real.get_mut(&id).unwrap().leases.pop();
                 pair.model.shards.get_mut(&id).unwrap().leases -= u64::from(lease.is_some());
@@ -113,51 +135,50 @@ impl Pair {
             .seal(SealRequest::bytes(&bytes).device(device as u32));
         assert_eq!(answer(&sealed), expected);
         if let Ok(shard) = sealed {
-            let buffer = newest(&self.rig.devices[device]);
-            self.real.insert(
-                seed,
-                Real {
-                    shard,
-                    buffer,
-                    leases: Vec::new(),
-                },
-            );
-            let damage = BTreeSet::new();
-            let plain = Plain {
-                device,
-                len,
-                seed,
-                damage,
-                quarantined: false,
-                leases: 0,
-            };
+            self.keep(seed, device, Owner::Us(shard));
+            let plain = Plain::new(device, len, seed);
             self.model.shards.insert(seed, plain);
         }
     }
 
-    fn verify(&mut self, id: u64, fault: bool) {
+    /// Takes note of the newest allocation of a device.
+    fn keep(&mut self, id: u64, device: usize, owner: Owner) {
+        let real = Real {
+            owner,
+            buffer: newest(&self.rig.devices[device]),
+            leases: Vec::new(),
+        };
+        self.real.insert(id, real);
+    }
+
+    fn verify(&mut self, id: u64, mode: Mode, fault: bool) {
         let shard = &self.model.shards[&id];
         let fault = fault && !shard.quarantined && !self.model.lost[shard.device];
         if fault {
-            self.rig.devices[shard.device].fail(Op::BlockDigests, 1, driver_fault());
+            self.rig.devices[shard.device].fail(first_call(mode), 1, driver_fault());
         }
-        let verified = self
-            .rig
-            .manager
-            .verify_sealed(&self.real[&id].shard, Mode::Full);
-        assert_eq!(answer(&verified), self.model.verify(id, fault));
+        let verified = self.rig.manager.verify_sealed(self.shard(id), mode);
+        let expected = self.model.verify(id, mode, fault);
+        assert_eq!(answer(&verified), expected, "{mode}");
+        if let Ok(verified) = verified {
+            let verification = verified.verification();
+            let all = match mode {
+                Mode::TagOnly => 0,
+                _ => self.model.shards[&id].len,
+            };
+            assert_eq!((verification.mode, verification.bytes_checked), (mode, all));
+        }
     }
 
-    fn lease(&mut self, id: u64) {
-        let real = self.real.get_mut(&id).unwrap();
-        let leased = self.rig.manager.lease(&real.shard, Mode::Full);
+    fn lease(&mut self, id: u64, mode: Mode) {
+        let leased = self.rig.manager.lease(self.shard(id), mode);
         let expected = match self.model.stopped {
             true => Answer::Stopped,
-            false => self.model.verify(id, false),
+            false => self.model.verify(id, mode, false),
         };
         assert_eq!(answer(&leased), expected);
         if let Ok(lease) = leased {
-            real.leases.push(lease);
+            self.real.get_mut(&id).unwrap().leases.push(lease);
             self.model.shards.get_mut(&id).unwrap().leases += 1;
         }
     }
@@ -174,11 +195,12 @@ impl Pair {
             (false, true) => Answer::Device,
             (false, false) => Answer::Done,
         };
-        let freed = self.rig.manager.deallocate(&self.real[&id].shard);
+        let freed = self.rig.manager.deallocate(self.shard(id));
         assert_eq!(answer(&freed), expected);
         if !busy {
+            assert!(!self.shard(id).is_sealed());
             self.model.remove(id, strand);
-            assert!(!self.real.remove(&id).unwrap().shard.is_sealed());
+            self.real.remove(&id);
         }
     }
 
@@ -194,24 +216,25 @@ impl Pair {
         } else {
             // The copy needs the source; damage is seen on arrival and blamed
             // on the source by a verification of it.
-            self.model.verify(id, false)
+            self.model.verify(id, Mode::Full, false)
         };
-        let moved = self
-            .rig
-            .manager
-            .migrate_shard(&self.real[&id].shard, to as u32);
+        let manager = &self.rig.manager;
+        let moved = match &self.real[&id].owner {
+            Owner::Us(shard) => manager.migrate_shard(shard, to as u32).map(Owner::Us),
+            Owner::Group(group, index) => {
+                let (group, index) = (*group, *index);
+                let whole = self.groups.get_mut(&group).unwrap();
+                let moved = manager.migrate_member(whole, index as u32, to as u32);
+                moved.map(|()| Owner::Group(group, index))
+            }
+        };
         assert_eq!(answer(&moved), expected);
-        if let Ok(shard) = moved {
-            let buffer = newest(&self.rig.devices[to]);
-            self.real.insert(
-                id,
-                Real {
-                    shard,
-                    buffer,
-                    leases: Vec::new(),
-                },
-            );
-            self.model.shards.get_mut(&id).unwrap().device = to;
+        if let Ok(owner) = moved {
+            self.keep(id, to, owner);
+            let shard = self.model.shards.get_mut(&id).unwrap();
+            shard.device = to;
+            // A new seal that nobody has verified yet.
+            shard.verified = false;
         }
     }
 
@@ -233,16 +256,18 @@ impl Pair {
             (false, true) => Answer::Device,
             (false, false) => Answer::Done,
         };
-        let repaired = self
-            .rig
-            .manager
-            .repair(&self.real[&id].shard, &source.as_slice());
+        let handle = match &self.real[&id].owner {
+            Owner::Us(shard) => shard,
+            Owner::Group(group, index) => &self.groups[group].shards()[*index],
+        };
+        let repaired = self.rig.manager.repair(handle, &source.as_slice());
         assert_eq!(answer(&repaired), expected);
         if let Ok(repaired) = repaired {
             let blocks: BTreeSet<_> = shard.damage.iter().map(|(at, _)| at / 4096).collect();
             assert_eq!(repaired.blocks, blocks.len() as u64);
             shard.damage.clear();
             shard.quarantined = false;
+            shard.verified = true;
         }
     }
 
@@ -277,8 +302,12 @@ impl Pair {
         assert_eq!(self.rig.manager.shards().len(), self.model.shards.len());
         let stopped = self.rig.manager.state() != RunState::Running;
         assert_eq!(stopped, self.model.stopped);
+        for (id, group) in &self.groups {
+            let ready = self.rig.manager.group_ready(group);
+            assert_eq!(ready, self.model.ready(*id), "group {id}");
+        }
         for (id, plain) in &self.model.shards {
-            let shard = &self.real[id].shard;
+            let shard = self.shard(*id);
             assert!(shard.is_sealed());
             assert_eq!(shard.is_quarantined(), plain.quarantined);
             assert_eq!(shard.leases(), plain.leases);
@@ -293,7 +322,7 @@ impl Pair {
     }
 }
 
-// requirement: TP-4, CAP-1, CAP-2, MS-005, WORKER-4122, PM-4
+// requirement: TP-4, CAP-1, CAP-2, MS-005, WORKER-4122, PM-1, PM-3, PM-4
 #[test]
 fn random_lives_agree_with_a_plain_model() {
     proptest!(cases(400), |(steps in prop::collection::vec(step(), 1..60))| {
@@ -309,6 +338,7 @@ fn random_lives_agree_with_a_plain_model() {
             model.stranded[device] + stays
         });
         pair.real.clear();
+        pair.groups.clear();
         for (capacity, stranded) in pair.rig.assert_balanced().iter().zip(end) {
             prop_assert_eq!((capacity.used, capacity.stranded), (0, stranded));
         }
