@@ -292,6 +292,19 @@ pub enum InputError {
         /// The policy's maximum.
         max: u64,
     },
+    /// The same for a model whose source has a name.
+    #[error(
+        "{}: the model has {len} bytes; the limits are 1 and {max}",
+        Shown(name)
+    )]
+    SourceSize {
+        /// The source.
+        name: String,
+        /// Bytes it has.
+        len: u64,
+        /// The policy's maximum.
+        max: u64,
+    },
     /// No such device (requirement: IV-002, VA-2).
     #[error("no device {ordinal} here; devices: {known}")]
     NoSuchDevice {
@@ -432,7 +445,9 @@ impl Error {
     #[must_use]
     pub fn http_status(&self) -> u16 {
         match self {
-            Self::Input(InputError::ModelSize { len, max }) if len > max => 413,
+            Self::Input(
+                InputError::ModelSize { len, max } | InputError::SourceSize { len, max, .. },
+            ) if len > max => 413,
             Self::Input(_) => 400,
             Self::Load(LoadError::Open { source, .. })
                 if source.kind() == std::io::ErrorKind::NotFound =>

@@ -246,7 +246,7 @@ fn walk_room_and_inputs(walk: &mut Walk) {
         ("Input(NullByte", ok().id("a\0")),
         ("Input(PathTraversal", ok().id("../a")),
         ("Input(Digest", ok().expect("00")),
-        ("Input(ModelSize", SealRequest::bytes(&[])),
+        ("Input(SourceSize", SealRequest::bytes(&[])),
         ("Input(NoSuchDevice", ok().device(9)),
         ("Input(ShardPosition", ok().position(2, 2)),
         ("Input(DuplicateId", ok().id("subject")),
@@ -255,6 +255,7 @@ fn walk_room_and_inputs(walk: &mut Walk) {
     for (expected, request) in inputs {
         walk.step(sink, expected, &[], || manager.seal(request));
     }
+    walk.step(sink, "Input(ModelSize", &[], || manager.reserve(0, 0));
     walk.step(sink, "Input(Range", &[], || {
         manager.read_shard_at_offset(&shard, 8999, 2)
     });

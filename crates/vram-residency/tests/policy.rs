@@ -124,6 +124,7 @@ fn vram_only_enforced() {
         let Body::PolicyViolation {
             policy,
             violation,
+            details,
             gpu_device,
             action_taken,
         } = &event.body
@@ -131,6 +132,7 @@ fn vram_only_enforced() {
             panic!("{event:?}");
         };
         assert_eq!((policy.as_str(), *gpu_device), ("vram_only", 0));
+        assert!(details.as_str().contains("NVIDIA Disguise"), "{details}");
         assert_eq!(action_taken.as_str(), "worker_startup_blocked");
         assert!(violation.as_str().contains(words), "{violation}");
     }

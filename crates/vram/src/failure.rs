@@ -114,7 +114,10 @@ impl Failure {
 
     /// Names the file of an error that does not name it by itself.
     pub(crate) fn about(name: &str, error: Error) -> Self {
-        let names_itself = matches!(error, Error::Load(_));
+        let names_itself = matches!(
+            error,
+            Error::Load(_) | Error::Input(InputError::SourceSize { .. })
+        );
         let failure = Self::from(error);
         if names_itself {
             failure

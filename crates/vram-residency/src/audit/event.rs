@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::device::{DeviceKind, Uuid};
+use crate::device::{DeviceInfo, DeviceKind, Uuid};
 use crate::error::{Code, Error};
 use crate::policy::PolicyError;
 use crate::shard::{ModelRef, ShardId, WorkerId};
@@ -258,8 +258,10 @@ pub enum Body {
     PolicyViolation {
         /// `vram_only`, `export` or `repair`.
         policy: Text,
-        /// Which rule.
+        /// What is wrong, and what to do.
         violation: Text,
+        /// The device: what it says it is.
+        details: Text,
         /// Device ordinal.
         gpu_device: u32,
         /// `worker_startup_blocked`, `worker_stopped`, `seal_refused` or `refused`.
@@ -429,11 +431,16 @@ pub enum Body {
 
 impl Body {
     /// The event of a broken rule; `action` says what was done about it.
-    pub(crate) fn policy_violation(error: &PolicyError, gpu_device: u32, action: &str) -> Self {
+    pub(crate) fn policy_violation(error: &PolicyError, info: &DeviceInfo, action: &str) -> Self {
+        let details = format!(
+            "{} device {} {}, {}, {} bytes",
+            info.kind, info.ordinal, info.uuid, info.name, info.total_bytes
+        );
         Self::PolicyViolation {
             policy: Text::new(error.rule()),
             violation: Text::new(&error.to_string()),
-            gpu_device,
+            details: Text::new(&details),
+            gpu_device: info.ordinal,
             action_taken: Text::new(action),
         }
     }

@@ -226,7 +226,7 @@ fn admit(policy: &Policy, info: &DeviceInfo, recorder: &Recorder) -> Result<Admi
     let admitted = policy.admit_device(info);
     if let Err(error @ PolicyError::Device { .. }) = &admitted {
         let action = "worker_startup_blocked";
-        recorder.emit(Body::policy_violation(error, info.ordinal, action))?;
+        recorder.emit(Body::policy_violation(error, info, action))?;
     }
     Ok(admitted?)
 }

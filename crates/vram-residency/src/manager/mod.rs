@@ -309,8 +309,7 @@ impl VramManager {
         error: PolicyError,
         action: &'static str,
     ) -> Result<Error, AuditError> {
-        let ordinal = slot.info().ordinal;
-        self.emit(None, Body::policy_violation(&error, ordinal, action))?;
+        self.emit(None, Body::policy_violation(&error, slot.info(), action))?;
         Ok(error.into())
     }
 

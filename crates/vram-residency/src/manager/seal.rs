@@ -105,7 +105,15 @@ impl VramManager {
         }
         let expect_content = request.expect_content.transpose()?;
         let source = request.source?;
-        let size = self.inner.policy.admit_size(source.len())?;
+        let size = self.inner.policy.admit_size(source.len());
+        let size = size.map_err(|error| match error {
+            InputError::ModelSize { len, max } => InputError::SourceSize {
+                name: source.name(),
+                len,
+                max,
+            },
+            other => other,
+        })?;
         let tensors = match request.tensors {
             Some(tensors) => tensors,
             None => tensors(
