@@ -49,6 +49,8 @@ fn good_days(rig: &Rig) {
     let bytes = weights(9000, 1);
     let twin = SealRequest::bytes(&bytes).expect(&digest).dedupe();
     drop(manager.seal(twin).unwrap());
+    let expected = SealRequest::bytes(&bytes).expect(&digest);
+    drop(manager.seal(expected).unwrap());
     assert_eq!(manager.unseal_model(&shard).unwrap(), bytes);
     let nonce = Nonce::new(&[1; 16]).unwrap();
     manager.measure_residency(&shard, &nonce).map(drop).unwrap();

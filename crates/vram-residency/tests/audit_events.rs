@@ -51,7 +51,7 @@ fn seal_audited() {
     let rig = rig(1 << 20);
     let shard = seal(&rig);
     let events = after(&rig, 0);
-    assert_eq!(events.len(), 2);
+    assert_eq!(events.len(), 4);
     assert_fields(
         &events[0],
         &json!({
@@ -61,20 +61,66 @@ fn seal_audited() {
             "timestamp": START_NS, "worker_id": "worker", "correlation_id": "req-7",
         }),
     );
+    let expected = [
+        json!({
+            "audit_id": 2, "event_type": "model.load_started", "shard_id": "audited",
+            "gpu_device": 0, "source": "bytes", "bytes": 5000, "correlation_id": "req-7",
+        }),
+        json!({
+            "audit_id": 3, "event_type": "model.load_completed", "shard_id": "audited",
+            "gpu_device": 0, "bytes": 5000, "tensors": 0, "correlation_id": "req-7",
+        }),
+    ];
+    for (event, expected) in events[1..].iter().zip(&expected) {
+        assert_fields(event, expected);
+    }
     assert_fields(
-        &events[1],
+        &events[3],
         &json!({
-            "audit_id": 2, "event_type": "vram.sealed", "shard_id": "audited", "model_ref": "m/1",
+            "audit_id": 4, "event_type": "vram.sealed", "shard_id": "audited", "model_ref": "m/1",
             "gpu_device": 0, "vram_bytes": 5000, "digest": shard.digest().to_string(),
             "device_kind": "simulated", "sequence": 1, "correlation_id": "req-7",
             "device_uuid": shard.record().device_uuid.to_string(),
         }),
     );
-    let text = serde_json::to_string(&rig.sink.events()[1]).unwrap();
-    assert_eq!(
-        serde_json::from_str::<Event>(&text).unwrap(),
-        rig.sink.events()[1]
-    );
+    for event in rig.sink.events() {
+        let text = serde_json::to_string(&event).unwrap();
+        assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event);
+    }
+}
+
+// requirement: AU-8, WORKER-4390..4393
+#[test]
+fn a_load_is_audited_with_what_was_expected_of_it() {
+    let rig = rig(1 << 20);
+    let bytes = weights(5000, 1);
+    let digest = vram_digest::digest(&bytes).to_string();
+    let request = || SealRequest::bytes(&bytes).id("loaded");
+    drop(rig.manager.seal(request().expect(&digest)).unwrap());
+    let events = after(&rig, 1);
+    let expected = [
+        json!({"event_type": "model.load_started", "expected_digest": digest}),
+        json!({"event_type": "model.hash_verified", "shard_id": "loaded", "digest": digest}),
+        json!({"event_type": "model.load_completed", "bytes": 5000}),
+        json!({"event_type": "vram.sealed", "digest": digest}),
+    ];
+    for (event, expected) in events.iter().zip(&expected) {
+        assert_fields(event, expected);
+    }
+    let skip = rig.sink.events().len();
+    let wrong = "0".repeat(64);
+    assert!(rig.manager.seal(request().expect(&wrong)).is_err());
+    let events = after(&rig, skip + 1);
+    let expected = [
+        json!({"event_type": "model.load_started", "expected_digest": wrong}),
+        json!({"event_type": "vram.deallocated"}),
+        json!({"event_type": "vram.seal_failed", "shard_id": "loaded", "severity": "error"}),
+    ];
+    assert_eq!(events.len(), expected.len(), "{events:#?}");
+    for (event, expected) in events.iter().zip(&expected) {
+        assert_fields(event, expected);
+    }
+    assert!(events[2]["reason"].as_str().unwrap().contains(&digest));
 }
 
 // requirement: AU-2
@@ -88,7 +134,7 @@ fn a_passed_verification_is_audited_with_mode_and_device() {
     let _ = rig.manager.verify_sealed(&shard, Mode::Full).unwrap();
     let _ = rig.manager.verify_sealed(&shard, Mode::TagOnly).unwrap();
     rig.manager.lease(&shard, Mode::Full).unwrap().finish();
-    let events = after(&rig, 2);
+    let events = after(&rig, 4);
     let expect = |mode, bytes| {
         json!({
             "event_type": "seal.verified", "shard_id": shard.id().as_str(), "gpu_device": 1,
@@ -255,7 +301,7 @@ fn policy_violation_audited() {
     let info = rig.manager.devices()[0];
     let (uuid, name) = (info.uuid, &info.name);
     assert_fields(
-        &after(&rig, 1)[0],
+        &after(&rig, 3)[0],
         &json!({
             "event_type": "policy.violation", "policy": "vram_only", "severity": "critical",
             "action_taken": "seal_refused", "gpu_device": 0,
@@ -295,7 +341,7 @@ fn other_state_changes_are_audited_too() {
     rig.manager.retire_old_keys().unwrap();
     rig.devices[1].fail(Op::Free, 1, DeviceError::Unsupported { what: "scrubbing" });
     assert!(rig.manager.deallocate(&moved).is_err());
-    let events = after(&rig, 2);
+    let events = after(&rig, 4);
     let expected = [
         json!({"event_type": "shard.exported", "offset": 10, "len": 20, "severity": "warning"}),
         json!({"event_type": "seal.verification_failed", "reason": "digest_mismatch"}),
@@ -357,8 +403,9 @@ fn best_effort_counts_what_the_log_lost_and_goes_on() {
     assert!(rig.manager.verify_sealed(&shard, Mode::Full).is_err());
     drop(shard);
     let metrics = rig.manager.metrics();
-    // allocated, sealed, failed, stopped, deallocated; two of them critical.
-    assert_eq!(metrics.audit_emit_failures_total, 5);
+    // allocated, started, completed, sealed, failed, stopped, deallocated; two of
+    // them critical.
+    assert_eq!(metrics.audit_emit_failures_total, 7);
     assert_eq!(metrics.audit_critical_emit_failures_total, 2);
     assert!(rig.sink.events().is_empty());
     rig.assert_empty();
@@ -414,7 +461,7 @@ fn every_sink_gets_every_event_and_is_flushed() {
     drop(shard);
     assert_eq!(
         rig.sink.events().len(),
-        3,
+        5,
         "one sink's failure is not the other's"
     );
     assert_eq!(second.types(), ["vram.deallocated"]);

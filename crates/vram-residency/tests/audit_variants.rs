@@ -151,9 +151,17 @@ impl Random for NoRandom {
     }
 }
 
+/// A load that failed after memory was taken.
+const UNDONE: [&str; 4] = [
+    "vram.allocated",
+    "model.load_started",
+    "vram.deallocated",
+    "vram.seal_failed",
+];
+
 fn walk_loads(walk: &mut Walk) {
     let rig = isolating();
-    let refused = ["vram.allocated", "vram.deallocated", "vram.seal_failed"];
+    let refused = UNDONE;
     for (expected, make) in load_errors() {
         let request = || SealRequest::source(Ends(Box::new(make)));
         walk.step(&rig.sink, expected, &refused, || {
@@ -323,6 +331,8 @@ fn walk_policy(walk: &mut Walk) {
     device.sim.ignore_protect(true);
     let refused = [
         "vram.allocated",
+        "model.load_started",
+        "model.load_completed",
         "policy.violation",
         "vram.deallocated",
         "vram.seal_failed",
@@ -381,8 +391,7 @@ fn walk_verification(walk: &mut Walk) {
     walk.step(sink, "Verify(NotHeld", &failed, || {
         manager.verify_record(&foreign, Mode::Full)
     });
-    let undone = ["vram.allocated", "vram.deallocated", "vram.seal_failed"];
-    walk.step(sink, "Verify(Unexpected", &undone, || {
+    walk.step(sink, "Verify(Unexpected", &UNDONE, || {
         manager.seal(SealRequest::bytes(b"other").expect(&"0".repeat(64)))
     });
     rig.device().flip_at(Flip {
@@ -390,7 +399,7 @@ fn walk_verification(walk: &mut Walk) {
         offset: 3,
         bit: 1,
     });
-    walk.step(sink, "Verify(Copy", &undone, || {
+    walk.step(sink, "Verify(Copy", &UNDONE, || {
         manager.seal(SealRequest::bytes(b"other"))
     });
     // The old buffers are gone, so the shard is the newest again.

@@ -179,12 +179,14 @@ fn refused_at_the_seal(words: &str, lie: impl Fn(Witness) -> Witness + Send + Sy
     assert_eq!(gpu.manager.used_vram(), 0);
     let expected = [
         "vram.allocated",
+        "model.load_started",
+        "model.load_completed",
         "policy.violation",
         "vram.deallocated",
         "vram.seal_failed",
     ];
     assert_eq!(gpu.sink.types(), expected);
-    assert_eq!(gpu.sink.events()[1].severity, Severity::Critical);
+    assert_eq!(gpu.sink.events()[3].severity, Severity::Critical);
 }
 
 // requirement: WORKER-4101, POL-2, M0-W-1010, AU-7, VP-001

@@ -140,6 +140,51 @@ pub enum Body {
         /// Device ordinal.
         gpu_device: u32,
     },
+    /// A model is being read into the memory that was taken for it
+    /// (requirement: AU-8, WORKER-4390).
+    #[serde(rename = "model.load_started")]
+    ModelLoadStarted {
+        /// The shard it is for.
+        shard_id: ShardId,
+        /// Device ordinal.
+        gpu_device: u32,
+        /// What the source calls itself.
+        source: Text,
+        /// Its length in bytes.
+        bytes: u64,
+        /// The fs-verity digest that the caller expects, hex.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expected_digest: Option<String>,
+        /// The plain SHA-256 that the caller expects, hex.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expected_content: Option<String>,
+    },
+    /// What arrived is what the caller expects; only when something was expected
+    /// (requirement: AU-8, WORKER-4391).
+    #[serde(rename = "model.hash_verified")]
+    ModelHashVerified {
+        /// The shard it is for.
+        shard_id: ShardId,
+        /// fs-verity digest measured in VRAM.
+        digest: String,
+        /// Plain SHA-256 of the same bytes, when it was asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        content: Option<String>,
+    },
+    /// The whole model arrived; it is sealed next (requirement: AU-8, WORKER-4392).
+    /// A load that fails is a `vram.seal_failed`, or an `operation.failed` when no
+    /// memory was taken yet (WORKER-4393).
+    #[serde(rename = "model.load_completed")]
+    ModelLoadCompleted {
+        /// The shard it is for.
+        shard_id: ShardId,
+        /// Device ordinal.
+        gpu_device: u32,
+        /// Bytes that were loaded.
+        bytes: u64,
+        /// Tensors in the model; 0 for raw bytes.
+        tensors: u64,
+    },
     /// A shard was sealed (requirement: AU-1, WORKER-4160). Sequence number,
     /// digest and device tie it to the one statement that was tagged
     /// (requirement: SG-8).

@@ -11,6 +11,7 @@ use crate::audit::{Body, Text};
 use crate::device::DeviceError;
 use crate::error::{Error, InputError, Result};
 use crate::format::{self, Format, TensorTable};
+use crate::hex;
 use crate::key::{KeyId, SealTag};
 use crate::load::{Control, FormatChoice, LoadError, SealRequest, Source};
 use crate::policy::{AdmittedSize, ConfirmedMemory};
@@ -239,11 +240,13 @@ impl VramManager {
         filling: Filling,
         request: Checked<'_>,
     ) -> Result<SealedShard> {
+        self.load_starts(&request)?;
         let key = fresh_key(self.inner.random.as_ref())?;
         let source = request.source.as_ref();
         let filled = filling.fill(source, key, &request.control, request.content);
         let filled = self.lost_is_recorded(filled)?;
         let filled = filled.expect(request.expect, request.expect_content)?;
+        self.load_ends(&request, &filled)?;
         let identity = Identity {
             id: request.id,
             model_ref: request.model_ref,
@@ -252,6 +255,39 @@ impl VramManager {
         };
         let correlation_id = request.correlation_id.as_ref();
         self.seal_filled(slot, filled, identity, request.tensors, correlation_id)
+    }
+
+    /// Records what is about to be loaded, and what is expected of it.
+    fn load_starts(&self, request: &Checked<'_>) -> Result<()> {
+        let body = Body::ModelLoadStarted {
+            shard_id: request.id.clone(),
+            gpu_device: request.ordinal,
+            source: Text::new(&request.source.name()),
+            bytes: request.size.bytes(),
+            expected_digest: request.expect.map(|digest| digest.to_string()),
+            expected_content: request.expect_content.map(|hash| hex::encode(&hash)),
+        };
+        Ok(self.emit(request.correlation_id.as_ref(), body)?)
+    }
+
+    /// Records that all of it arrived, and that it is what was expected.
+    fn load_ends(&self, request: &Checked<'_>, filled: &Filled) -> Result<()> {
+        let correlation_id = request.correlation_id.as_ref();
+        if request.expect.is_some() || request.expect_content.is_some() {
+            let body = Body::ModelHashVerified {
+                shard_id: request.id.clone(),
+                digest: filled.tree.digest().to_string(),
+                content: filled.content.map(|hash| hex::encode(&hash)),
+            };
+            self.emit(correlation_id, body)?;
+        }
+        let body = Body::ModelLoadCompleted {
+            shard_id: request.id.clone(),
+            gpu_device: request.ordinal,
+            bytes: filled.tree.len(),
+            tensors: request.tensors.tensors().len() as u64,
+        };
+        Ok(self.emit(correlation_id, body)?)
     }
 
     /// Read-only, witnessed, stated and tagged: the last steps of sealing, for
