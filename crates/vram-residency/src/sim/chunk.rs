@@ -1,7 +1,6 @@
 //! One 2 MiB piece of simulated memory, materialised on its first write.
 
-use memmap2::{Advice, MmapMut, MmapOptions};
-
+use super::backing::{Backing, Pool};
 use super::filled::filled;
 use crate::device::DeviceError;
 
@@ -15,24 +14,6 @@ static ZEROS: [u8; GRAIN] = [0; GRAIN];
 /// What fresh memory reads as: never zero, so that nobody relies on it.
 pub const POISON: u8 = 0xA5;
 
-enum Backing {
-    Heap(Vec<u8>),
-    Mapped(MmapMut),
-}
-
-impl Backing {
-    fn new(len: usize) -> Result<Self, DeviceError> {
-        if len as u64 == CHUNK_BYTES
-            && let Ok(map) = MmapOptions::new().len(len).map_anon()
-        {
-            // Only a hint: without huge pages the contents are the same.
-            let _ = map.advise(Advice::HugePage);
-            return Ok(Self::Mapped(map));
-        }
-        filled(len, 0).map(Self::Heap)
-    }
-}
-
 pub(super) struct Chunk {
     backing: Backing,
     /// One flag per grain: written at least once.
@@ -42,31 +23,22 @@ pub(super) struct Chunk {
 
 impl Chunk {
     /// An unwritten chunk of `len` bytes (at most [`CHUNK_BYTES`]).
-    pub(super) fn new(len: usize) -> Result<Self, DeviceError> {
+    pub(super) fn new(len: usize, pool: &Pool) -> Result<Self, DeviceError> {
         let grains = len.div_ceil(GRAIN);
         Ok(Self {
-            backing: Backing::new(len)?,
+            backing: pool.take(len)?,
             written: filled(grains, false)?,
             fresh: grains,
         })
     }
 
-    fn bytes(&self) -> &[u8] {
-        match &self.backing {
-            Backing::Heap(bytes) => bytes,
-            Backing::Mapped(map) => map,
-        }
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        match &mut self.backing {
-            Backing::Heap(bytes) => bytes,
-            Backing::Mapped(map) => map,
-        }
+    /// The memory, when the chunk is no longer needed.
+    pub(super) fn into_backing(self) -> Backing {
+        self.backing
     }
 
     pub(super) fn len(&self) -> usize {
-        self.bytes().len()
+        self.backing.len()
     }
 
     /// The bytes, when all of them were written (no poison in between).
@@ -81,12 +53,12 @@ impl Chunk {
         if fresh {
             None
         } else {
-            self.bytes().get(at..end)
+            self.backing.get(at..end)
         }
     }
 
     pub(super) fn read(&self, at: usize, out: &mut [u8]) {
-        let Some(source) = self.bytes().get(at..at.saturating_add(out.len())) else {
+        let Some(source) = self.backing.get(at..at.saturating_add(out.len())) else {
             return;
         };
         out.copy_from_slice(source);
@@ -108,7 +80,7 @@ impl Chunk {
     pub(super) fn scrub(&mut self) -> bool {
         let len = self.len();
         self.modify(0, len, |bytes| bytes.fill(0));
-        let mut grains = self.bytes().chunks(GRAIN);
+        let mut grains = self.backing.chunks(GRAIN);
         grains.all(|grain| ZEROS.get(..grain.len()) == Some(grain))
     }
 
@@ -119,7 +91,7 @@ impl Chunk {
         for grain in at / GRAIN..end.div_ceil(GRAIN) {
             self.materialise(grain, at, end);
         }
-        if let Some(bytes) = self.bytes_mut().get_mut(at..end) {
+        if let Some(bytes) = self.backing.get_mut(at..end) {
             change(bytes);
         }
     }
@@ -135,7 +107,7 @@ impl Chunk {
         let start = grain.saturating_mul(GRAIN);
         let stop = start.saturating_add(GRAIN).min(self.len());
         if (at > start || end < stop)
-            && let Some(bytes) = self.bytes_mut().get_mut(start..stop)
+            && let Some(bytes) = self.backing.get_mut(start..stop)
         {
             bytes.fill(POISON);
         }
@@ -148,7 +120,7 @@ mod tests {
 
     #[test]
     fn fresh_memory_is_poison_and_partial_writes_keep_it() {
-        let mut chunk = Chunk::new(3 * GRAIN + 10).unwrap();
+        let mut chunk = Chunk::new(3 * GRAIN + 10, &Pool::new(false)).unwrap();
         assert!(chunk.view(0, 1).is_none());
         chunk.modify(GRAIN - 1, 2, |bytes| bytes.fill(7));
         let mut out = vec![0; chunk.len()];

@@ -89,6 +89,8 @@ impl Inner {
         if state.buffers.remove(&id.serial()).is_some() && !keep_used {
             state.space.give_back(buffer.address);
             state.used = state.used.saturating_sub(buffer.len);
+            drop(state);
+            buffer.empty();
         }
     }
 }
@@ -135,7 +137,7 @@ impl Device for SimDevice {
         let address = state.space.take(granted).ok_or(full)?;
         state.used = used;
         let serial = inner.next_serial.fetch_add(1, Ordering::Relaxed);
-        let buffer = Buffer::new(address, granted, options.discard);
+        let buffer = Buffer::new(address, granted, options.discard, Arc::clone(&inner.pool));
         state.buffers.insert(serial, Arc::new(buffer));
         Ok(Allocated {
             id: BufferId::new(inner.instance, serial),

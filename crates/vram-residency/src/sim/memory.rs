@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use super::backing::Pool;
 use super::chunk::{CHUNK_BYTES, Chunk, POISON};
 use super::filled::filled;
 use super::lock;
@@ -20,6 +21,7 @@ pub(super) struct Buffer {
     /// Where the last upload put the shard, for scripted flips in its terms.
     uploaded: Mutex<Option<(u64, u64)>>,
     chunks: RwLock<BTreeMap<u64, Arc<RwLock<Chunk>>>>,
+    pool: Arc<Pool>,
 }
 
 /// A piece of a range: which chunk, where in it, and where in the caller's range.
@@ -31,7 +33,7 @@ struct Piece {
 }
 
 impl Buffer {
-    pub(super) fn new(address: u64, len: u64, discarded: bool) -> Self {
+    pub(super) fn new(address: u64, len: u64, discarded: bool, pool: Arc<Pool>) -> Self {
         Self {
             address,
             len,
@@ -39,6 +41,7 @@ impl Buffer {
             protection: Mutex::new(Protection::ReadWrite),
             uploaded: Mutex::new(None),
             chunks: RwLock::new(BTreeMap::new()),
+            pool,
         }
     }
 
@@ -167,6 +170,18 @@ impl Buffer {
         chunks.values().all(scrub)
     }
 
+    /// Returns the memory to the pool, after a scrub that succeeded.
+    pub(super) fn empty(&self) {
+        let mut chunks = self.chunks.write().unwrap_or_else(PoisonError::into_inner);
+        for (_, chunk) in std::mem::take(&mut *chunks) {
+            // One that somebody still looks at goes when they are done.
+            if let Some(chunk) = Arc::into_inner(chunk) {
+                let chunk = chunk.into_inner().unwrap_or_else(PoisonError::into_inner);
+                self.pool.give_back(chunk.into_backing());
+            }
+        }
+    }
+
     fn kept(&self) -> Result<(), DeviceError> {
         if self.discarded {
             return Err(DeviceError::Unsupported {
@@ -195,7 +210,7 @@ impl Buffer {
     fn add_chunk(&self, index: u64) -> Result<Arc<RwLock<Chunk>>, DeviceError> {
         let left = self.len.saturating_sub(index.saturating_mul(CHUNK_BYTES));
         let len = usize::try_from(left.min(CHUNK_BYTES)).unwrap_or(usize::MAX);
-        let fresh = Arc::new(RwLock::new(Chunk::new(len)?));
+        let fresh = Arc::new(RwLock::new(Chunk::new(len, &self.pool)?));
         let mut chunks = self.chunks.write().unwrap_or_else(PoisonError::into_inner);
         Ok(Arc::clone(chunks.entry(index).or_insert(fresh)))
     }

@@ -8,6 +8,7 @@
 //! never verify as a seal on a GPU. It is the double that tests use, and no shipped
 //! type has a constructor for tests (requirement: TY-10, API-F8, API-F10).
 
+mod backing;
 mod chunk;
 mod device;
 mod fault;
@@ -28,6 +29,7 @@ pub use fault::{Flip, Moment, Op};
 pub use options::{SimOptions, SimOptionsError};
 
 use crate::device::{BufferId, DeviceError, DeviceInfo, DeviceInstance, MemoryInfo, Witness};
+use backing::Pool;
 use fault::Faults;
 use memory::Buffer;
 use space::Space;
@@ -45,6 +47,7 @@ struct Inner {
     options: SimOptions,
     state: Mutex<State>,
     faults: Mutex<Faults>,
+    pool: Arc<Pool>,
     next_serial: AtomicU64,
     next_session: AtomicU64,
     closed: AtomicBool,
@@ -77,6 +80,7 @@ impl SimDevice {
         let inner = Inner {
             instance: DeviceInstance::next(),
             info: options.info(),
+            pool: Arc::new(Pool::new(options.keep)),
             options,
             state: Mutex::new(State {
                 buffers: BTreeMap::new(),

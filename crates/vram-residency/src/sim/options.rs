@@ -14,6 +14,7 @@ pub struct SimOptions {
     pub(super) ordinal: u32,
     pub(super) seed: u64,
     pub(super) discard: bool,
+    pub(super) keep: bool,
     pub(super) threads: NonZeroUsize,
     pub(super) flips: Vec<Flip>,
 }
@@ -32,6 +33,7 @@ impl SimOptions {
             ordinal: 0,
             seed: 0,
             discard: false,
+            keep: false,
             threads,
             flips: Vec::new(),
         }
@@ -63,6 +65,15 @@ impl SimOptions {
     #[must_use]
     pub const fn discard_contents(mut self) -> Self {
         self.discard = true;
+        self
+    }
+
+    /// Keeps the host memory of freed buffers until the device goes, as VRAM
+    /// stays where it is. The default gives it back to the system, and the next
+    /// buffer pays for the first touch of every page again.
+    #[must_use]
+    pub const fn keep_memory(mut self) -> Self {
+        self.keep = true;
         self
     }
 

@@ -49,9 +49,11 @@ fn pattern(plan: &Plan) -> Vec<u8> {
     (0..plan.bytes / 8).flat_map(word).collect()
 }
 
-/// A manager of one simulated device of `capacity` bytes.
+/// A manager of one simulated device of `capacity` bytes. It keeps its memory:
+/// the roofs are those of memory that was touched before, and so is VRAM.
 pub(super) fn manager(capacity: u64, team: NonZeroUsize) -> Result<VramManager, Failure> {
-    let device = SimDevice::with_options(SimOptions::new(capacity).threads(team));
+    let options = SimOptions::new(capacity).threads(team).keep_memory();
+    let device = SimDevice::with_options(options);
     let manager = VramManager::builder()
         .device(device)
         .key(RootKey::generate(&OsRandom)?)
