@@ -1,0 +1,143 @@
+#!/usr/bin/env python3
+"""Loads one safetensors file with other loaders and with vram, in turn.
+
+    vram synth model.safetensors --size 4GiB
+    python3 benches/compare_loaders.py model.safetensors --vram target/release/vram
+
+Every loader runs as a process of its own and ends with every tensor in memory
+of its own and a digest of every byte, which is what `vram seal` does: a lazy
+mapping or a load without a check is another thing. Rounds go through all of
+them in turn, so that a busy hour hits all alike. Shown is the median of the
+whole process with the fastest and the slowest.
+
+  vram         vram seal FILE --device sim:SIZE: load, seal, verify all again, wipe
+  safetensors  safe_open, each tensor copied, BLAKE3 of each
+  runai        runai-model-streamer, buffered, BLAKE3 of each tensor
+  b3sum        the b3sum command, then a plain read into fresh memory
+
+What is not installed is named and left out. Needs for all of them:
+    pip install safetensors blake3 runai-model-streamer     (brings torch)
+    cargo install b3sum
+"""
+
+import argparse
+import importlib.util
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+
+GB = 1e9
+
+
+def hash_of(view):
+    import blake3
+    return blake3.blake3(view, max_threads=blake3.blake3.AUTO).hexdigest()
+
+
+def digest(tensor):
+    import torch
+    hash_of(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+    return tensor
+
+
+def run_safetensors(path):
+    from safetensors import safe_open
+    with safe_open(path, framework="pt") as reader:
+        # A copy: what the reader gives is a mapping of the file.
+        kept = {name: digest(reader.get_tensor(name).clone()) for name in reader.keys()}
+    return sum(data.nbytes for data in kept.values())
+
+
+def run_runai(path):
+    from runai_model_streamer import SafetensorsStreamer
+    with SafetensorsStreamer() as streamer:
+        streamer.stream_file(path)
+        kept = {name: digest(tensor) for name, tensor in streamer.get_tensors()}
+    return sum(data.nbytes for data in kept.values())
+
+
+def run_b3sum(path):
+    subprocess.run(["b3sum", "--no-names", path], check=True, stdout=subprocess.DEVNULL)
+    data = bytearray(os.path.getsize(path))
+    view, done = memoryview(data), 0
+    with open(path, "rb", buffering=0) as reader:
+        while count := reader.readinto(view[done:done + (64 << 20)]):
+            done += count
+    return done
+
+
+LOADERS = {"safetensors": run_safetensors, "runai": run_runai, "b3sum": run_b3sum}
+NEEDS = {"safetensors": ["safetensors", "torch", "blake3"],
+         "runai": ["runai_model_streamer", "torch", "blake3"], "b3sum": []}
+
+
+def missing(name, vram):
+    """What keeps a loader from running, or None."""
+    if name == "vram":
+        return None if os.access(vram, os.X_OK) else f"no command at {vram}; see --vram"
+    if name == "b3sum" and not shutil.which("b3sum"):
+        return "no command b3sum"
+    absent = [module for module in NEEDS[name] if not importlib.util.find_spec(module)]
+    return f"no module {', '.join(absent)}" if absent else None
+
+
+def command(name, path, vram):
+    if name == "vram":
+        room = os.path.getsize(path) + (1 << 20)
+        return [vram, "seal", path, "--device", f"sim:{room}", "--quiet"]
+    return [sys.executable, os.path.abspath(__file__), path, "--run", name]
+
+
+def timed(argv):
+    # Run:ai reads past the page cache unless told otherwise.
+    env = dict(os.environ, RUNAI_STREAMER_FS_STRATEGY="sync_buffered")
+    started = time.monotonic()
+    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, env=env)
+    return time.monotonic() - started
+
+
+def warm(path):
+    with open(path, "rb", buffering=0) as reader:
+        while reader.read(64 << 20):
+            pass
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Compare loaders on one safetensors file.")
+    parser.add_argument("model")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--vram", default="target/release/vram")
+    parser.add_argument("--run", choices=LOADERS, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.run:
+        LOADERS[args.run](args.model)
+        return
+    size = os.path.getsize(args.model)
+    names = []
+    for name in ["vram", *LOADERS]:
+        if reason := missing(name, args.vram):
+            print(f"{name:<12} left out: {reason}")
+        else:
+            names.append(name)
+    warm(args.model)
+    times = {name: [] for name in names}
+    load = os.getloadavg()[0]
+    for turn in range(args.runs + 1):
+        for name in names:
+            took = timed(command(name, args.model, args.vram))
+            # The first turn warms what each loader reads from disk.
+            if turn:
+                times[name].append(took)
+    print(f"{size} bytes, {os.cpu_count()} cores, {args.runs} runs, "
+          f"load average {load:.1f} before and {os.getloadavg()[0]:.1f} after")
+    for name, seconds in times.items():
+        middle = statistics.median(seconds)
+        print(f"{name:<12} {size / middle / GB:6.2f} GB/s   {middle:.2f} s "
+              f"({min(seconds):.2f} to {max(seconds):.2f})")
+
+
+if __name__ == "__main__":
+    main()
