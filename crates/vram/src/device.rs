@@ -5,9 +5,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use vram_residency::device::{Device, DeviceError};
+use vram_residency::device::{Device, DeviceError, Extent};
 use vram_residency::sim::{SimDevice, SimOptions, SimOptionsError};
-use vram_residency_cuda::Cuda;
+use vram_residency_cuda::{Cuda, CudaDevice};
 
 /// A device as the user names it. The simulator is never chosen by itself.
 #[derive(Debug, Clone)]
@@ -87,6 +87,62 @@ pub(crate) fn open(spec: &DeviceSpec) -> Result<Arc<dyn Device>, DeviceError> {
     match &spec.kind {
         Kind::Simulated(options) => Ok(Arc::new(SimDevice::with_options(options.clone()))),
         Kind::Cuda(ordinal) => Ok(Arc::new(Cuda::open()?.device(*ordinal)?)),
+    }
+}
+
+/// The last byte of what a [`Reader`] reads: a kernel that silently did not run
+/// does not find it.
+const CANARY: u8 = 1;
+
+/// Device memory that can be read by the device itself and for nothing else: the
+/// roof of whatever else reads it. Freed when dropped.
+pub(crate) struct Reader<'d> {
+    device: &'d CudaDevice,
+    extent: Extent,
+}
+
+impl<'d> Reader<'d> {
+    /// Takes `len` bytes of the device; `None` where the device is host memory.
+    ///
+    /// # Errors
+    /// [`DeviceError`] when there is no such room.
+    pub(crate) fn of(device: &'d dyn Device, len: u64) -> Result<Option<Self>, DeviceError> {
+        let Some(device) = device.as_any().downcast_ref::<CudaDevice>() else {
+            return Ok(None);
+        };
+        let buffer = device.allocate(len)?.id;
+        let extent = Extent {
+            buffer,
+            start: 0,
+            len,
+        };
+        let reader = Self { device, extent };
+        device.fill(extent, 0)?;
+        let last = Extent {
+            start: len.saturating_sub(1),
+            len: 1,
+            ..extent
+        };
+        device.fill(last, CANARY)?;
+        Ok(Some(reader))
+    }
+
+    /// Reads every byte once.
+    ///
+    /// # Errors
+    /// [`DeviceError`] of the device.
+    pub(crate) fn read(&self) -> Result<(), DeviceError> {
+        match self.device.count_other(self.extent, 0)? {
+            1 => Ok(()),
+            _ => Err(DeviceError::NoResult { op: "device read" }),
+        }
+    }
+}
+
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        // It holds nothing; what cannot be given back goes with the process.
+        let _ = self.device.free(self.extent.buffer);
     }
 }
 

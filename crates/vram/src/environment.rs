@@ -1,4 +1,4 @@
-//! The one place that reads the environment, and the one variable it reads
+//! The one place that reads the environment
 //! (requirement: EV-10). No variable weakens a check, and none holds a key.
 
 use std::path::PathBuf;
@@ -7,4 +7,14 @@ use std::path::PathBuf;
 /// for `--key-credential` and `doctor`.
 pub(crate) fn credentials_directory() -> Option<PathBuf> {
     std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
+}
+
+/// This program's own file, for measurements of whole runs of it.
+pub(crate) fn this_program() -> std::io::Result<PathBuf> {
+    std::env::current_exe()
+}
+
+/// Where files that live as long as a measurement are put (`TMPDIR`).
+pub(crate) fn temporary_directory() -> PathBuf {
+    std::env::temp_dir()
 }

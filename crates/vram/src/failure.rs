@@ -142,6 +142,12 @@ impl Failure {
         &self.message
     }
 
+    /// Further facts.
+    #[cfg(test)]
+    pub(crate) fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
     /// The exit code.
     pub(crate) const fn exit(&self) -> Exit {
         self.exit

@@ -156,6 +156,18 @@ fn bench_measures_the_device_that_is_named() {
 }
 
 #[test]
+fn bench_verify_counts_a_token_by_the_roof_of_the_device() {
+    let session = Session::new();
+    let args = "bench verify --size-mib 1 --runs 1 --device cuda:0 --json";
+    let ended = with_driver(&session, "", args).exit(0);
+    let report: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
+    assert_eq!(report["roof"], "device read", "{report}");
+    let keyed = &report["modes"][1];
+    assert_eq!(keyed["mode"], "keyed");
+    assert_eq!(keyed["bytes_checked"], 1_048_576.0);
+}
+
+#[test]
 fn without_a_driver_the_error_names_libcuda_and_the_simulator() {
     let session = Session::new();
     session.file("model", 10);

@@ -6,6 +6,7 @@ mod common;
 use std::io::{BufRead as _, BufReader};
 
 use common::{Session, finish, interrupt};
+use rustix::process::Signal;
 
 #[test]
 fn a_hold_verifies_again_and_ends_clean() {
@@ -51,6 +52,41 @@ fn a_hold_can_use_the_keyed_hash() {
     assert!(!outcome.err.contains("panicked"), "{outcome:#?}");
 }
 
+/// Reads lines until one has `text`; the command must not end before.
+fn wait_for(lines: &mut impl Iterator<Item = std::io::Result<String>>, text: &str) -> String {
+    lines
+        .map(Result::unwrap)
+        .find(|line| line.contains(text))
+        .unwrap()
+}
+
+// requirement: PM-8
+#[test]
+fn the_scrubber_is_paused_and_resumed_by_signals() {
+    let session = Session::new();
+    session.file("model", 3 << 20);
+    let words = "seal model --format raw --device sim --hold --every 1h --scrub-rate 1GiB";
+    let words: Vec<&str> = words.split_whitespace().collect();
+    let mut child = session.command(&words).spawn().unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut err = BufReader::new(child.stderr.take().unwrap()).lines();
+    wait_for(&mut out, "held      3145728 of 8589934592 bytes in use");
+    common::signal(&child, Signal::USR1);
+    let paused = wait_for(&mut err, "scrubber");
+    assert_eq!(
+        paused,
+        "vram: note: the scrubber is paused; SIGUSR2 lets it go on"
+    );
+    common::signal(&child, Signal::USR2);
+    assert_eq!(
+        wait_for(&mut err, "scrubber"),
+        "vram: note: the scrubber goes on"
+    );
+    interrupt(&child);
+    wait_for(&mut out, "freed     wiped; 0 of 8589934592 bytes in use");
+    let _ = finish(child, words.join(" ")).exit(0);
+}
+
 #[test]
 fn every_needs_hold() {
     let session = Session::new();
@@ -59,6 +95,14 @@ fn every_needs_hold() {
         .vram("seal model --device sim --every 5s")
         .exit(2)
         .refuses("--hold");
+    session
+        .vram("seal model --device sim --scrub-rate 1MiB")
+        .exit(2)
+        .refuses("--hold");
+    session
+        .vram("seal model --device sim --hold --scrub-rate fast")
+        .exit(2)
+        .refuses("is not a size");
 }
 
 /// Peak memory of a held seal: contents once, their block hashes, and a

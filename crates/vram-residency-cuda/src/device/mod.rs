@@ -30,7 +30,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use vram_residency::device::{BufferId, DeviceError, DeviceInfo, Witness};
+use vram_residency::device::{BufferId, DeviceError, DeviceInfo, Extent, Witness};
 
 use self::buffer::{Buffer, Buffers};
 use self::context::Context;
@@ -147,6 +147,25 @@ impl CudaDevice {
             .as_ref()
             .ok_or(DeviceError::UnknownBuffer)?
             .export()
+    }
+
+    /// Bytes of the extent that are not `byte`, counted on the device. Every
+    /// byte is read once and nothing else is done with it: the roof of whatever
+    /// reads device memory.
+    ///
+    /// # Errors
+    /// [`DeviceError`] for a stale handle, an extent outside the buffer, and
+    /// failures of the driver.
+    pub fn count_other(&self, extent: Extent, byte: u8) -> Result<u64, DeviceError> {
+        let buffer = self.buffer(extent.buffer)?;
+        let run = buffer.part(extent, 0, extent.len)?;
+        let _open = buffer.open()?;
+        let (count, _first) = self.lanes.take()?.with(|lane| {
+            // SAFETY: the gate is held open until the lane has waited, which
+            // `check` does before it returns.
+            unsafe { lane.check(&self.kernels, run, byte) }
+        })?;
+        Ok(count)
     }
 
     /// An event for [`Event::record`].

@@ -1,15 +1,15 @@
 //! The background scrubber: keyed checks of whatever was checked longest ago,
 //! at a rate that leaves the memory to its users (requirement: PM-8, POL-5).
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::keyed::Span;
 use super::{RunState, VramManager};
 use crate::device::UPLOAD_ALIGN;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::seal;
 use crate::shard::{Resident, ShardId};
 
@@ -47,7 +47,7 @@ impl VramManager {
                 let shard_id = resident.record().shard_id.clone();
                 Ok(Some(ScrubStep { shard_id, bytes }))
             }
-            Err(error @ crate::error::Error::Misuse(_)) => Err(error),
+            Err(error @ Error::Misuse(_)) => Err(error),
             Err(error) => {
                 self.inner.counters.verification_failed();
                 self.condemn(&resident, &error)?;
@@ -80,6 +80,7 @@ struct Shared {
     paused: AtomicBool,
     bytes: AtomicU64,
     failures: AtomicU64,
+    failure: Mutex<Option<Error>>,
 }
 
 impl Scrubber {
@@ -114,6 +115,12 @@ impl Scrubber {
         self.shared.bytes.load(Ordering::SeqCst)
     }
 
+    /// The last failure, once: what was found and where.
+    #[must_use]
+    pub fn take_failure(&self) -> Option<Error> {
+        lock(&self.shared.failure).take()
+    }
+
     /// Steps that failed; each was recorded and handled by the manager.
     #[must_use]
     pub fn failures(&self) -> u64 {
@@ -129,6 +136,11 @@ impl Drop for Scrubber {
             let _ = thread.join();
         }
     }
+}
+
+/// A lock is poisoned only by a thread that died; what it guards is whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn run(manager: &VramManager, shared: &Shared, bytes_per_second: u64) {
@@ -151,7 +163,9 @@ fn run(manager: &VramManager, shared: &Shared, bytes_per_second: u64) {
                     credit = credit.saturating_sub(i128::from(step.bytes.max(UPLOAD_ALIGN)));
                 }
                 Ok(None) => break,
-                Err(_) => {
+                Err(error) => {
+                    // First: who sees the count may ask for it.
+                    *lock(&shared.failure) = Some(error);
                     shared.failures.fetch_add(1, Ordering::SeqCst);
                     break;
                 }

@@ -6,6 +6,10 @@ mod ours;
 mod pin;
 mod roofs;
 mod sample;
+mod scaling;
+mod target;
+mod verify;
+mod whole;
 
 use std::num::NonZeroUsize;
 
@@ -18,6 +22,8 @@ use crate::measure::cores;
 use crate::output::Output;
 use crate::text;
 use sample::{Cost, Rate};
+use scaling::Scaling;
+use target::Target;
 
 /// Smallest working set: less would measure caches and thread starts.
 const MIN_MIB: u64 = 1;
@@ -28,7 +34,9 @@ const MAX_MIB: u64 = 16 << 10;
 ///
 /// Rates of memory and files first: nothing can be faster than they are. Then
 /// digest, seal, full verification and export on the simulated device, on one
-/// core and on all; then the parts whose cost does not depend on the size.
+/// core and on all; then what all cores make of one core's rates, the parts
+/// whose cost does not depend on the size, and the targets that the project
+/// states for a machine of two cores. A missed target fails nothing.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -36,10 +44,12 @@ Examples:
   vram bench --size-mib 1024 --runs 9
   vram bench --json > bench.json
   vram bench load model.safetensors
+  vram bench verify --device sim
   vram bench --device cuda:0 --size-mib 4096
 
 Each line is the median of the runs, with the slowest and the fastest. Let the
-machine rest: other work shows as spread.")]
+machine rest: other work shows as spread. Where fsverity is installed, the same
+file is digested by both programs in turn.")]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -59,6 +69,7 @@ pub(crate) struct Args {
 #[derive(clap::Subcommand)]
 enum What {
     Load(load::Args),
+    Verify(verify::Args),
 }
 
 #[derive(Serialize)]
@@ -69,7 +80,9 @@ struct Report {
     bytes: u64,
     runs: u32,
     rates: Vec<Rate>,
+    scaling: Vec<Scaling>,
     costs: Vec<Cost>,
+    targets: Vec<Target>,
 }
 
 /// What every measurement needs to know.
@@ -80,6 +93,27 @@ struct Plan {
 }
 
 impl Plan {
+    fn new(size_mib: u64, runs: u32) -> Result<Self, Failure> {
+        let bytes = usize::try_from(size_mib.saturating_mul(1 << 20));
+        let too_many = |_| Failure::usage("--size-mib is more than this machine can address");
+        Ok(Self {
+            bytes: bytes.map_err(too_many)?,
+            runs,
+            cores: cores(),
+        })
+    }
+
+    /// What the figures below it were measured with.
+    fn line(&self) -> String {
+        format!(
+            "{} core(s), digests by {}, {} a run, {} runs",
+            self.cores,
+            path::active(),
+            text::size(self.bytes as u64),
+            self.runs,
+        )
+    }
+
     /// One core, then all of them where there are more.
     fn teams(&self) -> Vec<NonZeroUsize> {
         let mut teams = vec![NonZeroUsize::MIN, self.cores];
@@ -90,26 +124,16 @@ impl Plan {
 
 impl Args {
     pub(crate) fn run(self, output: &Output) -> Result<(), Failure> {
-        if let Some(What::Load(args)) = self.what {
-            return args.run(output);
+        match self.what {
+            Some(What::Load(args)) => return args.run(output),
+            Some(What::Verify(args)) => return args.run(output),
+            None => {}
         }
-        let bytes = self.size_mib.saturating_mul(1 << 20);
-        let plan = Plan {
-            bytes: usize::try_from(bytes)
-                .map_err(|_| Failure::usage("--size-mib is more than this machine can address"))?,
-            runs: self.runs,
-            cores: cores(),
-        };
+        let plan = Plan::new(self.size_mib, self.runs)?;
         if !output.is_json() {
-            output.line(format!(
-                "{} core(s), digests by {}, {} a run, {} runs",
-                plan.cores,
-                path::active(),
-                text::size(bytes),
-                self.runs,
-            ))?;
+            output.line(plan.line())?;
         }
-        let mut rates = Vec::new();
+        let (mut rates, mut targets) = (Vec::new(), Vec::new());
         let mut show = |rate: Rate| {
             if !output.is_json() {
                 output.line(rate.line())?;
@@ -117,23 +141,34 @@ impl Args {
             rates.push(rate);
             Ok(())
         };
-        roofs::measure(&plan, &mut show)?;
+        roofs::memory(&plan, &mut show)?;
+        let scratch = roofs::Scratch::new(&plan)?;
+        roofs::file(&plan, &scratch, &mut show)?;
+        let faster = whole::digests(&plan, scratch.path(), &mut show, output)?;
         ours::measure(&plan, &mut show)?;
         if let Some(spec) = &self.device {
             ours::on_device(&plan, spec, &mut show)?;
         }
+        let scaling = scaling::of(&rates);
+        targets.extend(scaling::target(&scaling));
+        targets.extend(faster);
+        targets.push(whole::peak(&plan, scratch.path())?);
         let costs = costs::measure(&plan)?;
         if !output.is_json() {
-            return costs.iter().try_for_each(|cost| output.line(cost.line()));
+            scaling.iter().try_for_each(|row| output.line(row.line()))?;
+            costs.iter().try_for_each(|cost| output.line(cost.line()))?;
+            return targets.iter().try_for_each(|row| output.line(row.line()));
         }
         output.json(&Report {
             schema: "vram-residency/bench/v1",
             digest_path: path::active().to_string(),
             cores: plan.cores.get(),
-            bytes,
-            runs: self.runs,
+            bytes: plan.bytes as u64,
+            runs: plan.runs,
             rates,
+            scaling,
             costs,
+            targets,
         })
     }
 }

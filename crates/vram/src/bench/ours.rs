@@ -44,7 +44,8 @@ pub(super) fn measure(plan: &Plan, show: Show<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn pattern(plan: &Plan) -> Vec<u8> {
+/// The plan's bytes of a repeatable pattern.
+pub(super) fn pattern(plan: &Plan) -> Vec<u8> {
     let word = |i: usize| (i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes();
     (0..plan.bytes / 8).flat_map(word).collect()
 }

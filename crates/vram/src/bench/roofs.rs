@@ -7,48 +7,45 @@ use std::num::NonZeroUsize;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use super::pin::Pinned;
 use super::sample::{rate, timed};
 use super::{Plan, Show};
+use crate::environment;
 use crate::failure::Failure;
 
 /// Bytes read from a file at a time.
 const READ: usize = 1 << 20;
 
-pub(super) fn measure(plan: &Plan, show: Show<'_>) -> Result<(), Failure> {
-    memory(plan, show)?;
-    file(plan, show)
+/// Reading and copying memory, on one core and on all.
+pub(super) fn memory(plan: &Plan, show: Show<'_>) -> Result<(), Failure> {
+    let mut teams = plan.teams().into_iter();
+    teams.try_for_each(|team| memory_on(plan, team, show))
 }
 
-fn memory(plan: &Plan, show: Show<'_>) -> Result<(), Failure> {
+/// The same on `team` cores.
+pub(super) fn memory_on(plan: &Plan, team: NonZeroUsize, show: Show<'_>) -> Result<(), Failure> {
     let words = plan.bytes.div_ceil(size_of::<u64>());
     let source = vec![0x0123_4567_89AB_CDEF_u64; words];
     let mut target = vec![1_u64; words];
-    for team in plan.teams() {
-        let _pinned = Pinned::to(team)?;
-        let part = words.div_ceil(team.get());
-        show(rate(
-            "memory read",
-            team.get(),
-            plan.bytes,
-            plan.runs,
-            || timed(|| read_all(&source, part)),
-        )?)?;
-        show(rate(
-            "memory copy",
-            team.get(),
-            plan.bytes,
-            plan.runs,
-            || timed(|| copy_all(&source, &mut target, part)),
-        )?)?;
-        black_box(&target);
-    }
+    let _pinned = Pinned::to(team)?;
+    let part = words.div_ceil(team.get());
+    let measure = |name, work: &mut dyn FnMut() -> Result<Duration, Failure>| {
+        rate(name, team.get(), plan.bytes, plan.runs, work)
+    };
+    show(measure("memory read", &mut || {
+        timed(|| read_all(&source, part))
+    })?)?;
+    show(measure("memory copy", &mut || {
+        timed(|| copy_all(&source, &mut target, part))
+    })?)?;
+    black_box(&target);
     Ok(())
 }
 
 /// Reads every word, each thread `part` of them.
-pub(super) fn read_all(source: &[u64], part: usize) -> Result<(), Failure> {
+fn read_all(source: &[u64], part: usize) -> Result<(), Failure> {
     let sum = |words: &[u64]| {
         let sum = |sum: u64, word: &u64| sum.wrapping_add(*word);
         black_box(words.iter().fold(0, sum));
@@ -84,26 +81,44 @@ pub(super) fn each_on_its_thread<T: Send>(
     })
 }
 
-/// Removes the file when the measurement ends.
-struct Temporary(PathBuf);
+/// A file of the plan's size in the page cache; removed when dropped.
+pub(super) struct Scratch {
+    path: PathBuf,
+    file: File,
+}
 
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        // It may be gone already.
-        let _ = std::fs::remove_file(&self.0);
+impl Scratch {
+    /// Writes it.
+    pub(super) fn new(plan: &Plan) -> Result<Self, Failure> {
+        let name = format!("vram-bench-{}", std::process::id());
+        let path = environment::temporary_directory().join(name);
+        let mut options = File::options();
+        let created = options.read(true).write(true).create_new(true).open(&path);
+        let failed = |path: &Path, error: std::io::Error| {
+            Failure::new(format!("cannot use {}: {error}", path.display()))
+                .hint("--size-mib makes the file smaller, TMPDIR puts it elsewhere")
+        };
+        let file = created.map_err(|error| failed(&path, error))?;
+        let scratch = Self { path, file };
+        let written = fill(&scratch.file, plan.bytes);
+        written.map_err(|error| failed(&scratch.path, error))?;
+        Ok(scratch)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 }
 
-/// Reads from the page cache: the file was just written.
-fn file(plan: &Plan, show: Show<'_>) -> Result<(), Failure> {
-    let name = format!("vram-bench-{}", std::process::id());
-    let path = Temporary(std::env::temp_dir().join(name));
-    let failed = |error: std::io::Error| {
-        Failure::new(format!("cannot use {}: {error}", path.0.display()))
-            .hint("--size-mib makes the file smaller, TMPDIR puts it elsewhere")
-    };
-    write(&path.0, plan.bytes).map_err(failed)?;
-    let file = File::open(&path.0).map_err(failed)?;
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Reads and digests from the page cache: the file was just written.
+pub(super) fn file(plan: &Plan, scratch: &Scratch, show: Show<'_>) -> Result<(), Failure> {
     for team in plan.teams() {
         let _pinned = Pinned::to(team)?;
         show(rate(
@@ -111,21 +126,20 @@ fn file(plan: &Plan, show: Show<'_>) -> Result<(), Failure> {
             team.get(),
             plan.bytes,
             plan.runs,
-            || timed(|| read_file(&file, plan.bytes, team)),
+            || timed(|| read_file(&scratch.file, plan.bytes, team)),
         )?)?;
         show(rate(
             "digest of a file, cached",
             team.get(),
             plan.bytes,
             plan.runs,
-            || timed(|| Ok(crate::measure::file(&path.0, team, &|_| {})?)),
+            || timed(|| Ok(crate::measure::file(scratch.path(), team, &|_| {})?)),
         )?)?;
     }
     Ok(())
 }
 
-fn write(path: &Path, bytes: usize) -> std::io::Result<()> {
-    let mut file = File::options().write(true).create_new(true).open(path)?;
+fn fill(mut file: &File, bytes: usize) -> std::io::Result<()> {
     let chunk = vec![0xA5; READ];
     let mut left = bytes;
     while left > 0 {

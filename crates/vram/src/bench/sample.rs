@@ -29,14 +29,14 @@ pub(super) struct Cost {
 
 /// Fastest, median and slowest of several times.
 #[derive(Debug, PartialEq)]
-struct Spread {
-    fastest: f64,
-    median: f64,
-    slowest: f64,
+pub(super) struct Spread {
+    pub(super) fastest: f64,
+    pub(super) median: f64,
+    pub(super) slowest: f64,
 }
 
 impl Spread {
-    fn of(mut seconds: Vec<f64>) -> Self {
+    pub(super) fn of(mut seconds: Vec<f64>) -> Self {
         seconds.sort_by(f64::total_cmp);
         let at = |index: usize| seconds.get(index).copied().unwrap_or(f64::NAN);
         Self {
@@ -48,7 +48,7 @@ impl Spread {
 }
 
 /// Runs `work` once for warmth and `runs` times for the record.
-fn times(
+pub(super) fn times(
     runs: u32,
     mut work: impl FnMut() -> Result<Duration, Failure>,
 ) -> Result<Spread, Failure> {
@@ -58,7 +58,6 @@ fn times(
 }
 
 /// The rate of `work`, which handles `bytes` and says how long it took.
-#[expect(clippy::cast_precision_loss, reason = "a rate for people")]
 pub(super) fn rate(
     name: &'static str,
     cores: usize,
@@ -66,15 +65,7 @@ pub(super) fn rate(
     runs: u32,
     work: impl FnMut() -> Result<Duration, Failure>,
 ) -> Result<Rate, Failure> {
-    let spread = times(runs, work)?;
-    let per_second = |seconds: f64| bytes as f64 / seconds;
-    Ok(Rate {
-        name,
-        cores,
-        median_bytes_per_second: per_second(spread.median),
-        slowest_bytes_per_second: per_second(spread.slowest),
-        fastest_bytes_per_second: per_second(spread.fastest),
-    })
+    Ok(Rate::of(name, cores, bytes, &times(runs, work)?))
 }
 
 /// The cost of one of `calls` calls that `work` makes and times together.
@@ -106,6 +97,34 @@ pub(super) fn timed<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<Dura
 }
 
 impl Rate {
+    /// The rates of `bytes` in each of these times.
+    #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+    pub(super) fn of(name: &'static str, cores: usize, bytes: usize, spread: &Spread) -> Self {
+        let per_second = |seconds: f64| bytes as f64 / seconds;
+        Self {
+            name,
+            cores,
+            median_bytes_per_second: per_second(spread.median),
+            slowest_bytes_per_second: per_second(spread.slowest),
+            fastest_bytes_per_second: per_second(spread.fastest),
+        }
+    }
+
+    /// What was measured.
+    pub(super) const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// On how many cores.
+    pub(super) const fn cores(&self) -> usize {
+        self.cores
+    }
+
+    /// Bytes a second.
+    pub(super) const fn median(&self) -> f64 {
+        self.median_bytes_per_second
+    }
+
     /// Seconds for one byte, at the median.
     pub(super) fn time_per_byte(&self) -> f64 {
         1.0 / self.median_bytes_per_second

@@ -3,19 +3,19 @@
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use vram_residency::verify::Verification;
 use vram_residency::{Mode, VramManager};
 
 use super::report;
 use super::run::Held;
+use super::scrubbing::Scrubbing;
+use super::view::View;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::output::Output;
-use crate::text;
 
-/// Redraw of the live view, and how soon a signal is noticed at the latest.
+/// Redraw of the live view, and how soon the scrubber's findings are noticed.
 const TICK: Duration = Duration::from_secs(1);
 
 /// One verification of a held shard.
@@ -31,9 +31,12 @@ struct Report<'a> {
 pub(super) struct Rounds {
     pub(super) every: Duration,
     pub(super) mode: Mode,
+    /// Bytes a second that the scrubber reads in between; 0 is none.
+    pub(super) scrub_rate: u64,
 }
 
-/// Verifies every shard in rounds, until a signal arrives or one fails.
+/// Verifies every shard in rounds, and scrubs in between, until a signal
+/// arrives or a check fails.
 pub(super) fn hold(
     rounds: &Rounds,
     manager: &VramManager,
@@ -41,43 +44,73 @@ pub(super) fn hold(
     interrupt: &Interrupt,
     output: &Output,
 ) -> Result<(), Failure> {
-    let view = View::new(output);
-    // A person at a terminal sees the view; programs read the lines.
-    let lines = view.is_none() || output.is_json() || !std::io::stdout().is_terminal();
-    loop {
-        if rest(rounds.every, manager, held, interrupt, view.as_ref()) {
-            return Ok(());
+    let scrubbing = Scrubbing::start(manager, rounds.scrub_rate)?;
+    let holding = Holding {
+        rounds,
+        manager,
+        held,
+        interrupt,
+        output,
+        scrubbing,
+        view: View::new(output),
+    };
+    holding.run()
+}
+
+/// Everything that goes on while shards are held.
+struct Holding<'a> {
+    rounds: &'a Rounds,
+    manager: &'a VramManager,
+    held: &'a [Held],
+    interrupt: &'a Interrupt,
+    output: &'a Output,
+    scrubbing: Option<Scrubbing>,
+    view: Option<View>,
+}
+
+impl Holding<'_> {
+    fn run(&self) -> Result<(), Failure> {
+        // A person at a terminal sees the view; programs read the lines.
+        let is_watched = self.view.is_some() && std::io::stdout().is_terminal();
+        let lines = self.output.is_json() || !is_watched;
+        while !self.rest()? {
+            for one in self.held {
+                let verified = self.manager.verify_sealed(&one.shard, self.rounds.mode);
+                let verified = verified.map_err(|error| self.failure(&one.file, error))?;
+                if lines {
+                    line(one, verified.verification(), self.output)?;
+                }
+            }
         }
-        for one in held {
-            let verified = manager.verify_sealed(&one.shard, rounds.mode);
-            let verified = verified.map_err(|error| Failure::about(&one.file, error))?;
-            if lines {
-                line(one, verified.verification(), output)?;
+        Ok(())
+    }
+
+    /// Waits for the next round; true when a signal ended it.
+    fn rest(&self) -> Result<bool, Failure> {
+        let started = Instant::now();
+        loop {
+            let left = self.rounds.every.saturating_sub(started.elapsed());
+            if left.is_zero() {
+                return Ok(false);
+            }
+            if let Some(scrubbing) = &self.scrubbing {
+                scrubbing.obey(self.output);
+                scrubbing.check()?;
+            }
+            if let Some(view) = &self.view {
+                view.draw(self.manager, self.held, left, self.scrubbing.as_ref());
+            }
+            if self.interrupt.wait(left.min(TICK)) {
+                return Ok(true);
             }
         }
     }
-}
 
-/// Waits for the next round; true when a signal ended it.
-fn rest(
-    every: Duration,
-    manager: &VramManager,
-    held: &[Held],
-    interrupt: &Interrupt,
-    view: Option<&View>,
-) -> bool {
-    let started = Instant::now();
-    loop {
-        let left = every.saturating_sub(started.elapsed());
-        if left.is_zero() {
-            return false;
-        }
-        if let Some(view) = view {
-            view.draw(manager, held, left);
-        }
-        if interrupt.wait(left.min(TICK)) {
-            return true;
-        }
+    /// A shard that the scrubber just condemned fails in the round, too; what
+    /// the scrubber found says where.
+    fn failure(&self, file: &str, error: vram_residency::Error) -> Failure {
+        let found = self.scrubbing.as_ref().map_or(Ok(()), Scrubbing::check);
+        found.err().unwrap_or_else(|| Failure::about(file, error))
     }
 }
 
@@ -98,103 +131,45 @@ fn line(one: &Held, verification: &Verification, output: &Output) -> Result<(), 
     ))
 }
 
-/// The live view on stderr.
-struct View(ProgressBar);
-
-impl View {
-    fn new(output: &Output) -> Option<Self> {
-        if !output.is_live() {
-            return None;
-        }
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        if let Ok(style) = ProgressStyle::with_template("{msg}") {
-            bar.set_style(style);
-        }
-        Some(Self(bar))
-    }
-
-    fn draw(&self, manager: &VramManager, held: &[Held], left: Duration) {
-        self.0.set_message(screen(manager, held, left));
-        self.0.tick();
-    }
-}
-
-impl Drop for View {
-    fn drop(&mut self) {
-        self.0.finish_and_clear();
-    }
-}
-
-/// Devices, budget, shards, and how old the proof is.
-fn screen(manager: &VramManager, held: &[Held], left: Duration) -> String {
-    let metrics = manager.metrics();
-    let mut lines = Vec::new();
-    for device in &metrics.devices {
-        let budget = &device.capacity;
-        let age = device.oldest_verification_nanos.map_or_else(
-            || "not verified yet".to_owned(),
-            |nanos| format!("verified {} s ago", nanos / 1_000_000_000),
-        );
-        lines.push(format!(
-            "{}:{}  {} of {} in use ({:.1} %), {} shards, {} leases, {age}",
-            device.device_kind,
-            budget.ordinal,
-            text::size(budget.used),
-            text::size(budget.total),
-            device.utilization_percent,
-            device.shards,
-            device.leases,
-        ));
-    }
-    for one in held {
-        let record = one.shard.record();
-        let (file, size) = (text::printable(&one.file), text::size(record.vram_bytes));
-        lines.push(format!(
-            "  {}  {size}  sha256:{}  {file}",
-            record.shard_id, record.digest
-        ));
-    }
-    lines.push(format!(
-        "{} verifications passed; the next in {} s; interrupt to free",
-        metrics.verify_operations_total,
-        left.as_secs().saturating_add(1),
-    ));
-    lines.join("\n")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failure::Exit;
     use vram_residency::SealRequest;
     use vram_residency::key::RootKey;
     use vram_residency::random::OsRandom;
     use vram_residency::sim::SimDevice;
 
+    // requirement: PM-8
     #[test]
-    fn the_screen_shows_devices_budget_shards_and_age() {
+    fn what_the_scrubber_finds_ends_the_hold_and_is_named() {
+        let device = SimDevice::new(8 << 20);
         let manager = VramManager::builder()
-            .device(SimDevice::new(1 << 20))
+            .device(device.clone())
             .key(RootKey::generate(&OsRandom).unwrap())
             .build()
             .unwrap();
-        let shard = manager
-            .seal(SealRequest::bytes(&[7; 1 << 19]).id("one"))
-            .unwrap();
+        let shard = manager.seal(SealRequest::bytes(&[7; 3 << 20])).unwrap();
         let verified = manager.verify_sealed(&shard, Mode::Full).unwrap();
         let held = [Held {
             file: "model".to_owned(),
             shard,
             verification: verified.into_verification(),
         }];
-        let screen = screen(&manager, &held, Duration::from_secs(9));
-        for part in [
-            "simulated:0",
-            "512.0 KiB of 1.0 MiB in use (50.0 %), 1 shards",
-            "verified 0 s ago",
-            "one  512.0 KiB  sha256:",
-            "1 verifications passed; the next in 10 s",
-        ] {
-            assert!(screen.contains(part), "{part} in {screen}");
-        }
+        let buffer = device.buffers()[0];
+        device.flip_bit(buffer, 2 << 20, 3).unwrap();
+        // No round within an hour: only the scrubber can notice.
+        let rounds = Rounds {
+            every: Duration::from_secs(3600),
+            mode: Mode::Full,
+            scrub_rate: 1 << 40,
+        };
+        let output = Output::new(false, true);
+        let interrupt = Interrupt::listen().unwrap();
+        let failure = hold(&rounds, &manager, &held, &interrupt, &output).unwrap_err();
+        assert_eq!(failure.exit(), Exit::Verification);
+        let (message, notes) = (failure.message(), failure.notes().join(" "));
+        assert!(message.contains("file offset 2097152"), "{message}");
+        assert!(notes.contains("bad 4 KiB block 512"), "{notes}");
     }
 }

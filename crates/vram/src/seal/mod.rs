@@ -4,6 +4,8 @@ mod args;
 mod hold;
 mod report;
 mod run;
+mod scrubbing;
+mod view;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,6 +19,7 @@ use crate::device::DeviceSpec;
 use crate::failure::Failure;
 use crate::keys::KeyArgs;
 use crate::output::Output;
+use crate::text;
 use args::{FormatArg, ModeArg};
 
 /// Load models into VRAM, seal them, verify them there, and report
@@ -38,12 +41,17 @@ Examples:
   vram seal model.safetensors --device sim:2GiB,flip=4096:0   see a failure
 
 A FILE that is an index or a directory with one is a model of several files:
-they are sealed as one group. Several FILEs are sealed one after the other on the same device; --record then
-holds one record a line, or one group record with --group. The first failure
-ends the command.
+they are sealed as one group. Several FILEs are sealed one after the other on
+the same device; --record then holds one record a line, or one group record
+with --group. The first failure ends the command.
+
+While --hold keeps them, every shard is verified every --every, and a scrubber
+reads them in a secret order in between, at --scrub-rate bytes a second. SIGUSR1
+pauses the scrubber, SIGUSR2 lets it go on.
 
 Exit codes: 0 sealed and verified, 1 failure, 2 usage, 3 the bytes are not the
-expected ones or VRAM was damaged. SIGINT cancels a load (exit 1) and ends a hold (exit 0).")]
+expected ones or VRAM was damaged. SIGINT and SIGTERM cancel a load (exit 1) and
+end a hold (exit 0).")]
 pub(crate) struct Args {
     /// Models, or the shards of one
     #[arg(required = true, value_name = "FILE")]
@@ -94,6 +102,9 @@ pub(crate) struct Args {
     /// How to verify again
     #[arg(long, value_enum, default_value_t = ModeArg::Full, requires = "hold")]
     mode: ModeArg,
+    /// Bytes a second that the scrubber checks in between; 0 is none
+    #[arg(long, value_name = "SIZE", value_parser = text::parse_size, default_value = "256MiB", requires = "hold")]
+    scrub_rate: u64,
 }
 
 impl Args {

@@ -171,11 +171,17 @@ fn summary(args: &Args, manager: &VramManager, sealed: &Sealed) -> Result<Vec<St
             lines.extend(text.lines().map(|line| format!("record    {line}")));
         }
     }
-    let (used, total) = (manager.used_vram(), manager.total_vram());
     lines.push(if args.hold {
+        let (used, total) = (manager.used_vram(), manager.total_vram());
         format!("held      {used} of {total} bytes in use; interrupt to free")
     } else {
-        format!("freed     wiped; {used} of {total} bytes in use")
+        freed(manager)
     });
     Ok(lines)
+}
+
+/// What is said when everything was given back.
+pub(super) fn freed(manager: &VramManager) -> String {
+    let (used, total) = (manager.used_vram(), manager.total_vram());
+    format!("freed     wiped; {used} of {total} bytes in use")
 }

@@ -124,9 +124,14 @@ fn work(
     let rounds = hold::Rounds {
         every: args.every,
         mode: args.mode.mode(),
+        scrub_rate: args.scrub_rate,
     };
     hold::hold(&rounds, manager, &sealed.held, interrupt, output)?;
-    free(manager, &sealed.held)
+    free(manager, &sealed.held)?;
+    if output.is_json() {
+        return Ok(());
+    }
+    output.line(report::freed(manager))
 }
 
 /// What was asked for, by name, and what it became.

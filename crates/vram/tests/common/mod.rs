@@ -141,17 +141,23 @@ impl Outcome {
 
 /// Waits until the child listens for SIGINT, then sends it.
 pub(crate) fn interrupt(child: &Child) {
+    signal(child, Signal::INT);
+}
+
+/// Waits until the child listens for the signal, then sends it.
+pub(crate) fn signal(child: &Child, signal: Signal) {
     let status = format!("/proc/{}/status", child.id());
+    let bit = 1_u64.checked_shl(signal.as_raw().unsigned_abs()).unwrap() >> 1;
     loop {
         let text = std::fs::read_to_string(&status).unwrap();
         let caught = text.lines().find_map(|line| line.strip_prefix("SigCgt:"));
         let caught = u64::from_str_radix(caught.unwrap().trim(), 16).unwrap();
-        if caught & 0b10 != 0 {
+        if caught & bit != 0 {
             break;
         }
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
-    kill_process(Pid::from_child(child), Signal::INT).unwrap();
+    kill_process(Pid::from_child(child), signal).unwrap();
 }
 
 /// The small model that the repository carries.

@@ -1,0 +1,306 @@
+//! `vram bench verify`: every mode of verification beside the roofs, and what
+//! it costs a token.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use vram_residency::capacity::Sharing;
+use vram_residency::device::{Device, DeviceInfo};
+use vram_residency::key::RootKey;
+use vram_residency::random::OsRandom;
+use vram_residency::{Mode, SealRequest, SealedShard, VramManager};
+
+use super::sample::{Rate, Spread, rate, timed};
+use super::target::{Bound, Target};
+use super::{Plan, Show, ours, roofs};
+use crate::device::{self, DeviceSpec};
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::{devices, text};
+
+/// Sweeps are measured at these shares of a token, in percent.
+const BUDGETS: [u32; 3] = [1, 5, 10];
+/// Share of the memory-read roof that keyed checks should reach on a CPU.
+const KEYED: f64 = 0.6;
+
+/// Measure every mode of verification beside the roofs of this machine
+///
+/// Reading and copying memory first, and reading device memory where the device
+/// is a GPU: no check that reads the bytes can be faster. Then a shard is sealed
+/// and verified in every mode. A sweep's budget is a share of a token: decoding
+/// is taken to read all weights once a token, at the roof of reading.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  vram bench verify --device sim
+  vram bench verify --device cuda:0 --size-mib 16384 --json
+
+Each line is the median with the fastest and the slowest. 'of a token' is what
+the check adds to a token if it is made once a token; 'everything in' is how
+long it then takes until every byte was checked, the tokens in between counted.")]
+pub(super) struct Args {
+    /// cuda:N; or the simulated device: sim or sim:SIZE
+    #[arg(long, value_name = "DEVICE", default_value = "cuda:0")]
+    device: DeviceSpec,
+    /// Size of the shard, in MiB
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u64).range(super::MIN_MIB..=super::MAX_MIB))]
+    size_mib: u64,
+    /// Runs of each measurement; a run of a sweep reads everything once
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    runs: u32,
+}
+
+#[derive(Serialize)]
+struct Report {
+    schema: &'static str,
+    device: DeviceInfo,
+    digest_path: String,
+    cores: usize,
+    bytes: u64,
+    runs: u32,
+    roofs: Vec<Rate>,
+    /// The roof that a token and the shares are counted by.
+    roof: &'static str,
+    token_nanos: f64,
+    modes: Vec<Row>,
+    targets: Vec<Target>,
+}
+
+/// One mode.
+#[derive(Debug, Serialize)]
+struct Row {
+    mode: String,
+    /// What a sweep may take of a token.
+    budget_percent: Option<u32>,
+    median_nanos: f64,
+    fastest_nanos: f64,
+    slowest_nanos: f64,
+    /// Of one call, on average.
+    bytes_checked: f64,
+    bytes_per_second: f64,
+    roof_share: f64,
+    /// What one call adds to a token.
+    token_share: f64,
+    /// Calls until every byte was checked; absent when none is read.
+    calls_to_cover: Option<f64>,
+    cover_nanos: Option<f64>,
+}
+
+impl Args {
+    pub(super) fn run(self, output: &Output) -> Result<(), Failure> {
+        let plan = Plan::new(self.size_mib, self.runs)?;
+        let device = device::open(&self.device)?;
+        let people = |line: String| {
+            if output.is_json() {
+                return Ok(());
+            }
+            output.line(line)
+        };
+        people(plan.line())?;
+        people(devices::line(device.info()))?;
+        let mut roofs = Vec::new();
+        let mut show = |rate: Rate| {
+            people(rate.line())?;
+            roofs.push(rate);
+            Ok(())
+        };
+        roofs::memory_on(&plan, plan.cores, &mut show)?;
+        read_device(&plan, device.as_ref(), &mut show)?;
+        let bench = Bench::seal(plan, device, &roofs)?;
+        people(bench.assumption())?;
+        let mut modes = Vec::new();
+        for (mode, percent) in bench.modes() {
+            let row = bench.measure(mode, percent)?;
+            people(row.line())?;
+            modes.push(row);
+        }
+        let targets = bench.targets(&modes);
+        if !output.is_json() {
+            return targets.iter().try_for_each(|row| output.line(row.line()));
+        }
+        output.json(&bench.report(roofs, modes, targets))
+    }
+}
+
+/// The roof of the device's own memory, where the device can be asked to read.
+fn read_device(plan: &Plan, device: &dyn Device, show: Show<'_>) -> Result<(), Failure> {
+    let Some(reader) = device::Reader::of(device, plan.bytes as u64)? else {
+        return Ok(());
+    };
+    let name = "device read";
+    show(rate(name, 1, plan.bytes, plan.runs, || {
+        timed(|| Ok(reader.read()?))
+    })?)
+}
+
+/// A sealed shard and what it is held against.
+struct Bench {
+    plan: Plan,
+    device: DeviceInfo,
+    manager: VramManager,
+    shard: SealedShard,
+    roof: Rate,
+}
+
+impl Bench {
+    fn seal(plan: Plan, device: Arc<dyn Device>, roofs: &[Rate]) -> Result<Self, Failure> {
+        let of_name = |name: &str| roofs.iter().find(|rate| rate.name() == name);
+        let roof = of_name("device read").or_else(|| of_name("memory read"));
+        let roof = roof.ok_or_else(|| Failure::new("no roof was measured"))?;
+        let info = device.info().clone();
+        let manager = VramManager::builder()
+            .device_with(device, None, Sharing::Dedicated)
+            .key(RootKey::generate(&OsRandom)?)
+            .build()?;
+        let shard = manager.seal(SealRequest::bytes(&ours::pattern(&plan)))?;
+        Ok(Self {
+            roof: roof.clone(),
+            device: info,
+            plan,
+            manager,
+            shard,
+        })
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "times for people")]
+    fn token(&self) -> Duration {
+        Duration::from_secs_f64(self.plan.bytes as f64 * self.roof.time_per_byte())
+    }
+
+    fn assumption(&self) -> String {
+        format!(
+            "a token is taken to read all {} once, at the roof '{}': {}",
+            text::size(self.plan.bytes as u64),
+            self.roof.name(),
+            text::time(self.token()),
+        )
+    }
+
+    fn modes(&self) -> Vec<(Mode, Option<u32>)> {
+        let sweep = |percent: u32| {
+            let budget = self.token().mul_f64(f64::from(percent) / 100.0);
+            (Mode::Sweep { budget }, Some(percent))
+        };
+        let mut modes = vec![(Mode::Full, None), (Mode::Keyed, None)];
+        modes.extend(BUDGETS.map(sweep));
+        modes.push((Mode::TagOnly, None));
+        modes
+    }
+
+    /// The plan's runs of one mode. A run of a sweep is as many calls as it
+    /// takes to read everything once.
+    #[expect(clippy::cast_precision_loss, reason = "rates for people")]
+    fn measure(&self, mode: Mode, percent: Option<u32>) -> Result<Row, Failure> {
+        let total = self.plan.bytes as u64;
+        // Makes what the mode needs: the first keyed check takes references.
+        let _ = self.manager.verify_sealed(&self.shard, mode)?;
+        let (mut times, mut read) = (Vec::new(), 0_u64);
+        for _ in 0..self.plan.runs {
+            let mut covered = 0_u64;
+            loop {
+                let mut checked = 0;
+                let time = timed(|| {
+                    let verified = self.manager.verify_sealed(&self.shard, mode)?;
+                    checked = verified.verification().bytes_checked;
+                    Ok(())
+                })?;
+                times.push(time.as_secs_f64());
+                covered = covered.saturating_add(checked);
+                if checked == 0 || covered >= total {
+                    break;
+                }
+            }
+            read = read.saturating_add(covered);
+        }
+        let calls = times.len() as f64;
+        let sum: f64 = times.iter().sum();
+        let spread = Spread::of(times);
+        Ok(self.row((mode, percent), &spread, read as f64 / calls, sum / calls))
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "rates for people")]
+    fn row(
+        &self,
+        (mode, percent): (Mode, Option<u32>),
+        spread: &Spread,
+        bytes: f64,
+        mean: f64,
+    ) -> Row {
+        let token = self.token().as_secs_f64();
+        let calls = (bytes > 0.0).then(|| (self.plan.bytes as f64 / bytes).max(1.0));
+        // Between two sweeps lies a token; what reads everything is done at once.
+        let between = if percent.is_some() { token } else { 0.0 };
+        // One call of a mode that reads everything: its median says the rate.
+        let rate = bytes
+            / if percent.is_some() {
+                mean
+            } else {
+                spread.median
+            };
+        Row {
+            mode: mode.to_string(),
+            budget_percent: percent,
+            median_nanos: spread.median * 1e9,
+            fastest_nanos: spread.fastest * 1e9,
+            slowest_nanos: spread.slowest * 1e9,
+            bytes_checked: bytes,
+            bytes_per_second: rate,
+            roof_share: rate * self.roof.time_per_byte(),
+            token_share: spread.median / token,
+            calls_to_cover: calls,
+            cover_nanos: calls.map(|calls| calls * (between + mean) * 1e9),
+        }
+    }
+
+    /// What the project states for CPUs; GPUs have their own suite.
+    fn targets(&self, modes: &[Row]) -> Vec<Target> {
+        let keyed = modes.iter().find(|row| row.mode == "keyed");
+        let keyed = keyed.filter(|_| self.roof.name() == "memory read");
+        let name = "keyed, share of the memory-read roof";
+        let target = |row: &Row| Target::new(name, row.roof_share, "", Bound::AtLeast(KEYED));
+        keyed.map(target).into_iter().collect()
+    }
+
+    fn report(&self, roofs: Vec<Rate>, modes: Vec<Row>, targets: Vec<Target>) -> Report {
+        Report {
+            schema: "vram-residency/bench-verify/v1",
+            device: self.device.clone(),
+            digest_path: vram_digest::path::active().to_string(),
+            cores: self.plan.cores.get(),
+            bytes: self.plan.bytes as u64,
+            runs: self.plan.runs,
+            roofs,
+            roof: self.roof.name(),
+            token_nanos: self.token().as_secs_f64() * 1e9,
+            modes,
+            targets,
+        }
+    }
+}
+
+impl Row {
+    fn line(&self) -> String {
+        let time = |nanos: f64| text::time(Duration::from_secs_f64(nanos / 1e9));
+        let name = match self.budget_percent {
+            Some(percent) => format!("{}, {percent} % of a token", self.mode),
+            None => self.mode.clone(),
+        };
+        let reads = match (self.calls_to_cover, self.cover_nanos) {
+            (Some(calls), Some(cover)) => format!(
+                "{:.2} GB/s, {:.0} % of the roof; everything in {calls:.0} call(s), {}",
+                self.bytes_per_second / 1e9,
+                self.roof_share * 100.0,
+                time(cover),
+            ),
+            _ => "no byte read".to_owned(),
+        };
+        format!(
+            "{name:<24}{:>9} ({} to {})   {:.1} % of a token   {reads}",
+            time(self.median_nanos),
+            time(self.fastest_nanos),
+            time(self.slowest_nanos),
+            self.token_share * 100.0,
+        )
+    }
+}

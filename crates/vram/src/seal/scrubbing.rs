@@ -1,0 +1,76 @@
+//! The scrubber of a hold, and the signals that pause it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use signal_hook::consts::{SIGUSR1, SIGUSR2};
+use vram_residency::VramManager;
+use vram_residency::manager::Scrubber;
+
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::text;
+
+/// A running or paused scrubber; stopped when dropped.
+pub(super) struct Scrubbing {
+    scrubber: Scrubber,
+    rate: u64,
+    paused: AtomicBool,
+    /// SIGUSR1 arrived.
+    pause: Arc<AtomicBool>,
+    /// SIGUSR2 arrived.
+    resume: Arc<AtomicBool>,
+}
+
+impl Scrubbing {
+    /// Starts to scrub at `rate` bytes a second; `None` for a rate of 0.
+    pub(super) fn start(manager: &VramManager, rate: u64) -> Result<Option<Self>, Failure> {
+        if rate == 0 {
+            return Ok(None);
+        }
+        let failed = |error| Failure::new(format!("cannot start the scrubber: {error}"));
+        let (pause, resume) = (Arc::default(), Arc::default());
+        signal_hook::flag::register(SIGUSR1, Arc::clone(&pause)).map_err(failed)?;
+        signal_hook::flag::register(SIGUSR2, Arc::clone(&resume)).map_err(failed)?;
+        Ok(Some(Self {
+            scrubber: Scrubber::start(manager, rate).map_err(failed)?,
+            rate,
+            paused: AtomicBool::new(false),
+            pause,
+            resume,
+        }))
+    }
+
+    /// Does what the signals say that arrived since the last call.
+    pub(super) fn obey(&self, output: &Output) {
+        if self.pause.swap(false, Ordering::SeqCst) {
+            self.scrubber.pause();
+            self.paused.store(true, Ordering::SeqCst);
+            output.note("the scrubber is paused; SIGUSR2 lets it go on");
+        }
+        if self.resume.swap(false, Ordering::SeqCst) {
+            self.scrubber.resume();
+            self.paused.store(false, Ordering::SeqCst);
+            output.note("the scrubber goes on");
+        }
+    }
+
+    /// What the scrubber found, as the failure that ends the hold.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        match self.scrubber.take_failure() {
+            Some(error) => Err(Failure::from(error)),
+            None => Ok(()),
+        }
+    }
+
+    /// For the live view.
+    pub(super) fn line(&self, held: u64) -> String {
+        let checked = text::size(self.scrubber.bytes_checked());
+        if self.paused.load(Ordering::SeqCst) {
+            return format!("scrubber paused after {checked}; SIGUSR2 lets it go on");
+        }
+        let seconds = held.checked_div(self.rate).unwrap_or(0).saturating_add(1);
+        let rate = text::size(self.rate);
+        format!("scrubber: {checked} checked, {rate} a second, everything every {seconds} s")
+    }
+}
