@@ -185,6 +185,22 @@ impl Ctl {
         self.ask("log")
     }
 
+    /// How often `needle` lies in memory of devices, mapped or only held, and in
+    /// pinned memory of the host.
+    ///
+    /// # Errors
+    /// [`CtlError::Command`] for an empty needle.
+    pub fn find(&self, needle: &[u8]) -> Result<(usize, usize), CtlError> {
+        let hex: String = needle.iter().map(|byte| format!("{byte:02x}")).collect();
+        let what = format!("find {hex}");
+        let answer = self.ask(&what)?;
+        let counts = answer.split_once(' ').and_then(|(devices, host)| {
+            let counts = (devices.parse().ok()?, host.parse().ok()?);
+            Some(counts)
+        });
+        counts.ok_or(CtlError::Command(what))
+    }
+
     fn ask(&self, what: &str) -> Result<String, CtlError> {
         let refused = || CtlError::Command(what.to_owned());
         let text = CString::new(what).map_err(|_| refused())?;

@@ -67,6 +67,8 @@
 //!   queued work breaks the context with 700 when the work runs. `cuMemFree` and
 //!   `cuStreamDestroy` wait for queued work, `cuMemFreeHost`, `cuMemUnmap` and
 //!   `cuMemSetAccess` do not. Memory is freed in the context that owns it.
+//! * A copy between devices needs, in mapped memory, the rights of the device
+//!   whose stream runs it; the contexts it names do not lend it theirs.
 //! * Exported memory is a memfd: another process that imports it shares the
 //!   bytes, and they outlive the exporter. Each process counts its own and
 //!   imported memory; what only a foreign process holds is not counted.

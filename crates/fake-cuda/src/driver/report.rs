@@ -5,8 +5,14 @@ use std::fmt::Write as _;
 use super::space::Kind;
 use super::state::Driver;
 
-/// The answer to `what`: `report`, `trace`, `log`. `None`: no such question.
+/// The answer to `what`: `report`, `trace`, `log`, `find HEX`. `None`: no such
+/// question.
 pub(crate) fn query(driver: &Driver, what: &str) -> Option<String> {
+    if let Some(hex) = what.strip_prefix("find ") {
+        let needle = bytes_of(hex).filter(|needle| !needle.is_empty())?;
+        let (devices, host) = driver.space.occurrences(&needle);
+        return Some(format!("{devices} {host}"));
+    }
     match what {
         "report" => Some(report(driver)),
         "trace" => {
@@ -21,6 +27,16 @@ pub(crate) fn query(driver: &Driver, what: &str) -> Option<String> {
             Some(format!("[{}]", rows.join(",")))
         }
         _ => None,
+    }
+}
+
+fn bytes_of(hex: &str) -> Option<Vec<u8>> {
+    let (pairs, rest) = hex.as_bytes().as_chunks::<2>();
+    let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    if rest.is_empty() {
+        pairs.iter().map(byte).collect()
+    } else {
+        None
     }
 }
 

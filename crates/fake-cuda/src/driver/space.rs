@@ -120,6 +120,36 @@ impl Space {
         (addr.checked_sub(start)? < region.len).then_some((start, region))
     }
 
+    /// Whose rights a copy between devices needs at `addr`: for mappings those
+    /// of the device whose stream runs it, for plain memory its owner's.
+    pub(crate) fn copier(&self, addr: u64, runs: usize, owner: usize) -> usize {
+        match self.find(addr) {
+            Some((_, region)) if region.kind == Kind::Mapped => runs,
+            _ => owner,
+        }
+    }
+
+    /// How often `needle` lies in memory of devices, and in host memory that the
+    /// driver allocated.
+    pub(crate) fn occurrences(&self, needle: &[u8]) -> (usize, usize) {
+        let count = |physical: &Physical| {
+            let len = physical.backing.len();
+            let Some(at) = physical.backing.at(0, len) else {
+                return 0;
+            };
+            let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+            // SAFETY: `at` checked that the live backing has `len` bytes.
+            unsafe { raw::copy(bytes.as_mut_ptr(), at, bytes.len()) };
+            bytes.windows(needle.len()).filter(|w| *w == needle).count()
+        };
+        let sum = |on_host: bool| {
+            let physical = self.physical.values();
+            let there = physical.filter(|p| p.device.is_none() == on_host);
+            there.map(count).sum()
+        };
+        (sum(false), sum(true))
+    }
+
     /// Removes a region and what only it held.
     pub(crate) fn remove_region(&mut self, start: u64) -> Option<Region> {
         let region = self.regions.remove(&start)?;

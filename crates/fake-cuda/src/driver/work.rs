@@ -140,12 +140,14 @@ impl Driver {
                 to_device,
                 len,
             } => {
+                let reader = self.space.copier(*from, device, *from_device);
+                let writer = self.space.copier(*to, device, *to_device);
                 let bytes = self
                     .space
-                    .read((*from, *len), Some(*from_device))
+                    .read((*from, *len), Some(reader))
                     .map_err(plain)?;
                 self.tick(*len);
-                self.space.write(*to, &bytes, Some(*to_device))
+                self.space.write(*to, &bytes, Some(writer))
             }
             Work::Fill { to, pattern, count } => self.fill(device, *to, pattern, *count),
             Work::Launch(launch) => return self.launch(device, launch),

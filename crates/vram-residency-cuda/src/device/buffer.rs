@@ -21,6 +21,9 @@ pub(crate) struct Buffer {
     gate: RwLock<Gate>,
     uploads: Mutex<Vec<Weak<Ring>>>,
     overheld: Mutex<Option<DeviceError>>,
+    /// Held while another device may read the memory: one copy at a time, for
+    /// each ends the other device's right to read.
+    pub(crate) lending: Mutex<()>,
 }
 
 /// What the gate guards; the memory is `None` once it was freed.
@@ -44,6 +47,7 @@ impl Buffer {
             gate: RwLock::new(gate),
             uploads: Mutex::new(Vec::new()),
             overheld: Mutex::new(None),
+            lending: Mutex::new(()),
         }
     }
 

@@ -13,6 +13,11 @@ use crate::sys::{CuContext, CuDevice};
 /// Pinned host memory that one device may hold, in bytes: the staging ring and
 /// the bounce buffers together.
 pub const PINNED_LIMIT: u64 = 256 << 20;
+/// The part of it that is kept for the first slot of upload sessions that find
+/// the rest taken: some thirty of them.
+const PINNED_KEPT: u64 = 32 << 20;
+/// What large slots may take together with everything else.
+pub(crate) const PINNED_ROOMY: u64 = PINNED_LIMIT - PINNED_KEPT;
 
 /// One retain of a device's primary context, the one that every library in the
 /// process shares. Given back when dropped.
@@ -23,6 +28,7 @@ pub(crate) struct Context {
     raw: CuContext,
     pinned: AtomicU64,
     pop_failure: Mutex<Option<DriverError>>,
+    unsettled: Mutex<Option<DeviceError>>,
 }
 
 impl Context {
@@ -37,6 +43,7 @@ impl Context {
             raw,
             pinned: AtomicU64::new(0),
             pop_failure: Mutex::new(None),
+            unsettled: Mutex::new(None),
         }))
     }
 
@@ -90,9 +97,20 @@ impl Context {
             .map_or(Ok(()), |error| Err(error.into()))
     }
 
-    /// Counts `bytes` of pinned memory, or refuses when the limit would be passed.
-    pub(crate) fn reserve_pinned(&self, bytes: u64) -> Result<(), DeviceError> {
-        let add = |now: u64| now.checked_add(bytes).filter(|sum| *sum <= PINNED_LIMIT);
+    /// Notes that work could not be waited for. It may use any memory of the
+    /// device at any later time, so from here on none is given back.
+    pub(crate) fn abandon(&self, why: &DeviceError) {
+        lock(&self.unsettled).get_or_insert_with(|| why.clone());
+    }
+
+    /// Why there may be work on the device that nobody waits for, if there may be.
+    pub(crate) fn unsettled(&self) -> Option<DeviceError> {
+        lock(&self.unsettled).clone()
+    }
+
+    /// Counts `bytes` of pinned memory, or refuses when `limit` would be passed.
+    pub(crate) fn reserve_pinned(&self, bytes: u64, limit: u64) -> Result<(), DeviceError> {
+        let add = |now: u64| now.checked_add(bytes).filter(|sum| *sum <= limit);
         match self
             .pinned
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add)

@@ -4,8 +4,8 @@ use vram_residency::device::{Device, DeviceError, Extent};
 use zeroize::Zeroizing;
 
 use super::CudaDevice;
-use super::buffer::Buffer;
-use super::convert::out_of_range;
+use super::buffer::{Buffer, Open};
+use super::convert::{lock, out_of_range};
 use super::hash::pieces;
 use super::lane::Lane;
 use super::lanes::Lanes;
@@ -29,7 +29,7 @@ pub(crate) fn read(
         .chunks_mut(lanes.room())
         .zip(pieces(whole, lanes.room(), 1))
         .collect();
-    let queue = |lane: &mut Lane, (out, run): &(&mut [u8], Run)| {
+    let queue = |lane: &mut Lane, (out, run): &mut (&mut [u8], Run)| {
         // SAFETY: the gate is held open until the pipeline has waited for every lane.
         unsafe { lane.read(run.at, out.len()) }
     };
@@ -52,7 +52,7 @@ pub(crate) fn write(
         .chunks(lanes.room())
         .zip(pieces(whole, lanes.room(), 1))
         .collect();
-    let queue = |lane: &mut Lane, (bytes, run): &(&[u8], Run)| {
+    let queue = |lane: &mut Lane, (bytes, run): &mut (&[u8], Run)| {
         lane.outgoing(bytes.len())?.copy_from_slice(bytes);
         // SAFETY: the gate is held open until the pipeline has waited for every lane.
         unsafe { lane.write(run.at, bytes.len()) }
@@ -89,16 +89,24 @@ pub(crate) fn between(
         return Err(out_of_range(0, source.len, dest.len));
     }
     match other.as_any().downcast_ref::<CudaDevice>() {
-        Some(peer) if device.reaches(peer)? => match direct((device, source), (peer, dest)) {
-            Err(error) if is_refusal(&error) => staged(from, to),
-            answer => answer,
-        },
+        Some(peer) if device.is_reached_by(peer)? => {
+            match direct((device, source), (peer, dest))? {
+                Direct::Copied => Ok(()),
+                Direct::Refused => staged(from, to),
+            }
+        }
         _ => staged(from, to),
     }
 }
 
-/// "Invalid value" (1) or "not supported" (801) from the peer copy itself: this
-/// pair of devices has no direct path after all. Nothing was copied.
+/// What became of a direct copy.
+enum Direct {
+    Copied,
+    /// This pair of devices has no direct path after all. Nothing was copied.
+    Refused,
+}
+
+/// "Invalid value" (1) or "not supported" (801) from the peer copy itself.
 fn is_refusal(error: &DeviceError) -> bool {
     let op = "cuMemcpyPeerAsync";
     matches!(error, DeviceError::Driver { op: failed, code: 1 | 801, .. } if *failed == op)
@@ -108,13 +116,13 @@ fn is_refusal(error: &DeviceError) -> bool {
 fn direct(
     (device, source): (&CudaDevice, Extent),
     (peer, dest): (&CudaDevice, Extent),
-) -> Result<(), DeviceError> {
+) -> Result<Direct, DeviceError> {
     let from_buffer = device.buffer(source.buffer)?;
     let to_buffer = peer.buffer(dest.buffer)?;
     let from = from_buffer.part(source, 0, source.len)?;
     let to = to_buffer.part(dest, 0, dest.len)?;
     let Some(len) = usize::try_from(from.len).ok().filter(|len| *len > 0) else {
-        return Ok(());
+        return Ok(Direct::Copied);
     };
     let apart = to.at.0.abs_diff(from.at.0) >= from.len;
     if source.buffer == dest.buffer {
@@ -122,39 +130,71 @@ fn direct(
             return Err(out_of_range(dest.start, dest.len, source.start));
         }
         let _open = to_buffer.open_to_write()?;
-        return queue_direct((device, from), (peer, to), len);
+        return within(device, from, to, len);
     }
+    let copy = |open: &Open<'_>| {
+        if device.context().device() == peer.context().device() {
+            within(device, from, to, len)
+        } else {
+            pull((device, &from_buffer, open), from, (peer, to), len)
+        }
+    };
     // Two gates at once: always in the order of their addresses, which are
     // unique across devices, so that two copies cannot wait for each other.
     if from_buffer.run().at < to_buffer.run().at {
-        let _from = from_buffer.open()?;
+        let from = from_buffer.open()?;
         let _to = to_buffer.open_to_write()?;
-        queue_direct((device, from), (peer, to), len)
+        copy(&from)
     } else {
         let _to = to_buffer.open_to_write()?;
-        let _from = from_buffer.open()?;
-        queue_direct((device, from), (peer, to), len)
+        let from = from_buffer.open()?;
+        copy(&from)
     }
 }
 
-/// Queues the copy and waits; the caller holds both gates open.
-fn queue_direct(
-    (device, from): (&CudaDevice, Run),
+/// Copies within one device and waits; the caller holds the gates open.
+fn within(device: &CudaDevice, from: Run, to: Run, len: usize) -> Result<Direct, DeviceError> {
+    device.lanes().take()?.with(|lane| {
+        // SAFETY: the gates are held open until the lane has waited.
+        unsafe { lane.copy_within(to.at, from.at, len) }?;
+        lane.wait()
+    })?;
+    Ok(Direct::Copied)
+}
+
+/// The other device reads what this one has, which it is allowed to do only
+/// meanwhile; waits. The caller holds both gates open.
+fn pull(
+    (device, buffer, open): (&CudaDevice, &Buffer, &Open<'_>),
+    from: Run,
     (peer, to): (&CudaDevice, Run),
     len: usize,
-) -> Result<(), DeviceError> {
-    let same = device.context().device() == peer.context().device();
-    device.lanes().take()?.with(|lane| {
-        if same {
-            // SAFETY: both gates are held open until the lane has waited.
-            unsafe { lane.copy_within(to.at, from.at, len) }?;
-        } else {
-            // SAFETY: both gates are held open until the lane has waited, and
-            // both devices keep their contexts.
-            unsafe { lane.copy_to_peer(to.at, peer.context(), from.at, len) }?;
-        }
+) -> Result<Direct, DeviceError> {
+    let memory = open.memory.as_ref().ok_or(DeviceError::UnknownBuffer)?;
+    let reader = peer.context().ordinal();
+    let mut lane = peer.lanes().take()?;
+    let _alone = lock(&buffer.lending);
+    if !memory.lend(reader)? {
+        return Ok(Direct::Refused);
+    }
+    let copied = lane.with(|lane| {
+        // SAFETY: both gates are held open until the lane has waited, and both
+        // devices keep their contexts.
+        unsafe { lane.copy_from_peer(to.at, from.at, device.context(), len) }?;
         lane.wait()
-    })
+    });
+    drop(lane);
+    if let Some(why) = peer.context().unsettled() {
+        // The copy may still be running: it keeps its right and its source.
+        device.context().abandon(&why);
+        return Err(why);
+    }
+    let withdrawn = memory.withdraw(reader);
+    match copied {
+        Err(error) if is_refusal(&error) => withdrawn.map(|()| Direct::Refused),
+        Err(error) => Err(error),
+        Ok(()) => withdrawn.map(|()| Direct::Copied),
+    }
 }
 
 /// A copy through host memory, which is wiped.

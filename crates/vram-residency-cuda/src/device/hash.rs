@@ -12,6 +12,8 @@ use super::lane::Lane;
 use super::lanes::{Lanes, RUNS};
 use super::launch::Run;
 
+/// Bytes whose block hashes fill one block of the level above.
+const GROUP_BYTES: usize = BLOCK_BYTES / HASH_BYTES * BLOCK_BYTES;
 /// Keys that one launch takes.
 const KEYS_PER_LAUNCH: usize = 2;
 
@@ -42,15 +44,57 @@ pub(crate) fn block_digests(
         .chunks_mut(per_launch)
         .zip(pieces(whole, per_launch, BLOCK_BYTES));
     let jobs: Vec<_> = jobs.collect();
-    let queue = |lane: &mut Lane, (_, run): &(&mut [BlockHash], Run)| {
+    let queue = |lane: &mut Lane, (_, run): &mut (&mut [BlockHash], Run)| {
         let staged = lane.stage_hashes(*run)?;
+        lane.queue_control(&[&staged])?;
         // SAFETY: the gate is held open until the pipeline has waited for every lane.
         unsafe { lane.queue_hashes(kernels, &staged) }?;
-        lane.queue_results(staged.end())
+        lane.queue_results(staged.results())
     };
     lanes.pipeline(jobs.into_iter(), queue, |lane, (out, _)| {
-        lane.take_hashes(out)
+        lane.take_hashes(0, out)
     })
+}
+
+/// Root of the SHA-256 tree over the extent. The device hashes the blocks and
+/// the level above, so that one byte in 16384 comes to the host.
+pub(crate) fn tree_root(
+    (lanes, kernels): (&Lanes, &Kernels),
+    buffer: &Buffer,
+    extent: Extent,
+) -> Result<BlockHash, DeviceError> {
+    let blocks = extent.len.div_ceil(BLOCK_BYTES as u64);
+    if blocks <= 1 {
+        let mut only = vec![[0; HASH_BYTES]; usize::from(blocks == 1)];
+        block_digests((lanes, kernels), buffer, extent, 0..blocks, &mut only)?;
+        return Ok(vram_digest::root(&only));
+    }
+    let whole = buffer.part(extent, 0, extent.len)?;
+    let _open = buffer.open()?;
+    let groups = whole.items(GROUP_BYTES);
+    let refused = |_| DeviceError::HostOutOfMemory { requested: groups };
+    let mut level = vec![[0; HASH_BYTES]; usize::try_from(groups).map_err(refused)?];
+    // Each group takes its 128 hashes and one more of the room.
+    let per_launch = (lanes.room() / (BLOCK_BYTES + HASH_BYTES)).max(1);
+    let jobs: Vec<_> = level
+        .chunks_mut(per_launch)
+        .zip(pieces(whole, per_launch, GROUP_BYTES))
+        .map(|(out, run)| (out, run, 0))
+        .collect();
+    let queue = |lane: &mut Lane, job: &mut (&mut [BlockHash], Run, usize)| {
+        let (blocks, groups) = lane.stage_groups(job.1)?;
+        job.2 = groups.results().start;
+        lane.queue_control(&[&blocks, &groups])?;
+        // SAFETY: the gate is held open until the pipeline has waited for every lane.
+        unsafe { lane.queue_hashes(kernels, &blocks) }?;
+        // SAFETY: it hashes the lane's own results, in the lane's own stream.
+        unsafe { lane.queue_hashes(kernels, &groups) }?;
+        lane.queue_results(groups.results())
+    };
+    lanes.pipeline(jobs.into_iter(), queue, |lane, (out, _, at)| {
+        lane.take_hashes(at, out)
+    })?;
+    Ok(vram_digest::root(&level))
 }
 
 /// Tags of the listed segments under each key, all keys of a segment together.
@@ -83,11 +127,12 @@ pub(crate) fn keyed_tags(
         places = rest;
         left = left.get(count..).unwrap_or_default();
     }
-    let queue = |lane: &mut Lane, (_, runs): &(&mut [nh::Tag], Vec<Run>)| {
+    let queue = |lane: &mut Lane, (_, runs): &mut (&mut [nh::Tag], Vec<Run>)| {
         let staged = lane.stage_tags(runs, keys, 0)?;
+        lane.queue_control(&[&staged])?;
         // SAFETY: the gate is held open until the pipeline has waited for every lane.
         unsafe { lane.queue_tags(kernels, &staged) }?;
-        lane.queue_results(staged.end())
+        lane.queue_results(staged.results())
     };
     lanes.pipeline(jobs.into_iter(), queue, |lane, (out, _)| {
         lane.take_tags(0, out)

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use vram_residency::device::DeviceError;
 
-use super::context::Context;
+use super::context::{Context, PINNED_LIMIT};
 use super::convert::out_of_range;
 use super::pinned::Pinned;
 use super::scratch::Scratch;
@@ -23,6 +23,8 @@ use crate::sys::CuDevicePtr;
 
 /// The record of a block-hash launch.
 pub(super) const BLOCK_TABLE: Range<usize> = 0..32;
+/// The record of the launch that hashes those hashes.
+pub(super) const GROUP_TABLE: Range<usize> = 32..64;
 /// The scrub check's two u64.
 pub(super) const CHECK: Range<usize> = 64..80;
 /// Up to two keys of a tag launch, directly before its table.
@@ -44,6 +46,17 @@ pub(crate) struct Lane {
     busy: bool,
     /// Bytes of the room that weights were copied through.
     used: usize,
+    /// Where keys may lie.
+    keys: Keys,
+    /// Why the lane was given up: the device may use its memory for ever.
+    abandoned: Option<DeviceError>,
+}
+
+/// Copies of keys that are still to be wiped.
+#[derive(Default)]
+struct Keys {
+    on_host: bool,
+    on_device: bool,
 }
 
 impl Lane {
@@ -54,9 +67,19 @@ impl Lane {
         runs: usize,
         room: usize,
     ) -> Result<Self, DeviceError> {
+        Self::within(context, runs, room, PINNED_LIMIT)
+    }
+
+    /// The same, keeping the device's pinned memory within `limit` bytes.
+    pub(crate) fn within(
+        context: &Arc<Context>,
+        runs: usize,
+        room: usize,
+        limit: u64,
+    ) -> Result<Self, DeviceError> {
         let len = room_offset(runs).saturating_add(room);
         let stream = Stream::new(context)?;
-        let host = Pinned::new(context, len)?;
+        let host = Pinned::new(context, len, limit)?;
         let device = Scratch::new(context, len)?;
         Ok(Self {
             context: Arc::clone(context),
@@ -66,6 +89,8 @@ impl Lane {
             runs,
             busy: false,
             used: 0,
+            keys: Keys::default(),
+            abandoned: None,
         })
     }
 
@@ -102,17 +127,83 @@ impl Lane {
     /// queued work needed.
     pub(crate) fn wait(&mut self) -> Result<(), DeviceError> {
         if self.busy {
-            self.stream.synchronize()?;
-            self.busy = false;
-            self.host.wipe(KEYS);
+            self.synchronize()?;
+            self.forget_keys()?;
         }
         Ok(())
     }
 
-    /// Waits, once more when the first wait failed, and wipes weights from the
-    /// host block. After an error the device may still use the lane's memory.
+    fn synchronize(&mut self) -> Result<(), DeviceError> {
+        self.stream.synchronize()?;
+        self.busy = false;
+        Ok(())
+    }
+
+    /// The part of the host block that takes keys; waits first. From here on
+    /// the lane does not go idle again before the keys are wiped.
+    pub(super) fn stage_keys(&mut self) -> Result<&mut [u8], DeviceError> {
+        self.wait()?;
+        self.keys.on_host = true;
+        self.stage(KEYS)
+    }
+
+    /// Queues the copy of a part of the host block, which may have keys in it,
+    /// to the same place of the device block.
+    pub(super) fn send(&mut self, range: Range<usize>) -> Result<(), DeviceError> {
+        if range.start < KEYS.end && range.end > KEYS.start {
+            self.keys.on_device = true;
+        }
+        let to = self.device_at(range.start);
+        // SAFETY: the lane's own device block has the bytes of its host block.
+        unsafe { self.htod(to, range) }
+    }
+
+    /// Queues the wiping of the keys on the device.
+    pub(super) fn wipe_device_keys(&mut self) -> Result<(), DeviceError> {
+        let keys = self.device_at(KEYS.start);
+        // SAFETY: the lane's own device block.
+        unsafe { self.fill(keys, 0, KEYS.len()) }?;
+        self.keys.on_device = false;
+        Ok(())
+    }
+
+    /// Wipes what is left of keys, on both sides, once nothing needs them.
+    fn forget_keys(&mut self) -> Result<(), DeviceError> {
+        if self.keys.on_host {
+            self.host.wipe(KEYS);
+            self.keys.on_host = false;
+        }
+        if !self.keys.on_device {
+            return Ok(());
+        }
+        // The fill that was queued behind the launch failed. Zeros can also be
+        // copied: the host's part of the block has just been wiped.
+        if self.wipe_device_keys().is_err() {
+            self.send(KEYS)?;
+        }
+        self.synchronize()?;
+        self.keys.on_device = false;
+        Ok(())
+    }
+
+    /// Waits, once more when the first wait failed, and wipes keys and weights
+    /// from the host block. After an error the device may still use the lane's
+    /// memory, so the lane is of no use any more, and the context knows.
     pub(crate) fn settle(&mut self) -> Result<(), DeviceError> {
-        self.wait().or_else(|_| self.wait())?;
+        if let Some(why) = &self.abandoned {
+            return Err(why.clone());
+        }
+        let waited = self.wait().or_else(|_| self.wait());
+        if let Err(why) = waited.and_then(|()| self.forget_keys()) {
+            // What is secret, but not the tables: a launch that still comes
+            // would take zeros for addresses.
+            self.host.wipe_in_use(KEYS);
+            let room = self.room_at()..self.host.len();
+            self.host.wipe_in_use(room);
+            self.context.abandon(&why);
+            self.abandoned = Some(why.clone());
+            return Err(why);
+        }
         let at = self.room_at();
         self.host.wipe(at..at.saturating_add(self.used));
         self.used = 0;
@@ -210,21 +301,22 @@ impl Lane {
         Ok(())
     }
 
-    /// Queues a copy to memory of another device's context.
+    /// Queues a copy from memory of another device's context, which this
+    /// lane's device may read.
     ///
     /// # Safety
     /// Both ranges have `len` bytes that stay allocated, in live contexts, until
-    /// this lane has waited; `from` is of this lane's context.
-    pub(crate) unsafe fn copy_to_peer(
+    /// this lane has waited; `to` is of this lane's context.
+    pub(crate) unsafe fn copy_from_peer(
         &mut self,
         to: CuDevicePtr,
-        peer: &Context,
         from: CuDevicePtr,
+        peer: &Context,
         len: usize,
     ) -> Result<(), DeviceError> {
         let _entered = self.context.enter()?;
         self.busy = true;
-        let (to, from) = ((to, peer.raw()), (from, self.context.raw()));
+        let (to, from) = ((to, self.context.raw()), (from, peer.raw()));
         // SAFETY: as this method's contract; the stream is the lane's.
         unsafe {
             self.context
@@ -297,7 +389,7 @@ impl Lane {
     }
 
     /// Queues the copy of a range of the room from the device block to the host block.
-    pub(super) fn fetch_room(&mut self, range: Range<usize>) -> Result<(), DeviceError> {
+    pub(super) fn fetch_room(&mut self, range: &Range<usize>) -> Result<(), DeviceError> {
         let at = self.room_at();
         let range = at.saturating_add(range.start)..at.saturating_add(range.end);
         let from = self.device_at(range.start);
@@ -310,9 +402,8 @@ impl Lane {
 impl Drop for Lane {
     fn drop(&mut self) {
         if self.settle().is_err() {
-            // The device may still use both blocks: wipe what is secret, and
-            // leave them to the driver rather than free memory in use.
-            self.host.wipe_in_use();
+            // The device may still use both blocks: leave them to the driver
+            // rather than free memory in use.
             return;
         }
         // SAFETY: dropped once, here; the device has nothing left to do with it.

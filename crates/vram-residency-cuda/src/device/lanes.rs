@@ -105,7 +105,7 @@ impl Lanes {
     pub(crate) fn pipeline<J>(
         &self,
         jobs: impl ExactSizeIterator<Item = J>,
-        mut start: impl FnMut(&mut Lane, &J) -> Result<(), DeviceError>,
+        mut start: impl FnMut(&mut Lane, &mut J) -> Result<(), DeviceError>,
         mut finish: impl FnMut(&mut Lane, J) -> Result<(), DeviceError>,
     ) -> Result<(), DeviceError> {
         let mut lanes = VecDeque::new();
@@ -116,7 +116,7 @@ impl Lanes {
             let Some(lane) = self.try_take() else { break };
             lanes.push_back((lane, None));
         }
-        for job in jobs {
+        for mut job in jobs {
             let Some((mut lane, earlier)) = lanes.pop_front() else {
                 break;
             };
@@ -125,7 +125,7 @@ impl Lanes {
                     lane.wait()?;
                     finish(lane, earlier)?;
                 }
-                start(lane, &job)
+                start(lane, &mut job)
             })?;
             lanes.push_back((lane, Some(job)));
         }

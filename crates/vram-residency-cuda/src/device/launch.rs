@@ -11,7 +11,7 @@ use vram_residency::device::DeviceError;
 
 use super::convert::{out_of_range, silent_failure};
 use super::kernels::{Kernels, TableRef};
-use super::lane::{BLOCK_TABLE, CHECK, KEYS, Lane, RECORD_BYTES, TAG_TABLE};
+use super::lane::{BLOCK_TABLE, CHECK, GROUP_TABLE, KEYS, Lane, RECORD_BYTES, TAG_TABLE};
 use crate::sys::CuDevicePtr;
 
 /// What every byte of the results is set to before a launch.
@@ -25,14 +25,17 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    const fn items(self, bytes: usize) -> u64 {
+    /// Units of `bytes` bytes that the run has or begins.
+    pub(crate) const fn items(self, bytes: usize) -> u64 {
         self.len.div_ceil(bytes as u64)
     }
 }
 
-/// A staged launch: how many records and items, and which part of the room
-/// takes the results.
+/// A staged launch: its records and items, and which part of the room takes
+/// the results.
 pub(crate) struct Staged {
+    /// What [`Lane::queue_control`] has to bring to the device.
+    control: Range<usize>,
     entries: usize,
     items: u64,
     results: Range<usize>,
@@ -40,9 +43,9 @@ pub(crate) struct Staged {
 }
 
 impl Staged {
-    /// End of the results within the room.
-    pub(crate) const fn end(&self) -> usize {
-        self.results.end
+    /// The results within the room.
+    pub(crate) const fn results(&self) -> &Range<usize> {
+        &self.results
     }
 }
 
@@ -51,11 +54,40 @@ impl Lane {
     pub(crate) fn stage_hashes(&mut self, run: Run) -> Result<Staged, DeviceError> {
         let items = run.items(BLOCK_BYTES);
         let results = self.results_range(0, items, HASH_BYTES)?;
-        let output = self.device_at(self.room_at());
-        put_words(self.stage(BLOCK_TABLE)?, [run.at.0, run.len, 0, output.0]);
+        self.poison_host(&results)?;
+        self.stage_blocks(BLOCK_TABLE, run, results)
+    }
+
+    /// Stages SHA-256 of the 4 KiB blocks of `run`, then of each group of 128
+    /// of those hashes: two levels of a tree. The groups' hashes come behind
+    /// the blocks' in the room.
+    pub(crate) fn stage_groups(&mut self, run: Run) -> Result<(Staged, Staged), DeviceError> {
+        let blocks = self.results_range(0, run.items(BLOCK_BYTES), HASH_BYTES)?;
+        let hashes = Run {
+            at: self.device_at(self.room_at()),
+            len: blocks.len() as u64,
+        };
+        let groups = hashes.items(BLOCK_BYTES);
+        let groups = self.results_range(blocks.end, groups, HASH_BYTES)?;
+        self.poison_host(&groups)?;
+        let blocks = self.stage_blocks(BLOCK_TABLE, run, blocks)?;
+        Ok((blocks, self.stage_blocks(GROUP_TABLE, hashes, groups)?))
+    }
+
+    /// Writes the record of a block-hash launch.
+    fn stage_blocks(
+        &mut self,
+        control: Range<usize>,
+        run: Run,
+        results: Range<usize>,
+    ) -> Result<Staged, DeviceError> {
+        let output = self.device_at(self.room_at().saturating_add(results.start));
+        let place = self.stage(control.clone())?;
+        put_words(place, [run.at.0, run.len, 0, output.0]);
         Ok(Staged {
+            control,
             entries: 1,
-            items,
+            items: run.items(BLOCK_BYTES),
             results,
             keys: 0,
         })
@@ -82,11 +114,15 @@ impl Lane {
             first = first.saturating_add(run.items(nh::SEGMENT_BYTES));
         }
         let results = self.results_range(at, first, each)?;
-        let places = self.stage(KEYS)?.chunks_exact_mut(nh::KEY_BYTES);
+        self.poison_host(&results)?;
+        let places = self.stage_keys()?.chunks_exact_mut(nh::KEY_BYTES);
         for (place, key) in places.zip(keys) {
             place.copy_from_slice(key.as_bytes());
         }
+        let records = runs.len().saturating_mul(RECORD_BYTES);
         Ok(Staged {
+            // The keys lie directly before the table.
+            control: KEYS.start..TAG_TABLE.saturating_add(records),
             entries: runs.len(),
             items: first,
             results,
@@ -94,7 +130,20 @@ impl Lane {
         })
     }
 
-    /// Queues what [`Self::stage_hashes`] staged.
+    /// Queues one copy of the records and keys of all `staged` launches: the
+    /// engine that copies them is the one that copies weights, and each copy
+    /// costs it microseconds.
+    pub(crate) fn queue_control(&mut self, staged: &[&Staged]) -> Result<(), DeviceError> {
+        let start = staged.iter().map(|staged| staged.control.start).min();
+        let end = staged.iter().map(|staged| staged.control.end).max();
+        match (start, end) {
+            (Some(start), Some(end)) => self.send(start..end),
+            _ => Ok(()),
+        }
+    }
+
+    /// Queues what [`Self::stage_hashes`] or [`Self::stage_groups`] staged,
+    /// behind its control.
     ///
     /// # Safety
     /// The staged run stays allocated until this lane has waited.
@@ -103,13 +152,10 @@ impl Lane {
         kernels: &Kernels,
         staged: &Staged,
     ) -> Result<(), DeviceError> {
-        let at = self.device_at(BLOCK_TABLE.start);
-        // SAFETY: the lane's own device block has the bytes of its host block.
-        unsafe { self.htod(at, BLOCK_TABLE) }?;
         self.poison(&staged.results)?;
         self.mark_busy();
         let table = TableRef {
-            at,
+            at: self.device_at(staged.control.start),
             entries: 1,
             items: staged.items,
         };
@@ -118,8 +164,8 @@ impl Lane {
         unsafe { kernels.hash_blocks(self.stream(), table) }
     }
 
-    /// Queues what [`Self::stage_tags`] staged, and wipes the keys from the
-    /// device behind it.
+    /// Queues what [`Self::stage_tags`] staged, behind its control, and wipes
+    /// the keys from the device behind it.
     ///
     /// # Safety
     /// The staged runs stay allocated until this lane has waited.
@@ -128,11 +174,7 @@ impl Lane {
         kernels: &Kernels,
         staged: &Staged,
     ) -> Result<(), DeviceError> {
-        let table_end = TAG_TABLE.saturating_add(staged.entries.saturating_mul(RECORD_BYTES));
         let key = self.device_at(KEYS.start);
-        // SAFETY: the lane's own device block has the bytes of its host block;
-        // the keys lie directly before the table, so one copy takes both.
-        unsafe { self.htod(key, KEYS.start..table_end) }?;
         self.poison(&staged.results)?;
         self.mark_busy();
         let entries = u32::try_from(staged.entries).unwrap_or(u32::MAX);
@@ -147,14 +189,14 @@ impl Lane {
         // bytes each) and output are the lane's own, and `results_range` made
         // room for every item's tags.
         let launched = unsafe { kernels.tag_segments(self.stream(), table, key, second) };
-        // SAFETY: the lane's own device block. Wiped even when the launch failed.
-        let wiped = unsafe { self.fill(key, 0, KEYS.len()) };
-        launched.and(wiped)
+        // Even when the launch failed. What fails before or here is made up for
+        // when the lane settles, which it does after every error.
+        launched.and(self.wipe_device_keys())
     }
 
-    /// Queues the copy of `end` bytes of results to the host.
-    pub(crate) fn queue_results(&mut self, end: usize) -> Result<(), DeviceError> {
-        self.fetch_room(0..end)
+    /// Queues the copy of results to the host.
+    pub(crate) fn queue_results(&mut self, results: &Range<usize>) -> Result<(), DeviceError> {
+        self.fetch_room(results)
     }
 
     /// Counts the bytes of `run` that differ from `value`, and finds the first;
@@ -170,8 +212,7 @@ impl Lane {
     ) -> Result<(u64, u64), DeviceError> {
         put_words(self.stage(CHECK)?, [0, u64::MAX]);
         let result = self.device_at(CHECK.start);
-        // SAFETY: the lane's own device block has the bytes of its host block.
-        unsafe { self.htod(result, CHECK) }?;
+        self.send(CHECK)?;
         self.mark_busy();
         // SAFETY: as this method's contract; the result is the lane's own and
         // 8-byte aligned.
@@ -184,10 +225,15 @@ impl Lane {
         }
     }
 
-    /// Hashes that a waited-for launch left at the start of the room.
-    pub(crate) fn take_hashes(&mut self, out: &mut [BlockHash]) -> Result<(), DeviceError> {
-        let len = out.len().saturating_mul(HASH_BYTES);
-        let hashes = self.results(len)?.as_chunks::<HASH_BYTES>().0;
+    /// Hashes that a waited-for launch left `at` bytes into the room.
+    pub(crate) fn take_hashes(
+        &mut self,
+        at: usize,
+        out: &mut [BlockHash],
+    ) -> Result<(), DeviceError> {
+        let end = at.saturating_add(out.len().saturating_mul(HASH_BYTES));
+        let bytes = self.results(end)?.get(at..).unwrap_or_default();
+        let hashes = bytes.as_chunks::<HASH_BYTES>().0;
         if hashes.contains(&[POISON; HASH_BYTES]) {
             return Err(silent_failure(
                 "vram_sha256_blocks",
@@ -212,10 +258,9 @@ impl Lane {
         Ok(())
     }
 
-    /// The part of the room that `items` results of `each` bytes take from `at`;
-    /// poisoned on the host, so that results that were not fetched are found out.
+    /// The part of the room that `items` results of `each` bytes take from `at`.
     fn results_range(
-        &mut self,
+        &self,
         at: usize,
         items: u64,
         each: usize,
@@ -225,14 +270,18 @@ impl Lane {
             .ok()
             .and_then(|len| at.checked_add(len));
         match end.filter(|end| *end <= self.room()) {
-            Some(end) => {
-                let room = self.room_at();
-                self.stage(room.saturating_add(at)..room.saturating_add(end))?
-                    .fill(POISON);
-                Ok(at..end)
-            }
+            Some(end) => Ok(at..end),
             None => Err(out_of_range(at as u64, len, self.room() as u64)),
         }
+    }
+
+    /// Poisons results on the host, so that those that were not fetched are
+    /// found out.
+    fn poison_host(&mut self, results: &Range<usize>) -> Result<(), DeviceError> {
+        let room = self.room_at();
+        let place = room.saturating_add(results.start)..room.saturating_add(results.end);
+        self.stage(place)?.fill(POISON);
+        Ok(())
     }
 
     fn poison(&mut self, results: &Range<usize>) -> Result<(), DeviceError> {

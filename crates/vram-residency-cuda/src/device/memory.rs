@@ -34,8 +34,10 @@ impl Allocator {
     /// Finds out what the device offers: virtual memory that can be exported,
     /// virtual memory that cannot, or plain allocations.
     ///
-    /// Some sandboxes report exportable handles and then refuse to make one, so
-    /// one granule is made and released to see.
+    /// Some sandboxes report exportable handles and then refuse to make one, or
+    /// to export it, each with a code of its own. So one granule is made,
+    /// exported and released to see, and whatever is refused for another reason
+    /// than a fault or a lack of memory is not offered.
     pub(crate) fn probe(context: &Context) -> Result<Self, DeviceError> {
         let driver = context.driver();
         let offers = |attribute| -> Result<bool, DeviceError> {
@@ -63,15 +65,24 @@ impl Allocator {
     fn with(context: &Context, prop: CuAllocationProp) -> Result<Option<Self>, DeviceError> {
         let driver = context.driver();
         let _entered = context.enter()?;
-        let granule = driver.mem_get_allocation_granularity(&prop, sys::GRANULARITY_MINIMUM)?;
-        let handle = match driver.mem_create(granule, &prop) {
-            Ok(handle) => handle,
-            Err(error) if is_refusal(&error) => return Ok(None),
-            Err(error) => return Err(no_device_memory(error, granule as u64)),
+        let granule = driver.mem_get_allocation_granularity(&prop, sys::GRANULARITY_MINIMUM);
+        let Some(granule) = offered(granule, 0)? else {
+            return Ok(None);
+        };
+        let handle = driver.mem_create(granule, &prop);
+        let Some(handle) = offered(handle, granule as u64)? else {
+            return Ok(None);
+        };
+        let shared = if prop.requested_handle_types == handle_type::POSIX_FD {
+            // SAFETY: the handle was just made, to be shared like this.
+            unsafe { driver.mem_export_fd(handle) }.map(drop)
+        } else {
+            Ok(())
         };
         // SAFETY: gives up the reference just made.
         unsafe { driver.mem_release(handle) }?;
-        Ok(Some(Self {
+        let shared = offered(shared, granule as u64)?;
+        Ok(shared.map(|()| Self {
             prop: Some(prop),
             granularity: (granule as u64).max(1),
         }))
@@ -158,6 +169,19 @@ fn has_virtual_memory(driver: &Driver) -> bool {
         && table.mem_get_allocation_granularity.is_some()
 }
 
+/// What a step of the probe gave; `None` where this kind of memory is refused
+/// and a weaker kind is left to try.
+fn offered<T>(answer: Result<T, DriverError>, bytes: u64) -> Result<Option<T>, DeviceError> {
+    match answer {
+        Ok(given) => Ok(Some(given)),
+        Err(error) if error.code() == Some(CuResult::OUT_OF_MEMORY) => {
+            Err(no_device_memory(error, bytes))
+        }
+        Err(error) if error.code().is_some_and(CuResult::is_sticky) => Err(error.into()),
+        Err(_) => Ok(None),
+    }
+}
+
 /// "Not permitted" or "not supported": an answer about the machine, no fault.
 fn is_refusal(error: &DriverError) -> bool {
     matches!(
@@ -222,10 +246,15 @@ impl Memory {
         self.set_rights(access::READ_WRITE).map_err(sized)
     }
 
+    /// The device's own rights.
     fn set_rights(&self, flags: u32) -> Result<(), DriverError> {
+        self.set_rights_of(self.context.ordinal(), flags)
+    }
+
+    fn set_rights_of(&self, ordinal: i32, flags: u32) -> Result<(), DriverError> {
         let place = CuMemLocation {
             kind: location::DEVICE,
-            id: self.context.ordinal(),
+            id: ordinal,
         };
         let rights = CuAccessDesc {
             location: place,
@@ -256,6 +285,31 @@ impl Memory {
                 answer => Ok(answer?),
             },
         }
+    }
+
+    /// Lets another device read the memory, until [`Self::withdraw`]. False
+    /// where the driver does not allow that. Virtual memory is open to nobody
+    /// who was not named, however well two devices reach each other; plain
+    /// allocations need no such right for a copy.
+    pub(crate) fn lend(&self, ordinal: i32) -> Result<bool, DeviceError> {
+        if !self.parts.mapped {
+            return Ok(true);
+        }
+        let _entered = self.context.enter()?;
+        match self.set_rights_of(ordinal, access::READ) {
+            Ok(()) => Ok(true),
+            Err(error) if is_refusal(&error) || is_invalid(&error) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Ends what [`Self::lend`] allowed; the caller has waited for the reads.
+    pub(crate) fn withdraw(&self, ordinal: i32) -> Result<(), DeviceError> {
+        if !self.parts.mapped {
+            return Ok(());
+        }
+        let _entered = self.context.enter()?;
+        Ok(self.set_rights_of(ordinal, access::NONE)?)
     }
 
     /// A file descriptor by which another process can map the same memory.

@@ -202,8 +202,8 @@ impl CudaDevice {
     }
 
     /// Whether a copy to `peer` needs no host memory: the same device, or one
-    /// that the driver says this one can reach.
-    fn reaches(&self, peer: &Self) -> Result<bool, DeviceError> {
+    /// that the driver says can read this one's memory.
+    fn is_reached_by(&self, peer: &Self) -> Result<bool, DeviceError> {
         if !Arc::ptr_eq(&self.driver, &peer.driver) {
             return Ok(false);
         }
@@ -215,6 +215,6 @@ impl CudaDevice {
         if table.device_can_access_peer.is_none() || table.memcpy_peer_async.is_none() {
             return Ok(false);
         }
-        Ok(self.driver.device_can_access_peer(device, other)?)
+        Ok(self.driver.device_can_access_peer(other, device)?)
     }
 }

@@ -56,6 +56,7 @@ impl Device for CudaDevice {
         let buffer = self.buffer(buffer)?;
         let (mut gate, idle) = buffer.take_alone();
         idle?;
+        self.context.unsettled().map_or(Ok(()), Err)?;
         gate.memory
             .as_ref()
             .ok_or(DeviceError::UnknownBuffer)?
@@ -113,6 +114,11 @@ impl Device for CudaDevice {
         hash::block_digests((&self.lanes, &self.kernels), &buffer, extent, blocks, out)
     }
 
+    fn tree_root(&self, extent: Extent) -> Result<Option<BlockHash>, DeviceError> {
+        let buffer = self.buffer(extent.buffer)?;
+        hash::tree_root((&self.lanes, &self.kernels), &buffer, extent).map(Some)
+    }
+
     fn keyed_tags(
         &self,
         extent: Extent,
@@ -167,6 +173,9 @@ impl CudaDevice {
             source,
         };
         idle.map_err(strand)?;
+        // Work that could not be waited for may yet use any of the memory.
+        let settled = self.context.unsettled().map_or(Ok(()), Err);
+        settled.map_err(strand)?;
         if gate.protection == Protection::ReadOnly {
             memory.protect(Protection::ReadWrite).map_err(strand)?;
         }

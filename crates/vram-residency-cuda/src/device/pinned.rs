@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use vram_residency::device::DeviceError;
 
-use super::context::Context;
+use super::context::{Context, PINNED_LIMIT};
 use super::convert::no_host_memory;
 use crate::sys::host_alloc;
 
@@ -25,9 +25,10 @@ pub(crate) struct Pinned {
 unsafe impl Send for Pinned {}
 
 impl Pinned {
-    pub(crate) fn new(context: &Arc<Context>, len: usize) -> Result<Self, DeviceError> {
+    /// A block that keeps the device's pinned memory within `limit` bytes.
+    pub(crate) fn new(context: &Arc<Context>, len: usize, limit: u64) -> Result<Self, DeviceError> {
         let bytes = len as u64;
-        context.reserve_pinned(bytes)?;
+        context.reserve_pinned(bytes, limit.min(PINNED_LIMIT))?;
         let allocated = context.enter().and_then(|_entered| {
             let answer = context.driver().mem_host_alloc(len, host_alloc::PORTABLE);
             answer.map_err(|error| no_host_memory(error, bytes))
@@ -78,9 +79,10 @@ impl Pinned {
         }
     }
 
-    /// Wipes bytes that a device which cannot be waited for may still use.
-    pub(crate) fn wipe_in_use(&mut self) {
-        for offset in 0..self.len {
+    /// Wipes bytes that a device which cannot be waited for may still use, as
+    /// far as the block has them.
+    pub(crate) fn wipe_in_use(&mut self, range: Range<usize>) {
+        for offset in range.start..range.end.min(self.len) {
             // SAFETY: `offset < len`, so the result lies in the block.
             let at = unsafe { self.at.add(offset) };
             // SAFETY: a byte of the block; volatile, because a device may read

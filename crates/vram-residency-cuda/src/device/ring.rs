@@ -1,14 +1,19 @@
 //! The staging ring of one upload session: pinned slots, a lane for each
 //! (requirement: FF-11).
+//!
+//! The first slot is there when the session opens. The others are made when a
+//! reader finds none free: taking pinned memory costs more time than reading a
+//! slot full of bytes, and so one reader's cost hides behind the others' reads.
 
 use std::collections::VecDeque;
+use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use vram_digest::{BLOCK_BYTES, HASH_BYTES, nh};
 use vram_residency::device::{DeviceError, SlotBytes, UPLOAD_ALIGN, UploadPlan};
 
-use super::context::{Context, PINNED_LIMIT};
+use super::context::{Context, PINNED_LIMIT, PINNED_ROOMY};
 use super::convert::lock;
 use super::lane::Lane;
 use super::pinned::Pinned;
@@ -33,7 +38,11 @@ pub(crate) struct Flight {
 /// Slots and their lanes.
 pub(crate) struct Ring {
     session: u64,
-    slots: Vec<Station>,
+    context: Arc<Context>,
+    /// Bytes of each slot.
+    size: usize,
+    /// As many places as the plan wants slots.
+    slots: Vec<OnceLock<Station>>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -46,11 +55,19 @@ struct Station {
     /// The bytes are on the device too, so they are wiped with the session
     /// rather than at every turn.
     sent: AtomicBool,
+    /// The device may read the bytes for ever.
+    stuck: AtomicBool,
 }
 
 struct State {
     free: Vec<(usize, Pinned)>,
     flights: VecDeque<Flight>,
+    /// Slots that were made or are being made.
+    made: usize,
+    /// Slots that may be made: fewer than planned once memory ran out.
+    most: usize,
+    /// A slot will not come back, because the device cannot be waited for.
+    lost: Option<DeviceError>,
 }
 
 /// What a reader can do next.
@@ -62,31 +79,37 @@ pub(crate) enum Turn {
 }
 
 impl Ring {
-    /// Slots as planned, fewer or smaller where the pinned limit or a short
-    /// extent asks for it.
+    /// Slots as planned; smaller ones where a short extent or the pinned limit
+    /// asks for it. However many sessions there are, each gets one of the
+    /// smallest size, which some pinned memory is kept for.
     pub(crate) fn new(
         context: &Arc<Context>,
         plan: &UploadPlan<'_>,
     ) -> Result<Arc<Self>, DeviceError> {
-        let (size, count) = shape(plan, PINNED_LIMIT.saturating_sub(context.pinned()));
-        let mut slots = Vec::new();
-        let mut free = Vec::new();
-        for index in 0..count {
-            let bytes = Pinned::new(context, size)?;
-            let lane = Lane::new(context, 1, results_bytes(size))?;
-            slots.push(Station {
-                lane: Mutex::new(lane),
-                address: bytes.bytes().as_ptr().addr(),
-                sent: AtomicBool::new(false),
-            });
-            free.push((index, bytes));
+        let (mut size, most) = shape(plan, PINNED_ROOMY.saturating_sub(context.pinned()));
+        let first = match seat(context, size, PINNED_ROOMY) {
+            Err(DeviceError::HostOutOfMemory { .. }) if small_is_less(context, size) => {
+                size = SLOT_UNIT;
+                seat(context, size, PINNED_LIMIT)
+            }
+            other => other,
+        };
+        let (station, bytes) = first?;
+        let slots: Vec<_> = (0..most).map(|_| OnceLock::new()).collect();
+        if let Some(place) = slots.first() {
+            let _empty = place.set(station);
         }
         Ok(Arc::new(Self {
             session: NEXT_SESSION.fetch_add(1, Ordering::Relaxed),
+            context: Arc::clone(context),
+            size,
             slots,
             state: Mutex::new(State {
-                free,
+                free: vec![(0, bytes)],
                 flights: VecDeque::new(),
+                made: 1,
+                most,
+                lost: None,
             }),
             changed: Condvar::new(),
         }))
@@ -96,39 +119,47 @@ impl Ring {
         self.session
     }
 
+    fn station(&self, index: usize) -> Option<&Station> {
+        self.slots.get(index).and_then(OnceLock::get)
+    }
+
     /// The lane of a slot.
     pub(crate) fn lane(&self, index: usize) -> Result<MutexGuard<'_, Lane>, DeviceError> {
-        self.slots
-            .get(index)
+        self.station(index)
             .map(|slot| lock(&slot.lane))
             .ok_or(DeviceError::UnknownBuffer)
     }
 
     /// Whether `bytes` are the very bytes that slot `index` was lent with.
     pub(crate) fn owns(&self, index: usize, bytes: &[u8]) -> bool {
-        self.slots
-            .get(index)
+        self.station(index)
             .is_some_and(|slot| slot.address == bytes.as_ptr().addr())
     }
 
-    /// A free slot, or a copy to wait for; waits for other readers when all
-    /// slots are with them.
-    pub(crate) fn next(self: &Arc<Self>) -> Turn {
+    /// A free slot, a new one, or a copy to wait for; waits for other readers
+    /// when all slots are with them. Fails once a slot cannot come back.
+    pub(crate) fn next(self: &Arc<Self>) -> Result<Turn, DeviceError> {
         let mut state = lock(&self.state);
         loop {
+            if let Some(why) = &state.lost {
+                return Err(why.clone());
+            }
             if let Some((index, pinned)) = state.free.pop() {
-                let ring = Arc::clone(self);
-                return Turn::Free(
-                    index,
-                    PinnedSlot {
-                        pinned: Some(pinned),
-                        index,
-                        ring,
-                    },
-                );
+                return Ok(self.lend(index, pinned));
+            }
+            if state.made < state.most {
+                let index = state.made;
+                state.made = index.saturating_add(1);
+                drop(state);
+                if let Some(pinned) = self.grow(index)? {
+                    return Ok(self.lend(index, pinned));
+                }
+                state = lock(&self.state);
+                state.most = 0;
+                continue;
             }
             if let Some(flight) = state.flights.pop_front() {
-                return Turn::Collect(flight);
+                return Ok(Turn::Collect(flight));
             }
             state = self
                 .changed
@@ -137,9 +168,32 @@ impl Ring {
         }
     }
 
+    fn lend(self: &Arc<Self>, index: usize, pinned: Pinned) -> Turn {
+        let slot = PinnedSlot {
+            pinned: Some(pinned),
+            index,
+            ring: Arc::clone(self),
+        };
+        Turn::Free(index, slot)
+    }
+
+    /// Makes slot `index`; `None` when there is no memory for it, which is no
+    /// failure: the session has others.
+    fn grow(&self, index: usize) -> Result<Option<Pinned>, DeviceError> {
+        match seat(&self.context, self.size, PINNED_ROOMY) {
+            Ok((station, bytes)) => {
+                let place = self.slots.get(index).ok_or(DeviceError::UnknownBuffer)?;
+                let _empty = place.set(station);
+                Ok(Some(bytes))
+            }
+            Err(DeviceError::HostOutOfMemory { .. } | DeviceError::OutOfMemory { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Notes a queued copy.
     pub(crate) fn fly(&self, flight: Flight) {
-        if let Some(slot) = self.slots.get(flight.index) {
+        if let Some(slot) = self.station(flight.index) {
             slot.sent.store(true, Ordering::Relaxed);
         }
         lock(&self.state).flights.push_back(flight);
@@ -151,24 +205,60 @@ impl Ring {
         lock(&self.state).flights.pop_front()
     }
 
+    /// Slot `index` will not come back; readers that wait for it are told.
+    pub(crate) fn abandon(&self, index: usize, why: DeviceError) {
+        if let Some(slot) = self.station(index) {
+            slot.stuck.store(true, Ordering::Relaxed);
+        }
+        lock(&self.state).lost.get_or_insert(why);
+        self.changed.notify_all();
+    }
+
     /// Waits for all queued copies, without collecting their results.
     pub(crate) fn wait_idle(&self) -> Result<(), DeviceError> {
         self.slots
             .iter()
+            .filter_map(OnceLock::get)
             .try_for_each(|slot| lock(&slot.lane).wait())
     }
 
     fn give_back(&self, index: usize, mut pinned: Pinned) {
-        let sent = self
-            .slots
-            .get(index)
-            .is_some_and(|slot| slot.sent.swap(false, Ordering::Relaxed));
-        if !sent {
+        let Some(slot) = self.station(index) else {
+            return;
+        };
+        if slot.stuck.load(Ordering::Relaxed) {
+            // Freeing memory that a device may still read would be unsound; on a
+            // device that cannot even be waited for, keeping it is all that is left.
+            pinned.wipe_in_use(0..pinned.len());
+            let _kept = ManuallyDrop::new(pinned);
+            return;
+        }
+        if !slot.sent.swap(false, Ordering::Relaxed) {
             pinned.wipe(0..pinned.len());
         }
         lock(&self.state).free.push((index, pinned));
         self.changed.notify_all();
     }
+}
+
+/// One slot with its lane, keeping the device's pinned memory within `limit`.
+fn seat(context: &Arc<Context>, size: usize, limit: u64) -> Result<(Station, Pinned), DeviceError> {
+    let bytes = Pinned::new(context, size, limit)?;
+    let lane = Lane::within(context, 1, results_bytes(size), limit)?;
+    let station = Station {
+        lane: Mutex::new(lane),
+        address: bytes.bytes().as_ptr().addr(),
+        sent: AtomicBool::new(false),
+        stuck: AtomicBool::new(false),
+    };
+    Ok((station, bytes))
+}
+
+/// Whether a slot of the smallest size may still be had where one of `size` was
+/// refused: it is smaller, or this crate's own limit was in the way.
+fn small_is_less(context: &Context, size: usize) -> bool {
+    let small = context.pinned().saturating_add(cost(SLOT_UNIT));
+    size > SLOT_UNIT || small > PINNED_ROOMY
 }
 
 /// A slot's bytes on loan to a reader.

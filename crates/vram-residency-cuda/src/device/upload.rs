@@ -79,17 +79,18 @@ impl<'d> CudaUpload<'d> {
         let _open = self.buffer.open_to_write()?;
         let mut lane = self.ring.lane(flight.index)?;
         let hashes = lane.stage_hashes(part)?;
-        let tags = lane.stage_tags(&[part], &[&self.key], hashes.end())?;
+        let tags = lane.stage_tags(&[part], &[&self.key], hashes.results().end)?;
         let from = (*flight.bytes).as_mut().as_ptr();
         // SAFETY: `from` has `len` bytes (`submit` checked that), which the flight
         // owns until the lane has waited; the buffer waits for this ring before
         // it frees its memory.
         unsafe { lane.copy_in(part.at, from, flight.len) }?;
+        lane.queue_control(&[&hashes, &tags])?;
         // SAFETY: the buffer waits for this ring before it frees its memory.
         unsafe { lane.queue_hashes(self.device.kernels(), &hashes) }?;
         // SAFETY: the buffer waits for this ring before it frees its memory.
         unsafe { lane.queue_tags(self.device.kernels(), &tags) }?;
-        lane.queue_results(tags.end())
+        lane.queue_results(&(hashes.results().start..tags.results().end))
     }
 
     /// Waits for a copy and stores what the device measured.
@@ -98,8 +99,16 @@ impl<'d> CudaUpload<'d> {
         let stored = self.store(&mut lane, &flight);
         let settled = lane.settle();
         drop(lane);
-        retire(flight, settled);
+        self.retire(flight, settled);
         stored
+    }
+
+    /// Lets the slot's bytes go, unless the device may still read them.
+    fn retire(&self, flight: Flight, settled: Result<(), DeviceError>) {
+        if let Err(why) = settled {
+            self.ring.abandon(flight.index, why);
+        }
+        drop(flight);
     }
 
     fn store(&self, lane: &mut Lane, flight: &Flight) -> Result<(), DeviceError> {
@@ -107,18 +116,8 @@ impl<'d> CudaUpload<'d> {
         let hashes_end = flight.len.div_ceil(BLOCK_BYTES).saturating_mul(HASH_BYTES);
         let mut state = lock(&self.state);
         let State { level0, tags, .. } = &mut *state;
-        lane.take_hashes(window(level0, flight, BLOCK_BYTES)?)?;
+        lane.take_hashes(0, window(level0, flight, BLOCK_BYTES)?)?;
         lane.take_tags(hashes_end, window(tags, flight, nh::SEGMENT_BYTES)?)
-    }
-}
-
-/// Lets the slot's bytes go, unless the device may still read them.
-fn retire(flight: Flight, settled: Result<(), DeviceError>) {
-    if settled.is_err() {
-        // Freeing memory that a device may still read would be unsound; on a
-        // device that cannot even be waited for, keeping it is all that is left.
-        let bytes = Box::leak(flight.bytes);
-        zeroize::Zeroize::zeroize((*bytes).as_mut());
     }
 }
 
@@ -126,7 +125,7 @@ impl Upload for CudaUpload<'_> {
     fn slot(&self) -> Result<Slot, DeviceError> {
         loop {
             self.check_failed()?;
-            match self.ring.next() {
+            match self.note(self.ring.next())? {
                 Turn::Free(index, bytes) => {
                     return Ok(Slot::new(self.ring.session(), index, Box::new(bytes)));
                 }
@@ -157,7 +156,10 @@ impl Upload for CudaUpload<'_> {
         match queued {
             Ok(()) => self.ring.fly(flight),
             // What was queued before the failure may still use the bytes.
-            Err(_) => retire(flight, self.ring.lane(index)?.settle()),
+            Err(_) => {
+                let settled = self.ring.lane(index)?.settle();
+                self.retire(flight, settled);
+            }
         }
         queued
     }
@@ -184,7 +186,7 @@ impl Drop for CudaUpload<'_> {
                 .ring
                 .lane(flight.index)
                 .and_then(|mut lane| lane.settle());
-            retire(flight, settled);
+            self.retire(flight, settled);
         }
     }
 }

@@ -10,10 +10,12 @@ use crate::sys::{
     location, memory_type,
 };
 
-/// Asks the driver about `len` bytes at `at`, whoever allocated them.
+/// Asks the driver about `len` bytes at `at`, whoever allocated them: one
+/// allocation after the other, for memory of several may lie side by side. Of
+/// each fact the answer that guarantees least counts.
 ///
-/// The question takes a reference to the physical memory; `kept` becomes the
-/// reason when that reference could not be given back.
+/// The question takes references to the physical memory; `kept` becomes the
+/// reason when one of them could not be given back.
 pub(crate) fn take(
     context: &Context,
     at: CuDevicePtr,
@@ -21,9 +23,33 @@ pub(crate) fn take(
     kept: &mut Result<(), DeviceError>,
 ) -> Result<Witness, DeviceError> {
     let _entered = context.enter()?;
+    let end = at.offset(len.max(1));
+    let (mut whole, mut next) = part(context, at, end, kept)?;
+    while next < end {
+        let (witness, after) = part(context, next, end, kept)?;
+        whole = weaker(whole, witness);
+        next = after;
+    }
+    Ok(whole)
+}
+
+/// The witness of the allocation at `at`, and where it ends; `end` at most.
+/// Where the driver does not know what is beyond `at`, neither does the witness.
+fn part(
+    context: &Context,
+    at: CuDevicePtr,
+    end: CuDevicePtr,
+    kept: &mut Result<(), DeviceError>,
+) -> Result<(Witness, CuDevicePtr), DeviceError> {
     let facts = context.driver().pointer_facts(at)?;
     let prop = properties(context, at, kept)?;
-    let last = at.offset(len.saturating_sub(1));
+    let known = match context.driver().mem_get_address_range(at) {
+        Ok((start, bytes)) => Some(start.offset(bytes)).filter(|after| *after > at),
+        Err(error) if is_no_range(&error) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let after = known.unwrap_or(end).min(end);
+    let last = CuDevicePtr(after.0.saturating_sub(1)).max(at);
     let ours = CuMemLocation {
         kind: location::DEVICE,
         id: context.ordinal(),
@@ -32,8 +58,12 @@ pub(crate) fn take(
         Some(_) => rights(context, &ours, at)?.min(rights(context, &ours, last)?),
         None => Rights::Write,
     };
-    Ok(Witness {
-        memory: memory_kind(facts, prop),
+    let memory = match memory_kind(facts, prop) {
+        MemoryKind::Device if known.is_none() => MemoryKind::Unknown,
+        kind => kind,
+    };
+    let witness = Witness {
+        memory,
         managed: facts.managed,
         host_pointer: facts.host_pointer,
         ordinal: u32::try_from(facts.ordinal).unwrap_or(u32::MAX),
@@ -43,7 +73,44 @@ pub(crate) fn take(
             Rights::Write => Protection::ReadWrite,
             Rights::Read => Protection::ReadOnly,
         },
-    })
+    };
+    Ok((witness, after))
+}
+
+/// What both witnesses guarantee.
+fn weaker(one: Witness, other: Witness) -> Witness {
+    let memory = match one.memory {
+        MemoryKind::Device => other.memory,
+        kind => kind,
+    };
+    let read_only = [one, other].map(|witness| witness.protection == Protection::ReadOnly);
+    Witness {
+        memory,
+        managed: one.managed || other.managed,
+        host_pointer: one.host_pointer || other.host_pointer,
+        ordinal: if one.ordinal == other.ordinal {
+            one.ordinal
+        } else {
+            u32::MAX
+        },
+        pinned_on_device: one.pinned_on_device && other.pinned_on_device,
+        protection: if read_only == [true, true] {
+            Protection::ReadOnly
+        } else {
+            Protection::ReadWrite
+        },
+    }
+}
+
+/// The answers that mean "nothing of mine" rather than a fault.
+const fn is_no_range(error: &DriverError) -> bool {
+    matches!(
+        error,
+        DriverError::Call {
+            code: CuResult::INVALID_VALUE | CuResult::NOT_FOUND | CuResult::NOT_SUPPORTED,
+            ..
+        }
+    )
 }
 
 /// What a mapping allows, the weaker guarantee first.

@@ -57,6 +57,25 @@ impl Driver {
         self.check("cuMemFree", code)
     }
 
+    /// `cuMemGetAddressRange`: start and bytes of the allocation that has the
+    /// address; of virtual memory, of the one mapping that has it.
+    ///
+    /// # Errors
+    /// [`DriverError`], also for an address that the driver does not know.
+    pub fn mem_get_address_range(
+        &self,
+        pointer: CuDevicePtr,
+    ) -> Result<(CuDevicePtr, u64), DriverError> {
+        let (mut start, mut bytes) = (CuDevicePtr(0), 0_usize);
+        // SAFETY: both are live locals that the call writes; the driver looks
+        // the address up and does not dereference it.
+        let code = unsafe {
+            (self.table().mem_get_address_range)(&raw mut start, &raw mut bytes, pointer)
+        };
+        self.check("cuMemGetAddressRange", code)?;
+        Ok((start, bytes as u64))
+    }
+
     /// `cuMemAllocManaged`: memory that may migrate. The backend never holds
     /// weights in it; tests do, to see it rejected.
     ///

@@ -23,6 +23,8 @@ impl CuResult {
     pub const ECC_UNCORRECTABLE: Self = Self(214);
     /// The driver cannot read this version of PTX.
     pub const UNSUPPORTED_PTX: Self = Self(222);
+    /// There is no such thing.
+    pub const NOT_FOUND: Self = Self(500);
     /// Work is still running.
     pub const NOT_READY: Self = Self(600);
     /// A kernel used an address without the right to do so. Sticky.

@@ -84,6 +84,8 @@ table! {
         ) = "cuLaunchKernel";
 
         mem_get_info(*mut usize, *mut usize) = "cuMemGetInfo_v2";
+        mem_get_address_range(*mut CuDevicePtr, *mut usize, CuDevicePtr)
+            = "cuMemGetAddressRange_v2";
         mem_alloc(*mut CuDevicePtr, usize) = "cuMemAlloc_v2";
         mem_free(CuDevicePtr) = "cuMemFree_v2";
         mem_host_alloc(*mut *mut c_void, usize, c_uint) = "cuMemHostAlloc";

@@ -48,6 +48,11 @@ impl Fake {
         uses.into_iter().collect()
     }
 
+    /// How often the bytes lie in memory of devices, and in pinned memory.
+    pub fn find(&self, needle: &[u8]) -> (usize, usize) {
+        self.ctl.find(needle).unwrap()
+    }
+
     /// What the driver said about faults.
     pub fn log(&self) -> String {
         self.ctl.log().unwrap()

@@ -129,6 +129,10 @@ impl Device for Checked {
         self.run(|device| device.block_digests(extent, blocks, out))
     }
 
+    fn tree_root(&self, extent: Extent) -> Result<Option<BlockHash>, DeviceError> {
+        self.run(|device| device.tree_root(extent))
+    }
+
     fn keyed_tags(
         &self,
         extent: Extent,

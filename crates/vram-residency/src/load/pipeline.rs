@@ -27,14 +27,17 @@ impl Shape {
     /// Within 64 MiB on the simulator and 256 MiB of pinned memory on CUDA, for
     /// up to [`MAX_AT_ONCE`] loads of a group together.
     fn of(kind: DeviceKind, source: &dyn Source, at_once: usize) -> Self {
+        // A GPU's bus wants every core to read, and slots that are with the
+        // device meanwhile; a slot is large enough that what is copied beside
+        // it (a table, a key) costs the copy engine little.
         let (slot_bytes, most, all) = match kind {
             DeviceKind::Simulated => (2 << 20, 16, 32_usize),
-            DeviceKind::Cuda => (16 << 20, 12, 16_usize),
+            DeviceKind::Cuda => (8 << 20, 24, 32_usize),
         };
         let most = all.checked_div(at_once).unwrap_or(all).clamp(1, most);
         let chunks = source.len().div_ceil(slot_bytes as u64);
         let chunks = usize::try_from(chunks).unwrap_or(usize::MAX).max(1);
-        let readers = cores().min(12).div_ceil(at_once.max(1)).min(chunks);
+        let readers = cores().min(16).div_ceil(at_once.max(1)).min(chunks);
         let slots = readers.saturating_mul(2).min(most).min(chunks);
         Self {
             slot_bytes,

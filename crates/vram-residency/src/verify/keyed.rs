@@ -225,7 +225,7 @@ fn spot_check(
     pairs: &[[nh::Tag; 2]],
     random: &dyn Random,
 ) -> Result<(), Error> {
-    let segment = below((pairs.len() as u64).max(1), random)?;
+    let segment = Draws::new(random, 1).below((pairs.len() as u64).max(1))?;
     let offset = segment.saturating_mul(UPLOAD_ALIGN);
     let len = extent.len.saturating_sub(offset).min(UPLOAD_ALIGN);
     let mut bytes = Zeroizing::new(vec![0; usize::try_from(len).unwrap_or(0)]);
@@ -241,22 +241,59 @@ fn spot_check(
 /// A secret order of `0..count`: Fisher-Yates with unbiased draws.
 fn shuffled(count: usize, random: &dyn Random) -> Result<Vec<u64>, RandomError> {
     let mut order: Vec<u64> = (0..count as u64).collect();
+    let mut draws = Draws::new(random, count);
     for last in (1..count).rev() {
         let bound = (last as u64).saturating_add(1);
-        let other = usize::try_from(below(bound, random)?).unwrap_or(0);
+        let other = usize::try_from(draws.below(bound)?).unwrap_or(0);
         order.swap(last, other);
     }
     Ok(order)
 }
 
-/// A uniform number below `bound`, by rejection.
-fn below(bound: u64, random: &dyn Random) -> Result<u64, RandomError> {
-    // The largest multiple of `bound` that fits.
-    let zone = u64::MAX.saturating_sub(u64::MAX.checked_rem(bound).unwrap_or(0));
-    loop {
-        let draw = u64::from_le_bytes(bytes::<8>(random)?);
-        if draw < zone {
-            return Ok(draw.checked_rem(bound).unwrap_or(0));
+/// Random numbers, taken from their source many at a time: a call of the
+/// operating system for each would cost more than checking its segment.
+struct Draws<'r> {
+    random: &'r dyn Random,
+    bytes: Zeroizing<Vec<u8>>,
+    used: usize,
+}
+
+impl<'r> Draws<'r> {
+    /// Most bytes that are taken at once.
+    const MOST: usize = 64 << 10;
+
+    /// For about `count` numbers.
+    fn new(random: &'r dyn Random, count: usize) -> Self {
+        let len = count.saturating_mul(8).clamp(8, Self::MOST);
+        let bytes = Zeroizing::new(vec![0; len]);
+        let used = len;
+        Self {
+            random,
+            bytes,
+            used,
+        }
+    }
+
+    fn next(&mut self) -> Result<u64, RandomError> {
+        if self.used >= self.bytes.len() {
+            self.random.fill(&mut self.bytes)?;
+            self.used = 0;
+        }
+        let left = self.bytes.get(self.used..).unwrap_or_default();
+        let number = left.first_chunk::<8>().copied().map(u64::from_le_bytes);
+        self.used = self.used.saturating_add(8);
+        number.ok_or_else(|| RandomError::new("an empty buffer of random bytes"))
+    }
+
+    /// A uniform number below `bound`, by rejection.
+    fn below(&mut self, bound: u64) -> Result<u64, RandomError> {
+        // The largest multiple of `bound` that fits.
+        let zone = u64::MAX.saturating_sub(u64::MAX.checked_rem(bound).unwrap_or(0));
+        loop {
+            let draw = self.next()?;
+            if draw < zone {
+                return Ok(draw.checked_rem(bound).unwrap_or(0));
+            }
         }
     }
 }
