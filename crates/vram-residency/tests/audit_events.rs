@@ -443,6 +443,11 @@ fn required_refuses_to_work_without_a_log() {
         .unwrap();
     assert!(rig.manager.verify_sealed(&one, Mode::Full).is_err());
     assert!(one.is_quarantined());
+    // So has a free, and its caller is told that nobody wrote it down.
+    let three = rig.manager.used_vram();
+    refused(rig.manager.deallocate(&one).unwrap_err());
+    assert!(!one.is_sealed());
+    assert_eq!(rig.manager.used_vram(), three - 5000);
     rig.sink.set_broken(false);
     rig.manager.resume("the log is back").unwrap();
     rig.manager.lease(&two, Mode::Full).unwrap().finish();

@@ -23,6 +23,7 @@ use vram_residency::capacity::plan::PlanPart;
 use vram_residency::device::DeviceError;
 use vram_residency::error::{Error, Misuse, VerifyError};
 use vram_residency::policy::{OnFailure, PolicyError};
+use vram_residency::receipt::Nonce;
 use vram_residency::sim::{Op, SimOptions};
 use vram_residency::{Mode, Policy, SealRequest, SealedGroup, SealedShard};
 
@@ -81,7 +82,7 @@ fn stage() -> Stage {
 type Operation = fn(&Stage) -> Result<(), Error>;
 
 /// Every operation that can touch a device.
-const OPERATIONS: [(&str, Operation); 20] = [
+const OPERATIONS: [(&str, Operation); 21] = [
     ("seal", |s| {
         s.rig.manager.seal(SealRequest::bytes(&model())).map(drop)
     }),
@@ -138,6 +139,10 @@ const OPERATIONS: [(&str, Operation); 20] = [
         let nonce = Some(&[7; 16][..]);
         let attested = s.rig.manager.attest_vram_residency(&s.shard, nonce);
         attested.map(drop)
+    }),
+    ("measure", |s| {
+        let nonce = Nonce::new(&[7; 16]).unwrap();
+        s.rig.manager.measure_residency(&s.shard, &nonce).map(drop)
     }),
     ("migrate", |s| {
         s.rig.manager.migrate_shard(&s.shard, 1).map(drop)

@@ -434,7 +434,7 @@ pub enum Body {
     /// is said at [`crate::Error::is_refusal`].
     #[serde(rename = "operation.failed")]
     OperationFailed {
-        /// Which: `build`, `seal`, `export`, `migrate`, `repair`, `attest`,
+        /// Which: `build`, `seal`, `export`, `repair`, `attest`,
         /// `rotate_key`, `driver_memory`, `can_admit`, `plan`, `group_load`,
         /// `verify_group` or `read_tensor`.
         operation: Text,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Ledger, Reservation};
 use crate::audit::{AuditError, Body, Recorder, Text};
 use crate::device::{BufferId, Checked, Device, DeviceError, Extent, FreeError};
+use crate::error::Error;
 use crate::shard::ShardId;
 
 /// Memory taken for one shard. Exactly one owner; `Drop` gives it back
@@ -61,9 +62,12 @@ impl Allocation {
         self.ledger.device()
     }
 
-    /// Scrubs and frees now, so that the caller learns of a failure.
-    pub(crate) fn free(mut self) -> Result<(), FreeError> {
-        self.release().0
+    /// Scrubs and frees now, so that the caller learns of a failure: of the
+    /// memory first, else of the record.
+    pub(crate) fn free(mut self) -> Result<(), Error> {
+        let (freed, recorded) = self.release();
+        freed?;
+        Ok(recorded?)
     }
 
     /// Frees once; the ledger and the log learn of it either way.

@@ -12,7 +12,8 @@ impl VramManager {
     ///
     /// # Errors
     /// [`Misuse::Busy`] while leases are out: nothing changes. [`Error::Free`]
-    /// when bytes had to be stranded: the handle is inert all the same.
+    /// when bytes had to be stranded, [`Error::Audit`] when the free could not be
+    /// recorded: the memory is gone and the handle is inert all the same.
     pub fn deallocate(&self, shard: &SealedShard) -> Result<()> {
         let resident = self.own(shard)?;
         if !shard.retire()? {

@@ -7,7 +7,6 @@ use vram_digest::BlockHash;
 
 use super::{Claim, Filled};
 use crate::capacity::Allocation;
-use crate::device::FreeError;
 use crate::error::{Error, Misuse};
 use crate::format::TensorTable;
 use crate::seal::Record;
@@ -228,7 +227,6 @@ impl Resident {
 
     /// Frees the memory now.
     pub(crate) fn free(&self) -> Result<(), Error> {
-        let freed: Result<(), FreeError> = self.take()?.free();
-        Ok(freed?)
+        self.take()?.free()
     }
 }
