@@ -38,6 +38,11 @@ const TEST_NEEDS: &[Need] = &[
         lost: "digests are compared with checked-in vectors only",
     },
     Need {
+        what: "tmux",
+        how: "Debian package tmux",
+        lost: "nothing is drawn on a terminal",
+    },
+    Need {
         what: "target/testdata/minilm/model.safetensors",
         how: "python3 testdata/fetch_real.py minilm",
         lost: "no real safetensors model is read",

@@ -18,3 +18,8 @@ pub(crate) fn this_program() -> std::io::Result<PathBuf> {
 pub(crate) fn temporary_directory() -> PathBuf {
     std::env::temp_dir()
 }
+
+/// A terminal that cannot move its cursor says so (`TERM=dumb`).
+pub(crate) fn terminal_is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
+}

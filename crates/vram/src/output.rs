@@ -4,6 +4,7 @@ use std::io::{IsTerminal as _, Write as _};
 
 use serde::Serialize;
 
+use crate::environment;
 use crate::failure::Failure;
 use crate::text::printable;
 
@@ -30,7 +31,7 @@ impl Output {
 
     /// A person watches stderr and wants to see movement.
     pub(crate) fn is_live(&self) -> bool {
-        !self.quiet && std::io::stderr().is_terminal()
+        !self.quiet && std::io::stderr().is_terminal() && !environment::terminal_is_dumb()
     }
 
     /// One line of the result, byte for byte.

@@ -1,8 +1,10 @@
 //! The live view of a hold, on stderr.
 
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use vram_residency::VramManager;
 
 use super::run::Held;
@@ -10,23 +12,24 @@ use super::scrubbing::Scrubbing;
 use crate::output::Output;
 use crate::text;
 
-/// Columns where the terminal does not say.
-const COLUMNS: usize = 80;
+/// Columns and rows where the terminal does not say.
+const SIZE: (usize, usize) = (80, 24);
 
 /// Lines that are drawn again and again; gone when dropped.
-pub(super) struct View(ProgressBar);
+///
+/// The cursor stays visible and rests below them at the start of a line: what a
+/// person types meanwhile, Ctrl-C above all, moves nothing.
+pub(super) struct View {
+    /// Columns that each line took when it was last drawn.
+    drawn: RefCell<Vec<usize>>,
+}
 
 impl View {
     /// `None` where nobody watches.
     pub(super) fn new(output: &Output) -> Option<Self> {
-        if !output.is_live() {
-            return None;
-        }
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        if let Ok(style) = ProgressStyle::with_template("{msg}") {
-            bar.set_style(style);
-        }
-        Some(Self(bar))
+        output.is_live().then(|| Self {
+            drawn: RefCell::default(),
+        })
     }
 
     pub(super) fn draw(
@@ -36,21 +39,55 @@ impl View {
         left: Duration,
         scrubbing: Option<&Scrubbing>,
     ) {
-        let size = rustix::termios::tcgetwinsize(rustix::stdio::stderr()).ok();
-        let columns = size.map(|size| usize::from(size.ws_col));
-        let columns = columns.filter(|columns| *columns > 0).unwrap_or(COLUMNS);
+        let (columns, rows) = size();
         let lines = screen(manager, held, left, scrubbing);
-        // A line that wraps cannot be taken back when the terminal is resized.
-        let lines = lines.iter().map(|line| cut(line, columns));
-        self.0.set_message(lines.collect::<Vec<_>>().join("\n"));
-        self.0.tick();
+        let lines: Vec<String> = lines
+            .iter()
+            .take(rows.saturating_sub(1))
+            .map(|line| cut(line, columns))
+            .collect();
+        let mut text = self.back(columns);
+        for line in &lines {
+            text.push_str(line);
+            text.push_str("\r\n");
+        }
+        show(&text);
+        let widths = lines.iter().map(|line| line.chars().count());
+        *self.drawn.borrow_mut() = widths.collect();
+    }
+
+    /// Back to the first line, and everything from there on wiped. Lines that
+    /// were wider than the terminal is now have been wrapped by it.
+    fn back(&self, columns: usize) -> String {
+        let rows = |width: &usize| width.div_ceil(columns.max(1)).max(1);
+        let up: usize = self.drawn.borrow().iter().map(rows).sum();
+        let mut text = String::from("\r");
+        if up > 0 {
+            // A String takes whatever is written.
+            let _ = write!(text, "\x1b[{up}A");
+        }
+        text + "\x1b[J"
     }
 }
 
 impl Drop for View {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        show(&self.back(size().0));
     }
+}
+
+/// Columns and rows of the terminal now.
+fn size() -> (usize, usize) {
+    let size = rustix::termios::tcgetwinsize(rustix::stdio::stderr()).ok();
+    let known = size.filter(|size| size.ws_col > 0 && size.ws_row > 0);
+    known.map_or(SIZE, |size| (size.ws_col.into(), size.ws_row.into()))
+}
+
+/// In one piece, so that nothing is seen half drawn.
+fn show(text: &str) {
+    // Without a stderr there is nobody to show it to.
+    let mut err = std::io::stderr().lock();
+    let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
 }
 
 /// The part of a line that fits, one column left free.
@@ -144,6 +181,17 @@ mod tests {
         ] {
             assert!(screen.contains(part), "{part} in {screen}");
         }
+    }
+
+    #[test]
+    fn lines_that_a_narrower_terminal_wrapped_are_wiped_too() {
+        let view = View {
+            drawn: RefCell::new(vec![10, 0, 79]),
+        };
+        assert_eq!(view.back(80), "\r\x1b[3A\x1b[J");
+        assert_eq!(view.back(40), "\r\x1b[4A\x1b[J");
+        view.drawn.borrow_mut().clear();
+        assert_eq!(view.back(80), "\r\x1b[J");
     }
 
     #[test]
