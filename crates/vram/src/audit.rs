@@ -33,7 +33,9 @@ Examples:
   vram audit key audit.key > audit.pub
   vram seal model.safetensors --audit log --audit-key audit.key
   vram audit verify log --trust audit.pub
-  vram audit show log --event seal. --since 2026-01-31")]
+  vram audit show log --event seal. --since 2026-01-31
+
+Exit codes: 0 fine, 1 failure, 2 usage, 3 'verify' found the log wrong.")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -58,7 +60,7 @@ Examples:
   vram audit verify log --trust audit.pub
   vram audit verify log --trust audit.pub --earlier kept/checkpoint --closed
 
-Exit code 3 when anything is wrong with the log.")]
+Exit codes: 0 fine, 1 failure, 2 usage, 3 anything is wrong with the log.")]
 struct Verify {
     /// The log's directory
     dir: PathBuf,
@@ -79,7 +81,9 @@ struct Verify {
 Examples:
   vram audit show log --shard model-a
   vram audit show log --event seal.verification_failed --json
-  vram audit show log --since 2026-01-31T12 --until 2026-02-01")]
+  vram audit show log --since 2026-01-31T12 --until 2026-02-01
+
+Exit codes: 0 fine, 1 failure, 2 usage.")]
 struct Show {
     /// The log's directory
     dir: PathBuf,
@@ -90,8 +94,10 @@ struct Show {
 /// Print the newest events
 #[derive(clap::Args)]
 #[command(after_help = "\
-Example:
-  vram audit tail log -n 20")]
+Examples:
+  vram audit tail log -n 20
+
+Exit codes: 0 fine, 1 failure, 2 usage.")]
 struct Tail {
     /// The log's directory
     dir: PathBuf,
@@ -105,8 +111,10 @@ struct Tail {
 /// Print the public key that checks what a key file signs
 #[derive(clap::Args)]
 #[command(after_help = "\
-Example:
-  vram audit key audit.key > audit.pub")]
+Examples:
+  vram audit key audit.key > audit.pub
+
+Exit codes: 0 fine, 1 failure, 2 usage.")]
 struct Key {
     /// The key file
     file: PathBuf,

@@ -91,7 +91,11 @@ mod tests {
     fn every_visible_command_has_examples() {
         for command in Cli::command().get_subcommands() {
             let help = command.clone().render_long_help().to_string();
-            assert!(help.contains("Example"), "{}:\n{help}", command.get_name());
+            assert!(
+                help.contains("Examples:"),
+                "{}:\n{help}",
+                command.get_name()
+            );
         }
     }
 }

@@ -13,7 +13,9 @@ use crate::output::Output;
 Examples:
   vram completions bash > ~/.local/share/bash-completion/completions/vram
   vram completions zsh > ~/.zfunc/_vram
-  vram completions fish > ~/.config/fish/completions/vram.fish")]
+  vram completions fish > ~/.config/fish/completions/vram.fish
+
+Exit codes: 0 fine, 1 failure, 2 usage.")]
 pub(crate) struct Args {
     shell: Shell,
 }

@@ -18,7 +18,10 @@ use crate::text;
 Examples:
   vram devices
   vram devices --json
-  vram devices --device sim:8GiB       what a simulated device looks like")]
+  vram devices --device sim:8GiB       what a simulated device looks like
+
+Exit codes: 0 fine, 1 failure, 2 usage. Without a driver or a GPU
+the list is empty, and the note says why.")]
 pub(crate) struct Args {
     /// Look at this one instead: cuda:N, sim or sim:SIZE
     #[arg(long, value_name = "DEVICE")]

@@ -24,7 +24,9 @@ Examples:
   vram digest --content *.safetensors       and what sha256sum prints
   curl -s URL | vram digest -               of a pipe
 
-A file that cannot be read is reported, the others are digested; exit code 1.")]
+A file that cannot be read is reported, the others are digested.
+
+Exit codes: 0 fine, 1 a file could not be read, 2 usage.")]
 pub(crate) struct Args {
     /// Files; '-' is stdin
     #[arg(required = true, value_name = "FILE")]

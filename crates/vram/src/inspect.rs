@@ -20,7 +20,9 @@ use crate::text;
 Examples:
   vram inspect model.safetensors
   vram inspect model.safetensors.index.json
-  vram inspect model.gguf --json")]
+  vram inspect model.gguf --json
+
+Exit codes: 0 fine, 1 failure, 2 usage.")]
 pub(crate) struct Args {
     /// The model
     #[arg(value_name = "MODEL")]

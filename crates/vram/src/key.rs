@@ -12,8 +12,10 @@ use crate::output::Output;
 /// Make keys
 #[derive(clap::Args)]
 #[command(after_help = "\
-Example:
-  vram key new worker.key")]
+Examples:
+  vram key new worker.key
+
+Exit codes: 0 fine, 1 failure, 2 usage.")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -33,7 +35,9 @@ enum Command {
 Examples:
   vram key new worker.key
   vram seal model.safetensors --key-file worker.key --record model.json
-  vram verify model.json model.safetensors --key-file worker.key")]
+  vram verify model.json model.safetensors --key-file worker.key
+
+Exit codes: 0 fine, 1 failure, 2 usage.")]
 struct New {
     /// The file to make
     file: PathBuf,

@@ -12,8 +12,10 @@ use crate::output::Output;
 #[derive(clap::Args)]
 #[command(hide = true)]
 #[command(after_help = "\
-Example:
-  vram man /usr/local/share/man/man1")]
+Examples:
+  vram man ~/.local/share/man/man1
+
+Exit codes: 0 fine, 1 failure, 2 usage.")]
 pub(crate) struct Args {
     /// An existing directory
     #[arg(value_name = "DIR")]

@@ -28,7 +28,9 @@ Examples:
   vram plan model.safetensors.index.json --device cuda:0 --device cuda:1
   vram plan model.gguf --device sim:24GiB --headroom 2GiB --json
 
-The answer is of this moment: others may take the room before the load.")]
+The answer is of this moment: others may take the room before the load.
+
+Exit codes: 0 it fits, 1 it does not or a failure, 2 usage.")]
 pub(crate) struct Args {
     /// A model file, an index, the first part of a split model, or a directory
     #[arg(value_name = "MODEL")]

@@ -25,7 +25,9 @@ Examples:
   vram synth model.safetensors --size 4GiB
   vram synth model.gguf --size 512MiB --like llama --seed 7
 
-The name's extension says what is written: .safetensors or .gguf.")]
+The name's extension says what is written: .safetensors or .gguf.
+
+Exit codes: 0 fine, 1 failure, 2 usage.")]
 pub(crate) struct Args {
     /// The file to make; it must not exist
     #[arg(value_name = "OUT")]

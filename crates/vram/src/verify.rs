@@ -30,7 +30,10 @@ Examples:
   vram verify group.json part1.safetensors part2.safetensors --key-file worker.key
 
 A RECORD that holds several records (a group, or one a line) needs as many
-FILEs, in its order. Exit code 3 when the record or a file is not what was sealed.")]
+FILEs, in its order.
+
+Exit codes: 0 fine, 1 failure (no key, no file), 2 usage, 3 the record or a file is
+not what was sealed.")]
 pub(crate) struct Args {
     /// What 'vram seal --record' wrote
     record: PathBuf,

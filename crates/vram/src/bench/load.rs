@@ -35,7 +35,9 @@ Examples:
   vram bench load model.safetensors --runs 9 --json
 
 Memory use is the file twice. Cold reads ask the system to forget the file,
-which it does for clean pages only.")]
+which it does for clean pages only.
+
+Exit codes: 0 fine, 1 failure, 2 usage.")]
 pub(super) struct Args {
     /// The model file to load
     #[arg(value_name = "MODEL")]

@@ -49,7 +49,10 @@ Examples:
 
 Each line is the median of the runs, with the slowest and the fastest. Let the
 machine rest: other work shows as spread. Where fsverity is installed, the same
-file is digested by both programs in turn.")]
+file is digested by both programs in turn.
+
+Exit codes: 0 fine, 1 failure, 2 usage. A missed target is
+no failure.")]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
     #[command(subcommand)]

@@ -38,7 +38,10 @@ Examples:
 
 Each line is the median with the fastest and the slowest. 'of a token' is what
 the check adds to a token if it is made once a token; 'everything in' is how
-long it then takes until every byte was checked, the tokens in between counted.")]
+long it then takes until every byte was checked, the tokens in between counted.
+
+Exit codes: 0 fine, 1 failure, 2 usage. A missed target is
+no failure.")]
 pub(super) struct Args {
     /// cuda:N; or the simulated device: sim or sim:SIZE
     #[arg(long, value_name = "DEVICE", default_value = "cuda:0")]

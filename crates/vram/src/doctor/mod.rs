@@ -18,7 +18,8 @@ Examples:
   vram doctor --key-file worker.key     also check the key file
   vram doctor --json
 
-Exit code 1 when a check says 'bad'; 'look' is worth knowing and no failure.")]
+Exit codes: 0 fine, 1 a check says 'bad', 2 usage; 'look' is worth knowing and no
+failure.")]
 pub(crate) struct Args {
     #[command(flatten)]
     key: KeyArgs,

@@ -1,0 +1,190 @@
+//! Every example of every help text is run, as it stands there, by a shell.
+//! Only sizes are made small and what a reader must fill in is filled in. The
+//! fake driver plays the GPUs.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
+
+mod common;
+
+use std::process::Command;
+
+use common::{Outcome, Session, finish, small};
+
+/// Commands with examples.
+const COMMANDS: [&str; 21] = [
+    "",
+    "devices",
+    "doctor",
+    "digest",
+    "seal",
+    "verify",
+    "key",
+    "key new",
+    "audit",
+    "audit verify",
+    "audit show",
+    "audit tail",
+    "audit key",
+    "inspect",
+    "plan",
+    "synth",
+    "bench",
+    "bench load",
+    "bench verify",
+    "completions",
+    "man",
+];
+
+/// A directory in which every file that examples name is there.
+fn furnished() -> Session {
+    let session = Session::new();
+    let testdata = small().parent().unwrap().to_owned();
+    let copy = |from: &str, to: &str| {
+        std::fs::copy(testdata.join(from), session.path(to)).unwrap();
+    };
+    for n in ["", "part1", "part2"] {
+        let name = if n.is_empty() { "model" } else { n };
+        copy("small.safetensors", &format!("{name}.safetensors"));
+        copy("small.gguf", &format!("{name}.gguf"));
+    }
+    let index = "model.safetensors.index.json";
+    copy(&format!("sharded/{index}"), index);
+    for n in 1..=2 {
+        let part = format!("model-0000{n}-of-00002.safetensors");
+        copy(&format!("sharded/{part}"), &part);
+    }
+    for folder in ["driver", "kept", ".zfunc", ".config/fish/completions"] {
+        std::fs::create_dir_all(session.path(folder)).unwrap();
+    }
+    for folder in [
+        ".local/share/bash-completion/completions",
+        ".local/share/man/man1",
+    ] {
+        std::fs::create_dir_all(session.path(folder)).unwrap();
+    }
+    let driver = session.path("driver/libcuda.so.1");
+    std::os::unix::fs::symlink(fake_cuda::library_path().unwrap(), driver).unwrap();
+    for line in [
+        "vram key new worker.key; vram key new audit.key",
+        "vram audit key audit.key > audit.pub",
+        "vram seal model.safetensors --key-file worker.key --record model.json \
+         --audit log --audit-key audit.key",
+        "vram seal part1.safetensors part2.safetensors --key-file worker.key --group \
+         --record group.json",
+        "cp log/checkpoint kept/",
+    ] {
+        shell(&session, line).exit(0);
+    }
+    session
+}
+
+/// Runs a line of a shell in the session, with `vram` and two GPUs in reach.
+fn shell(session: &Session, line: &str) -> Outcome {
+    let plain = session.command(&[]);
+    let program = std::path::Path::new(plain.get_program());
+    let path = std::env::var("PATH").unwrap();
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", line])
+        .current_dir(session.path(""))
+        .env(
+            "PATH",
+            format!("{}:{path}", program.parent().unwrap().display()),
+        )
+        .env("HOME", session.path(""))
+        .env("LD_LIBRARY_PATH", session.path("driver"))
+        .env("FAKE_CUDA", "reset gpus=2")
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
+    finish(command.spawn().unwrap(), line.to_owned())
+}
+
+/// The lines of a help text that are examples, without what explains them.
+fn examples(help: &str) -> Vec<String> {
+    let lines = help.lines().skip_while(|line| *line != "Examples:").skip(1);
+    let lines = lines.take_while(|line| line.starts_with("  "));
+    lines
+        .map(|line| line.trim().split("  ").next().unwrap().to_owned())
+        .collect()
+}
+
+/// The example as it is run, and what must be gone before.
+fn filled_in(example: &str, digest: &str) -> (String, Vec<String>) {
+    let mut line = example
+        .replace("sha256:35b370b4...", digest)
+        .replace("curl -s URL", "cat model.safetensors");
+    for (large, few) in [
+        ("--size-mib 1024", "--size-mib 1"),
+        ("--size-mib 4096", "--size-mib 1"),
+        ("--size-mib 16384", "--size-mib 1"),
+        ("--size 4GiB", "--size 1MiB"),
+        ("--size 512MiB", "--size 1MiB"),
+        ("--runs 9", "--runs 1"),
+    ] {
+        line = line.replace(large, few);
+    }
+    if line.starts_with("vram bench") {
+        if !line.contains("--size-mib") && !line.contains("bench load") {
+            line = line.replacen("vram bench verify", "vram bench verify --size-mib 1", 1);
+            if !line.contains("verify") {
+                line = line.replacen("vram bench", "vram bench --size-mib 1", 1);
+            }
+        }
+        if !line.contains("--runs") {
+            line = line.replacen(" > ", " --runs 1 > ", 1);
+            if !line.contains("--runs") {
+                line.push_str(" --runs 1");
+            }
+        }
+    }
+    if line.contains("--hold") {
+        line = format!("timeout --preserve-status -s INT 4 {line}");
+    }
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let mut gone = Vec::new();
+    if line.starts_with("vram key new") {
+        gone.push(words[3].to_owned());
+        if words[3] == "audit.key" {
+            gone.push("log".to_owned());
+        }
+    } else if line.starts_with("vram synth") {
+        gone.push(words[2].to_owned());
+    }
+    (line, gone)
+}
+
+#[test]
+fn every_example_of_every_help_works_and_exit_codes_are_said() {
+    let mut runs = 0;
+    for command in COMMANDS {
+        let session = furnished();
+        let help = session.vram(&format!("{command} --help")).exit(0).out;
+        assert!(help.contains("Exit codes: 0 "), "{command}: {help}");
+        let examples = examples(&help);
+        assert!(!examples.is_empty(), "{command}: {help}");
+        let digest = shell(&session, "vram digest model.safetensors").exit(0).out;
+        let digest = digest.split_whitespace().next().unwrap();
+        if command == "bench load" {
+            std::fs::remove_file(session.path("model.safetensors")).unwrap();
+        } else if command == "bench" {
+            let big = "rm model.safetensors; vram synth model.safetensors --size 1MiB";
+            shell(&session, big).exit(0);
+        }
+        for example in examples {
+            let (line, gone) = filled_in(&example, digest);
+            for name in gone {
+                let _ = std::fs::remove_file(session.path(&name));
+                let _ = std::fs::remove_dir_all(session.path(&name));
+            }
+            let outcome = shell(&session, &line);
+            runs += 1;
+            if line.starts_with("vram doctor") {
+                // Whether this machine is fine is not the example's fault.
+                assert!(!outcome.out.is_empty(), "{outcome:#?}");
+                continue;
+            }
+            let _ = outcome.exit(if line.contains("flip=") { 3 } else { 0 });
+        }
+    }
+    assert!(runs > 40, "{runs} examples were found");
+}
