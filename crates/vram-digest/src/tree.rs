@@ -1,6 +1,8 @@
 //! The Merkle tree over block hashes.
 
-use crate::block::{bytes, hash_blocks};
+use std::num::NonZeroUsize;
+
+use crate::block::{bytes, hash_blocks, hash_blocks_parallel};
 use crate::error::{LengthMismatch, check_count};
 use crate::file_digest::{FileDigest, file_digest};
 use crate::{BLOCK_BYTES, BlockHash, HASH_BYTES};
@@ -15,22 +17,27 @@ const FAN_OUT: usize = BLOCK_BYTES / HASH_BYTES;
 /// for empty files.
 #[must_use]
 pub fn root(level0: &[BlockHash]) -> BlockHash {
-    let Some(mut level) = parents(level0) else {
+    root_on(level0, NonZeroUsize::MIN)
+}
+
+/// The same on up to `threads` threads.
+fn root_on(level0: &[BlockHash], threads: NonZeroUsize) -> BlockHash {
+    let Some(mut level) = parents(level0, threads) else {
         return level0.first().copied().unwrap_or_default();
     };
-    while let Some(next) = parents(&level) {
+    while let Some(next) = parents(&level, threads) {
         level = next;
     }
     level.first().copied().unwrap_or_default()
 }
 
 /// The level above, or `None` when there is none.
-fn parents(level: &[BlockHash]) -> Option<Vec<BlockHash>> {
+fn parents(level: &[BlockHash], threads: NonZeroUsize) -> Option<Vec<BlockHash>> {
     if level.len() <= 1 {
         return None;
     }
     let mut above = vec![BlockHash::default(); level.len().div_ceil(FAN_OUT)];
-    hash_blocks(level.as_flattened(), &mut above).ok()?;
+    hash_blocks_parallel(level.as_flattened(), &mut above, threads).ok()?;
     Some(above)
 }
 
@@ -71,6 +78,25 @@ impl Tree {
     pub fn from_level0(level0: Vec<BlockHash>, len: u64) -> Result<Self, LengthMismatch> {
         check_count("block hashes", len, BLOCK_BYTES, level0.len())?;
         Ok(Self::from_parts(level0, len))
+    }
+
+    /// [`Self::from_level0`] on up to `threads` threads: the block hashes of 16 GiB are 128 MiB.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::from_level0`].
+    pub fn from_level0_parallel(
+        level0: Vec<BlockHash>,
+        len: u64,
+        threads: NonZeroUsize,
+    ) -> Result<Self, LengthMismatch> {
+        check_count("block hashes", len, BLOCK_BYTES, level0.len())?;
+        let digest = file_digest(&root_on(&level0, threads), len);
+        Ok(Self {
+            level0,
+            len,
+            digest,
+        })
     }
 
     /// [`Self::from_level0`] where the count is known to fit.

@@ -160,6 +160,23 @@ fn wrong_counts_are_refused_and_write_nothing() {
 }
 
 #[test]
+fn several_threads_build_the_same_tree() {
+    // The last count gives each of several threads its 256 KiB of hashes.
+    for count in [0_usize, 1, 2, 128, 129, 16_385, 70_001] {
+        let hashes: Vec<_> = pattern(count * 32, 8).as_chunks::<32>().0.to_vec();
+        let len = count as u64 * 4096;
+        let one = Tree::from_level0(hashes.clone(), len).unwrap();
+        for threads in [1, 3, 8] {
+            let threads = std::num::NonZeroUsize::new(threads).unwrap();
+            let many = Tree::from_level0_parallel(hashes.clone(), len, threads);
+            assert_eq!(many.unwrap(), one, "{count} hashes, {threads} threads");
+        }
+        let more = Tree::from_level0_parallel(hashes, len + 1, std::num::NonZeroUsize::MIN);
+        assert!(more.is_err());
+    }
+}
+
+#[test]
 fn a_block_is_padded_and_bounded() {
     for size in [0, 1, 4095, 4096] {
         let data = pattern(size, 6);

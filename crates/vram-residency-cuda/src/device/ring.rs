@@ -22,6 +22,10 @@ use super::pinned::Pinned;
 const SLOT_LIMIT: usize = 64 << 20;
 /// Smallest slot, and what every slot size is a multiple of.
 const SLOT_UNIT: usize = nh::SEGMENT_BYTES;
+/// Most threads that wipe the slots of a session.
+const WIPERS: usize = 8;
+/// No further thread for less than so many bytes to wipe.
+const WIPE_PER_THREAD: usize = 16 << 20;
 /// Control bytes of a slot's lane, next to its results.
 const LANE_CONTROL: usize = 8 << 10;
 
@@ -238,6 +242,33 @@ impl Ring {
         }
         lock(&self.state).free.push((index, pinned));
         self.changed.notify_all();
+    }
+}
+
+impl Drop for Ring {
+    /// Wipes and frees the slots. Where they are many bytes, that is work for
+    /// several threads: a sealed load ends only after it.
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let free = std::mem::take(&mut state.free);
+        let bytes = free.len().saturating_mul(self.size);
+        let helpers = free.len().min(bytes / WIPE_PER_THREAD).min(WIPERS);
+        let slots = Mutex::new(free.into_iter());
+        let wipe = || {
+            loop {
+                let slot = lock(&slots).next();
+                if slot.is_none() {
+                    break;
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..helpers {
+                // Without another thread this one does its work.
+                let _ = std::thread::Builder::new().spawn_scoped(scope, wipe);
+            }
+            wipe();
+        });
     }
 }
 

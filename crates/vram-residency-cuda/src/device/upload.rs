@@ -1,5 +1,6 @@
 //! Upload sessions: copies in flight, with hashing queued behind each copy.
 
+use std::alloc::{Layout, alloc_zeroed};
 use std::sync::{Arc, Mutex};
 
 use vram_digest::{BLOCK_BYTES, BlockHash, HASH_BYTES, nh};
@@ -37,8 +38,8 @@ impl<'d> CudaUpload<'d> {
     ) -> Result<Self, DeviceError> {
         buffer.part(plan.extent, 0, plan.extent.len)?;
         drop(buffer.open_to_write()?);
-        let level0 = results(plan.extent.len, BLOCK_BYTES, [0; HASH_BYTES])?;
-        let tags = results(plan.extent.len, nh::SEGMENT_BYTES, nh::Tag::ZERO)?;
+        let level0 = zeroed(plan.extent.len.div_ceil(BLOCK_BYTES as u64))?;
+        let tags = zero_tags(plan.extent.len)?;
         let ring = Ring::new(device.context(), plan)?;
         buffer.add_upload(&ring);
         let coverage = Coverage::new(plan.extent.len);
@@ -191,16 +192,36 @@ impl Drop for CudaUpload<'_> {
     }
 }
 
-/// A vector with one place per `unit` bytes of `len`.
-fn results<T: Copy>(len: u64, unit: usize, empty: T) -> Result<Vec<T>, DeviceError> {
-    let count = len.div_ceil(unit.max(1) as u64);
-    let bytes = count.saturating_mul(size_of::<T>() as u64);
-    let refused = DeviceError::HostOutOfMemory { requested: bytes };
-    let mut places = Vec::new();
+/// `count` hashes of zeros, which the system gives page by page when they are
+/// written: for a large model they are gigabytes, and many readers write them.
+fn zeroed(count: u64) -> Result<Vec<BlockHash>, DeviceError> {
+    let requested = count.saturating_mul(HASH_BYTES as u64);
+    let refused = DeviceError::HostOutOfMemory { requested };
     let count = usize::try_from(count).map_err(|_| refused.clone())?;
-    places.try_reserve_exact(count).map_err(|_| refused)?;
-    places.resize(count, empty);
-    Ok(places)
+    let layout = Layout::array::<BlockHash>(count).map_err(|_| refused.clone())?;
+    if layout.size() == 0 {
+        return Ok(Vec::new());
+    }
+    // SAFETY: the size is not zero.
+    let at = unsafe { alloc_zeroed(layout) };
+    if at.is_null() {
+        return Err(refused);
+    }
+    // SAFETY: the global allocator has just given this layout, that of `count`
+    // hashes, and zero bytes are what a hash may hold.
+    Ok(unsafe { Vec::from_raw_parts(at.cast(), count, count) })
+}
+
+/// One tag of zeros per segment of `len` bytes.
+fn zero_tags(len: u64) -> Result<Vec<nh::Tag>, DeviceError> {
+    let count = len.div_ceil(nh::SEGMENT_BYTES as u64);
+    let requested = count.saturating_mul(nh::TAG_BYTES as u64);
+    let refused = DeviceError::HostOutOfMemory { requested };
+    let count = usize::try_from(count).map_err(|_| refused.clone())?;
+    let mut tags = Vec::new();
+    tags.try_reserve_exact(count).map_err(|_| refused)?;
+    tags.resize(count, nh::Tag::ZERO);
+    Ok(tags)
 }
 
 /// The places of the units that a flight covers.

@@ -16,6 +16,6 @@ pub(crate) use control::{Control, Overall, Together};
 pub use error::LoadError;
 pub use file::{FileReads, FileSource};
 pub use model::{Model, Part};
-pub(crate) use pipeline::{MAX_AT_ONCE, load};
+pub(crate) use pipeline::{MAX_AT_ONCE, cores, load};
 pub use request::{FormatChoice, SealRequest};
 pub use source::{PatternSource, Source};

@@ -37,7 +37,7 @@ impl Shape {
         let most = all.checked_div(at_once).unwrap_or(all).clamp(1, most);
         let chunks = source.len().div_ceil(slot_bytes as u64);
         let chunks = usize::try_from(chunks).unwrap_or(usize::MAX).max(1);
-        let readers = cores().min(16).div_ceil(at_once.max(1)).min(chunks);
+        let readers = cores().get().min(16).div_ceil(at_once.max(1)).min(chunks);
         let slots = readers.saturating_mul(2).min(most).min(chunks);
         Self {
             slot_bytes,
@@ -49,9 +49,9 @@ impl Shape {
 
 /// Asked once: the answer comes from files under `/proc` and `/sys`, which cost
 /// more than sealing a small shard.
-fn cores() -> usize {
-    static CORES: OnceLock<usize> = OnceLock::new();
-    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, NonZeroUsize::get))
+pub(crate) fn cores() -> NonZeroUsize {
+    static CORES: OnceLock<NonZeroUsize> = OnceLock::new();
+    *CORES.get_or_init(|| std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
 }
 
 /// What a finished load proved: the device holds what the source gave.

@@ -10,7 +10,7 @@ use crate::audit::Recorder;
 use crate::capacity::{Allocation, Reservation};
 use crate::device::{Device, DeviceError, Extent, Protection};
 use crate::error::{Error, VerifyError};
-use crate::load::{Control, Source, load};
+use crate::load::{Control, Source, cores, load};
 use crate::policy::{ConfirmedMemory, Policy};
 use crate::verify::Reference;
 
@@ -80,7 +80,7 @@ impl Filling {
         content: Option<[u8; 32]>,
     ) -> Result<Filled, Error> {
         let len = self.allocation.extent().len;
-        let tree = Tree::from_level0(level0, len)
+        let tree = Tree::from_level0_parallel(level0, len, cores())
             .map_err(|_| Error::Internal("the device measured a wrong number of blocks"))?;
         Ok(Filled {
             allocation: self.allocation,
