@@ -91,7 +91,7 @@ fn people_read_the_assumption_and_a_line_for_every_mode() {
         .exit(0)
         .quiet()
         .says("a token is taken to read all 2.0 MiB once, at the roof 'memory read': ")
-        .says("target at least 0.6");
+        .says("target at least 60 %");
     for start in [
         "full ",
         "keyed ",
