@@ -36,6 +36,17 @@ fn a_load_is_held_against_the_roofs_of_the_same_run() {
 }
 
 #[test]
+fn a_load_onto_a_named_device_is_one_more_line() {
+    let session = Session::new();
+    session.vram("synth model.safetensors --size 3MiB").exit(0);
+    let load = "bench load model.safetensors --runs 1 --device";
+    let outcome = session.vram(&format!("{load} sim:8MiB")).exit(0);
+    outcome.says("sealed load, cached, named device");
+    // A device that is too small is an error that says so.
+    session.vram(&format!("{load} sim:2MiB")).exit(1);
+}
+
+#[test]
 fn what_cannot_be_measured_is_said() {
     let session = Session::new();
     session

@@ -9,10 +9,11 @@ use std::time::Duration;
 use rustix::fs::{Advice, fadvise};
 use serde::Serialize;
 use vram_digest::{BLOCK_BYTES, BlockHash, hash_blocks_parallel, nh};
-use vram_residency::{SealRequest, SealedShard};
+use vram_residency::{SealRequest, SealedShard, VramManager};
 
 use super::sample::{Rate, rate, timed};
 use super::{Show, ours, roofs};
+use crate::device::DeviceSpec;
 use crate::failure::Failure;
 use crate::measure::cores;
 use crate::output::Output;
@@ -33,6 +34,7 @@ Examples:
   vram synth model.safetensors --size 4GiB
   vram bench load model.safetensors
   vram bench load model.safetensors --runs 9 --json
+  vram bench load model.safetensors --device cuda:0
 
 Memory use is the file twice. Cold reads ask the system to forget the file,
 which it does for clean pages only.
@@ -45,6 +47,9 @@ pub(super) struct Args {
     /// Runs of each measurement
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
+    /// Also load onto this device: cuda:N
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<DeviceSpec>,
 }
 
 #[derive(Serialize)]
@@ -92,6 +97,9 @@ impl Args {
         let load = subject.load()?;
         let ratio = times / load.time_per_byte();
         show(load)?;
+        if let Some(spec) = &self.device {
+            show(subject.device_load(spec)?)?;
+        }
         if output.is_json() {
             return output.json(&Report {
                 schema: "vram-residency/bench-load/v1",
@@ -215,20 +223,30 @@ impl Subject {
 
     /// Seals from the page cache.
     fn load(&self) -> Result<Rate, Failure> {
-        self.seals("sealed load, cached", &|| Ok(()))
+        self.seals("sealed load, cached", &self.simulated()?, &|| Ok(()))
+    }
+
+    /// The same onto a device that the user named.
+    fn device_load(&self, spec: &DeviceSpec) -> Result<Rate, Failure> {
+        let name = "sealed load, cached, named device";
+        self.seals(name, &ours::manager_of(spec)?, &|| Ok(()))
+    }
+
+    /// A manager of a simulated device that holds the file.
+    fn simulated(&self) -> Result<VramManager, Failure> {
+        ours::manager((self.bytes as u64).saturating_add(1 << 20), self.team)
     }
 
     fn cold_load(&self, show: Show<'_>) -> Result<(), Failure> {
-        show(self.seals("sealed load, cold", &|| self.forget())?)
+        show(self.seals("sealed load, cold", &self.simulated()?, &|| self.forget())?)
     }
 
     fn seals(
         &self,
         name: &'static str,
+        manager: &VramManager,
         before: &dyn Fn() -> Result<(), Failure>,
     ) -> Result<Rate, Failure> {
-        let capacity = (self.bytes as u64).saturating_add(1 << 20);
-        let manager = ours::manager(capacity, self.team)?;
         let mut last: Option<SealedShard> = None;
         rate(name, self.team.get(), self.bytes, self.runs, || {
             // The one before is wiped outside the time.

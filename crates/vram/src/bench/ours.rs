@@ -62,14 +62,19 @@ pub(super) fn manager(capacity: u64, team: NonZeroUsize) -> Result<VramManager, 
     Ok(manager)
 }
 
+/// A manager of a device that the user named.
+pub(super) fn manager_of(spec: &DeviceSpec) -> Result<VramManager, Failure> {
+    let manager = VramManager::builder()
+        .device_with(device::open(spec)?, None, Sharing::Dedicated)
+        .key(RootKey::generate(&OsRandom)?)
+        .build()?;
+    Ok(manager)
+}
+
 /// The same on a device that the user named.
 pub(super) fn on_device(plan: &Plan, spec: &DeviceSpec, show: Show<'_>) -> Result<(), Failure> {
     let bytes = pattern(plan);
-    let device = device::open(spec)?;
-    let manager = VramManager::builder()
-        .device_with(device, None, Sharing::Dedicated)
-        .key(RootKey::generate(&OsRandom)?)
-        .build()?;
+    let manager = manager_of(spec)?;
     shards(
         plan,
         (&manager, "seal, named device"),
