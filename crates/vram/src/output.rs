@@ -68,3 +68,11 @@ pub(crate) fn say(kind: &str, text: &str) {
         printable(text)
     );
 }
+
+/// Columns and rows of the terminal behind stderr now; 80 by 24 where it does
+/// not say.
+pub(crate) fn terminal_size() -> (usize, usize) {
+    let size = rustix::termios::tcgetwinsize(rustix::stdio::stderr()).ok();
+    let known = size.filter(|size| size.ws_col > 0 && size.ws_row > 0);
+    known.map_or((80, 24), |size| (size.ws_col.into(), size.ws_row.into()))
+}

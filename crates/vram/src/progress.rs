@@ -5,17 +5,21 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::output::Output;
+use crate::output::{Output, terminal_size};
 use crate::text;
 
 /// Time between two lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 /// Redraws a second.
 const REDRAWS: u8 = 8;
-/// What the bar shows.
-const BAR: &str = "{prefix} [{bar:30}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+/// Columns from which on there is room for a bar.
+const WIDE: usize = 76;
+/// What the bar shows. The name comes last and is cut to what is left.
+const BAR: &str = "[{bar:20}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left  {wide_msg}";
+/// The same where there is little room.
+const NARROW: &str = "{percent} %, {eta} left  {wide_msg}";
 /// The same where the end is not known.
-const COUNTER: &str = "{prefix} {bytes}, {bytes_per_sec}";
+const COUNTER: &str = "{bytes}, {bytes_per_sec}  {wide_msg}";
 
 /// Progress of one file. Shared by threads.
 pub(crate) struct Progress {
@@ -106,11 +110,15 @@ impl Drop for Progress {
 fn bar(name: &str, total: Option<u64>) -> ProgressBar {
     let target = ProgressDrawTarget::stderr_with_hz(REDRAWS);
     let bar = ProgressBar::with_draw_target(total, target);
-    let template = if total.is_some() { BAR } else { COUNTER };
+    let template = match total {
+        None => COUNTER,
+        Some(_) if terminal_size().0 < WIDE => NARROW,
+        Some(_) => BAR,
+    };
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars("=> "));
     }
-    bar.with_prefix(name.to_owned())
+    bar.with_message(name.to_owned())
 }
 
 fn millis(time: Duration) -> u64 {

@@ -161,3 +161,27 @@ fn a_terminal_that_cannot_draw_gets_plain_lines() {
     assert!(raw.contains("verified  full: "), "{raw}");
     assert!(!raw.contains('\u{1b}'), "{raw:?}");
 }
+
+#[test]
+fn the_progress_bar_is_one_line_at_any_width() {
+    let session = Session::new();
+    let Some(terminal) = Terminal::new(&session, 80) else {
+        return;
+    };
+    // Sparse: long enough to be watched, and no byte of the disk.
+    let file = std::fs::File::create(session.path(&"m".repeat(90))).unwrap();
+    file.set_len(64 << 30).unwrap();
+    let vram = env!("CARGO_BIN_EXE_vram");
+    for (columns, shows) in [("80", "of 64.00 GiB, "), ("30", " %, ")] {
+        terminal.ask(&["resize-window", "-x", columns, "-y", "24"]);
+        let options = "--format raw --device sim:65GiB,discard";
+        terminal.types(&format!(
+            "clear; {vram} seal m* {options} 2>&1 >out; echo ended $?"
+        ));
+        let screen = terminal.wait(|screen| screen.contains(shows));
+        assert_eq!(screen.lines().count(), 1, "{screen}");
+        assert!(screen.contains(" left  loading m"), "{screen}");
+        terminal.ask(&["send-keys", "C-c"]);
+        terminal.wait(|screen| screen.contains("ended 1"));
+    }
+}

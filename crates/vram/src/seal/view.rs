@@ -9,11 +9,8 @@ use vram_residency::VramManager;
 
 use super::run::Held;
 use super::scrubbing::Scrubbing;
-use crate::output::Output;
+use crate::output::{Output, terminal_size};
 use crate::text;
-
-/// Columns and rows where the terminal does not say.
-const SIZE: (usize, usize) = (80, 24);
 
 /// Lines that are drawn again and again; gone when dropped.
 ///
@@ -39,7 +36,7 @@ impl View {
         left: Duration,
         scrubbing: Option<&Scrubbing>,
     ) {
-        let (columns, rows) = size();
+        let (columns, rows) = terminal_size();
         let lines = screen(manager, held, left, scrubbing);
         let lines: Vec<String> = lines
             .iter()
@@ -72,15 +69,8 @@ impl View {
 
 impl Drop for View {
     fn drop(&mut self) {
-        show(&self.back(size().0));
+        show(&self.back(terminal_size().0));
     }
-}
-
-/// Columns and rows of the terminal now.
-fn size() -> (usize, usize) {
-    let size = rustix::termios::tcgetwinsize(rustix::stdio::stderr()).ok();
-    let known = size.filter(|size| size.ws_col > 0 && size.ws_row > 0);
-    known.map_or(SIZE, |size| (size.ws_col.into(), size.ws_row.into()))
 }
 
 /// In one piece, so that nothing is seen half drawn.
