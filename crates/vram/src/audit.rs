@@ -11,16 +11,14 @@ use vram_residency::audit::log::{LogOptions, LogSink};
 use vram_residency::audit::note::{MAX_CHECKPOINT_BYTES, Origin};
 use vram_residency::audit::{AuditMode, Sink};
 use vram_residency::clock::SystemClock;
-use vram_residency::key::{RootKey, SigningKey, VerifyingKey};
+use vram_residency::key::SigningKey;
 use vram_residency::manager::VramManagerBuilder;
 use vram_residency::shard::WorkerId;
 
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
+use crate::signing::{public_key, read};
 use crate::text::printable;
-
-/// Longest file that can hold a public key, in bytes.
-const MAX_PUBLIC_BYTES: usize = 1024;
 
 /// Check and read audit logs
 ///
@@ -29,8 +27,8 @@ const MAX_PUBLIC_BYTES: usize = 1024;
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  vram key new audit.key
-  vram audit key audit.key > audit.pub
+  vram key new --signing audit.key
+  vram key public audit.key > audit.pub
   vram seal model.safetensors --audit log --audit-key audit.key
   vram audit verify log --trust audit.pub
   vram audit show log --event seal. --since 2026-01-31
@@ -46,7 +44,6 @@ enum Command {
     Verify(Verify),
     Show(Show),
     Tail(Tail),
-    Key(Key),
 }
 
 /// Prove that a log is what was written: all of it, in order, unchanged
@@ -64,7 +61,7 @@ Exit codes: 0 fine, 1 failure, 2 usage, 3 anything is wrong with the log.")]
 struct Verify {
     /// The log's directory
     dir: PathBuf,
-    /// Public key of the log ('vram audit key'): 64 hex digits or a file with them
+    /// Public key of the log ('vram key public'): 64 hex digits or a file with them
     #[arg(long, value_name = "KEY", required = true)]
     trust: Vec<String>,
     /// A checkpoint of this log that was kept elsewhere
@@ -108,18 +105,6 @@ struct Tail {
     filter: FilterArgs,
 }
 
-/// Print the public key that checks what a key file signs
-#[derive(clap::Args)]
-#[command(after_help = "\
-Examples:
-  vram audit key audit.key > audit.pub
-
-Exit codes: 0 fine, 1 failure, 2 usage.")]
-struct Key {
-    /// The key file
-    file: PathBuf,
-}
-
 #[derive(clap::Args)]
 struct FilterArgs {
     /// Events of this shard
@@ -153,7 +138,6 @@ impl Args {
             Command::Verify(args) => args.run(output),
             Command::Show(args) => args.run(output),
             Command::Tail(args) => args.run(output),
-            Command::Key(args) => args.run(output),
         }
     }
 }
@@ -275,55 +259,9 @@ fn event(shown: &Shown, output: &Output) -> Result<(), Failure> {
     output.line(printable(&text).as_bytes())
 }
 
-#[derive(Serialize)]
-struct PublicKey {
-    schema: &'static str,
-    key_id: String,
-    public_key: String,
-}
-
-impl Key {
-    fn run(self, output: &Output) -> Result<(), Failure> {
-        let key = SigningKey::new(&RootKey::from_file(&self.file)?)?;
-        let public = key.public();
-        if output.is_json() {
-            return output.json(&PublicKey {
-                schema: "vram-residency/public-key/v1",
-                key_id: public.id().to_string(),
-                public_key: public.to_string(),
-            });
-        }
-        output.line(public.to_string())
-    }
-}
-
 fn unreadable(dir: &Path, error: &io::Error) -> Failure {
     Failure::new(format!("cannot read the log {}: {error}", dir.display()))
         .hint("name the directory that was given to --audit")
-}
-
-fn public_key(text: &str) -> Result<VerifyingKey, Failure> {
-    if let Ok(key) = VerifyingKey::from_hex(text) {
-        return Ok(key);
-    }
-    let bytes = read(Path::new(text), MAX_PUBLIC_BYTES)?;
-    let key = VerifyingKey::from_hex(&bytes);
-    key.map_err(|error| Failure::new(format!("{text} is no public key: {error}")))
-}
-
-/// A short text file.
-fn read(path: &Path, limit: usize) -> Result<String, Failure> {
-    use io::Read as _;
-    let name = path.display();
-    let refused =
-        |error: &dyn std::fmt::Display| Failure::new(format!("cannot read {name}: {error}"));
-    let file = std::fs::File::open(path).map_err(|error| refused(&error))?;
-    let mut text = String::new();
-    let mut limited = file.take(limit as u64);
-    limited
-        .read_to_string(&mut text)
-        .map_err(|error| refused(&error))?;
-    Ok(text)
 }
 
 /// Options of commands that write a log.
@@ -332,7 +270,7 @@ pub(crate) struct LogArgs {
     /// Write every event to the audit log in this directory
     #[arg(long, value_name = "DIR", requires = "audit_key")]
     audit: Option<PathBuf>,
-    /// Key file that signs the log's checkpoints ('vram key new' makes one)
+    /// Key file that signs the log's checkpoints ('vram key new --signing' makes one)
     #[arg(long, value_name = "FILE", requires = "audit")]
     audit_key: Option<PathBuf>,
     /// Go on when the log cannot be written [default: what cannot be recorded fails]
@@ -350,7 +288,7 @@ impl LogArgs {
         let (Some(dir), Some(key)) = (&self.audit, &self.audit_key) else {
             return Ok(builder);
         };
-        let key = SigningKey::new(&RootKey::from_file(key)?)?;
+        let key = SigningKey::from_file(key)?;
         let origin = Origin::new(&format!("vram/{worker}"));
         let origin = origin.map_err(|error| Failure::new(error.to_string()))?;
         let options = LogOptions::new(origin, worker.clone());

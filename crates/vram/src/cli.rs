@@ -5,8 +5,8 @@ use clap::{Parser, Subcommand};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::{
-    audit, bench, completions, devices, digest, doctor, inspect, key, man, plan, seal, synth,
-    verify,
+    attest, audit, bench, completions, devices, digest, doctor, inspect, key, man, plan, seal,
+    synth, verify,
 };
 
 /// Keep model weights in VRAM and keep proving that they are the file that was
@@ -45,7 +45,8 @@ pub(crate) enum Command {
     Doctor(doctor::Args),
     Digest(digest::Args),
     Seal(Box<seal::Args>),
-    Verify(verify::Args),
+    Verify(Box<verify::Args>),
+    Attest(Box<attest::Args>),
     Key(key::Args),
     Audit(audit::Args),
     Inspect(inspect::Args),
@@ -65,6 +66,7 @@ impl Command {
             Self::Digest(args) => args.run(output),
             Self::Seal(args) => args.run(output),
             Self::Verify(args) => args.run(output),
+            Self::Attest(args) => args.run(output),
             Self::Key(args) => args.run(output),
             Self::Audit(args) => args.run(output),
             Self::Inspect(args) => args.run(output),

@@ -3,6 +3,7 @@
 //! Exit codes: 0 fine, 1 failure, 2 usage, 3 a verification failed.
 #![forbid(unsafe_code)]
 
+mod attest;
 mod audit;
 mod bench;
 mod cli;
@@ -21,11 +22,13 @@ mod keys;
 mod man;
 mod measure;
 mod output;
+mod papers;
 mod plan;
 mod progress;
 mod records;
 mod regular;
 mod seal;
+mod signing;
 mod synth;
 mod text;
 mod usage;

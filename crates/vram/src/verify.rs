@@ -7,6 +7,7 @@ use vram_residency::Record;
 use vram_residency::device::DeviceKind;
 use vram_residency::error::{Error, Misuse};
 use vram_residency::key::RootKey;
+use vram_residency::receipt::Nonce;
 use vram_residency::seal::Authentic;
 use vram_residency::verify::{FileCheck, check_digest, check_record};
 
@@ -14,20 +15,24 @@ use crate::failure::Failure;
 use crate::keys::KeyArgs;
 use crate::measure;
 use crate::output::Output;
+use crate::papers::{self, Check, Papers};
 use crate::progress::Progress;
 use crate::records::{self, Records};
+use crate::signing::TrustArgs;
 
-/// Check a record and the file that it describes
+/// Check a record, a receipt or an attestation, and the file that it describes
 ///
-/// Checks the record's tag under the key, then that the file has the sealed
-/// length and digest. It does not look at VRAM: a record tells what was sealed,
-/// not what lies in a device now.
+/// Checks a record's tag under the sealing key, or a signature under a public key
+/// that is trusted, then that the file has the sealed length and digest. It does
+/// not look at VRAM: a record tells what was sealed, not what lies in a device now.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   vram verify model.json model.safetensors --key-file worker.key
   vram verify model.json --tag-only --key-file worker.key
   vram verify group.json part1.safetensors part2.safetensors --key-file worker.key
+  vram verify receipt.json model.safetensors --trust worker.pub
+  vram verify answer.json --nonce 8f0c... --trust worker.pub
 
 A RECORD that holds several records (a group, or one a line) needs as many
 FILEs, in its order.
@@ -35,20 +40,25 @@ FILEs, in its order.
 Exit codes: 0 fine, 1 failure (no key, no file), 2 usage, 3 the record or a file is
 not what was sealed.")]
 pub(crate) struct Args {
-    /// What 'vram seal --record' wrote
+    /// What 'vram seal --record' or '--receipt' or 'vram attest' wrote
     record: PathBuf,
-    /// The files that were sealed
+    /// The files that were sealed; none is needed with --trust
     #[arg(
         value_name = "FILE",
-        required_unless_present = "tag_only",
+        required_unless_present_any = ["tag_only", "keys"],
         conflicts_with = "tag_only"
     )]
     files: Vec<PathBuf>,
     /// Check the tag alone, and no file
-    #[arg(long)]
+    #[arg(long, conflicts_with = "keys")]
     tag_only: bool,
     #[command(flatten)]
     key: KeyArgs,
+    #[command(flatten)]
+    trust: TrustArgs,
+    /// The nonce that an attestation must answer
+    #[arg(long, value_name = "HEX", requires = "keys")]
+    nonce: Option<Nonce>,
 }
 
 /// What was checked about one record.
@@ -70,6 +80,16 @@ struct Report {
 
 impl Args {
     pub(crate) fn run(self, output: &Output) -> Result<(), Failure> {
+        if let Some(papers) = papers::open(&self.record)? {
+            return self.signed(&papers, output);
+        }
+        if !self.trust.keys.is_empty() {
+            let name = self.record.display();
+            return Err(Failure::usage(format!(
+                "{name} is no receipt and no attestation; --trust is about those"
+            ))
+            .hint("check a record with the key that sealed it: --key-file FILE"));
+        }
         let key = self.key.load()?.ok_or_else(|| {
             Failure::new("no key: a record can only be checked with the key it was sealed with")
                 .hint("add --key-file FILE, --key-credential NAME or --key-fd N")
@@ -86,6 +106,22 @@ impl Args {
             checked.push(self.check(record, &key, i, output)?);
         }
         self.report(checked, found.is_group, output)
+    }
+
+    fn signed(&self, papers: &Papers, output: &Output) -> Result<(), Failure> {
+        if self.trust.keys.is_empty() {
+            return Err(
+                Failure::usage("a receipt or an attestation is checked with a public key")
+                    .hint("add --trust KEY, with what 'vram key public' prints"),
+            );
+        }
+        let check = Check {
+            name: &self.record.to_string_lossy(),
+            files: &self.files,
+            trusted: &self.trust.load()?,
+            nonce: self.nonce.as_ref(),
+        };
+        papers.verify(&check, output)
     }
 
     fn check_count(&self, found: &Records) -> Result<(), Failure> {

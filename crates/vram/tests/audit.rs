@@ -12,8 +12,8 @@ fn logged() -> Session {
     let session = Session::new();
     session.file("model", 20_000);
     session.vram("key new key").exit(0);
-    session.vram("key new akey").exit(0);
-    let public = session.vram("audit key akey").exit(0).out;
+    session.vram("key new --signing akey").exit(0);
+    let public = session.vram("key public akey").exit(0).out;
     session.write("akey.pub", &public);
     session.vram(SEAL).exit(0);
     session.vram(SEAL).exit(0);
@@ -92,7 +92,7 @@ fn a_changed_log_is_named_and_not_written_to() {
 fn another_key_is_foreign_and_bad_names_are_refused() {
     let session = logged();
     session.vram("key new other").exit(0);
-    let other = session.vram("audit key other").exit(0).out;
+    let other = session.vram("key public other").exit(0).out;
     session
         .vram(&format!("audit verify log --trust {}", other.trim()))
         .exit(3)

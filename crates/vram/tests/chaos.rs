@@ -26,8 +26,8 @@ fn session() -> Session {
     let session = Session::new();
     session.file("model", 300_000);
     session.vram("key new key").exit(0);
-    session.vram("key new akey").exit(0);
-    let public = session.vram("audit key akey").exit(0).out;
+    session.vram("key new --signing akey").exit(0);
+    let public = session.vram("key public akey").exit(0).out;
     session.write("akey.pub", &public);
     session
 }

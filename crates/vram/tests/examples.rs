@@ -10,7 +10,7 @@ use std::process::Command;
 use common::{Outcome, Session, finish, small};
 
 /// Commands with examples.
-const COMMANDS: [&str; 21] = [
+const COMMANDS: [&str; 24] = [
     "",
     "devices",
     "doctor",
@@ -19,11 +19,14 @@ const COMMANDS: [&str; 21] = [
     "verify",
     "key",
     "key new",
+    "key public",
+    "key certify",
+    "key revoke",
+    "attest",
     "audit",
     "audit verify",
     "audit show",
     "audit tail",
-    "audit key",
     "inspect",
     "plan",
     "synth",
@@ -64,8 +67,14 @@ fn furnished() -> Session {
     let driver = session.path("driver/libcuda.so.1");
     std::os::unix::fs::symlink(fake_cuda::library_path().unwrap(), driver).unwrap();
     for line in [
-        "vram key new worker.key; vram key new audit.key",
-        "vram audit key audit.key > audit.pub",
+        "vram key new worker.key; vram key new --signing audit.key",
+        "vram key public audit.key > audit.pub",
+        // The fake driver is recognised: what is signed here is a test.
+        "vram key new --signing --test worker.sign; vram key new --signing operator.sign",
+        "vram key public worker.sign > worker.pub",
+        "vram seal model.safetensors --receipt receipt.json --sign-key worker.sign",
+        "vram attest model.safetensors --nonce 000102030405060708090a0b0c0d0e0f \
+         --sign-key worker.sign --out answer.json",
         "vram seal model.safetensors --key-file worker.key --record model.json \
          --audit log --audit-key audit.key",
         "vram seal part1.safetensors part2.safetensors --key-file worker.key --group \
@@ -112,7 +121,9 @@ fn examples(help: &str) -> Vec<String> {
 fn filled_in(example: &str, digest: &str) -> (String, Vec<String>) {
     let mut line = example
         .replace("sha256:35b370b4...", digest)
-        .replace("curl -s URL", "cat model.safetensors");
+        .replace("curl -s URL", "cat model.safetensors")
+        .replace("8f0c...", "000102030405060708090a0b0c0d0e0f")
+        .replace("--trust worker.pub", "--trust worker.pub --simulated");
     for (large, few) in [
         ("--size-mib 1024", "--size-mib 1"),
         ("--size-mib 4096", "--size-mib 1"),
@@ -143,10 +154,15 @@ fn filled_in(example: &str, digest: &str) -> (String, Vec<String>) {
     let words: Vec<&str> = line.split_whitespace().collect();
     let mut gone = Vec::new();
     if line.starts_with("vram key new") {
-        gone.push(words[3].to_owned());
-        if words[3] == "audit.key" {
+        let file = words.last().unwrap();
+        gone.push((*file).to_owned());
+        if *file == "audit.key" {
             gone.push("log".to_owned());
+        } else if *file == "worker.sign" {
+            line = line.replace("--signing", "--signing --test");
         }
+    } else if line.starts_with("vram key certify") {
+        gone.push("worker.cert".to_owned());
     } else if line.starts_with("vram synth") {
         gone.push(words[2].to_owned());
     }

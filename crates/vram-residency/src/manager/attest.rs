@@ -11,7 +11,7 @@ use crate::device::{DeviceInfo, MemoryInfo};
 use crate::error::{Error, Result, VerifyError};
 use crate::key::SealTag;
 use crate::receipt::{DeviceFacts, Facts, Measured, Nonce};
-use crate::seal::Record;
+use crate::seal::{Authentic, Record, authenticate};
 use crate::shard::SealedShard;
 use crate::verify::{Mode, Verification};
 
@@ -65,6 +65,21 @@ impl VramManager {
             tag: SealTag::from_bytes([0; 32]),
         };
         self.recorded("attest", about, tagged(slot, attestation))
+    }
+
+    /// The record of a shard, its tag checked: what a receipt is signed over. It
+    /// looks at no memory.
+    ///
+    /// # Errors
+    /// As [`crate::seal::authenticate`]; recorded as a failed verification.
+    pub fn authenticate<'s>(&self, shard: &'s SealedShard) -> Result<Authentic<'s>> {
+        let record = shard.record();
+        let slot = self.slot(record.gpu_device)?;
+        let answer = authenticate(record, &slot.keys.accepted());
+        if let Err(error) = &answer {
+            self.record_failure(record, error)?;
+        }
+        answer
     }
 
     /// Measures, after `nonce` is known, everything that a verifier wants to know

@@ -360,7 +360,7 @@ impl VramManager {
 
     /// Every failed verification is recorded, whatever the reason
     /// (requirement: AU-3).
-    fn record_failure(&self, record: &Record, error: &Error) -> Result<()> {
+    pub(super) fn record_failure(&self, record: &Record, error: &Error) -> Result<()> {
         let reason = match error {
             Error::Verify(VerifyError::Tag { .. }) => "tag_mismatch",
             Error::Verify(VerifyError::UnknownKey { .. }) => "unknown_key",

@@ -9,11 +9,13 @@ use vram_digest::FileDigest;
 
 use super::trust::{Signed, Subject};
 use super::wire::Encoder;
-use super::{MAX_RECEIPT_BYTES, ReceiptError, Signer, Trust, check_schema, read, write};
+use super::{
+    Certificate, MAX_RECEIPT_BYTES, ReceiptError, Signer, Trust, check_schema, read, write,
+};
 use crate::clock::Timestamp;
 use crate::device::{DeviceKind, DriverInfo, Uuid, Witness};
 use crate::hex;
-use crate::key::VerifyingKey;
+use crate::key::{KeyId, VerifyingKey};
 use crate::seal::{InstanceId, Record, witness_bytes};
 
 /// Value of the `schema` field.
@@ -196,6 +198,18 @@ impl Attested {
     /// [`ReceiptError::Format`], which no field of an attestation can cause.
     pub fn to_json(&self) -> Result<String, ReceiptError> {
         write(self)
+    }
+
+    /// The worker's signing key, as it names itself.
+    #[must_use]
+    pub const fn key_id(&self) -> KeyId {
+        self.signed.key_id
+    }
+
+    /// The certificate of that key, if it carries one.
+    #[must_use]
+    pub const fn certificate(&self) -> Option<&Certificate> {
+        self.signed.certificate.as_ref()
     }
 
     /// Checks nonce, signer, certificate, signature, device kind, and that the

@@ -7,7 +7,7 @@ mod run;
 mod scrubbing;
 mod view;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use vram_digest::FileDigest;
@@ -19,6 +19,7 @@ use crate::device::DeviceSpec;
 use crate::failure::Failure;
 use crate::keys::KeyArgs;
 use crate::output::Output;
+use crate::signing::SignArgs;
 use crate::text;
 use args::{FormatArg, ModeArg};
 
@@ -36,6 +37,7 @@ Examples:
   vram seal model.safetensors --key-file worker.key --record model.json
   vram seal part1.gguf part2.gguf --group --record group.json --key-file worker.key
   vram seal model.safetensors.index.json --record group.json --key-file worker.key
+  vram seal model.safetensors --receipt receipt.json --sign-key worker.sign
   vram seal model.safetensors --audit log --audit-key audit.key
   vram seal model.safetensors --hold --every 60s  keep it and keep proving it
   vram seal model.safetensors --device sim:2GiB,flip=4096:0   see a failure
@@ -90,6 +92,11 @@ pub(crate) struct Args {
     /// Where to write the record
     #[arg(long, value_name = "OUT.json")]
     record: Option<PathBuf>,
+    /// Where to write the receipt: the record, signed for everybody to check
+    #[arg(long, value_name = "OUT.json", requires = "sign_key")]
+    receipt: Option<PathBuf>,
+    #[command(flatten)]
+    sign: SignArgs,
     /// Give up loading one FILE after this long
     #[arg(long, value_name = "TIME", value_parser = args::duration)]
     timeout: Option<Duration>,
@@ -152,19 +159,25 @@ impl Args {
                 .hint("seal them one by one"));
             }
         }
-        let Some(path) = &self.record else {
-            return Ok(());
-        };
-        // Better now than after minutes of loading.
-        let parent = path
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty());
-        if path.is_dir() || parent.is_some_and(|parent| !parent.is_dir()) {
-            let name = path.display();
-            return Err(Failure::new(format!(
-                "cannot write record {name}: not a file in an existing directory"
-            )));
+        for (what, path) in [("record", &self.record), ("receipt", &self.receipt)] {
+            if let Some(path) = path {
+                check_place(what, path)?;
+            }
         }
         Ok(())
     }
+}
+
+/// Better now than after minutes of loading.
+fn check_place(what: &str, path: &Path) -> Result<(), Failure> {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    if path.is_dir() || parent.is_some_and(|parent| !parent.is_dir()) {
+        let name = path.display();
+        return Err(Failure::new(format!(
+            "cannot write {what} {name}: not a file in an existing directory"
+        )));
+    }
+    Ok(())
 }

@@ -23,6 +23,7 @@ struct Report<'a> {
     /// Nobody can check the records later.
     ephemeral_key: bool,
     record_file: Option<String>,
+    receipt_file: Option<String>,
     load_nanos: u64,
     /// The shards stay on the device until the command ends.
     held: bool,
@@ -84,6 +85,10 @@ fn json<'a>(args: &Args, manager: &'a VramManager, sealed: &'a Sealed) -> Report
         ephemeral_key: sealed.ephemeral_key,
         record_file: args
             .record
+            .as_ref()
+            .map(|path| path.to_string_lossy().into_owned()),
+        receipt_file: args
+            .receipt
             .as_ref()
             .map(|path| path.to_string_lossy().into_owned()),
         load_nanos: u64::try_from(sealed.load.as_nanos()).unwrap_or(u64::MAX),
@@ -170,6 +175,10 @@ fn summary(args: &Args, manager: &VramManager, sealed: &Sealed) -> Result<Vec<St
             let text = record_text(sealed)?;
             lines.extend(text.lines().map(|line| format!("record    {line}")));
         }
+    }
+    if let Some(path) = &args.receipt {
+        let name = path.to_string_lossy();
+        lines.push(format!("receipt   {}", text::printable(&name)));
     }
     lines.push(if args.hold {
         let (used, total) = (manager.used_vram(), manager.total_vram());

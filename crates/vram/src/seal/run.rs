@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use vram_residency::capacity::Sharing;
 use vram_residency::key::RootKey;
 use vram_residency::random::OsRandom;
+use vram_residency::receipt::Receipt;
 use vram_residency::shard::GroupRecord;
 use vram_residency::verify::Verification;
 use vram_residency::{Mode, SealRequest, SealedShard, VramManager};
@@ -18,7 +19,8 @@ use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::progress::Progress;
-use crate::records;
+use crate::signing::{Hand, believed};
+use crate::{papers, records};
 
 /// One sealed and verified file.
 pub(super) struct Held {
@@ -40,7 +42,11 @@ pub(super) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     if let Some(path) = &args.record {
         records::check_target(path)?;
     }
+    if let Some(path) = &args.receipt {
+        papers::check_target(path)?;
+    }
     check_flips(args)?;
+    let hand = args.sign.load()?;
     let key = args.key.load()?;
     let ephemeral_key = key.is_none();
     let key = match key {
@@ -48,13 +54,21 @@ pub(super) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         None => RootKey::generate(&OsRandom)?,
     };
     let device = device::open(&args.device)?;
+    if let Some(hand) = &hand {
+        hand.check(device.info().kind)?;
+    }
     let builder = VramManager::builder()
         .device_with(device, None, Sharing::Dedicated)
         .key(key)
         .worker_id(args.worker_id.as_str());
     let manager = args.log.attach(builder, &args.worker_id)?.build()?;
     let interrupt = Interrupt::listen()?;
-    let outcome = work(args, &manager, ephemeral_key, &interrupt, output);
+    let job = Job {
+        args,
+        hand: hand.as_ref(),
+        ephemeral_key,
+    };
+    let outcome = job.work(&manager, &interrupt, output);
     outcome.map_err(|failure| failure.with_note(aftermath(&manager)))
 }
 
@@ -95,43 +109,68 @@ fn aftermath(manager: &VramManager) -> String {
     format!("nothing is left on the device: {used} of {total} bytes in use")
 }
 
-fn work(
-    args: &Args,
-    manager: &VramManager,
+/// What was asked for, with its keys.
+struct Job<'a> {
+    args: &'a Args,
+    hand: Option<&'a Hand>,
     ephemeral_key: bool,
-    interrupt: &Interrupt,
-    output: &Output,
-) -> Result<(), Failure> {
-    let started = Instant::now();
-    let loaded = seal(args, manager, interrupt, output)?;
-    let load = started.elapsed();
-    let group = loaded.group;
-    let held = verify(manager, loaded.names, loaded.shards)?;
-    let sealed = Sealed {
-        held,
-        group,
-        load,
-        ephemeral_key,
-    };
-    if let Some(path) = &args.record {
-        records::write(path, &report::record_text(&sealed)?)?;
-    }
-    if !args.hold {
+}
+
+impl Job<'_> {
+    fn work(
+        &self,
+        manager: &VramManager,
+        interrupt: &Interrupt,
+        output: &Output,
+    ) -> Result<(), Failure> {
+        let args = self.args;
+        let started = Instant::now();
+        let loaded = seal(args, manager, interrupt, output)?;
+        let load = started.elapsed();
+        let group = loaded.group;
+        let held = verify(manager, loaded.names, loaded.shards)?;
+        let sealed = Sealed {
+            held,
+            group,
+            load,
+            ephemeral_key: self.ephemeral_key,
+        };
+        if let (Some(path), Some(hand)) = (&args.receipt, self.hand) {
+            records::write(path, &receipts(manager, &sealed.held, hand)?)?;
+        }
+        if let Some(path) = &args.record {
+            records::write(path, &report::record_text(&sealed)?)?;
+        }
+        if !args.hold {
+            free(manager, &sealed.held)?;
+            return report::print(args, manager, &sealed, output);
+        }
+        report::print(args, manager, &sealed, output)?;
+        let rounds = hold::Rounds {
+            every: args.every,
+            mode: args.mode.mode(),
+            scrub_rate: args.scrub_rate,
+        };
+        hold::hold(&rounds, manager, &sealed.held, interrupt, output)?;
         free(manager, &sealed.held)?;
-        return report::print(args, manager, &sealed, output);
+        if output.is_json() {
+            return Ok(());
+        }
+        output.line(report::freed(manager))
     }
-    report::print(args, manager, &sealed, output)?;
-    let rounds = hold::Rounds {
-        every: args.every,
-        mode: args.mode.mode(),
-        scrub_rate: args.scrub_rate,
-    };
-    hold::hold(&rounds, manager, &sealed.held, interrupt, output)?;
-    free(manager, &sealed.held)?;
-    if output.is_json() {
-        return Ok(());
+}
+
+/// A receipt a line.
+fn receipts(manager: &VramManager, held: &[Held], hand: &Hand) -> Result<String, Failure> {
+    let mut text = String::new();
+    for one in held {
+        let record = manager.authenticate(&one.shard);
+        let record = record.map_err(|error| Failure::about(&one.file, error))?;
+        let signed = Receipt::sign(&record, &hand.signer()).and_then(|signed| signed.to_json());
+        text.push_str(&signed.map_err(|error| believed(&one.file, error))?);
+        text.push('\n');
     }
-    output.line(report::freed(manager))
+    Ok(text)
 }
 
 /// What was asked for, by name, and what it became.

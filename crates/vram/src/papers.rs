@@ -1,0 +1,250 @@
+//! Receipts and attestations: writing them, and what `vram verify` says of them.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use vram_residency::Record;
+use vram_residency::device::DeviceKind;
+use vram_residency::receipt::{
+    ATTESTED_SCHEMA, Attested, Facts, Nonce, RECEIPT_SCHEMA, Receipt, ReceiptError,
+};
+
+use crate::failure::Failure;
+use crate::measure;
+use crate::output::Output;
+use crate::progress::Progress;
+use crate::signing::{Trusted, believed, read};
+use crate::text::printable;
+
+/// Longest file of papers that is read, in bytes.
+const MAX_BYTES: usize = 16 << 20;
+
+/// A file of papers, not yet believed.
+pub(crate) enum Papers {
+    Receipts(Vec<Receipt>),
+    Attested(Box<Attested>),
+}
+
+#[derive(Deserialize)]
+struct Peek {
+    schema: String,
+}
+
+/// The papers in a file, or `None` when its first line is something else.
+pub(crate) fn open(path: &Path) -> Result<Option<Papers>, Failure> {
+    let Ok(text) = read(path, MAX_BYTES) else {
+        // No regular file, or not readable: whoever reads it as a record says why it cannot be read.
+        return Ok(None);
+    };
+    let mut lines = text.lines().filter(|line| !line.trim().is_empty());
+    let first = lines.next().unwrap_or_default();
+    let schema = serde_json::from_str::<Peek>(first).map(|peek| peek.schema);
+    let wrong = |error: ReceiptError| believed(&path.to_string_lossy(), error);
+    match schema.as_deref() {
+        Ok(RECEIPT_SCHEMA) => {
+            let receipts = std::iter::once(first).chain(lines).map(Receipt::from_json);
+            let receipts: Result<Vec<_>, _> = receipts.collect();
+            Ok(Some(Papers::Receipts(receipts.map_err(wrong)?)))
+        }
+        Ok(ATTESTED_SCHEMA) => {
+            let attested = Attested::from_json(&text).map_err(wrong)?;
+            Ok(Some(Papers::Attested(Box::new(attested))))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Refuses a target that is something else than a paper of ours.
+pub(crate) fn check_target(path: &Path) -> Result<(), Failure> {
+    let Ok(meta) = std::fs::symlink_metadata(path) else {
+        return Ok(());
+    };
+    if meta.is_file() && (meta.len() == 0 || matches!(open(path), Ok(Some(_)))) {
+        return Ok(());
+    }
+    let message = format!("{} is no receipt or attestation", path.display());
+    Err(Failure::new(message).hint("it is not replaced by one; name another file"))
+}
+
+/// How papers are checked.
+pub(crate) struct Check<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) files: &'a [PathBuf],
+    pub(crate) trusted: &'a Trusted,
+    pub(crate) nonce: Option<&'a Nonce>,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    schema: &'static str,
+    checked: Vec<Checked<'a>>,
+    not_checked: Vec<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Checked<'a> {
+    kind: &'static str,
+    record: &'a Record,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    facts: Option<&'a Facts>,
+    signature: &'static str,
+    signed_by: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certified_by: Option<String>,
+    file: Option<String>,
+    contents: &'static str,
+}
+
+impl Papers {
+    /// Believes all of them or none, then compares files.
+    pub(crate) fn verify(&self, check: &Check<'_>, output: &Output) -> Result<(), Failure> {
+        let mut checked = match self {
+            Self::Receipts(receipts) => {
+                let checked = receipts.iter().map(|receipt| check.receipt(receipt));
+                checked.collect::<Result<Vec<_>, _>>()?
+            }
+            Self::Attested(attested) => vec![check.attested(attested)?],
+        };
+        check.count(checked.len())?;
+        for (one, path) in checked.iter_mut().zip(check.files) {
+            compare(one.record, path, output)?;
+            one.file = Some(path.to_string_lossy().into_owned());
+            one.contents = "ok";
+        }
+        report(checked, output)
+    }
+}
+
+impl Check<'_> {
+    fn receipt<'r>(&self, receipt: &'r Receipt) -> Result<Checked<'r>, Failure> {
+        if self.nonce.is_some() {
+            return Err(Failure::usage(
+                "a receipt answers no nonce; only an attestation does",
+            ));
+        }
+        let checked = receipt.check(&self.trusted.trust());
+        let checked = checked.map_err(|error| believed(self.name, error))?;
+        let operator = checked.certificate().map(|c| c.operator().id().to_string());
+        Ok(Checked {
+            kind: "receipt",
+            record: checked.record(),
+            facts: None,
+            signature: "ok",
+            signed_by: checked.key_id().to_string(),
+            certified_by: operator,
+            file: None,
+            contents: "not checked",
+        })
+    }
+
+    fn attested<'r>(&self, attested: &'r Attested) -> Result<Checked<'r>, Failure> {
+        let nonce = self.nonce.ok_or_else(|| {
+            Failure::usage("an attestation is believed only for the nonce that you chose")
+                .hint("add --nonce HEX")
+        })?;
+        let facts = attested.check(&self.trusted.trust(), nonce);
+        let facts = facts.map_err(|error| believed(self.name, error))?;
+        Ok(Checked {
+            kind: "attestation",
+            record: &facts.record,
+            facts: Some(facts),
+            signature: "ok",
+            signed_by: attested.key_id().to_string(),
+            certified_by: attested
+                .certificate()
+                .map(|c| c.operator().id().to_string()),
+            file: None,
+            contents: "not checked",
+        })
+    }
+
+    fn count(&self, papers: usize) -> Result<(), Failure> {
+        let files = self.files.len();
+        if files == 0 || files == papers {
+            return Ok(());
+        }
+        let name = self.name;
+        Err(Failure::usage(format!(
+            "{name} holds {papers} receipt(s), and {files} file(s) are named"
+        )))
+    }
+}
+
+/// The record is believed: now the file.
+fn compare(record: &Record, path: &Path, output: &Output) -> Result<(), Failure> {
+    let name = path.to_string_lossy();
+    let total = std::fs::metadata(path).ok().map(|meta| meta.len());
+    let progress = Progress::start(output, "hashing", &name, total);
+    let measured = measure::file(path, measure::cores(), &|bytes| progress.advance(bytes))?;
+    drop(progress);
+    if measured.len == record.vram_bytes && measured.digest == record.digest {
+        return Ok(());
+    }
+    Err(
+        Failure::verification(format!("{name} is not the file that was sealed"))
+            .with_note(format!(
+                "sealed sha256:{}, {} bytes",
+                record.digest, record.vram_bytes
+            ))
+            .with_note(format!(
+                "found  sha256:{}, {} bytes",
+                measured.digest, measured.len
+            )),
+    )
+}
+
+fn report(checked: Vec<Checked<'_>>, output: &Output) -> Result<(), Failure> {
+    let mut not_checked =
+        vec!["the worker: a process that lies about its measurements can sign them"];
+    if checked.iter().any(|one| one.facts.is_none()) {
+        not_checked.push("VRAM: a receipt tells what was sealed, not what is resident now");
+    }
+    if checked.iter().any(|one| one.file.is_none()) {
+        not_checked.push("contents: no file was named");
+    }
+    if checked
+        .iter()
+        .any(|one| one.record.device_kind == DeviceKind::Simulated)
+    {
+        not_checked.push("a GPU: this was measured on a simulated device");
+    }
+    if output.is_json() {
+        return output.json(&Report {
+            schema: "vram-residency/verify-signed/v1",
+            checked,
+            not_checked,
+        });
+    }
+    for one in &checked {
+        lines(one).iter().try_for_each(|line| output.line(line))?;
+    }
+    not_checked
+        .iter()
+        .try_for_each(|what| output.line(format!("not checked  {what}")))
+}
+
+fn lines(one: &Checked<'_>) -> Vec<String> {
+    let record = one.record;
+    let mut lines = vec![
+        format!("shard        {}", record.shard_id),
+        format!(
+            "sealed       {} by {} on {} device {}",
+            record.sealed_at, record.worker_id, record.device_kind, record.device_uuid
+        ),
+        format!("digest       sha256:{}", record.digest),
+        format!("signature    ok (key {})", one.signed_by),
+    ];
+    if let Some(operator) = &one.certified_by {
+        lines.push(format!("certificate  ok (operator {operator})"));
+    }
+    if let Some(facts) = one.facts {
+        lines.push(format!(
+            "resident     {} of {} bytes in device memory at {}, attestation {}",
+            facts.bytes_checked, record.vram_bytes, facts.measured_at, facts.sequence
+        ));
+    }
+    if let Some(file) = &one.file {
+        lines.push(format!("contents     ok ({})", printable(file)));
+    }
+    lines
+}

@@ -1,0 +1,168 @@
+//! Public keys, signing keys and trust: options that several commands share.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use vram_residency::device::DeviceKind;
+use vram_residency::key::{Scope, SigningKey, VerifyingKey};
+use vram_residency::receipt::{
+    Certificate, MAX_RECEIPT_BYTES, ReceiptError, Revocations, Signer, Trust,
+};
+
+use crate::failure::Failure;
+use crate::regular;
+
+/// Longest file that can hold a public key, in bytes.
+const MAX_PUBLIC_BYTES: usize = 1024;
+
+/// Who signs a receipt or an attestation.
+#[derive(clap::Args)]
+pub(crate) struct SignArgs {
+    /// Signing key of this worker ('vram key new --signing' makes one)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) sign_key: Option<PathBuf>,
+    /// An operator's certificate of that key ('vram key certify' makes one)
+    #[arg(long, value_name = "FILE", requires = "sign_key")]
+    certificate: Option<PathBuf>,
+}
+
+/// A signing key and its certificate, loaded.
+pub(crate) struct Hand {
+    key: SigningKey,
+    certificate: Option<Certificate>,
+}
+
+impl SignArgs {
+    /// The signer, or `None` when no key was named.
+    pub(crate) fn load(&self) -> Result<Option<Hand>, Failure> {
+        let Some(path) = &self.sign_key else {
+            return Ok(None);
+        };
+        let certificate = self.certificate.as_deref().map(|path| {
+            let text = read(path, MAX_RECEIPT_BYTES)?;
+            let read = Certificate::from_json(&text);
+            read.map_err(|error| believed(&path.to_string_lossy(), error))
+        });
+        Ok(Some(Hand {
+            key: SigningKey::from_file(path)?,
+            certificate: certificate.transpose()?,
+        }))
+    }
+}
+
+impl Hand {
+    /// Whether it may sign for a device of this kind: better known before
+    /// minutes of loading.
+    pub(crate) fn check(&self, kind: DeviceKind) -> Result<(), Failure> {
+        if kind == DeviceKind::Simulated && self.key.scope() == Scope::Production {
+            return Err(believed("--sign-key", ReceiptError::Production));
+        }
+        Ok(())
+    }
+
+    pub(crate) const fn signer(&self) -> Signer<'_> {
+        Signer {
+            key: &self.key,
+            certificate: self.certificate.as_ref(),
+        }
+    }
+}
+
+/// Whose signatures are believed.
+#[derive(clap::Args)]
+pub(crate) struct TrustArgs {
+    /// Public key of a worker or an operator: 64 hex digits or a file with them
+    #[arg(long = "trust", value_name = "KEY")]
+    pub(crate) keys: Vec<String>,
+    /// List of revoked keys, signed by a trusted key ('vram key revoke' makes one)
+    #[arg(long, value_name = "FILE", requires = "keys")]
+    revoked: Option<PathBuf>,
+    /// Believe what is said of simulated devices: for tests
+    #[arg(long, requires = "keys")]
+    simulated: bool,
+}
+
+/// Keys and list, loaded.
+pub(crate) struct Trusted {
+    keys: Vec<VerifyingKey>,
+    revoked: Option<Revocations>,
+    simulated: bool,
+}
+
+impl TrustArgs {
+    pub(crate) fn load(&self) -> Result<Trusted, Failure> {
+        let keys: Result<Vec<_>, _> = self.keys.iter().map(|key| public_key(key)).collect();
+        let keys = keys?;
+        let list = self.revoked.as_deref();
+        let list = list.map(|path| revocations(path, &keys)).transpose()?;
+        Ok(Trusted {
+            keys,
+            revoked: list,
+            simulated: self.simulated,
+        })
+    }
+}
+
+impl Trusted {
+    pub(crate) fn trust(&self) -> Trust<'_> {
+        Trust {
+            keys: &self.keys,
+            simulated: self.simulated,
+            revoked: self.revoked.as_ref(),
+        }
+    }
+}
+
+/// A list of revoked keys under one of `trusted`.
+pub(crate) fn revocations(path: &Path, trusted: &[VerifyingKey]) -> Result<Revocations, Failure> {
+    let text = read(path, MAX_RECEIPT_BYTES)?;
+    let read = Revocations::from_json(&text, trusted);
+    read.map_err(|error| believed(&path.to_string_lossy(), error))
+}
+
+/// A public key, given as digits or as a file with them.
+pub(crate) fn public_key(text: &str) -> Result<VerifyingKey, Failure> {
+    if let Ok(key) = VerifyingKey::from_hex(text) {
+        return Ok(key);
+    }
+    let bytes = read(Path::new(text), MAX_PUBLIC_BYTES)?;
+    let key = VerifyingKey::from_hex(&bytes);
+    key.map_err(|error| Failure::new(format!("{text} is no public key: {error}")))
+}
+
+/// A text file of at most `limit` bytes; more is refused.
+pub(crate) fn read(path: &Path, limit: usize) -> Result<String, Failure> {
+    let name = path.display();
+    let refused =
+        |error: &dyn std::fmt::Display| Failure::new(format!("cannot read {name}: {error}"));
+    let (file, _) = regular::open(path).map_err(|error| refused(&error))?;
+    let mut text = String::new();
+    let mut limited = file.take((limit as u64).saturating_add(1));
+    limited
+        .read_to_string(&mut text)
+        .map_err(|error| refused(&error))?;
+    if text.len() > limit {
+        return Err(refused(&format!("it is longer than {limit} bytes")));
+    }
+    Ok(text)
+}
+
+/// A paper that is not believed, and what can be done.
+pub(crate) fn believed(name: &str, error: ReceiptError) -> Failure {
+    let failure = match &error {
+        ReceiptError::Format { .. } | ReceiptError::Production => Failure::new(error.to_string()),
+        ReceiptError::Key(key) => Failure::from(key.clone()),
+        _ => Failure::verification(error.to_string()),
+    };
+    let failure = failure.naming(name);
+    match error {
+        ReceiptError::Untrusted { .. } => {
+            failure.hint("name the key with --trust only if you know whose it is")
+        }
+        ReceiptError::Simulated => failure.hint("--simulated believes it, for tests"),
+        ReceiptError::Production => {
+            failure.hint("make a key for tests with: vram key new --signing --test FILE")
+        }
+        _ => failure,
+    }
+}

@@ -1,0 +1,272 @@
+//! Receipts, attestations and keys: sessions of a worker, an operator and a
+//! verifier.
+//!
+//! requirement: VP-006, KD-10
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
+
+mod common;
+
+use std::process::Command;
+
+use common::{Outcome, Session, finish};
+
+const NONCE: &str = "00112233445566778899aabbccddeeff";
+const SEAL: &str = "seal model --device sim --receipt receipt.json --sign-key w.sign";
+
+/// A worker with a key for tests, and its public key.
+fn worker() -> Session {
+    let session = Session::new();
+    session.file("model", 20_000);
+    session.vram("key new --signing --test w.sign").exit(0);
+    public(&session, "w");
+    session
+}
+
+fn public(session: &Session, name: &str) {
+    let text = session.vram(&format!("key public {name}.sign")).exit(0).out;
+    session.write(&format!("{name}.pub"), &text);
+}
+
+fn key_id(session: &Session, name: &str) -> String {
+    let shown = session.vram(&format!("key public {name}.sign --json"));
+    let shown = shown.exit(0).json("vram-residency/public-key/v1");
+    shown["key_id"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_receipt_is_checked_with_a_public_key_and_no_other() {
+    let session = worker();
+    session.vram(SEAL).exit(0).says("receipt   receipt.json");
+    session
+        .vram("verify receipt.json model --trust w.pub --simulated")
+        .exit(0)
+        .quiet()
+        .says("signature    ok (key ")
+        .says("contents     ok (model)")
+        .says("not checked  VRAM")
+        .says("not checked  a GPU");
+    session
+        .vram("verify receipt.json --trust w.pub")
+        .exit(3)
+        .refuses("simulated device");
+    session.vram("key new --signing --test other.sign").exit(0);
+    public(&session, "other");
+    session
+        .vram("verify receipt.json model --trust other.pub --simulated")
+        .exit(3)
+        .refuses("no trusted key");
+    session
+        .vram("verify receipt.json model")
+        .exit(2)
+        .refuses("add --trust");
+    let other = session.file("other", 20_001);
+    assert_eq!(other.len(), 20_001);
+    session
+        .vram("verify receipt.json other --trust w.pub --simulated")
+        .exit(3)
+        .refuses("not the file that was sealed");
+    let forged = session.read("receipt.json").replace("20000", "20001");
+    session.write("receipt.json", &forged);
+    session
+        .vram("verify receipt.json --trust w.pub --simulated")
+        .exit(3)
+        .refuses("signature is wrong");
+}
+
+#[test]
+fn each_file_has_its_receipt() {
+    let session = worker();
+    session.file("second", 5000);
+    let both = SEAL.replace("model", "model second");
+    session.vram(&both).exit(0);
+    assert_eq!(session.read("receipt.json").lines().count(), 2);
+    session
+        .vram("verify receipt.json model second --trust w.pub --simulated")
+        .exit(0);
+    session
+        .vram("verify receipt.json second model --trust w.pub --simulated")
+        .exit(3)
+        .refuses("not the file");
+    session
+        .vram("verify receipt.json model --trust w.pub --simulated")
+        .exit(2)
+        .refuses("2 receipt(s), and 1 file(s)");
+}
+
+#[test]
+fn a_production_key_signs_for_no_simulated_device() {
+    let session = worker();
+    session.vram("key new --signing p.sign").exit(0);
+    let production = SEAL.replace("w.sign", "p.sign");
+    session
+        .vram(&production)
+        .exit(1)
+        .refuses("production scope");
+    assert!(!session.path("receipt.json").exists());
+    let attest = format!("attest model --device sim --nonce {NONCE} --sign-key p.sign");
+    session.vram(&attest).exit(1).refuses("production scope");
+}
+
+#[test]
+fn a_nonce_is_answered_once() {
+    let session = worker();
+    let attest = format!("attest model --device sim --nonce {NONCE} --sign-key w.sign");
+    session.vram(&format!("{attest} --out answer.json")).exit(0);
+    let verify = format!("verify answer.json --trust w.pub --simulated --nonce {NONCE}");
+    session
+        .vram(&verify)
+        .exit(0)
+        .says("resident     20000 of 20000 bytes in device memory");
+    let checked = session.vram(&format!("{verify} model --json")).exit(0);
+    let checked = checked.json("vram-residency/verify-signed/v1");
+    let facts = &checked["checked"][0]["facts"];
+    assert_eq!(facts["nonce"], NONCE);
+    assert_eq!(facts["device"]["kind"], "simulated");
+    let replayed = verify.replace(NONCE, &NONCE.replace('0', "1"));
+    session.vram(&replayed).exit(3).refuses("this nonce");
+    session
+        .vram("verify answer.json --trust w.pub --simulated")
+        .exit(2)
+        .refuses("--nonce");
+    session
+        .vram("attest model --device sim --nonce 0011 --sign-key w.sign")
+        .exit(2)
+        .refuses("16 to 64 bytes");
+    let damaged = attest.replace("sim ", "sim:1MiB,flip=4096:0 ");
+    session.vram(&damaged).exit(3).refuses("model");
+}
+
+#[test]
+fn an_attestation_points_into_the_log() {
+    let session = worker();
+    session.vram("key new --signing log.sign").exit(0);
+    public(&session, "log");
+    let attest = format!(
+        "attest model --device sim --nonce {NONCE} --sign-key w.sign --audit log --audit-key log.sign"
+    );
+    let answer = session.vram(&attest).exit(0);
+    let answer = answer.json("vram-residency/attested/v1");
+    let checkpoint = answer["facts"]["checkpoint"].as_str().unwrap();
+    session.write("kept", checkpoint);
+    session
+        .vram("audit verify log --trust log.pub --earlier kept --closed")
+        .exit(0);
+    session
+        .vram("audit show log --event vram.attested")
+        .exit(0)
+        .says(NONCE);
+}
+
+#[test]
+fn an_operator_certifies_and_revokes() {
+    let session = worker();
+    session.vram("key new --signing op.sign").exit(0);
+    public(&session, "op");
+    session
+        .vram("key certify w.pub --operator op.sign --worker-id w1 --out w1.cert")
+        .exit(0);
+    let seal = format!("{SEAL} --certificate w1.cert --worker-id");
+    session
+        .vram(&format!("{seal} w2"))
+        .exit(3)
+        .refuses("another worker");
+    session.vram(&format!("{seal} w1")).exit(0);
+    let verify = "verify receipt.json model --trust op.pub --simulated";
+    session
+        .vram(verify)
+        .exit(0)
+        .says("certificate  ok (operator ");
+    // Another key is revoked first, then this one.
+    let revoke = "--operator op.sign --out revoked.json";
+    session
+        .vram(&format!("key revoke 0011223344556677 {revoke}"))
+        .exit(0)
+        .says("1 key(s)");
+    let verify = format!("{verify} --revoked revoked.json");
+    session.vram(&verify).exit(0);
+    let id = key_id(&session, "w");
+    session
+        .vram(&format!("key revoke {id} {revoke}"))
+        .exit(0)
+        .says("2 key(s)");
+    session.vram(&verify).exit(3).refuses("was revoked");
+    // A list of somebody else's proves nothing.
+    let foreign = verify.replace("--trust op.pub", "--trust w.pub");
+    session.vram(&foreign).exit(3).refuses("no trusted key");
+    session
+        .vram("key certify w.pub --operator op.sign --worker-id w1 --out w1.cert")
+        .exit(1)
+        .refuses("exists");
+}
+
+#[test]
+fn keys_of_one_kind_do_not_pass_for_another() {
+    let session = worker();
+    session.vram("key new seal.key").exit(0);
+    session
+        .vram("seal model --device sim --key-file w.sign")
+        .exit(1)
+        .refuses("hex digits");
+    let shown = session.vram("key public w.sign --json").exit(0);
+    let shown = shown.json("vram-residency/public-key/v1");
+    assert_eq!(shown["scope"], "test");
+    session
+        .vram("key new --test x.key")
+        .exit(2)
+        .refuses("--signing");
+    session
+        .vram("key new --signing w.sign")
+        .exit(1)
+        .refuses("never overwritten");
+    session
+        .vram("seal model --device sim --receipt model --sign-key w.sign")
+        .exit(1)
+        .refuses("not replaced");
+    assert_eq!(std::fs::read(session.path("model")).unwrap().len(), 20_000);
+}
+
+/// The checker that shares no code with us.
+fn python(session: &Session, words: &[&str]) -> Option<Outcome> {
+    let mut has = Command::new("python3");
+    let has = has.args(["-c", "import cryptography"]).output();
+    if !has.is_ok_and(|output| output.status.success()) {
+        eprintln!("SKIPPED: python3 with the package `cryptography` is not here;");
+        eprintln!("SKIPPED: receipts are checked by the library's own code only");
+        return None;
+    }
+    let script = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../vram-residency/testdata/receipt_reference.py"
+    );
+    let mut command = Command::new("python3");
+    command
+        .arg(script)
+        .args(words)
+        .current_dir(session.path(""));
+    command
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
+    Some(finish(command.spawn().unwrap(), words.join(" ")))
+}
+
+#[test]
+fn an_independent_program_believes_what_the_command_wrote() {
+    let session = worker();
+    session.vram(SEAL).exit(0);
+    let attest = format!("attest model --device sim --nonce {NONCE} --sign-key w.sign");
+    session.vram(&format!("{attest} --out answer.json")).exit(0);
+    let key = session.read("w.pub");
+    let key = key.trim();
+    let Some(receipt) = python(&session, &["verify", "receipt.json", key]) else {
+        return;
+    };
+    receipt.exit(0).says("good");
+    let answer = ["verify", "answer.json", key, NONCE];
+    python(&session, &answer).unwrap().exit(0).says("good");
+    let replayed = ["verify", "answer.json", key, "ff"];
+    python(&session, &replayed).unwrap().exit(1);
+    let forged = session.read("receipt.json").replace("20000", "20001");
+    session.write("receipt.json", &forged);
+    let forged = ["verify", "receipt.json", key];
+    python(&session, &forged).unwrap().exit(1);
+}
