@@ -53,7 +53,7 @@
 //! `cc=9.0`, `integrated=0`, `compute_mode=0`, `driver_version=12080`, `ptx=8.7`
 //! (newest accepted), `granularity=2M`, `schedule=random|eager|lazy`, `seed=1`,
 //! `poison=165` (fill of fresh memory), `instructions=N` (limit of a launch).
-//! Flags: `integrated`, `noecc`, `novmm`, `nofd`, `nopeer`, `noreadonly`
+//! Flags: `integrated`, `noecc`, `novmm`, `nofd`, `nopeer`, `mig`, `noreadonly`
 //! (read-only mappings are refused), `noprotection` (they are accepted and
 //! ignored), `nopoison`.
 //!

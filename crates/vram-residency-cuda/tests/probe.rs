@@ -73,3 +73,20 @@ fn faults_and_lack_of_memory_are_no_refusals() {
         }
     }
 }
+
+/// A slice of a card is named by its own identity, not by the card's.
+#[test]
+fn a_slice_is_told_from_its_card() {
+    let whole = Machine::fake("gpus=2 vram=64M");
+    let slice = Machine::fake("gpus=2 vram=64M mig");
+    let older = Machine::fake_without(&["cuDeviceGetUuid_v2"], "gpus=2 vram=64M mig");
+    let [card, mine, unknown] = [whole, slice, older].map(|machine| {
+        let info = machine.cuda.info(1).unwrap();
+        let found = machine.cuda.device_by_uuid(info.uuid).unwrap();
+        assert_eq!(found.info().ordinal, 1);
+        (info.uuid, info.mig)
+    });
+    assert_eq!((card.1, mine.1, unknown.1), (Some(false), Some(true), None));
+    assert!(card.0 != mine.0, "the slice has the card's identity");
+    assert!(card.0 == unknown.0, "an old driver knows no other identity");
+}

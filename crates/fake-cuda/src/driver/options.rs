@@ -29,6 +29,8 @@ pub(crate) struct Options {
     pub(crate) vmm: bool,
     pub(crate) fd: bool,
     pub(crate) peer: bool,
+    /// Are the devices slices of cards?
+    pub(crate) mig: bool,
     /// Does `cuMemSetAccess` accept read-only?
     pub(crate) read_only: bool,
     /// Are read-only mappings honoured by kernels and copies?
@@ -57,6 +59,7 @@ impl Default for Options {
             vmm: true,
             fd: true,
             peer: true,
+            mig: false,
             read_only: true,
             protection: true,
             granularity: 2 << 20,
@@ -91,6 +94,7 @@ impl Options {
             "novmm" => self.vmm = false,
             "nofd" => self.fd = false,
             "nopeer" => self.peer = false,
+            "mig" => self.mig = true,
             "noreadonly" => self.read_only = false,
             "noprotection" => self.protection = false,
             "nopoison" => self.poison = None,

@@ -125,8 +125,13 @@ unsafe extern "C" fn cuDeviceGetUuid(out: *mut [u8; 16], device: c_int) -> u32 {
 unsafe extern "C" fn cuDeviceGetUuid_v2(out: *mut [u8; 16], device: c_int) -> u32 {
     call("cuDeviceGetUuid_v2", |d| {
         let ordinal = d.ordinal(device)?;
+        let mut identity = uuid(ordinal);
+        if d.options.mig {
+            // A slice has an identity of its own; the older call names the card.
+            identity.reverse();
+        }
         // SAFETY: cuda.h: `out` points to a CUuuid of the caller's.
-        unsafe { put(out, uuid(ordinal)) }
+        unsafe { put(out, identity) }
     })
 }
 
