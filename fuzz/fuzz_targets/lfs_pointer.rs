@@ -1,24 +1,10 @@
-//! git-LFS pointers: no panic, and what is accepted is spelled in one way only.
+//! See `lfs_pointer` in the tests' `fuzz_support`, which replays the seeds on stable.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use vram_residency::format::{Format, FormatError, detect, lfs};
+#[path = "../../crates/vram-residency/tests/fuzz_support/mod.rs"]
+#[allow(dead_code, reason = "each target uses one of them")]
+mod fuzz_support;
 
-fuzz_target!(|data: &[u8]| {
-    if let Ok(pointer) = lfs::parse(&data) {
-        let text = format!(
-            "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize {}\n",
-            pointer.oid, pointer.size
-        );
-        assert_eq!(text.as_bytes(), data);
-        let error = detect(Some("safetensors"), &data);
-        assert!(matches!(error, Err(FormatError::LfsPointer(found)) if found == pointer));
-    }
-    // Pointer or not, recognition itself must hold and never claim plain
-    // bytes for what an extension calls a model.
-    for extension in [None, Some("safetensors"), Some("gguf")] {
-        if let Ok(format) = detect(extension, &data) {
-            assert_eq!(extension.is_some() && format == Format::Raw, false);
-        }
-    }
-});
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| fuzz_support::lfs_pointer(data));
