@@ -70,7 +70,7 @@ fn quoted(text: &str) -> Vec<&str> {
 #[test]
 fn every_claim_of_the_threat_model_names_a_test_that_exists() {
     let rows = THREATS.lines().filter(|line| line.starts_with("| "));
-    let claims: Vec<&str> = rows.skip(1).collect();
+    let claims: Vec<&str> = rows.filter(|row| !row.ends_with("| shown by |")).collect();
     assert!(claims.len() >= 20, "only {} claims", claims.len());
     for claim in claims {
         let cells: Vec<&str> = claim.trim_matches('|').split(" | ").collect();

@@ -163,7 +163,7 @@ fn every_changed_character_is_refused() {
         let good = receipt(&vector);
         assert!(good.check(&trust(&keys)).is_ok());
         for at in 0..text.len() {
-            for by in [1, 2, 16] {
+            for by in [1, 16] {
                 let mut changed = text.clone().into_bytes();
                 changed[at] ^= by;
                 let Ok(changed) = String::from_utf8(changed) else {
@@ -328,7 +328,7 @@ fn every_changed_character_of_an_attestation_is_refused() {
         let text = vector["attested"].to_string();
         let (good, nonce) = attested(&vector);
         for at in 0..text.len() {
-            for by in [1, 2, 16] {
+            for by in [1, 16] {
                 let mut changed = text.clone().into_bytes();
                 changed[at] ^= by;
                 let Ok(changed) = String::from_utf8(changed) else {
