@@ -8,12 +8,16 @@ Every loader runs as a process of its own and ends with every tensor in memory
 of its own and a digest of every byte, which is what `vram seal` does: a lazy
 mapping or a load without a check is another thing. Rounds go through all of
 them in turn, so that a busy hour hits all alike. Shown is the median of the
-whole process with the fastest and the slowest.
+whole process with the fastest and the slowest; for the Python loaders also the
+median of the load alone, since importing torch takes seconds.
 
   vram         vram seal FILE --device sim:SIZE: load, seal, verify all again, wipe
   safetensors  safe_open, each tensor copied, BLAKE3 of each
   runai        runai-model-streamer, buffered, BLAKE3 of each tensor
   b3sum        the b3sum command, then a plain read into fresh memory
+  blake3       the same with the blake3 module, on all cores, from a mapping
+  openssl      openssl dgst -sha256, then the same read (Debian's sha256sum does
+               not use the CPU's SHA instructions)
 
 What is not installed is named and left out. Needs for all of them:
     pip install safetensors blake3 runai-model-streamer     (brings torch)
@@ -21,6 +25,7 @@ What is not installed is named and left out. Needs for all of them:
 """
 
 import argparse
+import importlib
 import importlib.util
 import os
 import shutil
@@ -61,6 +66,21 @@ def run_runai(path):
 
 def run_b3sum(path):
     subprocess.run(["b3sum", "--no-names", path], check=True, stdout=subprocess.DEVNULL)
+    return fill(path)
+
+
+def run_blake3(path):
+    import blake3
+    blake3.blake3(max_threads=blake3.blake3.AUTO).update_mmap(path).hexdigest()
+    return fill(path)
+
+
+def run_openssl(path):
+    subprocess.run(["openssl", "dgst", "-sha256", path], check=True, stdout=subprocess.DEVNULL)
+    return fill(path)
+
+
+def fill(path):
     data = bytearray(os.path.getsize(path))
     view, done = memoryview(data), 0
     with open(path, "rb", buffering=0) as reader:
@@ -69,17 +89,19 @@ def run_b3sum(path):
     return done
 
 
-LOADERS = {"safetensors": run_safetensors, "runai": run_runai, "b3sum": run_b3sum}
+LOADERS = {"safetensors": run_safetensors, "runai": run_runai, "b3sum": run_b3sum,
+           "blake3": run_blake3, "openssl": run_openssl}
 NEEDS = {"safetensors": ["safetensors", "torch", "blake3"],
-         "runai": ["runai_model_streamer", "torch", "blake3"], "b3sum": []}
+         "runai": ["runai_model_streamer", "torch", "blake3"], "b3sum": [],
+         "blake3": ["blake3"], "openssl": []}
 
 
 def missing(name, vram):
     """What keeps a loader from running, or None."""
     if name == "vram":
         return None if os.access(vram, os.X_OK) else f"no command at {vram}; see --vram"
-    if name == "b3sum" and not shutil.which("b3sum"):
-        return "no command b3sum"
+    if name in ("b3sum", "openssl") and not shutil.which(name):
+        return f"no command {name}"
     absent = [module for module in NEEDS[name] if not importlib.util.find_spec(module)]
     return f"no module {', '.join(absent)}" if absent else None
 
@@ -91,12 +113,25 @@ def command(name, path, vram):
     return [sys.executable, os.path.abspath(__file__), path, "--run", name]
 
 
+def run_one(name, path):
+    """Loads in this process and prints the seconds that took, imports apart."""
+    for module in NEEDS[name]:
+        importlib.import_module(module)
+    started = time.monotonic()
+    count = LOADERS[name](path)
+    if not 0 < count <= os.path.getsize(path):
+        sys.exit(f"{name} loaded {count} bytes")
+    print(time.monotonic() - started)
+
+
 def timed(argv):
+    """Seconds of the whole process, and those it prints of the load alone."""
     # Run:ai reads past the page cache unless told otherwise.
     env = dict(os.environ, RUNAI_STREAMER_FS_STRATEGY="sync_buffered")
     started = time.monotonic()
-    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, env=env)
-    return time.monotonic() - started
+    ended = subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True, env=env)
+    took = time.monotonic() - started
+    return took, float(ended.stdout) if "--run" in argv else took
 
 
 def warm(path):
@@ -113,7 +148,7 @@ def main():
     parser.add_argument("--run", choices=LOADERS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.run:
-        LOADERS[args.run](args.model)
+        run_one(args.run, args.model)
         return
     size = os.path.getsize(args.model)
     names = []
@@ -133,10 +168,15 @@ def main():
                 times[name].append(took)
     print(f"{size} bytes, {os.cpu_count()} cores, {args.runs} runs, "
           f"load average {load:.1f} before and {os.getloadavg()[0]:.1f} after")
-    for name, seconds in times.items():
+    for name, both in times.items():
+        seconds = [whole for whole, _ in both]
         middle = statistics.median(seconds)
-        print(f"{name:<12} {size / middle / GB:6.2f} GB/s   {middle:.2f} s "
-              f"({min(seconds):.2f} to {max(seconds):.2f})")
+        line = (f"{name:<12} {size / middle / GB:6.2f} GB/s   {middle:.2f} s "
+                f"({min(seconds):.2f} to {max(seconds):.2f})")
+        if name != "vram":
+            alone = statistics.median(load for _, load in both)
+            line += f"; the load alone {size / alone / GB:.2f} GB/s, {alone:.2f} s"
+        print(line)
 
 
 if __name__ == "__main__":
