@@ -140,7 +140,7 @@ case $parts in *" commands "*)
   run "vram seal" 30 "$out/commands.log" ./vram seal small.safetensors --device cuda:0
   run "vram bench" 60 "$out/commands.log" ./vram bench --device cuda:0 --size-mib "$mib" --runs 3
   if ./vram bench verify --help 2>/dev/null | grep -q -e --device; then
-    run "vram bench verify" 90 "$out/commands.log" ./vram bench verify --device cuda:0
+    run "vram bench verify" 120 "$out/commands.log" ./vram bench verify --device cuda:0 --size-mib "$((mib * 16))"
   fi
   if ./vram bench load --help 2>/dev/null | grep -q -e --device; then
     model=$scratch/gpu-suite-$$.safetensors

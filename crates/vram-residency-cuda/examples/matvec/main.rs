@@ -93,7 +93,7 @@ fn run(chosen: &Chosen) -> Result<(), Box<dyn Error>> {
         }
         println!(
             "executed  on {checked} bytes verified just before; y begins {:?}",
-            &y.get(..4)
+            &y.get(..4).unwrap_or_default()
         );
     }
     let verified = manager.verify_sealed(&shard, Mode::Full)?;
