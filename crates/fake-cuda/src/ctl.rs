@@ -160,8 +160,9 @@ impl Ctl {
     }
 
     /// What the machine holds: contexts, streams, events, allocations, mappings,
-    /// reservations, pinned bytes, handles, descriptors, and every physical
-    /// allocation with its serial number and addresses. JSON.
+    /// reservations, pinned bytes, handles, descriptors open in this process, the
+    /// devices whose context is broken, the calling thread's context stack, and
+    /// every physical allocation with its serial number and addresses. JSON.
     ///
     /// # Errors
     /// [`CtlError::Command`] should the driver not answer.

@@ -52,10 +52,12 @@
 //! Keys of `reset`: `gpus=1`, `vram=16G`, `context=0` (bytes a context takes),
 //! `cc=9.0`, `integrated=0`, `compute_mode=0`, `driver_version=12080`, `ptx=8.7`
 //! (newest accepted), `granularity=2M`, `schedule=random|eager|lazy`, `seed=1`,
-//! `poison=165` (fill of fresh memory), `instructions=N` (limit of a launch).
-//! Flags: `integrated`, `noecc`, `novmm`, `nofd`, `nopeer`, `mig`, `noreadonly`
-//! (read-only mappings are refused), `noprotection` (they are accepted and
-//! ignored), `nopoison`.
+//! `poison=165` (fill of fresh memory), `instructions=N` (limit of a launch),
+//! `visible=LIST` (in the place of `CUDA_VISIBLE_DEVICES`, which is heeded like
+//! on a real machine unless a test commands the driver through [`Ctl`]).
+//! Flags: `integrated`, `mig` (the devices are slices of one card), `noecc`,
+//! `novmm`, `nofd`, `nopeer`, `noreadonly` (read-only mappings are refused),
+//! `noprotection` (they are accepted and ignored), `nopoison`.
 //!
 //! # What is modelled, and where it is stricter than hardware
 //!

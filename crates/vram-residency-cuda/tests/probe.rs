@@ -81,9 +81,9 @@ fn a_slice_is_told_from_its_card() {
     let slice = Machine::fake("gpus=2 vram=64M mig");
     let older = Machine::fake_without(&["cuDeviceGetUuid_v2"], "gpus=2 vram=64M mig");
     let [card, mine, unknown] = [whole, slice, older].map(|machine| {
-        let info = machine.cuda.info(1).unwrap();
+        let info = machine.cuda.info(0).unwrap();
         let found = machine.cuda.device_by_uuid(info.uuid).unwrap();
-        assert_eq!(found.info().ordinal, 1);
+        assert_eq!(found.info().ordinal, 0);
         (info.uuid, info.mig)
     });
     assert_eq!((card.1, mine.1, unknown.1), (Some(false), Some(true), None));

@@ -13,5 +13,6 @@ mod raw;
 mod report;
 mod space;
 mod state;
+mod visible;
 mod vmm;
 mod work;

@@ -29,8 +29,10 @@ pub(crate) struct Options {
     pub(crate) vmm: bool,
     pub(crate) fd: bool,
     pub(crate) peer: bool,
-    /// Are the devices slices of cards?
+    /// The devices are slices of one divided card.
     pub(crate) mig: bool,
+    /// Instead of `CUDA_VISIBLE_DEVICES`.
+    pub(crate) visible: Option<String>,
     /// Does `cuMemSetAccess` accept read-only?
     pub(crate) read_only: bool,
     /// Are read-only mappings honoured by kernels and copies?
@@ -60,6 +62,7 @@ impl Default for Options {
             fd: true,
             peer: true,
             mig: false,
+            visible: None,
             read_only: true,
             protection: true,
             granularity: 2 << 20,
@@ -93,8 +96,8 @@ impl Options {
             "noecc" => self.ecc = false,
             "novmm" => self.vmm = false,
             "nofd" => self.fd = false,
-            "nopeer" => self.peer = false,
             "mig" => self.mig = true,
+            "nopeer" => self.peer = false,
             "noreadonly" => self.read_only = false,
             "noprotection" => self.protection = false,
             "nopoison" => self.poison = None,
@@ -107,6 +110,7 @@ impl Options {
         match key {
             "gpus" => self.gpus = value.parse().ok().filter(|n| *n <= MAX_GPUS)?,
             "vram" => self.vram = bytes(value)?,
+            "visible" => self.visible = Some(value.to_owned()),
             "context" => self.context_bytes = bytes(value)?,
             "cc" => self.capability = pair(value)?,
             "integrated" => self.integrated = value.parse::<u8>().ok()? != 0,

@@ -37,6 +37,13 @@ pub(crate) struct Label {
 const MAGIC: [u8; 16] = *b"vram-fake-cuda-1";
 const LABEL_BYTES: usize = 32;
 
+/// Name of the shareable memory of this loaded copy of the driver: no other copy
+/// in the process has the same static at the same address.
+pub(crate) fn memory_name() -> String {
+    static COPY: u8 = 0;
+    format!("fake-cuda-{:x}", (&raw const COPY).addr())
+}
+
 impl Label {
     fn to_bytes(self) -> [u8; LABEL_BYTES] {
         let fields = self.len.to_le_bytes().into_iter();
@@ -83,7 +90,7 @@ impl Backing {
     /// Memory that can be exported as a file descriptor.
     pub(crate) fn shareable(label: Label) -> Result<Backing, CuError> {
         let system = |_| CuError::OPERATING_SYSTEM;
-        let fd = memfd_create("fake-cuda", MemfdFlags::CLOEXEC)
+        let fd = memfd_create(memory_name(), MemfdFlags::CLOEXEC)
             .map_err(|_| CuError::OPERATING_SYSTEM)?;
         let file = File::from(fd);
         file.write_all_at(&label.to_bytes(), label.len)

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::physical::memory_name;
 use super::space::Kind;
 use super::state::Driver;
 
@@ -71,6 +72,7 @@ fn report(driver: &Driver) -> String {
     let handles: u64 = driver.space.physical.values().map(|p| p.handles).sum();
     let user_streams = driver.queues.streams.values().filter(|s| !s.legacy).count();
     let pinned = bytes(Kind::Host).saturating_add(bytes(Kind::Registered));
+    let pinned_blocks = regions(Kind::Host).chain(regions(Kind::Registered)).count();
     let numbers = [
         ("contexts", driver.contexts.len() as u64),
         (
@@ -84,6 +86,7 @@ fn report(driver: &Driver) -> String {
         ("device_allocations", regions(Kind::Device).count() as u64),
         ("device_bytes", bytes(Kind::Device)),
         ("managed_bytes", bytes(Kind::Managed)),
+        ("pinned_blocks", pinned_blocks as u64),
         ("pinned_bytes", pinned),
         ("mappings", regions(Kind::Mapped).count() as u64),
         ("mapped_bytes", bytes(Kind::Mapped)),
@@ -95,6 +98,7 @@ fn report(driver: &Driver) -> String {
         ("handles", handles),
         ("descriptors_exported", driver.descriptors_exported),
         ("driver_descriptors", driver_descriptors(driver)),
+        ("open_descriptors", open_descriptors()),
     ];
     let numbers: Vec<String> = numbers
         .iter()
@@ -103,10 +107,15 @@ fn report(driver: &Driver) -> String {
     let used: Vec<String> = (0..driver.devices.len())
         .map(|d| driver.used(d).to_string())
         .collect();
+    let broken = driver.contexts.values().filter(|c| c.sticky.is_some());
+    let broken: Vec<String> = broken.map(|c| c.device.to_string()).collect();
+    let stack = driver.stack(|s| s.iter().map(u64::to_string).collect::<Vec<_>>());
     format!(
-        "{{{},\"used\":[{}],\"physical\":[{}]}}",
+        "{{{},\"used\":[{}],\"broken\":[{}],\"stack\":[{}],\"physical\":[{}]}}",
         numbers.join(","),
         used.join(","),
+        broken.join(","),
+        stack.join(","),
         physical(driver).join(",")
     )
 }
@@ -118,6 +127,18 @@ fn driver_descriptors(driver: &Driver) -> u64 {
         .physical
         .values()
         .filter(|p| p.backing.is_shareable())
+        .count() as u64
+}
+
+/// Descriptors of this machine's shareable memory that this process has open:
+/// the driver's own, and those that were exported or copied and not closed.
+fn open_descriptors() -> u64 {
+    // The kernel shows a memfd as `/memfd:NAME (deleted)`.
+    let shown = format!(":{} ", memory_name());
+    let links = std::fs::read_dir("/proc/self/fd").into_iter().flatten();
+    let links = links.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    links
+        .filter(|link| link.to_string_lossy().contains(&shown))
         .count() as u64
 }
 

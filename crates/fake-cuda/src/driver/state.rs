@@ -10,11 +10,14 @@ use super::physical::Arena;
 use super::plan::{Action, Effect, Plan};
 use super::queue::{Queues, Random};
 use super::space::Space;
-use crate::ptx::Module;
+use super::visible::{Kind, visible};
+use crate::ptx::{Module, PtxError};
 
 /// One pretended GPU.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Device {
+    /// Its number in the machine, whatever the process calls it.
+    pub(crate) number: usize,
     pub(crate) primary: Option<u64>,
 }
 
@@ -50,6 +53,9 @@ pub(crate) struct Function {
 pub(crate) struct Driver {
     pub(crate) options: Options,
     pub(crate) initialised: bool,
+    /// The process's `CUDA_VISIBLE_DEVICES`, unless a test commands the machine.
+    pub(crate) environment: Option<String>,
+    /// Those that the process sees, once it has initialised the driver.
     pub(crate) devices: Vec<Device>,
     pub(crate) contexts: BTreeMap<u64, Context>,
     pub(crate) queues: Queues,
@@ -63,6 +69,9 @@ pub(crate) struct Driver {
     /// What the last faults said, newest last.
     pub(crate) log: Vec<String>,
     pub(crate) descriptors_exported: u64,
+    /// Modules read before, newest last, as a driver's own cache of compiled
+    /// code; outlives resets.
+    parsed: Vec<(String, Arc<Module>)>,
     /// Counts resets, so that threads notice that their context stacks are stale.
     generation: u64,
     next_handle: u64,
@@ -73,6 +82,9 @@ static DRIVER: Mutex<Option<Driver>> = Mutex::new(None);
 /// Environment variable with control commands, separated by `;`, that a fresh
 /// process carries out at its first call. For tests that start programs.
 const SCRIPT: &str = "FAKE_CUDA";
+
+/// Which devices a process sees.
+const VISIBLE: &str = "CUDA_VISIBLE_DEVICES";
 
 /// Runs `f` on the one driver of this library; the first use creates it.
 pub(crate) fn with<R>(f: impl FnOnce(&mut Driver) -> R) -> Result<R, CuError> {
@@ -104,7 +116,8 @@ impl Driver {
         let arena = Arena::new()?;
         let mut driver = Driver {
             random: Random(options.seed),
-            devices: vec![Device::default(); options.gpus],
+            devices: Vec::new(),
+            environment: std::env::var(VISIBLE).ok(),
             options,
             initialised: false,
             contexts: BTreeMap::new(),
@@ -116,11 +129,42 @@ impl Driver {
             clock: 0,
             log: Vec::new(),
             descriptors_exported: 0,
+            parsed: Vec::new(),
             generation: 1,
             next_handle: 0x1000,
         };
         driver.space.ignore_protection = !driver.options.protection;
         Ok(driver)
+    }
+
+    /// `cuInit`: finds the devices that the process sees.
+    ///
+    /// # Errors
+    /// [`CuError::NO_DEVICE`] when it sees none.
+    pub(crate) fn initialise(&mut self) -> Result<(), CuError> {
+        if !self.initialised {
+            let list = self.options.visible.as_ref().or(self.environment.as_ref());
+            let seen = visible(list.map(String::as_str), self.kind(), self.options.gpus);
+            let device = |number| Device {
+                number,
+                primary: None,
+            };
+            self.devices = seen.into_iter().map(device).collect();
+        }
+        if self.devices.is_empty() {
+            return Err(CuError::NO_DEVICE);
+        }
+        self.initialised = true;
+        Ok(())
+    }
+
+    /// What all devices of this machine are.
+    pub(crate) const fn kind(&self) -> Kind {
+        if self.options.mig {
+            Kind::Slice
+        } else {
+            Kind::Card
+        }
     }
 
     /// A fresh machine: everything is forgotten, all its memory is gone.
@@ -132,7 +176,7 @@ impl Driver {
         self.space.next_serial = 0;
         self.space.ignore_protection = !options.protection;
         self.random = Random(options.seed);
-        self.devices = vec![Device::default(); options.gpus];
+        self.devices = Vec::new();
         self.options = options;
         self.initialised = false;
         self.contexts.clear();
@@ -144,6 +188,24 @@ impl Driver {
         self.log.clear();
         self.descriptors_exported = 0;
         self.generation = self.generation.saturating_add(1);
+    }
+
+    /// Parses and decodes PTX, or remembers what it came to.
+    ///
+    /// # Errors
+    /// As [`Module::parse`]; failures are not remembered.
+    pub(crate) fn parse(&mut self, text: &str) -> Result<Arc<Module>, PtxError> {
+        /// Texts that are kept: a test rarely has more than one.
+        const KEPT: usize = 4;
+        if let Some((_, module)) = self.parsed.iter().find(|(known, _)| known == text) {
+            return Ok(Arc::clone(module));
+        }
+        let module = Arc::new(Module::parse(text)?);
+        if self.parsed.len() >= KEPT {
+            self.parsed.remove(0);
+        }
+        self.parsed.push((text.to_owned(), Arc::clone(&module)));
+        Ok(module)
     }
 
     /// A new handle: never null, never used before, never a small constant.

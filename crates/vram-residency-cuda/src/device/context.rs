@@ -81,13 +81,35 @@ impl Context {
         self.push().or_else(|_| self.push())
     }
 
+    /// Pushes the context unless it is current already: then the host
+    /// application made it so, and nothing must be popped either.
     fn push(&self) -> Result<Entered<'_>, DeviceError> {
-        // SAFETY: `raw` is live: this object holds a retain until it is dropped.
-        unsafe { self.driver.ctx_push_current(self.raw) }?;
+        let pushed = !self.is_current()?;
+        if pushed {
+            // SAFETY: `raw` is live: this object holds a retain until it is dropped.
+            unsafe { self.driver.ctx_push_current(self.raw) }?;
+        }
         Ok(Entered {
             context: self,
+            pushed,
             one_thread: PhantomData,
         })
+    }
+
+    fn is_current(&self) -> Result<bool, DriverError> {
+        Ok(self.driver.ctx_get_current()? == self.raw)
+    }
+
+    /// Undoes a push. A pop that fails is tried again while the context is still
+    /// current, so that the host application finds its own again.
+    fn pop(&self) {
+        let Err(error) = self.driver.ctx_pop_current() else {
+            return;
+        };
+        if self.is_current().unwrap_or(false) && self.driver.ctx_pop_current().is_ok() {
+            return;
+        }
+        lock(&self.pop_failure).get_or_insert(error);
     }
 
     /// Reports a failure to pop that no call has reported yet.
@@ -144,13 +166,15 @@ impl Drop for Context {
 /// The context is current for this thread while this lives.
 pub(crate) struct Entered<'c> {
     context: &'c Context,
+    /// This guard pushed the context, and pops it.
+    pushed: bool,
     one_thread: PhantomData<*const ()>,
 }
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        if let Err(error) = self.context.driver.ctx_pop_current() {
-            lock(&self.context.pop_failure).get_or_insert(error);
+        if self.pushed {
+            self.context.pop();
         }
         let PhantomData = self.one_thread;
     }

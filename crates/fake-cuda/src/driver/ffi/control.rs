@@ -5,7 +5,7 @@ use std::ffi::{CStr, c_char, c_int};
 use crate::driver::control::command;
 use crate::driver::raw;
 use crate::driver::report::query;
-use crate::driver::state::with;
+use crate::driver::state::{Driver, with};
 
 /// Carries out one command (see the crate's documentation); 0, or -1 when it is
 /// not understood.
@@ -21,7 +21,12 @@ unsafe extern "C" fn fakecuda_ctl(text: *const c_char) -> c_int {
     let Ok(text) = unsafe { CStr::from_ptr(text) }.to_str() else {
         return -1;
     };
-    match with(|driver| command(driver, text)) {
+    let obey = |driver: &mut Driver| {
+        // Whoever commands a machine says what it is like, all of it.
+        driver.environment = None;
+        command(driver, text)
+    };
+    match with(obey) {
         Ok(Ok(())) => 0,
         _ => -1,
     }

@@ -6,6 +6,7 @@ use super::call;
 use crate::driver::codes::{CuError, name, text};
 use crate::driver::raw::{need, put};
 use crate::driver::state::Driver;
+use crate::driver::visible::{Kind, uuid};
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuInit(flags: c_uint) -> u32 {
@@ -13,11 +14,7 @@ unsafe extern "C" fn cuInit(flags: c_uint) -> u32 {
         if flags != 0 {
             return Err(CuError::INVALID_VALUE);
         }
-        if d.devices.is_empty() {
-            return Err(CuError::NO_DEVICE);
-        }
-        d.initialised = true;
-        Ok(())
+        d.initialise()
     })
 }
 
@@ -96,42 +93,49 @@ unsafe fn put_text(out: *mut c_char, len: c_int, text: &str) -> Result<(), CuErr
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuDeviceGetName(out: *mut c_char, len: c_int, device: c_int) -> u32 {
     call("cuDeviceGetName", |d| {
-        let ordinal = d.ordinal(device)?;
-        let name = format!("vram-residency fake CUDA device {ordinal}");
+        let number = number(d, device)?;
+        let slice = match d.kind() {
+            Kind::Card => "",
+            Kind::Slice => " MIG 1g.18gb",
+        };
+        let name = format!("vram-residency fake CUDA device {number}{slice}");
         // SAFETY: cuda.h: `out` points to `len` bytes.
         unsafe { put_text(out, len, &name) }
     })
 }
 
-/// The UUID says what the device is, too: "fake-cuda-device" with the ordinal last.
-fn uuid(ordinal: usize) -> [u8; 16] {
-    let mut uuid = *b"fake-cuda-gpu-\0\0";
-    if let Some(last) = uuid.last_mut() {
-        *last = u8::try_from(ordinal).unwrap_or(u8::MAX);
-    }
-    uuid
+/// Number of a device in the machine, whatever the process calls it.
+fn number(d: &Driver, device: c_int) -> Result<usize, CuError> {
+    let ordinal = d.ordinal(device)?;
+    let found = d.devices.get(ordinal).ok_or(CuError::INVALID_DEVICE)?;
+    Ok(found.number)
 }
 
+/// Number of the card that a device is, or is a slice of.
+fn card(d: &Driver, device: c_int) -> Result<usize, CuError> {
+    let number = number(d, device)?;
+    Ok(match d.kind() {
+        Kind::Card => number,
+        Kind::Slice => 0,
+    })
+}
+
+/// The older call names the card, also for a slice.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuDeviceGetUuid(out: *mut [u8; 16], device: c_int) -> u32 {
     call("cuDeviceGetUuid", |d| {
-        let ordinal = d.ordinal(device)?;
+        let card = card(d, device)?;
         // SAFETY: cuda.h: `out` points to a CUuuid of the caller's.
-        unsafe { put(out, uuid(ordinal)) }
+        unsafe { put(out, uuid(Kind::Card, card)) }
     })
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuDeviceGetUuid_v2(out: *mut [u8; 16], device: c_int) -> u32 {
     call("cuDeviceGetUuid_v2", |d| {
-        let ordinal = d.ordinal(device)?;
-        let mut identity = uuid(ordinal);
-        if d.options.mig {
-            // A slice has an identity of its own; the older call names the card.
-            identity.reverse();
-        }
+        let number = number(d, device)?;
         // SAFETY: cuda.h: `out` points to a CUuuid of the caller's.
-        unsafe { put(out, identity) }
+        unsafe { put(out, uuid(d.kind(), number)) }
     })
 }
 
@@ -148,14 +152,14 @@ unsafe extern "C" fn cuDeviceTotalMem_v2(bytes: *mut usize, device: c_int) -> u3
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuDeviceGetPCIBusId(out: *mut c_char, len: c_int, device: c_int) -> u32 {
     call("cuDeviceGetPCIBusId", |d| {
-        let ordinal = d.ordinal(device)?;
+        let bus = bus(card(d, device)?);
         // SAFETY: cuda.h: `out` points to `len` bytes.
-        unsafe { put_text(out, len, &format!("0000:{:02x}:00.0", bus(ordinal))) }
+        unsafe { put_text(out, len, &format!("0000:{bus:02x}:00.0")) }
     })
 }
 
-fn bus(ordinal: usize) -> usize {
-    ordinal.saturating_add(1)
+fn bus(card: usize) -> usize {
+    card.saturating_add(1)
 }
 
 #[unsafe(no_mangle)]
@@ -166,9 +170,10 @@ unsafe extern "C" fn cuDeviceGetAttribute(
 ) -> u32 {
     call("cuDeviceGetAttribute", |d| {
         let ordinal = d.ordinal(device)?;
+        let card = card(d, device)?;
         let lie = d.plan.attributes.get(&(ordinal, attribute)).copied();
         let value = lie
-            .or_else(|| value_of(d, attribute, ordinal))
+            .or_else(|| value_of(d, attribute, card))
             .ok_or(CuError::INVALID_VALUE)?;
         // SAFETY: cuda.h: `out` points to an int of the caller's.
         unsafe { put(out, value) }
@@ -177,7 +182,7 @@ unsafe extern "C" fn cuDeviceGetAttribute(
 
 /// `CUdevice_attribute` values of this machine, shaped like an H200; `None` for
 /// attributes that it does not model.
-fn value_of(d: &Driver, attribute: u32, ordinal: usize) -> Option<i32> {
+fn value_of(d: &Driver, attribute: u32, card: usize) -> Option<i32> {
     let flag = |on: bool| i32::from(on);
     let number = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
     Some(match attribute {
@@ -196,7 +201,7 @@ fn value_of(d: &Driver, attribute: u32, ordinal: usize) -> Option<i32> {
         19 | 31 | 41 => 1,
         20 => d.options.compute_mode,
         32 => flag(d.options.ecc),
-        33 => i32::try_from(bus(ordinal)).unwrap_or(i32::MAX),
+        33 => i32::try_from(bus(card)).unwrap_or(i32::MAX),
         34 | 35 | 50 => 0,
         36 => 3_201_000,
         37 => 6144,

@@ -8,7 +8,7 @@ use crate::driver::codes::CuError;
 use crate::driver::queue::{Launch, Work};
 use crate::driver::raw::{element, need, put};
 use crate::driver::state::{Driver, Function, LoadedModule};
-use crate::ptx::{self, Module, PtxError};
+use crate::ptx::{self, PtxError};
 
 /// Shared memory of a block before more was asked for (bytes).
 const DEFAULT_SHARED: u64 = 48 << 10;
@@ -32,7 +32,9 @@ unsafe fn text<'a>(image: *const c_void) -> Result<&'a str, CuError> {
 fn load(d: &mut Driver, text: &str) -> Result<u64, (CuError, String)> {
     let plain = |code: CuError| (code, String::new());
     let context = d.healthy().map_err(plain)?;
-    let module = Module::parse(text).map_err(|e| (CuError::INVALID_PTX, e.to_string()))?;
+    let module = d
+        .parse(text)
+        .map_err(|e| (CuError::INVALID_PTX, e.to_string()))?;
     let (major, minor) = module.version();
     let (max_major, max_minor) = d.options.ptx;
     if (major, minor) > (max_major, max_minor) {
@@ -67,7 +69,7 @@ fn load(d: &mut Driver, text: &str) -> Result<u64, (CuError, String)> {
         id,
         LoadedModule {
             context,
-            module: Arc::new(module),
+            module,
             global_base,
         },
     );

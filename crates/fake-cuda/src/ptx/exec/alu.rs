@@ -71,11 +71,11 @@ fn fields(r: &mut Regs, kind: &Kind, mask: u32) -> bool {
             r.set(d, &v, mask);
         }
         Kind::Shf { right, clamp, d, a, b, c } => {
-            let v = map3(r.get(a), r.get(b), r.get(c), |a, b, c| funnel(right, clamp, a, b, c));
+            let v = funnels(right, clamp, r.get(a), r.get(b), r.get(c));
             r.set(d, &v, mask);
         }
         Kind::Prmt { mode, d, a, b, c } => {
-            let v = map3(r.get(a), r.get(b), r.get(c), |a, b, c| prmt(mode, a, b, c));
+            let v = permutes(mode, r.get(a), r.get(b), r.get(c));
             r.set(d, &v, mask);
         }
         Kind::Bfe { w, signed, d, a, pos, len } => by_width!(w, T => {
@@ -264,6 +264,40 @@ fn lop3(lut: u8, a: &Lanes<u32>, b: &Lanes<u32>, c: &Lanes<u32>) -> Lanes<u32> {
                     acc | pick(2, a) & pick(1, b) & pick(0, c)
                 })
         }),
+    }
+}
+
+/// The value that all lanes have, if they have one.
+fn uniform(lanes: &Lanes<u32>) -> Option<u32> {
+    let first = lanes.first().copied()?;
+    lanes.iter().all(|lane| *lane == first).then_some(first)
+}
+
+/// Amounts are the same in all lanes of a hash: two vector shifts then.
+fn funnels(right: bool, clamp: bool, a: &Lanes<u32>, b: &Lanes<u32>, c: &Lanes<u32>) -> Lanes<u32> {
+    match uniform(c) {
+        Some(by @ 1..=31) => {
+            let rest = 32_u32.wrapping_sub(by);
+            let (down, up) = if right { (by, rest) } else { (rest, by) };
+            map2(a, b, |a, b| a.wrapping_shr(down) | b.wrapping_shl(up))
+        }
+        _ => map3(a, b, c, |a, b, c| funnel(right, clamp, a, b, c)),
+    }
+}
+
+/// Byte swaps, whose selector is the same in all lanes, without sign copies.
+fn permutes(mode: PrmtMode, a: &Lanes<u32>, b: &Lanes<u32>, c: &Lanes<u32>) -> Lanes<u32> {
+    match (mode, uniform(c)) {
+        (PrmtMode::Index, Some(c)) if c & 0x8888 == 0 => {
+            let from = [0, 4, 8, 12].map(|at: u32| (c.wrapping_shr(at) & 7).wrapping_mul(8));
+            map2(a, b, |a, b| {
+                let bytes = u64::from(b) << 32 | u64::from(a);
+                let byte = |from| bytes.wrapping_shr(from) as u32 & 0xff;
+                let [zero, one, two, three] = from.map(byte);
+                zero | one << 8 | two << 16 | three << 24
+            })
+        }
+        _ => map3(a, b, c, |a, b, c| prmt(mode, a, b, c)),
     }
 }
 

@@ -46,12 +46,23 @@ pub(crate) fn blend<T: Copy>(place: &mut Lanes<T>, value: &Lanes<T>, mask: u32) 
         *place = *value;
         return;
     }
-    for (lane, (p, v)) in place.iter_mut().zip(value).enumerate() {
-        if mask >> lane & 1 == 1 {
-            *p = *v;
-        }
+    // No branch and no shift by the lane, so that this is vectorised.
+    for ((p, v), bit) in place.iter_mut().zip(value).zip(&BITS) {
+        *p = if mask & bit == 0 { *p } else { *v };
     }
 }
+
+/// The mask of each lane alone.
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+const BITS: Lanes<u32> = {
+    let mut bits = [1; 32];
+    let mut lane = 0;
+    while lane < 32 {
+        bits[lane] = 1 << lane;
+        lane += 1;
+    }
+    bits
+};
 
 /// Lane numbers of the set bits of `mask`, ascending.
 pub(crate) fn lanes_of(mask: u32) -> impl Iterator<Item = usize> {
