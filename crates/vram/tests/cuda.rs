@@ -4,10 +4,13 @@
 
 mod common;
 
+use std::error::Error as _;
+use std::process::Command;
+
 use common::{Outcome, Session, finish};
 
 /// `$ vram ARGS` where the fake driver is installed; `machine` describes it.
-fn with_driver(session: &Session, machine: &str, args: &str) -> Outcome {
+fn driven(session: &Session, machine: &str, args: &str) -> Command {
     let folder = session.path("driver");
     if !folder.exists() {
         std::fs::create_dir(&folder).unwrap();
@@ -18,8 +21,15 @@ fn with_driver(session: &Session, machine: &str, args: &str) -> Outcome {
     let mut command = session.command(&words);
     command
         .env("LD_LIBRARY_PATH", &folder)
-        .env("FAKE_CUDA", machine);
-    finish(command.spawn().unwrap(), args.to_owned())
+        .env("FAKE_CUDA", machine)
+        .env_remove("CUDA_VISIBLE_DEVICES");
+    command
+}
+
+/// The same, ended.
+fn with_driver(session: &Session, machine: &str, args: &str) -> Outcome {
+    let child = driven(session, machine, args).spawn().unwrap();
+    finish(child, args.to_owned())
 }
 
 #[test]
@@ -167,19 +177,110 @@ fn bench_verify_counts_a_token_by_the_roof_of_the_device() {
     assert_eq!(keyed["bytes_checked"], 1_048_576.0);
 }
 
+/// Names and UUIDs of what `vram devices` lists where the process may see `list`.
+fn seen(session: &Session, machine: &str, list: &str) -> Vec<(String, String)> {
+    let mut command = driven(session, machine, "devices --json");
+    command.env("CUDA_VISIBLE_DEVICES", list);
+    let ended = finish(command.spawn().unwrap(), list.to_owned()).exit(0);
+    let report: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
+    let word = |device: &serde_json::Value, key: &str| device[key].as_str().unwrap().to_owned();
+    let devices = report["devices"].as_array().unwrap().iter();
+    devices
+        .map(|device| (word(device, "name"), word(device, "uuid")))
+        .collect()
+}
+
+// requirement: FF-6
 #[test]
-fn without_a_driver_the_error_names_libcuda_and_the_simulator() {
+fn cuda_visible_devices_selects_and_orders_what_is_seen() {
     let session = Session::new();
+    let machine = "reset gpus=3";
+    let all = seen(&session, machine, "0,1,2");
+    assert_eq!(all.len(), 3);
+    let one = |n: usize| all[n].clone();
+    assert_eq!(seen(&session, machine, "1"), [one(1)]);
+    assert_eq!(seen(&session, machine, "2,0"), [one(2), one(0)]);
+    let uuid = |n: usize| format!("GPU-{}", all[n].1.trim_start_matches("GPU-"));
+    assert_eq!(seen(&session, machine, &uuid(2)), [one(2)]);
+    let listed = format!("{},{}", uuid(1), uuid(0));
+    assert_eq!(seen(&session, machine, &listed), [one(1), one(0)]);
+    assert_eq!(seen(&session, machine, ""), []);
+
+    session.file("model", 50_000);
+    let mut command = driven(&session, machine, "seal model --device cuda:0 --json");
+    command.env("CUDA_VISIBLE_DEVICES", "2");
+    let sealed = finish(command.spawn().unwrap(), "seal".to_owned()).exit(0);
+    assert!(sealed.out.contains(one(2).1.as_str()), "{}", sealed.out);
+}
+
+#[test]
+fn a_slice_of_a_divided_card_is_named_by_its_own_uuid() {
+    let session = Session::new();
+    let machine = "reset gpus=3 mig vram=1G";
+    let slice = "MIG-66616b65-2d63-7564-612d-6d69672d0001";
+    let listed = seen(&session, machine, slice);
+    assert_eq!(listed.len(), 1);
+    assert!(listed[0].0.contains("MIG 1g"), "{listed:?}");
+    let uuid = slice.trim_start_matches("MIG-");
+    assert!(listed[0].1.ends_with(uuid), "{listed:?}");
+    let devices = with_driver(&session, machine, "devices").exit(0);
+    assert!(devices.out.contains("MIG on"), "{}", devices.out);
+    assert!(!devices.out.contains("cuda:1"), "{}", devices.out);
+    let whole = with_driver(&session, "reset vram=1G", "devices").exit(0);
+    assert!(whole.out.contains("MIG off"), "{}", whole.out);
+}
+
+#[test]
+fn the_command_is_linked_to_no_cuda_library() {
+    let program = env!("CARGO_BIN_EXE_vram");
+    let listed = std::process::Command::new("ldd")
+        .arg(program)
+        .output()
+        .unwrap();
+    assert!(listed.status.success(), "{listed:?}");
+    let text = String::from_utf8(listed.stdout).unwrap().to_lowercase();
+    assert!(text.contains("libc.so"), "{text}");
+    for name in ["cuda", "nvidia", "nvrtc", "cudart"] {
+        assert!(!text.contains(name), "{text}");
+    }
+}
+
+/// Seals on a machine whose loader looks into `folder` first.
+fn seal_with(session: &Session, folder: &str) -> Outcome {
     session.file("model", 10);
     let mut command = session.command(&["seal", "model", "--device", "cuda:0"]);
-    command.env("LD_LIBRARY_PATH", session.path("nowhere"));
-    let ended = finish(command.spawn().unwrap(), "seal".to_owned());
-    // On a machine with a GPU the driver is found after all.
-    if std::path::Path::new("/dev/nvidiactl").exists() {
-        eprintln!("a GPU is here: the missing driver was NOT tested");
+    command.env("LD_LIBRARY_PATH", session.path(folder));
+    finish(command.spawn().unwrap(), "seal".to_owned())
+}
+
+/// Whether the loader finds a library of this name, whatever it is.
+fn is_found(name: &str) -> bool {
+    let opened = fake_cuda::Ctl::open(std::path::Path::new(name));
+    let why = opened
+        .err()
+        .and_then(|error| Some(error.source()?.to_string()));
+    why.is_none_or(|why| !why.contains("cannot open shared object file"))
+}
+
+#[test]
+fn without_a_driver_the_error_names_libcuda_and_the_simulator() {
+    if is_found("libcuda.so.1") {
+        eprintln!("the loader finds a driver here: the missing one was NOT tested");
         return;
     }
-    let ended = ended.exit(1);
-    assert!(ended.err.contains("libcuda"), "{}", ended.err);
+    let ended = seal_with(&Session::new(), "nowhere").exit(1);
+    assert!(ended.err.contains("libcuda.so.1"), "{}", ended.err);
+    assert!(ended.err.contains("sim"), "{}", ended.err);
+}
+
+/// As above on every machine: the first driver that the loader meets is no
+/// library at all.
+#[test]
+fn a_driver_that_cannot_be_loaded_is_named() {
+    let session = Session::new();
+    std::fs::create_dir(session.path("broken")).unwrap();
+    std::fs::write(session.path("broken/libcuda.so.1"), "no library").unwrap();
+    let ended = seal_with(&session, "broken").exit(1);
+    assert!(ended.err.contains("libcuda.so.1"), "{}", ended.err);
     assert!(ended.err.contains("sim"), "{}", ended.err);
 }
