@@ -12,7 +12,7 @@ mod common;
 use std::sync::Arc;
 use std::thread;
 
-use common::{Machine, free, sample, take};
+use common::{Machine, assert_restored, free, sample, take};
 use vram_digest::nh;
 use vram_residency::device::{Device as _, DeviceError, Protection, UploadPlan};
 
@@ -48,7 +48,7 @@ on_each_machine! {
                 });
             }
         });
-        assert_eq!(free(&device), before);
+        assert_restored(machine, &device, before);
     }
 
     // requirement: MS-004, MS-005
