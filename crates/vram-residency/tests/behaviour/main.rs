@@ -25,7 +25,7 @@ fn simulated(count: u32) -> Machine {
 }
 
 fn main() -> ExitCode {
-    match suite::run("the simulated device", 2, simulated) {
+    match suite::run("the simulated device", 2, true, simulated) {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     }

@@ -26,10 +26,11 @@ impl Write for Pages {
 }
 
 /// Runs the scenarios on machines that `make` makes with up to `devices`
-/// devices each; true when nothing failed. A step that is missing or ambiguous
+/// devices each, scenarios marked slow only where that is `fast`; true when
+/// nothing failed. A step that is missing or ambiguous
 /// is a failure. `cargo test NAME` runs those whose name contains NAME, as
 /// every test binary does; `--nocapture` prints every step.
-pub(crate) fn run(mode: &str, devices: u32, make: Make) -> bool {
+pub(crate) fn run(mode: &str, devices: u32, fast: bool, make: Make) -> bool {
     use_machines(make);
     let args: Vec<String> = std::env::args().skip(1).collect();
     let verbose = args.iter().any(|arg| arg == "--nocapture");
@@ -53,7 +54,8 @@ pub(crate) fn run(mode: &str, devices: u32, make: Make) -> bool {
         });
     let may_run = move |tags: &[String]| devices > 1 || !tags.iter().any(|t| t == "two-devices");
     let runs = runner.filter_run("", move |feature, _, scenario: &Scenario| {
-        scenario.name.contains(&wanted) && may_run(&feature.tags)
+        let slow = scenario.tags.iter().any(|tag| tag == "slow");
+        scenario.name.contains(&wanted) && may_run(&feature.tags) && (fast || !slow)
     });
     let done = futures::executor::block_on(runs);
     let failed = done.execution_has_failed();
@@ -69,6 +71,9 @@ pub(crate) fn run(mode: &str, devices: u32, make: Make) -> bool {
     );
     if devices < 2 {
         println!("behaviour on {mode}: scenarios of two devices did NOT run, there is one");
+    }
+    if !fast {
+        println!("behaviour on {mode}: scenarios marked slow did NOT run");
     }
     !failed
 }

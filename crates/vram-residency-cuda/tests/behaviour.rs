@@ -1,0 +1,50 @@
+//! The behaviour scenarios on CUDA: the fake driver always, then real GPUs when
+//! there are some, else the banner (requirement: DM-1, DM-2, DM-3, DM-4, DM-5,
+//! DM-6, DM-8). The features and steps are those of the core's tests.
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "test code"
+)]
+
+mod common;
+#[path = "../../vram-residency/tests/behaviour/suite/mod.rs"]
+mod suite;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use vram_residency::device::Device;
+
+/// Devices of one driver, which they need as long as they live.
+fn opened(machine: common::Machine, count: u32) -> suite::Machine {
+    let open = |ordinal| -> Arc<dyn Device> { Arc::new(machine.cuda.device(ordinal).unwrap()) };
+    suite::Machine {
+        devices: (0..count).map(open).collect(),
+        keep: Box::new(machine),
+    }
+}
+
+/// Small pages: the fake driver interprets every instruction of every scrub.
+fn pretended(count: u32) -> suite::Machine {
+    let options = format!("gpus={count} vram=4G granularity=64K");
+    opened(common::Machine::fake(&options), count)
+}
+
+fn real(count: u32) -> suite::Machine {
+    opened(common::Machine::gpu().unwrap(), count)
+}
+
+fn main() -> ExitCode {
+    // Thousands of operations take minutes on an interpreter.
+    let mut good = suite::run("CUDA with the fake driver", 2, false, pretended);
+    let gpus = common::Machine::gpu().map(|machine| machine.cuda.devices().unwrap().len());
+    match gpus {
+        Some(gpus) => good &= suite::run("CUDA with real GPUs", gpus.min(2) as u32, true, real),
+        None => println!("behaviour: real GPUs did NOT run, there is none"),
+    }
+    match good {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
