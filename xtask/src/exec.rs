@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// The root of the repository this xtask was built from.
@@ -20,11 +20,20 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
 
 /// Whether `command` can be started and succeeds, its output thrown away.
 pub(crate) fn answers(command: &mut Command) -> bool {
+    quiet(command).is_ok_and(|status| status.success())
+}
+
+/// Whether a program can be started; not all know `--version`.
+pub(crate) fn starts(program: &str) -> bool {
+    quiet(Command::new(program).arg("--version")).is_ok()
+}
+
+fn quiet(command: &mut Command) -> std::io::Result<ExitStatus> {
     let quiet = command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
-    quiet.status().is_ok_and(|status| status.success())
+    quiet.status()
 }
 
 /// Runs `command` with its output on ours; the error says how it ended.
