@@ -3,7 +3,6 @@
 
 use crate::exec::{self, Ended, answers, cargo};
 use crate::{Task, faults, kernels, only_options, tidy, trace};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 pub(crate) const TASK: Task = Task {
