@@ -254,14 +254,14 @@ pub enum InputError {
         max: usize,
     },
     /// A character outside the alphabet.
-    #[error(
-        "{field} has a character that is not allowed at position {position}; use ASCII letters, digits, '-' and '_'"
-    )]
+    #[error("{field} has a character that is not allowed at position {position}; use {allowed}")]
     Characters {
         /// Which input.
         field: &'static str,
         /// Which character, from 0.
         position: usize,
+        /// Which ones are.
+        allowed: &'static str,
     },
     /// A NUL byte.
     #[error("{field} contains a NUL byte")]

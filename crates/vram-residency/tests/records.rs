@@ -163,6 +163,24 @@ fn bad_fields_are_refused_by_name() {
 }
 
 // requirement: ER-8, VA-4
+/// The parser would take values by their position, and names would go unchecked.
+#[test]
+fn a_list_is_no_record() {
+    let names = [
+        "memory",
+        "managed",
+        "host_pointer",
+        "ordinal",
+        "pinned_on_device",
+        "protection",
+    ];
+    let text = edited(|record| {
+        let values = names.map(|name| record["witness"][name].clone());
+        record["witness"] = Value::from(values.to_vec());
+    });
+    assert!(refusal(&text).contains("a list stands where an object must"));
+}
+
 #[test]
 fn unknown_duplicate_missing_and_huge_are_refused() {
     let good = edited(|_| {});

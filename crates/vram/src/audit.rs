@@ -16,6 +16,7 @@ use vram_residency::manager::VramManagerBuilder;
 use vram_residency::shard::WorkerId;
 
 use crate::failure::{Exit, Failure};
+use crate::keys::in_file;
 use crate::output::Output;
 use crate::signing::{public_key, read};
 use crate::text::printable;
@@ -288,7 +289,7 @@ impl LogArgs {
         let (Some(dir), Some(key)) = (&self.audit, &self.audit_key) else {
             return Ok(builder);
         };
-        let key = SigningKey::from_file(key)?;
+        let key = SigningKey::from_file(key).map_err(|e| in_file(e, key))?;
         let origin = Origin::new(&format!("vram/{worker}"));
         let origin = origin.map_err(|error| Failure::new(error.to_string()))?;
         let options = LogOptions::new(origin, worker.clone());

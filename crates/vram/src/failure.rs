@@ -243,11 +243,13 @@ fn hint(error: &Error) -> Option<&'static str> {
         Error::Verify(VerifyError::Tag { .. }) => {
             "the record was changed after sealing, or was sealed with another key; do not trust it"
         }
-        Error::Key(KeyError::Open { .. }) => "make a key file with: vram key new FILE",
-        Error::Key(KeyError::NotRegular { .. }) => "name the file itself, not a link to it",
-        Error::Input(InputError::ModelSize { len: 0, .. }) => {
-            "an empty model cannot be sealed; was the download complete?"
+        Error::Key(KeyError::Open { .. }) => {
+            "name a key file that this user can read; vram key new FILE makes one"
         }
+        Error::Key(KeyError::NotRegular { .. }) => "name the file itself, not a link to it",
+        Error::Input(
+            InputError::ModelSize { len: 0, .. } | InputError::SourceSize { len: 0, .. },
+        ) => "an empty model cannot be sealed; was the download complete?",
         Error::Load(LoadError::NotRegular { .. }) => {
             "name a regular file; for a pipe use: vram digest -"
         }

@@ -1,10 +1,11 @@
-//! SIGINT and SIGTERM: the first ends the work in an orderly way, the second
+//! SIGINT, SIGTERM and SIGHUP (a terminal that goes away): the first ends the work in an orderly way, the second
 //! ends the process.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use vram_residency::load::CancelToken;
 
@@ -20,7 +21,13 @@ impl Interrupt {
     /// Starts to listen.
     pub(crate) fn listen() -> Result<Self, Failure> {
         let failed = |error| Failure::new(format!("cannot listen for signals: {error}"));
-        let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(failed)?;
+        // Those of the scrubber may come before it is there, and a file that
+        // may not grow is an error of its write: neither may kill us before the
+        // memory is wiped.
+        for signal in [SIGUSR1, SIGUSR2, SIGXFSZ] {
+            signal_hook::flag::register(signal, Arc::default()).map_err(failed)?;
+        }
         let token = CancelToken::new();
         let cancel = token.clone();
         let (sender, arrived) = channel();

@@ -11,6 +11,7 @@ use vram_residency::receipt::{Certificate, Revocations};
 use vram_residency::shard::WorkerId;
 
 use crate::failure::Failure;
+use crate::keys::in_file;
 use crate::output::Output;
 use crate::records;
 use crate::signing::{believed, public_key, revocations};
@@ -178,8 +179,9 @@ impl New {
     fn run(self, output: &Output) -> Result<(), Failure> {
         let name = self.file.to_string_lossy().into_owned();
         let made = self.make().map_err(|error| {
-            Failure::new(format!("cannot make {name}: {error}"))
-                .hint("an existing file is never overwritten; name a new one")
+            Failure::new(format!("cannot make {name}: {error}")).hint(
+                "an existing file is never overwritten; name a new one, where this user can write",
+            )
         })?;
         let public = made.as_ref().map(PublicKey::of);
         if output.is_json() {
@@ -215,7 +217,7 @@ impl New {
 
 impl Public {
     fn run(self, output: &Output) -> Result<(), Failure> {
-        let key = SigningKey::from_file(&self.file)?;
+        let key = SigningKey::from_file(&self.file).map_err(|e| in_file(e, &self.file))?;
         if output.is_json() {
             return output.json(&PublicKey::of(&key));
         }
@@ -230,7 +232,8 @@ fn now() -> Timestamp {
 impl Certify {
     fn run(self, output: &Output) -> Result<(), Failure> {
         new_only(&self.out)?;
-        let operator = SigningKey::from_file(&self.operator)?;
+        let operator =
+            SigningKey::from_file(&self.operator).map_err(|e| in_file(e, &self.operator))?;
         let worker = public_key(&self.public)?;
         let from = now();
         let span = self.days.saturating_mul(NANOS_PER_DAY);
@@ -258,7 +261,8 @@ fn new_only(path: &Path) -> Result<(), Failure> {
 
 impl Revoke {
     fn run(self, output: &Output) -> Result<(), Failure> {
-        let operator = SigningKey::from_file(&self.operator)?;
+        let operator =
+            SigningKey::from_file(&self.operator).map_err(|e| in_file(e, &self.operator))?;
         let mut revoked: BTreeSet<KeyId> = self.ids.into_iter().collect();
         if std::fs::symlink_metadata(&self.out).is_ok() {
             // Only a list of this operator is added to.

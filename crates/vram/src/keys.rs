@@ -1,10 +1,10 @@
 //! Where a sealing key comes from: options that several commands share.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
-use vram_residency::key::RootKey;
+use vram_residency::key::{KeyError, RootKey};
 
 use crate::environment;
 use crate::failure::Failure;
@@ -29,7 +29,9 @@ impl KeyArgs {
     /// The key, or `None` when no source was named (requirement: KD-6).
     pub(crate) fn load(&self) -> Result<Option<RootKey>, Failure> {
         if let Some(path) = &self.key_file {
-            return Ok(Some(RootKey::from_file(path)?));
+            return RootKey::from_file(path)
+                .map(Some)
+                .map_err(|e| in_file(e, path));
         }
         if let Some(name) = &self.key_credential {
             let directory = environment::credentials_directory().ok_or_else(|| {
@@ -45,8 +47,23 @@ impl KeyArgs {
             Failure::new(format!("cannot read file descriptor {fd}: {error}"))
                 .hint("open it for the command, as in: --key-fd 3 3<key")
         })?;
-        Ok(Some(RootKey::from_reader(file)?))
+        RootKey::from_reader(file)
+            .map(Some)
+            .map_err(|error| Failure::from(error).naming(&format!("file descriptor {fd}")))
     }
+}
+
+/// Errors of a key file's contents do not know the file.
+pub(crate) fn in_file(error: KeyError, path: &Path) -> Failure {
+    let unnamed = matches!(
+        error,
+        KeyError::Format { .. } | KeyError::Entropy | KeyError::Io { .. }
+    );
+    let failure = Failure::from(error);
+    if unnamed {
+        return failure.naming(&path.to_string_lossy());
+    }
+    failure
 }
 
 /// The descriptor itself, not the file behind it: whoever opened it may have

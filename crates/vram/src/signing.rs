@@ -10,6 +10,7 @@ use vram_residency::receipt::{
 };
 
 use crate::failure::Failure;
+use crate::keys::in_file;
 use crate::regular;
 
 /// Longest file that can hold a public key, in bytes.
@@ -44,7 +45,7 @@ impl SignArgs {
             read.map_err(|error| believed(&path.to_string_lossy(), error))
         });
         Ok(Some(Hand {
-            key: SigningKey::from_file(path)?,
+            key: SigningKey::from_file(path).map_err(|e| in_file(e, path))?,
             certificate: certificate.transpose()?,
         }))
     }

@@ -40,6 +40,7 @@ fn an_empty_model_has_a_digest_and_no_seal() {
         .vram("seal empty --device sim:1MiB")
         .exit(1)
         .refuses("empty: the model has 0 bytes")
+        .tells("was the download complete?")
         .tells(LEFT);
 }
 
@@ -331,6 +332,10 @@ fn careless_key_files_are_refused() {
     fifo(&session, "fifo");
     seal("fifo").exit(1).refuses("fifo is not a regular file");
     session.write("text", "not a key\n");
+    std::fs::set_permissions(session.path("text"), PermissionsExt::from_mode(0o600)).unwrap();
+    seal("text").exit(1).refuses("text: the key is not 64");
+    std::fs::set_permissions(session.path("text"), PermissionsExt::from_mode(0o700)).unwrap();
+    seal("text").exit(1).refuses("key file text has mode 0700");
     std::fs::set_permissions(session.path("text"), PermissionsExt::from_mode(0o600)).unwrap();
     seal("text").exit(1).refuses("not 64 lower-case hex digits");
     std::fs::set_permissions(session.path("key"), PermissionsExt::from_mode(0o640)).unwrap();

@@ -123,6 +123,30 @@ fn a_stopped_hold_goes_on_when_continued() {
     let _ = finish(child, HOLD.to_owned()).exit(0);
 }
 
+/// A terminal that goes away, and a signal for a scrubber that is not there yet.
+#[test]
+fn a_hangup_wipes_and_frees_and_an_early_signal_is_no_death() {
+    let session = session();
+    let words = [
+        "seal", "model", "--device", "sim", "--hold", "--every", "1h",
+    ];
+    let mut child = session.command(&words).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut until = |start: &str| {
+        let mut text = lines.by_ref().map(Result::unwrap);
+        assert!(
+            text.any(|line| line.starts_with(start)),
+            "no line '{start}'"
+        );
+    };
+    until("held");
+    let pid = Pid::from_child(&child);
+    kill_process(pid, Signal::USR1).unwrap();
+    kill_process(pid, Signal::HUP).unwrap();
+    until("freed     wiped");
+    let _ = finish(child, words.join(" ")).exit(0);
+}
+
 #[test]
 fn output_that_cannot_be_written_is_an_error() {
     let session = session();

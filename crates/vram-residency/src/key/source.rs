@@ -237,7 +237,7 @@ fn open_private(path: &Path, shared_by_root: u32) -> Result<File, KeyError> {
     }
     let mode = meta.mode() & 0o7777;
     let tolerated = if meta.uid() == 0 { shared_by_root } else { 0 };
-    if mode & 0o077 & !tolerated != 0 {
+    if mode & !(0o600 | tolerated) != 0 {
         return Err(KeyError::PermissionsTooOpen {
             path: path_buf(),
             mode,

@@ -8,8 +8,8 @@ mod statement;
 
 use std::sync::Arc;
 
-pub(crate) use record::file_digest;
 pub use record::{GroupId, InstanceId, RECORD_SCHEMA, Record, ShardPosition};
+pub(crate) use record::{file_digest, refuse_lists};
 pub use statement::STATEMENT_VERSION;
 pub(crate) use statement::witness_bytes;
 

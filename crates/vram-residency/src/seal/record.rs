@@ -6,6 +6,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use vram_digest::FileDigest;
 
 use crate::audit::Text;
@@ -150,6 +151,34 @@ pub struct Record {
     pub tag: SealTag,
 }
 
+/// The parser takes a list of bare values for a structure: names, and with them
+/// unknown and duplicate ones, would go unchecked.
+pub(crate) fn refuse_lists(text: &str, parsed: &impl Serialize) -> Result<(), InputError> {
+    let given: Value = serde_json::from_str(text).unwrap_or_default();
+    let meant = serde_json::to_value(parsed).unwrap_or_default();
+    if named_alike(&meant, &given) {
+        return Ok(());
+    }
+    let reason = "a list stands where an object must";
+    Err(InputError::Record(reason.to_owned()))
+}
+
+/// Whether there is an object wherever one is meant.
+fn named_alike(meant: &Value, given: &Value) -> bool {
+    match (meant, given) {
+        (Value::Object(meant), Value::Object(given)) => {
+            let mut pairs = meant
+                .iter()
+                .filter_map(|(name, m)| Some((m, given.get(name)?)));
+            pairs.all(|(m, g)| named_alike(m, g))
+        }
+        (Value::Array(meant), Value::Array(given)) => {
+            meant.iter().zip(given).all(|(m, g)| named_alike(m, g))
+        }
+        (meant, _) => !meant.is_object(),
+    }
+}
+
 impl Record {
     /// Reads a record from JSON. Unknown fields, duplicate fields, other
     /// schemas and oversized texts are refused.
@@ -166,6 +195,7 @@ impl Record {
             InputError::Record(Text::new(&error.to_string()).to_string())
         };
         let record: Self = serde_json::from_str(text).map_err(refused)?;
+        refuse_lists(text, &record)?;
         if let Some(position) = record.position {
             ShardPosition::new(position.index, position.total)?;
         }

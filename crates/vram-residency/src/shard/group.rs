@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::SealedShard;
 use crate::audit::Text;
 use crate::error::{Error, InputError, VerifyError};
-use crate::seal::{GroupId, Record, ShardPosition};
+use crate::seal::{GroupId, Record, ShardPosition, refuse_lists};
 
 /// Value of the `schema` field of a group record.
 pub const GROUP_SCHEMA: &str = "vram-residency/group/v1";
@@ -62,6 +62,7 @@ impl GroupRecord {
             InputError::Record(Text::new(&error.to_string()).to_string())
         };
         let group: Self = serde_json::from_str(text).map_err(refused)?;
+        refuse_lists(text, &group)?;
         group.check()?;
         Ok(group)
     }

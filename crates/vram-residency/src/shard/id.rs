@@ -109,7 +109,11 @@ fn check_identifier(field: &'static str, text: &str) -> Result<(), InputError> {
     }
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     match text.chars().position(|c| !allowed(c)) {
-        Some(position) => Err(InputError::Characters { field, position }),
+        Some(position) => Err(InputError::Characters {
+            field,
+            position,
+            allowed: "ASCII letters, digits, '-' and '_'",
+        }),
         None => Ok(()),
     }
 }
@@ -148,6 +152,7 @@ impl TryFrom<String> for ModelRef {
             Some(position) => Err(InputError::Characters {
                 field: FIELD,
                 position,
+                allowed: "printable text without control characters",
             }),
             None => Ok(Self(text)),
         }

@@ -26,8 +26,9 @@ use args::{FormatArg, ModeArg};
 /// Load models into VRAM, seal them, verify them there, and report
 ///
 /// The digest is computed from device memory after the copy. Afterwards the
-/// memory is wiped and freed, unless --hold keeps it. If anything fails,
-/// nothing stays on the device and no record is written.
+/// memory is wiped and freed, unless --hold keeps it. If loading, sealing,
+/// verifying or freeing fails, nothing stays on the device and no record is
+/// written.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:

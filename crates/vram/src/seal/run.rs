@@ -117,6 +117,22 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
+    /// The files that were asked for, with their texts.
+    fn papers(
+        &self,
+        manager: &VramManager,
+        sealed: &Sealed,
+    ) -> Result<Vec<(&Path, String)>, Failure> {
+        let mut papers = Vec::new();
+        if let (Some(path), Some(hand)) = (&self.args.receipt, self.hand) {
+            papers.push((path.as_path(), receipts(manager, &sealed.held, hand)?));
+        }
+        if let Some(path) = &self.args.record {
+            papers.push((path.as_path(), report::record_text(sealed)?));
+        }
+        Ok(papers)
+    }
+
     fn work(
         &self,
         manager: &VramManager,
@@ -135,16 +151,13 @@ impl Job<'_> {
             load,
             ephemeral_key: self.ephemeral_key,
         };
-        if let (Some(path), Some(hand)) = (&args.receipt, self.hand) {
-            records::write(path, &receipts(manager, &sealed.held, hand)?)?;
-        }
-        if let Some(path) = &args.record {
-            records::write(path, &report::record_text(&sealed)?)?;
-        }
+        let papers = self.papers(manager, &sealed)?;
         if !args.hold {
             free(manager, &sealed.held)?;
+            write_all(&papers)?;
             return report::print(args, manager, &sealed, output);
         }
+        write_all(&papers)?;
         report::print(args, manager, &sealed, output)?;
         let rounds = hold::Rounds {
             every: args.every,
@@ -158,6 +171,21 @@ impl Job<'_> {
         }
         output.line(report::freed(manager))
     }
+}
+
+/// Writes all of them or none.
+fn write_all(papers: &[(&Path, String)]) -> Result<(), Failure> {
+    for (done, (path, text)) in papers.iter().enumerate() {
+        let written = records::write(path, text);
+        if written.is_err() {
+            for (path, _) in papers.iter().take(done) {
+                // Ours, and worthless alone; what went wrong is being reported.
+                let _ = std::fs::remove_file(path);
+            }
+        }
+        written?;
+    }
+    Ok(())
 }
 
 /// A receipt a line.
