@@ -54,6 +54,14 @@ const WITHOUT_PEER: Scenario = Scenario {
     ..SMALL
 };
 
+/// An old driver: no virtual memory.
+const WITHOUT_VMM: Scenario = Scenario {
+    hidden: &["cuMemCreate", "cuMemMap"],
+    granule: 2 << 20,
+    least: 600,
+    ..SMALL
+};
+
 /// Plays every case of a scenario with this code.
 fn sweep(scenario: &Scenario, code: u32) {
     let machine = Machine::fake_without(scenario.hidden, "");
@@ -117,5 +125,12 @@ fn copies_in_flight_may_fail_with_an_unknown_code() {
 fn without_peer_access_every_call_may_fail() {
     for code in [OUT_OF_MEMORY, STICKY, UNKNOWN] {
         sweep(&WITHOUT_PEER, code);
+    }
+}
+
+#[test]
+fn without_virtual_memory_every_call_may_fail() {
+    for code in [OUT_OF_MEMORY, STICKY, UNKNOWN] {
+        sweep(&WITHOUT_VMM, code);
     }
 }
