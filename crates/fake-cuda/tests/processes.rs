@@ -96,6 +96,22 @@ fn exported_memory_is_shared_with_another_process() {
 }
 
 #[test]
+fn descriptors_that_nobody_closed_are_counted() {
+    let (m, other) = (Machine::new(""), Machine::new(""));
+    let open = |m: &Machine| m.count("open_descriptors") - m.count("driver_descriptors");
+    let a = m.mapped(PAGE);
+    assert_eq!((open(&m), m.count("driver_descriptors")), (0, 1));
+    let fd = export(&m, a.handle);
+    let copy = fd.try_clone().unwrap();
+    assert_eq!((open(&m), open(&other)), (2, 0));
+    drop(fd);
+    m.unmap(&a, PAGE);
+    assert_eq!(open(&m), 1, "it outlives the memory's other owners");
+    drop(copy);
+    assert_eq!((open(&m), m.count("open_descriptors")), (0, 0));
+}
+
+#[test]
 #[ignore = "the other process of exported_memory_is_shared_with_another_process"]
 fn importer() {
     let m = Machine::new("gpus=2 vram=64M");

@@ -1,0 +1,168 @@
+//! Devices and drivers below the policy's floor, through a manager
+//! (requirement: POL-1, POL-2, POL-7, WORKER-4101).
+#![allow(clippy::unwrap_used, reason = "test code")]
+
+mod common;
+
+use std::any::Any;
+use std::ops::Range;
+use std::sync::Arc;
+
+use common::{Machine, sample};
+use vram_digest::{BlockHash, nh};
+use vram_residency::capacity::Sharing;
+use vram_residency::device::{
+    Allocated, BufferId, Device, DeviceAddress, DeviceError, DeviceInfo, DeviceKind, Extent,
+    FreeError, MemoryInfo, Protection, Upload, UploadPlan, Witness,
+};
+use vram_residency::key::RootKey;
+use vram_residency::policy::{Policy, PolicyError};
+use vram_residency::random::OsRandom;
+use vram_residency::{Error, Mode, SealRequest, VramManager};
+use vram_residency_cuda::CudaDevice;
+
+/// The backend on a pretended device, recorded as the GPU that the backend would
+/// record were it not recognised by its name.
+struct AsGpu {
+    inner: CudaDevice,
+    info: DeviceInfo,
+}
+
+impl AsGpu {
+    fn of(inner: CudaDevice) -> Arc<dyn Device> {
+        let info = DeviceInfo {
+            kind: DeviceKind::Cuda,
+            ..inner.info().clone()
+        };
+        Arc::new(Self { inner, info })
+    }
+}
+
+impl Device for AsGpu {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+    fn memory(&self) -> Result<MemoryInfo, DeviceError> {
+        self.inner.memory()
+    }
+    fn allocate(&self, len: u64) -> Result<Allocated, DeviceError> {
+        self.inner.allocate(len)
+    }
+    fn free(&self, buffer: BufferId) -> Result<(), FreeError> {
+        self.inner.free(buffer)
+    }
+    fn protect(&self, buffer: BufferId, protection: Protection) -> Result<(), DeviceError> {
+        self.inner.protect(buffer, protection)
+    }
+    fn witness(&self, buffer: BufferId) -> Result<Witness, DeviceError> {
+        self.inner.witness(buffer)
+    }
+    fn address(&self, extent: Extent) -> Result<Option<DeviceAddress>, DeviceError> {
+        self.inner.address(extent)
+    }
+    fn upload<'d>(&'d self, plan: UploadPlan<'_>) -> Result<Box<dyn Upload + 'd>, DeviceError> {
+        self.inner.upload(plan)
+    }
+    fn read(&self, extent: Extent, offset: u64, out: &mut [u8]) -> Result<(), DeviceError> {
+        self.inner.read(extent, offset, out)
+    }
+    fn write(&self, extent: Extent, offset: u64, bytes: &[u8]) -> Result<(), DeviceError> {
+        self.inner.write(extent, offset, bytes)
+    }
+    fn fill(&self, extent: Extent, byte: u8) -> Result<(), DeviceError> {
+        self.inner.fill(extent, byte)
+    }
+    fn block_digests(
+        &self,
+        extent: Extent,
+        blocks: Range<u64>,
+        out: &mut [BlockHash],
+    ) -> Result<(), DeviceError> {
+        self.inner.block_digests(extent, blocks, out)
+    }
+    fn keyed_tags(
+        &self,
+        extent: Extent,
+        segments: &[u64],
+        keys: &[&nh::Key],
+    ) -> Result<Vec<nh::Tag>, DeviceError> {
+        self.inner.keyed_tags(extent, segments, keys)
+    }
+    fn copy_to(&self, from: Extent, to: &dyn Device, dest: Extent) -> Result<(), DeviceError> {
+        self.inner.copy_to(from, to, dest)
+    }
+    fn as_any(&self) -> &dyn Any {
+        self.inner.as_any()
+    }
+    fn close(&self) -> Result<(), FreeError> {
+        self.inner.close()
+    }
+}
+
+fn manager(device: Arc<dyn Device>, policy: Policy) -> Result<VramManager, Error> {
+    VramManager::builder()
+        .device_with(device, None, Sharing::Dedicated)
+        .policy(policy)
+        .key(RootKey::generate(&OsRandom).unwrap())
+        .build()
+}
+
+#[test]
+fn a_gpu_below_the_floor_holds_no_model() {
+    for (options, reason) in [
+        ("vram=2G integrated", "it shares memory with the CPU"),
+        ("vram=1023M", "at least 1073741824 are required"),
+        ("vram=2G cc=6.1", "compute capability 6.1 is below 7.0"),
+    ] {
+        let machine = Machine::fake(options);
+        let policy = Policy {
+            min_compute_capability: (7, 0),
+            ..Policy::default()
+        };
+        let built = manager(AsGpu::of(machine.open()), policy).map(|_| ());
+        let refused = matches!(&built, Err(Error::Policy(PolicyError::Device { reason: why, .. })) if why.contains(reason));
+        assert!(refused, "{options}: {built:?}");
+        assert_eq!(
+            machine.fake_ctl().held(),
+            [],
+            "{options}: something is left"
+        );
+    }
+    let machine = Machine::fake("vram=2G cc=7.0");
+    manager(AsGpu::of(machine.open()), Policy::default()).unwrap();
+}
+
+/// Below the target of the committed kernels no policy helps: the backend does
+/// not open the device.
+#[test]
+fn a_gpu_that_cannot_run_the_kernels_is_not_opened() {
+    let machine = Machine::fake("cc=5.2");
+    let error = machine.cuda.device(0).map(|_| ()).unwrap_err();
+    assert!(matches!(error, DeviceError::Unsupported { .. }), "{error}");
+    assert_eq!(machine.fake_ctl().held(), []);
+}
+
+#[test]
+fn without_virtual_memory_only_a_laxer_policy_seals_and_the_seal_says_so() {
+    let old = Machine::fake_without(&["cuMemCreate", "cuMemMap"], "vram=256M");
+    let refusing = Machine::fake("vram=256M novmm");
+    for machine in [&old, &refusing] {
+        let bytes = sample(100_001, 3);
+        let strict = manager(Arc::new(machine.open()), Policy::default()).unwrap();
+        let error = strict.seal(SealRequest::bytes(&bytes)).map(|_| ());
+        let refused = matches!(&error, Err(Error::Policy(PolicyError::Memory { .. })));
+        assert!(refused, "{error:?}");
+        assert_eq!(strict.used_vram(), 0);
+        let lax = Policy {
+            require_read_only: false,
+            ..Policy::default()
+        };
+        let lax = manager(Arc::new(machine.open()), lax).unwrap();
+        let shard = lax.seal(SealRequest::bytes(&bytes)).unwrap();
+        let witness = lax.get_shard(shard.id()).unwrap().witness;
+        assert_eq!(witness.protection, Protection::ReadWrite);
+        assert!(!witness.pinned_on_device);
+        let _ = lax.verify_sealed(&shard, Mode::Full).unwrap();
+        lax.deallocate(&shard).unwrap();
+    }
+}
