@@ -35,9 +35,9 @@ const MAX_BYTES: u64 = 60 << 20;
 /// be static, because a static program cannot open the driver.
 const MAX_GLIBC: (u32, u32) = (2, 35);
 
-/// Tests that stay here: they work on the fake driver only, and take minutes or
-/// the built examples' place in `target`.
-const FAKE_ONLY: &[&str] = &["fault_sweep", "gpu_probe"];
+/// Tests that stay here: they take minutes on the fake driver, or files by their
+/// place here (the built examples, the scenarios).
+const STAY_HERE: &[&str] = &["behaviour", "fault_sweep", "gpu_probe"];
 
 /// What the script calls by name.
 const PROGRAMS: &[&str] = &["gpu_probe", "matvec", "vram"];
@@ -52,7 +52,7 @@ fn run(args: &[String]) -> Result<(), String> {
     fs::create_dir_all(folder.join("tests")).map_err(say)?;
     let cuda = ["--package", "vram-residency-cuda"];
     for binary in built(&[&["test", "--no-run", "--lib", "--tests"], &cuda[..]].concat())? {
-        if binary.is_test && !FAKE_ONLY.contains(&binary.name.as_str()) {
+        if binary.is_test && !STAY_HERE.contains(&binary.name.as_str()) {
             copy(&binary.path, &folder.join("tests").join(&binary.name))?;
         }
     }
