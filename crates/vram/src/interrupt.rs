@@ -3,13 +3,17 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use vram_residency::load::CancelToken;
 
 use crate::failure::{Exit, Failure};
+
+/// A second signal within this time is the first one sent twice, to us and to
+/// our group as timeout(1) does, and no order to drop everything.
+const DOUBLED: Duration = Duration::from_millis(500);
 
 /// Listens until the process ends.
 pub(crate) struct Interrupt {
@@ -32,13 +36,16 @@ impl Interrupt {
         let cancel = token.clone();
         let (sender, arrived) = channel();
         let listen = move || {
+            let mut first = None;
             for _ in signals.forever() {
-                if cancel.is_cancelled() {
+                let first = first.get_or_insert_with(Instant::now);
+                if !cancel.is_cancelled() {
+                    cancel.cancel();
+                    // The receiver lives as long as the command.
+                    let _ = sender.send(());
+                } else if first.elapsed() > DOUBLED {
                     std::process::exit(Exit::Failure as i32);
                 }
-                cancel.cancel();
-                // The receiver lives as long as the command.
-                let _ = sender.send(());
             }
         };
         let thread = std::thread::Builder::new().name("signals".to_owned());
