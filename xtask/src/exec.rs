@@ -2,8 +2,11 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+
+/// No command may take longer: a test that hangs is a failure, and its name stands above.
+const LIMIT: Duration = Duration::from_secs(45 * 60);
 
 /// The root of the repository this xtask was built from.
 pub(crate) fn root() -> PathBuf {
@@ -39,11 +42,61 @@ fn quiet(command: &mut Command) -> std::io::Result<ExitStatus> {
 /// Runs `command` with its output on ours; the error says how it ended.
 pub(crate) fn run(command: &mut Command) -> Result<(), String> {
     let program = command.get_program().to_string_lossy().into_owned();
-    match command.status() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("ended with {status}")),
-        Err(error) => Err(format!("`{program}` could not be started: {error}")),
+    let child = command.spawn();
+    let mut child = child.map_err(|error| format!("`{program}` could not be started: {error}"))?;
+    match wait_within(&mut child, LIMIT)? {
+        Some(status) if status.success() => Ok(()),
+        Some(status) => Err(format!("ended with {status}")),
+        None => Err(format!(
+            "still ran after {} minutes and was killed",
+            LIMIT.as_secs() / 60
+        )),
     }
+}
+
+/// Waits for `child`; none when it was killed at the limit with all that it had started.
+fn wait_within(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>, String> {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().map_err(|error| error.to_string())? {
+            return Ok(Some(status));
+        }
+        if start.elapsed() > limit {
+            kill_tree(child)?;
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Kills `child` and its descendants, which would keep our output open.
+fn kill_tree(child: &mut Child) -> Result<(), String> {
+    let mut tree = vec![child.id()];
+    let mut next = 0;
+    while let Some(parent) = tree.get(next) {
+        tree.extend(children(*parent));
+        next += 1;
+    }
+    let ids = tree.iter().map(u32::to_string);
+    // Some may have ended by themselves meanwhile.
+    let _ = quiet(Command::new("kill").arg("-KILL").args(ids));
+    // Where there is no `kill`, at least this one.
+    let _ = child.kill();
+    child.wait().map_err(|error| error.to_string())?;
+    Ok(())
+}
+
+/// The processes that `parent` started, by /proc; none where there is no such thing.
+fn children(parent: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{parent}/task"));
+    let tasks = tasks.into_iter().flatten().flatten();
+    let lists = tasks.flat_map(|task| std::fs::read_to_string(task.path().join("children")));
+    lists
+        .flat_map(|list| {
+            let ids = list.split_whitespace().map(str::parse);
+            ids.flatten().collect::<Vec<u32>>()
+        })
+        .collect()
 }
 
 /// How a command with a deadline ended.
@@ -69,27 +122,19 @@ pub(crate) fn run_within(
         .stderr(stderr)
         .spawn()
         .map_err(|error| error.to_string())?;
-    let start = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait().map_err(|error| error.to_string())? {
-            let stderr = std::fs::read_to_string(log).map_err(say)?;
-            return Ok(Ended::Exited {
-                success: status.success(),
-                stderr,
-            });
-        }
-        if start.elapsed() > limit {
-            child.kill().map_err(|error| error.to_string())?;
-            child.wait().map_err(|error| error.to_string())?;
-            return Ok(Ended::TimedOut);
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    let Some(status) = wait_within(&mut child, limit)? else {
+        return Ok(Ended::TimedOut);
+    };
+    Ok(Ended::Exited {
+        success: status.success(),
+        stderr: std::fs::read_to_string(log).map_err(say)?,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{BufRead as _, BufReader};
 
     fn log(name: &str) -> PathBuf {
         root()
@@ -100,7 +145,20 @@ mod tests {
     #[test]
     fn a_command_that_hangs_is_ended_at_the_deadline() {
         let path = log("hang");
-        let ended = run_within(Command::new("sleep").arg("30"), Duration::ZERO, &path);
+        // A grandchild keeps the pipe open until it is gone, too.
+        let mut command = Command::new("sh");
+        command.args(["-c", "sleep 600 & echo started; wait"]);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        assert_eq!(line, "started\n");
+        assert_eq!(wait_within(&mut child, Duration::ZERO), Ok(None));
+        line.clear();
+        out.read_line(&mut line).unwrap();
+        assert_eq!(line, "");
+
+        let ended = run_within(Command::new("sleep").arg("600"), Duration::ZERO, &path);
         assert!(matches!(ended, Ok(Ended::TimedOut)));
         std::fs::remove_file(path).unwrap();
     }

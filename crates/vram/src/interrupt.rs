@@ -1,7 +1,9 @@
-//! SIGINT, SIGTERM and SIGHUP (a terminal that goes away): the first ends the work in an orderly way, the second
-//! ends the process.
+//! SIGINT, SIGTERM and SIGHUP (a terminal that goes away): the first ends the
+//! work in an orderly way, the second ends the process. SIGUSR1 and SIGUSR2
+//! are kept for the scrubber.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -19,6 +21,10 @@ const DOUBLED: Duration = Duration::from_millis(500);
 pub(crate) struct Interrupt {
     token: CancelToken,
     arrived: Receiver<()>,
+    /// SIGUSR1 arrived.
+    pause: Arc<AtomicBool>,
+    /// SIGUSR2 arrived.
+    resume: Arc<AtomicBool>,
 }
 
 impl Interrupt {
@@ -26,11 +32,16 @@ impl Interrupt {
     pub(crate) fn listen() -> Result<Self, Failure> {
         let failed = |error| Failure::new(format!("cannot listen for signals: {error}"));
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(failed)?;
-        // Those of the scrubber may come before it is there, and a file that
-        // may not grow is an error of its write: neither may kill us before the
-        // memory is wiped.
-        for signal in [SIGUSR1, SIGUSR2, SIGXFSZ] {
-            signal_hook::flag::register(signal, Arc::default()).map_err(failed)?;
+        // Those of the scrubber may come before it is there and must not be
+        // lost, and a file that may not grow is an error of its write: none
+        // may kill us before the memory is wiped.
+        let (pause, resume) = (Arc::default(), Arc::default());
+        for (signal, flag) in [
+            (SIGUSR1, &pause),
+            (SIGUSR2, &resume),
+            (SIGXFSZ, &Arc::default()),
+        ] {
+            signal_hook::flag::register(signal, Arc::clone(flag)).map_err(failed)?;
         }
         let token = CancelToken::new();
         let cancel = token.clone();
@@ -50,12 +61,27 @@ impl Interrupt {
         };
         let thread = std::thread::Builder::new().name("signals".to_owned());
         thread.spawn(listen).map_err(failed)?;
-        Ok(Self { token, arrived })
+        Ok(Self {
+            token,
+            arrived,
+            pause,
+            resume,
+        })
     }
 
     /// Cancelled by the first signal.
     pub(crate) const fn token(&self) -> &CancelToken {
         &self.token
+    }
+
+    /// Whether SIGUSR1 arrived since the last call.
+    pub(crate) fn take_pause(&self) -> bool {
+        self.pause.swap(false, Ordering::SeqCst)
+    }
+
+    /// Whether SIGUSR2 arrived since the last call.
+    pub(crate) fn take_resume(&self) -> bool {
+        self.resume.swap(false, Ordering::SeqCst)
     }
 
     /// Waits; true when a signal arrived before `time` was over.

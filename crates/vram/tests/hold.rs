@@ -70,8 +70,9 @@ fn the_scrubber_is_paused_and_resumed_by_signals() {
     let mut child = session.command(&words).spawn().unwrap();
     let mut out = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut err = BufReader::new(child.stderr.take().unwrap()).lines();
-    wait_for(&mut out, "held      3145728 of 8589934592 bytes in use");
+    // As early as it can come; nothing that was asked for may be lost.
     common::signal(&child, Signal::USR1);
+    wait_for(&mut out, "held      3145728 of 8589934592 bytes in use");
     let paused = wait_for(&mut err, "scrubber");
     assert_eq!(
         paused,

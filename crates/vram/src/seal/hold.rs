@@ -94,7 +94,7 @@ impl Holding<'_> {
                 return Ok(false);
             }
             if let Some(scrubbing) = &self.scrubbing {
-                scrubbing.obey(self.output);
+                scrubbing.obey(self.interrupt, self.output);
                 scrubbing.check()?;
             }
             if let Some(view) = &self.view {

@@ -1,13 +1,12 @@
 //! The scrubber of a hold, and the signals that pause it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use signal_hook::consts::{SIGUSR1, SIGUSR2};
 use vram_residency::VramManager;
 use vram_residency::manager::Scrubber;
 
 use crate::failure::Failure;
+use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::text;
 
@@ -16,10 +15,6 @@ pub(super) struct Scrubbing {
     scrubber: Scrubber,
     rate: u64,
     paused: AtomicBool,
-    /// SIGUSR1 arrived.
-    pause: Arc<AtomicBool>,
-    /// SIGUSR2 arrived.
-    resume: Arc<AtomicBool>,
 }
 
 impl Scrubbing {
@@ -29,26 +24,21 @@ impl Scrubbing {
             return Ok(None);
         }
         let failed = |error| Failure::new(format!("cannot start the scrubber: {error}"));
-        let (pause, resume) = (Arc::default(), Arc::default());
-        signal_hook::flag::register(SIGUSR1, Arc::clone(&pause)).map_err(failed)?;
-        signal_hook::flag::register(SIGUSR2, Arc::clone(&resume)).map_err(failed)?;
         Ok(Some(Self {
             scrubber: Scrubber::start(manager, rate).map_err(failed)?,
             rate,
             paused: AtomicBool::new(false),
-            pause,
-            resume,
         }))
     }
 
     /// Does what the signals say that arrived since the last call.
-    pub(super) fn obey(&self, output: &Output) {
-        if self.pause.swap(false, Ordering::SeqCst) {
+    pub(super) fn obey(&self, interrupt: &Interrupt, output: &Output) {
+        if interrupt.take_pause() {
             self.scrubber.pause();
             self.paused.store(true, Ordering::SeqCst);
             output.note("the scrubber is paused; SIGUSR2 lets it go on");
         }
-        if self.resume.swap(false, Ordering::SeqCst) {
+        if interrupt.take_resume() {
             self.scrubber.resume();
             self.paused.store(false, Ordering::SeqCst);
             output.note("the scrubber goes on");

@@ -4,12 +4,20 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+
+/// A test that takes longer waits for something that will not come. The
+/// longest take seconds, and minutes on a machine that does much else.
+const LIMIT: Duration = Duration::from_secs(900);
 
 /// A directory in which commands run.
 pub(crate) struct Session {
     dir: tempfile::TempDir,
+    /// Hung up when the session ends.
+    _alive: Sender<()>,
 }
 
 /// How a command ended.
@@ -25,6 +33,7 @@ impl Session {
     pub(crate) fn new() -> Self {
         Self {
             dir: tempfile::tempdir().unwrap(),
+            _alive: watched(),
         }
     }
 
@@ -72,6 +81,21 @@ impl Session {
             .stderr(Stdio::piped());
         command
     }
+}
+
+/// Ends the tests with a failure when what it returns lives longer than a test may.
+fn watched() -> Sender<()> {
+    let (alive, ended) = channel();
+    let test = std::thread::current().name().unwrap_or("?").to_owned();
+    std::thread::spawn(move || {
+        if ended.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
+            let mut err = std::io::stderr().lock();
+            let seconds = LIMIT.as_secs();
+            writeln!(err, "\n*** {test} still ran after {seconds} s ***\n").unwrap();
+            std::process::exit(101);
+        }
+    });
+    alive
 }
 
 /// Says that something was not checked where nobody can miss it: the harness
