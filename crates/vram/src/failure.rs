@@ -160,7 +160,7 @@ impl Failure {
         }
         say("error", &self.message);
         for note in &self.notes {
-            say("note", note);
+            output.note(note);
         }
         if let Some(hint) = &self.hint {
             say("hint", hint);

@@ -10,7 +10,6 @@ use crate::output::Output;
 
 /// Write the manual pages into a directory
 #[derive(clap::Args)]
-#[command(hide = true)]
 #[command(after_help = "\
 Examples:
   vram man ~/.local/share/man/man1

@@ -172,3 +172,39 @@ fn bench_shows_roofs_rates_and_costs() {
     assert!(report["rates"].as_array().unwrap().iter().all(positive));
     session.vram("bench --runs 0").exit(2).refuses("--runs");
 }
+
+/// What a program asked for as JSON is JSON when it was asked for wrongly, too.
+#[test]
+fn usage_errors_speak_json_and_quiet_ones_have_no_notes() {
+    let session = Session::new();
+    let wrong = session.vram("seal --json --nosuch x").exit(2);
+    let failure = wrong.json("vram-residency/failure/v1");
+    assert_eq!(failure["exit"], 2);
+    assert!(failure["message"].as_str().unwrap().contains("--nosuch"));
+    assert!(
+        failure["hint"]
+            .as_str()
+            .unwrap()
+            .contains("usage: vram seal")
+    );
+
+    session.file("model", 5000);
+    let words = "seal model --format raw --device sim:4KiB";
+    session
+        .vram(words)
+        .exit(1)
+        .tells("vram: note: nothing is left");
+    let quiet = session.vram(&format!("--quiet {words}")).exit(1);
+    assert_eq!(quiet.err.lines().count(), 1, "{quiet:#?}");
+}
+
+#[test]
+fn a_dash_is_no_file_for_a_record() {
+    let session = Session::new();
+    session.file("model", 5000);
+    session
+        .vram("seal model --format raw --device sim --record -")
+        .exit(2)
+        .refuses("--record takes a file, not '-'");
+    assert!(!session.path("-").exists());
+}

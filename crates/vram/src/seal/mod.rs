@@ -90,10 +90,11 @@ pub(crate) struct Args {
     /// The FILEs are the shards of one model: all sealed or none
     #[arg(long)]
     group: bool,
-    /// Where to write the record
+    /// Where to write the record; an older one there is replaced
     #[arg(long, value_name = "OUT.json")]
     record: Option<PathBuf>,
-    /// Where to write the receipt: the record, signed for everybody to check
+    /// Where to write the receipt: the record, signed for everybody to check;
+    /// an older one there is replaced
     #[arg(long, value_name = "OUT.json", requires = "sign_key")]
     receipt: Option<PathBuf>,
     #[command(flatten)]
@@ -171,6 +172,10 @@ impl Args {
 
 /// Better now than after minutes of loading.
 fn check_place(what: &str, path: &Path) -> Result<(), Failure> {
+    if path == Path::new("-") {
+        return Err(Failure::usage(format!("--{what} takes a file, not '-'"))
+            .hint("stdout has the results, with --json for programs; a file of that name is ./-"));
+    }
     let parent = path
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty());
