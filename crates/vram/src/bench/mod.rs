@@ -4,6 +4,7 @@ mod costs;
 mod load;
 mod ours;
 mod pin;
+mod ratios;
 mod roofs;
 mod sample;
 mod scaling;
@@ -153,7 +154,7 @@ impl Args {
             ours::on_device(&plan, spec, &mut show)?;
         }
         let scaling = scaling::of(&rates);
-        targets.extend(scaling::target(&scaling));
+        targets.extend(ratios::targets(&rates));
         targets.extend(faster);
         targets.push(whole::peak(&plan, scratch.path())?);
         let costs = costs::measure(&plan)?;

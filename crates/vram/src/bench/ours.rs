@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
 use vram_digest::{BLOCK_BYTES, BlockHash, hash_blocks_parallel, root};
 use vram_residency::capacity::Sharing;
 use vram_residency::key::RootKey;
@@ -11,6 +12,7 @@ use vram_residency::sim::{SimDevice, SimOptions};
 use vram_residency::{Mode, SealRequest, SealedShard, VramManager};
 
 use super::pin::Pinned;
+use super::ratios::SHA2;
 use super::sample::{rate, timed};
 use super::{Plan, Show};
 use crate::device::{self, DeviceSpec};
@@ -35,6 +37,7 @@ pub(super) fn measure(plan: &Plan, show: Show<'_>) -> Result<(), Failure> {
             },
         )?)?;
     }
+    sha2(plan, &bytes, show)?;
     // The library asks once how many cores there are; not while it is held to one.
     drop(manager(4096, plan.cores)?.seal(SealRequest::bytes(&[0]))?);
     for team in plan.teams() {
@@ -44,6 +47,14 @@ pub(super) fn measure(plan: &Plan, show: Show<'_>) -> Result<(), Failure> {
         shards(plan, named, team, &bytes, show)?;
     }
     Ok(())
+}
+
+/// One stream on one core: what a digest costs those who take the usual crate.
+fn sha2(plan: &Plan, bytes: &[u8], show: Show<'_>) -> Result<(), Failure> {
+    let _pinned = Pinned::to(NonZeroUsize::MIN)?;
+    show(rate(SHA2, 1, bytes.len(), plan.runs, || {
+        timed(|| Ok(Sha256::digest(bytes)))
+    })?)
 }
 
 /// The plan's bytes of a repeatable pattern.

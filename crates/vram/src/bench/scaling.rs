@@ -3,10 +3,6 @@
 use serde::Serialize;
 
 use super::sample::Rate;
-use super::target::{Bound, Target};
-
-/// What `vram digest` on all cores should reach of one core, on two or more.
-const DIGEST: f64 = 1.9;
 
 /// One row on all cores, as a multiple of the same row on one.
 #[derive(Debug, Serialize)]
@@ -54,15 +50,6 @@ pub(super) fn of(rates: &[Rate]) -> Vec<Scaling> {
     scalings.collect()
 }
 
-/// The stated target, where there is more than one core.
-pub(super) fn target(scalings: &[Scaling]) -> Option<Target> {
-    let digest = scalings
-        .iter()
-        .find(|scaling| scaling.name == "digest of a file, cached")?;
-    let name = "digest of a file, all cores to one";
-    Some(Target::new(name, digest.ratio, "x", Bound::AtLeast(DIGEST)))
-}
-
 impl Scaling {
     pub(super) fn line(&self) -> String {
         let beside = match (self.roof, self.roof_ratio) {
@@ -100,11 +87,5 @@ mod tests {
         let line = scalings[1].line();
         assert!(line.contains(" 3.00 x"), "{line}");
         assert!(line.contains("(file read, cached: 4.00 x)"), "{line}");
-        assert!(
-            target(&scalings)
-                .unwrap()
-                .line()
-                .contains("at least 1.9 x: met")
-        );
     }
 }
