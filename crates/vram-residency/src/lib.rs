@@ -52,6 +52,8 @@ pub mod receipt;
 pub mod seal;
 pub mod shard;
 pub mod sim;
+#[doc(hidden)]
+pub mod sync;
 mod text;
 pub mod verify;
 

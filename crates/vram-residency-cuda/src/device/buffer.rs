@@ -5,10 +5,12 @@
 //! away, and rights never change, under work of this crate.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use vram_residency::device::{BufferId, DeviceError, DeviceInstance, Extent, Protection};
+use vram_residency::sync::atomic::{AtomicU64, Ordering};
+use vram_residency::sync::{
+    Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
+};
 
 use super::convert::{lock, out_of_range};
 use super::launch::Run;

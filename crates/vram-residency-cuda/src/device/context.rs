@@ -2,11 +2,10 @@
 
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vram_residency::device::DeviceError;
 
-use super::convert::lock;
 use crate::driver::{Driver, DriverError};
 use crate::sys::{CuContext, CuDevice};
 
@@ -18,6 +17,13 @@ pub const PINNED_LIMIT: u64 = 256 << 20;
 const PINNED_KEPT: u64 = 32 << 20;
 /// What large slots may take together with everything else.
 pub(crate) const PINNED_ROOMY: u64 = PINNED_LIMIT - PINNED_KEPT;
+
+/// As `convert::lock`. These locks are taken while a context is current for an
+/// operating-system thread, where no schedule may switch to another task; so
+/// they are `std`'s in every build.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// One retain of a device's primary context, the one that every library in the
 /// process shares. Given back when dropped.

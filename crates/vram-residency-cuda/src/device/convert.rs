@@ -1,8 +1,7 @@
 //! Driver errors as device errors, and locks that survive a panicking caller.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use vram_residency::device::DeviceError;
+use vram_residency::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::driver::DriverError;
 use crate::sys::CuResult;

@@ -1,9 +1,9 @@
 //! A handful of lanes, shared by all operations of a device.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use vram_residency::device::DeviceError;
+use vram_residency::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use super::context::Context;
 use super::convert::lock;

@@ -28,9 +28,9 @@ mod witness;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use vram_residency::device::{BufferId, DeviceError, DeviceInfo, Extent, Witness};
+use vram_residency::sync::atomic::{AtomicBool, Ordering};
 
 use self::buffer::{Buffer, Buffers};
 use self::context::Context;

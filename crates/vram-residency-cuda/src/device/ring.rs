@@ -7,11 +7,14 @@
 
 use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::AtomicU64;
 
 use vram_digest::{BLOCK_BYTES, HASH_BYTES, nh};
 use vram_residency::device::{DeviceError, SlotBytes, UPLOAD_ALIGN, UploadPlan};
+use vram_residency::sync::atomic::{AtomicBool, Ordering};
+use vram_residency::sync::{
+    Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, one_more, thread,
+};
 
 use super::context::{Context, PINNED_LIMIT, PINNED_ROOMY};
 use super::convert::lock;
@@ -262,10 +265,10 @@ impl Drop for Ring {
                 }
             }
         };
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             for _ in 1..helpers {
                 // Without another thread this one does its work.
-                let _ = std::thread::Builder::new().spawn_scoped(scope, wipe);
+                let _ = one_more(scope, wipe);
             }
             wipe();
         });

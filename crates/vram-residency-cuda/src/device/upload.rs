@@ -1,10 +1,10 @@
 //! Upload sessions: copies in flight, with hashing queued behind each copy.
 
 use std::alloc::{Layout, alloc_zeroed};
-use std::sync::{Arc, Mutex};
 
 use vram_digest::{BLOCK_BYTES, BlockHash, HASH_BYTES, nh};
 use vram_residency::device::{Coverage, DeviceError, Extent, Measured, Slot, Upload, UploadPlan};
+use vram_residency::sync::{Arc, Mutex};
 
 use super::CudaDevice;
 use super::buffer::Buffer;

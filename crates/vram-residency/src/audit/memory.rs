@@ -1,9 +1,8 @@
 //! A sink that keeps events in memory, for tests and short-lived tools
 //! (requirement: API-F9).
 
-use std::sync::{Mutex, PoisonError};
-
 use super::{AuditError, Event, Sink};
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Keeps every event, or refuses them all when told to.
 #[derive(Default)]
@@ -52,7 +51,7 @@ impl MemorySink {
         self.lock().broken = broken;
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

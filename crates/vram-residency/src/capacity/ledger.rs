@@ -1,13 +1,13 @@
 //! Atomic admission and the counters behind it.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Capacity, Sharing};
 use crate::audit::{AuditError, Body, Recorder};
 use crate::device::{Allocated, Checked, Device, DeviceError};
 use crate::error::{Error, InsufficientVram};
 use crate::policy::{Admitted, AdmittedSize};
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 #[derive(Default)]
 struct Counters {

@@ -2,8 +2,6 @@
 
 use std::any::Any;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use vram_digest::{BlockHash, nh};
 
@@ -11,6 +9,8 @@ use super::{
     Allocated, BufferId, Device, DeviceAddress, DeviceError, DeviceInfo, Extent, FreeError,
     Measured, MemoryInfo, Protection, Slot, Upload, UploadPlan, Witness,
 };
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Arc, OnceLock};
 
 /// Wraps a device and latches its loss: once any call has met a sticky fault,
 /// every later call answers with that same fault without touching the driver.

@@ -1,10 +1,10 @@
 //! Progress, cancellation and deadlines of a load.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::LoadError;
 use crate::clock::Clock;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// How far a load is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

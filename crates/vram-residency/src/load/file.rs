@@ -6,7 +6,6 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rustix::fs::Advice;
 
@@ -14,6 +13,7 @@ use super::direct::{Cache, Direct, Trial, Way, is_unsupported, timed};
 use super::{LoadError, Source};
 use crate::clock::Clock;
 use crate::format::ReadAt;
+use crate::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Shorter files are read through the page cache: a trial costs more there
 /// than it could save.
@@ -194,7 +194,7 @@ impl FileSource {
 }
 
 impl Cold {
-    fn trial(&self) -> std::sync::MutexGuard<'_, Trial> {
+    fn trial(&self) -> MutexGuard<'_, Trial> {
         self.trial.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

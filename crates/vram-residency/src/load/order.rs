@@ -1,9 +1,9 @@
 //! The turnstile: reader threads finish in any order, a plain SHA-256 chain
 //! needs the bytes in file order.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-
 use sha2::{Digest, Sha256};
+
+use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Hashes chunks strictly in file order while other work goes on around it.
 pub(super) struct OrderedSha256 {

@@ -3,7 +3,6 @@
 
 use std::io::{self, ErrorKind};
 use std::num::NonZeroUsize;
-use std::sync::{Mutex, OnceLock, PoisonError};
 
 use vram_digest::{BlockHash, nh};
 
@@ -12,6 +11,7 @@ use super::retry;
 use super::{Control, LoadError, Source};
 use crate::device::{Device, DeviceKind, Extent, Slot, UPLOAD_ALIGN, Upload, UploadPlan};
 use crate::error::{Error, VerifyError};
+use crate::sync::{Mutex, MutexGuard, OnceLock, PoisonError, one_more, thread};
 
 /// Loads of one group that run at the same time; more devices wait their turn.
 pub(crate) const MAX_AT_ONCE: usize = 8;
@@ -94,10 +94,10 @@ pub(crate) fn load(
         tags: Mutex::new(vec![nh::Tag::ZERO; segments]),
         order: content.then(OrderedSha256::new),
     };
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         for _ in 1..shape.readers {
             // Without another thread the ones there are do its work.
-            let _ = std::thread::Builder::new().spawn_scoped(scope, || run.reader());
+            let _ = one_more(scope, || run.reader());
         }
         run.reader();
     });
@@ -179,7 +179,7 @@ impl Run<'_> {
         }
     }
 
-    fn failed(&self) -> std::sync::MutexGuard<'_, Option<Error>> {
+    fn failed(&self) -> MutexGuard<'_, Option<Error>> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -32,7 +32,9 @@ pub(super) fn transient(
 ) -> io::Result<()> {
     for (done, pause) in PAUSES.iter().enumerate() {
         match read() {
-            Err(error) if done < tries_left(&error) && go_on() => std::thread::sleep(*pause),
+            Err(error) if done < tries_left(&error) && go_on() => {
+                crate::sync::thread::sleep(*pause)
+            }
             other => return other,
         }
     }

@@ -1,11 +1,11 @@
 //! Where bytes come from: positioned reads of something with a known length.
 
 use std::io::{self, ErrorKind, Read};
-use std::sync::{Mutex, PoisonError};
 
 use super::LoadError;
 use crate::clock::Clock;
 use crate::format::ReadAt;
+use crate::sync::{Mutex, PoisonError};
 
 /// A source of model bytes, its length fixed when it was opened. Reads may come
 /// from several threads at once.

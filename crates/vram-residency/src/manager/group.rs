@@ -1,12 +1,11 @@
 //! Models of several shards: all sealed or none (requirement: API-F17, PM-1, PM-3).
 
-use std::sync::{Mutex, PoisonError};
-
 use super::VramManager;
 use super::failure::About;
 use crate::error::{Error, Result};
 use crate::load::SealRequest;
 use crate::shard::{SealedGroup, SealedShard};
+use crate::sync::{Mutex, PoisonError, one_more, thread};
 use crate::verify::{Mode, Verified};
 
 impl VramManager {
@@ -44,13 +43,10 @@ impl VramManager {
                 }
             }
         };
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             for ordinal in ordinals {
                 let work = move || verify_on(ordinal);
-                if std::thread::Builder::new()
-                    .spawn_scoped(scope, work)
-                    .is_err()
-                {
+                if !one_more(scope, work) {
                     verify_on(ordinal);
                 }
             }

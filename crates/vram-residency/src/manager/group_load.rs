@@ -2,8 +2,6 @@
 //! again after a failure without reading the good members twice.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use super::VramManager;
 use super::failure::About;
@@ -13,6 +11,8 @@ use crate::load::{CancelToken, MAX_AT_ONCE, Overall, SealRequest, Together};
 use crate::random::bytes;
 use crate::seal::{GroupId, ShardPosition};
 use crate::shard::{SealedGroup, SealedShard};
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError, one_more, thread};
 
 /// A model of several shards on its way into memory. Dropping it frees what
 /// was sealed.
@@ -183,10 +183,10 @@ impl<'a> GroupLoad<'a> {
             done: Mutex::default(),
             errors: Mutex::default(),
         };
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             for _ in 1..at_once {
                 // Without another thread the ones there are do its work.
-                let _ = std::thread::Builder::new().spawn_scoped(scope, || run.work());
+                let _ = one_more(scope, || run.work());
             }
             run.work();
         });
@@ -211,7 +211,7 @@ fn is_halt(error: &Error) -> bool {
     matches!(error, Error::Load(crate::load::LoadError::Cancelled { .. }))
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

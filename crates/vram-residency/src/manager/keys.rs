@@ -1,13 +1,12 @@
 //! The sealing keys of one device: the current one first, then those still
 //! accepted while a rotation overlaps (requirement: PM-10, design 4.4).
 
-use std::sync::{Arc, PoisonError, RwLock};
-
 use super::VramManager;
 use super::failure::About;
 use crate::audit::Body;
 use crate::error::{Error, Result};
 use crate::key::{KeyContext, KeyId, KeyProvider, SealKey};
+use crate::sync::{Arc, PoisonError, RwLock};
 
 pub(super) struct KeyRing {
     accepted: RwLock<Arc<[Arc<dyn SealKey>]>>,

@@ -1,9 +1,6 @@
 //! The background scrubber: keyed checks of whatever was checked longest ago,
 //! at a rate that leaves the memory to its users (requirement: PM-8, POL-5).
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::keyed::Span;
@@ -12,6 +9,9 @@ use crate::device::UPLOAD_ALIGN;
 use crate::error::{Error, Result};
 use crate::seal;
 use crate::shard::{Resident, ShardId};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Time between two steps of the background thread.
 const TICK: Duration = Duration::from_millis(100);
@@ -91,7 +91,7 @@ impl Scrubber {
     pub fn start(manager: &VramManager, bytes_per_second: u64) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let (manager, theirs) = (manager.clone(), Arc::clone(&shared));
-        let thread = std::thread::Builder::new().name("vram-scrubber".to_owned());
+        let thread = thread::Builder::new().name("vram-scrubber".to_owned());
         let thread = thread.spawn(move || run(&manager, &theirs, bytes_per_second))?;
         Ok(Self {
             shared,
@@ -150,7 +150,7 @@ fn run(manager: &VramManager, shared: &Shared, bytes_per_second: u64) {
     // pass that was due many: the debt is paid off before the next step.
     let mut credit = 0_i128;
     while !shared.stop.load(Ordering::SeqCst) {
-        std::thread::park_timeout(TICK);
+        thread::park_timeout(TICK);
         if shared.paused.load(Ordering::SeqCst) {
             continue;
         }

@@ -1,12 +1,11 @@
 //! Running or stopped (requirement: WORKER-4122).
 
-use std::sync::{Mutex, PoisonError};
-
 use serde::Serialize;
 
 use super::VramManager;
 use crate::audit::{Body, Text};
 use crate::error::{Misuse, Result};
+use crate::sync::{Mutex, PoisonError};
 
 /// Whether leases are granted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

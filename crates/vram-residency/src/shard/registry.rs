@@ -1,11 +1,11 @@
 //! Which ids are in use, and by what.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::{Resident, ShardId};
 use crate::error::InputError;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Ids of one manager. An id is taken by a [`Claim`] before any byte is loaded
 /// and free again when the shard's memory is: inert handles keep no id.

@@ -1,8 +1,5 @@
 //! A sealed shard's inner state, shared by its handles and leases.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
-
 use vram_digest::BlockHash;
 
 use super::{Claim, Filled};
@@ -10,6 +7,8 @@ use crate::capacity::Allocation;
 use crate::error::{Error, Misuse};
 use crate::format::TensorTable;
 use crate::seal::Record;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use crate::verify::{Rolling, Verification};
 
 /// Owns the memory of one shard. The lock around it is held for reading while

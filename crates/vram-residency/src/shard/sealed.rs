@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use vram_digest::FileDigest;
 
@@ -10,6 +9,7 @@ use super::{Resident, ShardId};
 use crate::error::Misuse;
 use crate::format::TensorTable;
 use crate::seal::Record;
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// A shard that lies sealed in device memory. It owns that memory: dropping the
 /// handle scrubs and frees it (requirement: API-F27, WORKER-4001), after the last

@@ -1,7 +1,6 @@
 //! Host memory under simulated chunks, and what a device keeps of it.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::Mutex;
 
 use memmap2::{Advice, MmapMut};
 
@@ -9,6 +8,7 @@ use super::chunk::CHUNK_BYTES;
 use super::filled::filled;
 use super::lock;
 use crate::device::DeviceError;
+use crate::sync::Mutex;
 
 /// Memory of one chunk.
 pub(super) enum Backing {

@@ -2,13 +2,13 @@
 //! reader threads fill different parts at once.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::backing::Pool;
 use super::chunk::{CHUNK_BYTES, Chunk, POISON};
 use super::filled::filled;
 use super::lock;
 use crate::device::{DeviceError, Protection};
+use crate::sync::{Arc, Mutex, PoisonError, RwLock};
 
 pub(super) struct Buffer {
     /// Simulated base address.

@@ -21,14 +21,14 @@ mod staging;
 mod upload;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use chunk::POISON;
 pub use fault::{Flip, Moment, Op};
 pub use options::{SimOptions, SimOptionsError};
 
 use crate::device::{BufferId, DeviceError, DeviceInfo, DeviceInstance, MemoryInfo, Witness};
+use crate::sync::atomic::{AtomicBool, AtomicU64};
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use backing::Pool;
 use fault::Faults;
 use memory::Buffer;

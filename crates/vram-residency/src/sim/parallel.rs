@@ -1,9 +1,9 @@
 //! The simulated device's parallelism: a few threads that take work in turn.
 
 use std::num::NonZeroUsize;
-use std::sync::Mutex;
 
 use super::lock;
+use crate::sync::{Mutex, one_more, thread};
 
 /// Runs `task` on every item with up to `threads` threads and stops at the
 /// first error. Each thread owns one `scratch` value.
@@ -29,10 +29,10 @@ pub(super) fn for_each<T: Send, S: Default, E: Send>(
     if threads == 1 {
         work();
     } else {
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             for _ in 1..threads {
                 // Without another thread the ones there are do its work.
-                let _ = std::thread::Builder::new().spawn_scoped(scope, work);
+                let _ = one_more(scope, work);
             }
             work();
         });

@@ -2,9 +2,6 @@
 //! simulated memory and hashes what arrived there, so loading uses every core
 //! that the caller reads with.
 
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-
 use vram_digest::{BLOCK_BYTES, BlockHash, nh};
 
 use super::fault::{Moment, Op};
@@ -15,6 +12,8 @@ use super::{Inner, lock};
 use crate::device::{
     Coverage, DeviceError, Extent, Measured, Slot, UPLOAD_ALIGN, Upload, UploadPlan,
 };
+use crate::sync::atomic::Ordering;
+use crate::sync::{Arc, Condvar, Mutex, PoisonError};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 

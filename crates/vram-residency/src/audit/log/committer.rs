@@ -3,7 +3,6 @@
 //! memory until it is synced, and written again after a failure.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use super::super::event::{Body, Event};
 use super::super::line::{self, CHECKPOINT};
@@ -14,6 +13,7 @@ use super::queue::Entry;
 use super::storage::Storage;
 use crate::clock::{Clock, Timestamp};
 use crate::key::SigningKey;
+use crate::sync::{Arc, Mutex, PoisonError};
 
 const NANOS_PER_DAY: u64 = 86_400_000_000_000;
 

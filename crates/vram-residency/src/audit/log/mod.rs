@@ -31,8 +31,6 @@ mod tests;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::note::Origin;
@@ -40,6 +38,8 @@ use super::{AuditError, Event, Severity, Sink};
 use crate::clock::Clock;
 use crate::key::{KeyError, SigningKey};
 use crate::shard::WorkerId;
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Arc, Mutex, PoisonError};
 use queue::Queue;
 
 /// How a log is kept.
@@ -170,9 +170,7 @@ impl LogSink {
         let shared = Arc::clone(&queue);
         let interval = options.interval;
         let run = move || writer::run(&shared, committer, interval);
-        let spawned = std::thread::Builder::new()
-            .name("audit".to_owned())
-            .spawn(run);
+        let spawned = thread::Builder::new().name("audit".to_owned()).spawn(run);
         let writer = spawned.map_err(|error| OpenError::Io {
             path: dir.to_owned(),
             reason: error.to_string(),

@@ -1,13 +1,13 @@
 //! The bounded queue between `record` and the writer.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::super::AuditError;
 use super::super::line::MAX_LINE_BYTES;
 use super::LogOptions;
 use crate::clock::Timestamp;
+use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Room in a line for what the log adds to an event's JSON.
 const ENVELOPE_BYTES: usize = 128;

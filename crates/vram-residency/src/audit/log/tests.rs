@@ -168,7 +168,7 @@ fn start(disk: &Failing, options: &LogOptions) -> LogSink {
     let queue = Arc::new(Queue::new(options));
     let shared = Arc::clone(&queue);
     let interval = options.interval;
-    let writer = std::thread::spawn(move || writer::run(&shared, committer, interval));
+    let writer = crate::sync::thread::spawn(move || writer::run(&shared, committer, interval));
     LogSink {
         newest: Arc::default(),
         queue,
