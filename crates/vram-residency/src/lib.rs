@@ -51,6 +51,7 @@ pub mod random;
 pub mod receipt;
 pub mod seal;
 pub mod shard;
+pub mod signed;
 pub mod sim;
 #[doc(hidden)]
 pub mod sync;

@@ -1,0 +1,164 @@
+//! The certificate method: a chain from the signer to a root that is trusted.
+//!
+//! Paths are built and checked by `rustls-webpki`; here stands what is special
+//! to signed models. A bundle carries no time, so the chain is judged at the
+//! moment when the signer's certificate began, as the signing tool does: it
+//! outlives the certificate, and only taking the root away ends the belief.
+
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, UnixTime};
+use webpki::{EndEntityCert, KeyUsage as Purpose, anchor_from_trusted_cert};
+use x509_cert::Certificate;
+use x509_cert::der::Decode as _;
+use x509_cert::der::oid::db::rfc4519::CN;
+use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::ext::pkix::{ExtendedKeyUsage, KeyUsage, SubjectAltName};
+
+use super::curve::{ALGORITHMS, PublicKey, sha256_hex};
+use super::{SignedError, SignerId};
+use crate::audit::Text;
+
+/// id-kp-codeSigning of RFC 5280, as the value of an OBJECT IDENTIFIER.
+const CODE_SIGNING: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 3];
+
+/// A certificate that was found to lead to a trusted root.
+pub(super) struct Signer {
+    /// The signer's key.
+    pub(super) key: PublicKey,
+    /// Who it is, under which root.
+    pub(super) id: SignerId,
+}
+
+/// Reads the roots in a PEM text; at least one.
+pub(super) fn roots(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, SignedError> {
+    let refused = |reason: &str| SignedError::Trust {
+        reason: reason.to_owned(),
+    };
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let found = found.map_err(|_| refused("a certificate in PEM form is damaged"))?;
+    if found.is_empty() {
+        return Err(refused("no certificate in PEM form (BEGIN CERTIFICATE)"));
+    }
+    for root in &found {
+        anchor_from_trusted_cert(root)
+            .map_err(|_| refused("a certificate cannot be read as a root"))?;
+    }
+    Ok(found)
+}
+
+/// Follows `chain`, the signer's certificate first, to one of `roots`.
+pub(super) fn follow(
+    chain: &[Vec<u8>],
+    roots: &[CertificateDer<'static>],
+    identity: Option<&str>,
+) -> Result<Signer, SignedError> {
+    let mut chain = chain.iter().map(|der| CertificateDer::from(der.as_slice()));
+    let leaf = chain.next().ok_or_else(|| refused("there is none"))?;
+    let others: Vec<_> = chain.collect();
+    let parsed = Certificate::from_der(&leaf).map_err(|_| refused("it cannot be read"))?;
+    let began = parsed.tbs_certificate().validity().not_before;
+    let time = UnixTime::since_unix_epoch(began.to_unix_duration());
+    let anchors = roots.iter().map(anchor_from_trusted_cert);
+    let anchors: Vec<_> = anchors.collect::<Result<_, _>>().map_err(explain)?;
+    let end = EndEntityCert::try_from(&leaf).map_err(explain)?;
+    let purpose = Purpose::required_if_present(CODE_SIGNING);
+    let path = end
+        .verify_for_usage(ALGORITHMS, &anchors, &others, time, purpose, None, None)
+        .map_err(explain)?;
+    may_sign(&parsed)?;
+    let at = anchors.iter().position(|anchor| anchor == path.anchor());
+    let root = at.and_then(|at| roots.get(at));
+    let root = root.ok_or_else(|| refused("its root is not one of ours"))?;
+    let name = name_of(&parsed, identity)?;
+    let key = parsed.tbs_certificate().subject_public_key_info();
+    Ok(Signer {
+        key: PublicKey::from_der(&der_of(key)?)?,
+        id: SignerId::certificate(&sha256_hex(root), &name)?,
+    })
+}
+
+fn refused(reason: &str) -> SignedError {
+    SignedError::Certificate {
+        reason: reason.to_owned(),
+    }
+}
+
+fn explain(error: webpki::Error) -> SignedError {
+    use webpki::Error;
+    match error {
+        Error::UnknownIssuer => refused("no trusted root issued it"),
+        #[expect(deprecated, reason = "older paths of the same crate still return it")]
+        Error::UnsupportedSignatureAlgorithm
+        | Error::UnsupportedSignatureAlgorithmContext(_)
+        | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
+            refused("it is signed with something else than ECDSA on P-256 or P-384")
+        }
+        other => refused(&other.to_string()),
+    }
+}
+
+fn der_of(value: &impl x509_cert::der::Encode) -> Result<Vec<u8>, SignedError> {
+    value.to_der().map_err(|_| refused("it cannot be read"))
+}
+
+/// The certificate must say that its key signs: documents or code.
+fn may_sign(certificate: &Certificate) -> Result<(), SignedError> {
+    let tbs = certificate.tbs_certificate();
+    let damaged = |_| refused("its extensions cannot be read");
+    let usage = tbs.get_extension::<KeyUsage>().map_err(damaged)?;
+    if usage.is_some_and(|(_, usage)| usage.digital_signature()) {
+        return Ok(());
+    }
+    let purposes = tbs.get_extension::<ExtendedKeyUsage>().map_err(damaged)?;
+    let signs_code = |(_, list): &(bool, ExtendedKeyUsage)| {
+        list.0.iter().any(|one| one.as_bytes() == CODE_SIGNING)
+    };
+    if purposes.as_ref().is_some_and(signs_code) {
+        return Ok(());
+    }
+    Err(refused("its key is not meant for signatures"))
+}
+
+/// Who the certificate is for: the asked-for name if it has it, else the first
+/// alternative name, else the common name.
+fn name_of(certificate: &Certificate, wanted: Option<&str>) -> Result<String, SignedError> {
+    let names = names_of(certificate)?;
+    let Some(wanted) = wanted else {
+        let first = names.into_iter().next();
+        return first.ok_or_else(|| refused("it names nobody"));
+    };
+    if names.iter().any(|name| name == wanted) {
+        return Ok(wanted.to_owned());
+    }
+    let found = names.iter().map(|name| Text::new(name).to_string());
+    Err(SignedError::Identity {
+        found: found.collect::<Vec<_>>().join(", "),
+    })
+}
+
+/// Mail addresses, URIs and DNS names, then common names.
+fn names_of(certificate: &Certificate) -> Result<Vec<String>, SignedError> {
+    let tbs = certificate.tbs_certificate();
+    let alternatives = tbs
+        .get_extension::<SubjectAltName>()
+        .map_err(|_| refused("its names cannot be read"))?;
+    let alternatives = alternatives.map_or_else(Vec::new, |(_, names)| names.0);
+    let mut names: Vec<_> = alternatives.iter().filter_map(alternative).collect();
+    for attribute in tbs.subject().iter() {
+        if attribute.oid == CN {
+            // Strings in a name are of five kinds; the usual two are read.
+            let value = std::str::from_utf8(attribute.value.value());
+            names.extend(value.ok().map(str::to_owned));
+        }
+    }
+    Ok(names)
+}
+
+fn alternative(name: &GeneralName) -> Option<String> {
+    match name {
+        GeneralName::Rfc822Name(text)
+        | GeneralName::DnsName(text)
+        | GeneralName::UniformResourceIdentifier(text) => Some(text.as_str().to_owned()),
+        _ => None,
+    }
+}

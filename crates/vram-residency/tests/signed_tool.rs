@@ -1,0 +1,138 @@
+//! The real signing tool, where it is installed: what it makes now is believed,
+//! and both of us refuse the same changes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    dead_code,
+    unreachable_pub,
+    reason = "test code"
+)]
+
+mod signed_support;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use signed_support::*;
+use vram_residency::signed::ModelTrust;
+
+/// A Python that has the tool: the one on the path, or of the folder that
+/// `.ci/run` keeps.
+fn python() -> Option<PathBuf> {
+    let kept = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../target/ci-tools/bin/python3"
+    );
+    let candidates = [PathBuf::from("python3"), PathBuf::from(kept)];
+    let has_tool = |python: &PathBuf| {
+        let probe = Command::new(python)
+            .args(["-c", "import model_signing, OpenSSL"])
+            .output();
+        probe.is_ok_and(|probe| probe.status.success())
+    };
+    let found = candidates.into_iter().find(has_tool);
+    if found.is_none() {
+        // Past the harness, which hides what a passing test prints.
+        let what = "the PyPI packages model-signing and pyopenssl are not here: \
+                    only the checked-in bundles were looked at";
+        writeln!(std::io::stderr().lock(), "\n*** SKIPPED: {what} ***\n").unwrap();
+    }
+    found
+}
+
+/// What happens to a model.
+type Change = (&'static str, fn(&Path));
+
+/// The tool's interface for programs: its command knows no shards.
+const VERIFY: &str = "\
+import sys
+from model_signing import hashing, verifying
+kind, trusted, signature, model = sys.argv[1:]
+config = verifying.Config()
+if kind == 'chain':
+    config.use_certificate_verifier(certificate_chain=[trusted])
+else:
+    config.use_elliptic_key_verifier(public_key=trusted)
+if kind == 'shards':
+    # The tool does not read the size of shards that it wrote itself.
+    cut = hashing.Config().use_shard_serialization(shard_size=8192)
+    config.set_hashing_config(cut)
+config.verify(model, signature)
+";
+
+/// Whether the tool itself believes the bundle.
+fn believes(python: &Path, kind: &str, model: &Path, dir: &Path) -> bool {
+    let trusted = match kind {
+        "chain" => dir.join("chain-root.pem"),
+        key => dir.join(format!("{key}.pub")),
+    };
+    let signature = dir.join(format!("{kind}.sig"));
+    let output = Command::new(python)
+        .args(["-c", VERIFY, kind])
+        .args([trusted.as_path(), &signature, model])
+        .output()
+        .unwrap();
+    // A refusal of the tool's own, not an accident on the way to it.
+    let text = String::from_utf8_lossy(&output.stderr);
+    let is_fine = output.status.success();
+    assert!(is_fine || text.contains("ValueError"), "{kind}: {text}");
+    is_fine
+}
+
+fn we_believe(kind: &str, model: &Path, dir: &Path) -> bool {
+    let bytes = |name: String| std::fs::read(dir.join(name)).unwrap();
+    let trust = if kind == "chain" {
+        ModelTrust::new().roots(&bytes("chain-root.pem".to_owned()))
+    } else {
+        ModelTrust::new().key(&bytes(format!("{kind}.pub")))
+    };
+    check(&trust.unwrap(), &bytes(format!("{kind}.sig")), model).is_ok()
+}
+
+// requirement: PM-15
+#[test]
+fn the_installed_tool_and_we_agree() {
+    let Some(python) = python() else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let made = Command::new(&python)
+        .arg(fixture("make.py"))
+        .arg(dir.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&made.stderr);
+    assert!(made.status.success(), "{text}");
+    let changes: [Change; 5] = [
+        ("nothing", |_| {}),
+        ("a byte", |at| {
+            std::fs::write(at.join("config.json"), "{}").unwrap()
+        }),
+        ("one more", |at| {
+            std::fs::write(at.join("more"), "x").unwrap()
+        }),
+        ("one less", |at| {
+            std::fs::remove_file(at.join("tokenizer-2.json")).unwrap()
+        }),
+        ("a link", |at| {
+            std::fs::remove_file(at.join("tokenizer-2.json")).unwrap();
+            std::os::unix::fs::symlink("config.json", at.join("tokenizer-2.json")).unwrap();
+        }),
+    ];
+    for (what, change) in changes {
+        for kind in ["p256", "p384", "shards", "chain"] {
+            let model = model_copy();
+            change(model.path());
+            let theirs = believes(&python, kind, model.path(), dir.path());
+            let ours = we_believe(kind, model.path(), dir.path());
+            assert_eq!(theirs, what == "nothing", "the tool: {kind}, {what}");
+            assert_eq!(ours, theirs, "{kind}, {what}");
+        }
+    }
+}
