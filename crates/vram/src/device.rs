@@ -67,6 +67,11 @@ impl FromStr for DeviceSpec {
 }
 
 impl DeviceSpec {
+    /// Contents are measured and dropped: nothing can be verified afterwards.
+    pub(crate) const fn discards(&self) -> bool {
+        matches!(&self.kind, Kind::Simulated(options) if options.discards())
+    }
+
     /// Offset of the last scripted flip of a simulated device.
     pub(crate) fn largest_flip(&self) -> Option<u64> {
         match &self.kind {

@@ -124,12 +124,12 @@ fn shown(value: &MetaValue) -> String {
 fn print(part: &Part, output: &Output) -> Result<(), Failure> {
     let table = part.tensors();
     output.line(format!(
-        "{}: {}, {} bytes ({}), {} tensors, data from byte {}",
+        "{}: {}, {} bytes ({}), {}, data from byte {}",
         text::printable(&part.path().to_string_lossy()),
         part.format(),
         part.bytes(),
         text::size(part.bytes()),
-        table.tensors().len(),
+        text::count(table.tensors().len(), "tensor"),
         table.data_start(),
     ))?;
     for (key, value) in table.metadata() {

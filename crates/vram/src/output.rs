@@ -69,6 +69,25 @@ pub(crate) fn say(kind: &str, text: &str) {
     );
 }
 
+/// Draws a line over the one that took `drawn` columns; an empty one leaves
+/// nothing. A line that a narrower terminal wrapped since is wiped whole.
+pub(crate) fn draw(drawn: &mut usize, columns: usize, line: &str) {
+    let up = drawn.div_ceil(columns.max(1)).saturating_sub(1);
+    let back = match up {
+        0 => String::from("\r\x1b[J"),
+        up => format!("\r\x1b[{up}A\x1b[J"),
+    };
+    *drawn = line.chars().count();
+    show(&(back + line));
+}
+
+/// In one piece, so that nothing is seen half drawn.
+pub(crate) fn show(text: &str) {
+    // Without a stderr there is nobody to show it to.
+    let mut err = std::io::stderr().lock();
+    let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
+}
+
 /// Columns and rows of the terminal behind stderr now; 80 by 24 where it does
 /// not say.
 pub(crate) fn terminal_size() -> (usize, usize) {

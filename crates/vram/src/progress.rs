@@ -1,59 +1,73 @@
-//! How far a long operation is: a bar on a terminal, a line now and then elsewhere.
+//! How far a long operation is: a line that is drawn again and again on a
+//! terminal, a line now and then elsewhere.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-
-use crate::output::{Output, terminal_size};
+use crate::output::{Output, draw, terminal_size};
 use crate::text;
 
 /// Time between two lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
-/// Redraws a second.
-const REDRAWS: u8 = 8;
+/// Time between two redraws.
+const REDRAW_EVERY: Duration = Duration::from_millis(125);
 /// Columns from which on there is room for a bar.
 const WIDE: usize = 76;
-/// What the bar shows. The name comes last and is cut to what is left.
-const BAR: &str = "[{bar:20}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left  {wide_msg}";
-/// The same where there is little room.
-const NARROW: &str = "{percent} %, {eta} left  {wide_msg}";
-/// The same where the end is not known.
-const COUNTER: &str = "{bytes}, {bytes_per_sec}  {wide_msg}";
+/// Columns inside the bar's brackets.
+const BAR: usize = 20;
+/// Columns left free: a terminal shows `^C` there without wrapping the line.
+const FREE: usize = 3;
 
-/// Progress of one file. Shared by threads.
+/// Progress of one operation, on one file or several. Shared by threads.
 pub(crate) struct Progress {
     shown: Shown,
+    what: &'static str,
     name: String,
     done: AtomicU64,
     total: Option<u64>,
     started: Instant,
+    /// Milliseconds since the start at which something is shown next.
+    due: AtomicU64,
 }
 
 enum Shown {
     Nothing,
-    Bar(ProgressBar),
-    /// Milliseconds since the start at which the next line is due.
-    Lines(AtomicU64),
+    /// Columns of the line on the screen.
+    Drawn(Mutex<usize>),
+    Lines,
+}
+
+/// One of several files.
+pub(crate) struct Part<'p> {
+    pub(crate) name: &'p str,
+    pub(crate) done: u64,
+    pub(crate) total: u64,
 }
 
 impl Progress {
-    /// Starts to show `what` is done with `name`; `total` bytes when known.
-    pub(crate) fn start(output: &Output, what: &str, name: &str, total: Option<u64>) -> Self {
-        let name = format!("{what} {}", text::printable(name));
-        let shown = if output.is_live() {
-            Shown::Bar(bar(&name, total))
+    /// Starts to show that `what` is done with `name`; `total` bytes when known.
+    pub(crate) fn start(
+        output: &Output,
+        what: &'static str,
+        name: &str,
+        total: Option<u64>,
+    ) -> Self {
+        let (shown, due) = if output.is_live() {
+            (Shown::Drawn(Mutex::default()), Duration::ZERO)
         } else if output.is_quiet() {
-            Shown::Nothing
+            (Shown::Nothing, Duration::MAX)
         } else {
-            Shown::Lines(AtomicU64::new(millis(LINE_EVERY)))
+            (Shown::Lines, LINE_EVERY)
         };
         Self {
             shown,
-            name,
+            what,
+            name: text::printable(name),
             done: AtomicU64::new(0),
             total,
             started: Instant::now(),
+            due: AtomicU64::new(millis(due)),
         }
     }
 
@@ -65,60 +79,133 @@ impl Progress {
 
     /// `done` bytes are done in all.
     pub(crate) fn set(&self, done: u64) {
-        match &self.shown {
-            Shown::Nothing => {}
-            Shown::Bar(bar) => bar.set_position(done),
-            Shown::Lines(next) => {
-                let now = millis(self.started.elapsed());
-                let due = next.load(Ordering::Relaxed);
-                let later = now.saturating_add(millis(LINE_EVERY));
-                let mine = now >= due
-                    && next
-                        .compare_exchange(due, later, Ordering::Relaxed, Ordering::Relaxed)
-                        .is_ok();
-                if mine {
-                    crate::output::say("progress", &self.line(done));
-                }
-            }
-        }
+        self.show(done, || self.name.clone());
     }
 
-    fn line(&self, done: u64) -> String {
-        let elapsed = self.started.elapsed();
-        let rate = text::rate(done, elapsed);
-        let (name, size) = (&self.name, text::size(done));
-        let Some(total) = self.total.filter(|_| done > 0) else {
-            return format!("{name}: {size}, {rate}");
+    /// `done` bytes are done of all files, and so many of this one.
+    pub(crate) fn set_part(&self, done: u64, part: &Part<'_>) {
+        self.show(done, || {
+            let percent = percent(part.done, part.total);
+            let name = text::printable(part.name);
+            format!("{} ({percent} %), one of {}", name, self.name)
+        });
+    }
+
+    fn show(&self, done: u64, name: impl Fn() -> String) {
+        let every = match self.shown {
+            Shown::Nothing => return,
+            Shown::Drawn(_) => REDRAW_EVERY,
+            Shown::Lines => LINE_EVERY,
         };
-        let left = u128::from(total.saturating_sub(done)).saturating_mul(elapsed.as_millis());
-        let left = left.checked_div(u128::from(done)).unwrap_or(0) / 1000;
-        format!(
-            "{name}: {size} of {}, {rate}, {left} s left",
-            text::size(total)
-        )
+        let elapsed = self.started.elapsed();
+        let (now, due) = (millis(elapsed), self.due.load(Ordering::Relaxed));
+        let later = now.saturating_add(millis(every));
+        let relaxed = Ordering::Relaxed;
+        let turn = || self.due.compare_exchange(due, later, relaxed, relaxed);
+        if now < due || turn().is_err() {
+            return;
+        }
+        let state = State {
+            done,
+            total: self.total,
+            elapsed,
+        };
+        let name = format!("{} {}", self.what, name());
+        match &self.shown {
+            Shown::Drawn(drawn) => {
+                // A line that another thread draws now is as good.
+                if let Ok(mut drawn) = drawn.try_lock() {
+                    let columns = terminal_size().0;
+                    let line = state.drawn(&name, columns);
+                    draw(&mut drawn, columns, &line);
+                }
+            }
+            _ => crate::output::say("progress", &format!("{name}: {}", state.said())),
+        }
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if let Shown::Bar(bar) = &self.shown {
-            bar.finish_and_clear();
+        if let Shown::Drawn(drawn) = &mut self.shown
+            && let Ok(drawn) = drawn.get_mut()
+            && *drawn > 0
+        {
+            draw(drawn, terminal_size().0, "");
         }
     }
 }
 
-fn bar(name: &str, total: Option<u64>) -> ProgressBar {
-    let target = ProgressDrawTarget::stderr_with_hz(REDRAWS);
-    let bar = ProgressBar::with_draw_target(total, target);
-    let template = match total {
-        None => COUNTER,
-        Some(_) if terminal_size().0 < WIDE => NARROW,
-        Some(_) => BAR,
-    };
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style.progress_chars("=> "));
+/// How far it is now.
+struct State {
+    done: u64,
+    total: Option<u64>,
+    elapsed: Duration,
+}
+
+impl State {
+    /// Bytes, rate, and the time that is left if it goes on like this.
+    fn said(&self) -> String {
+        let rate = text::rate(self.done, self.elapsed);
+        let size = text::size(self.done);
+        match self.total.filter(|_| self.done > 0) {
+            None => format!("{size}, {rate}"),
+            Some(total) => {
+                let left = self.left(total);
+                format!("{size} of {}, {rate}, {left} s left", text::size(total))
+            }
+        }
     }
-    bar.with_message(name.to_owned())
+
+    fn left(&self, total: u64) -> u128 {
+        let left = u128::from(total.saturating_sub(self.done));
+        let left = left.saturating_mul(self.elapsed.as_millis());
+        left.checked_div(u128::from(self.done)).unwrap_or(0) / 1000
+    }
+
+    /// A line that fits, with as much of the end of the name as there is room
+    /// for: that is what tells one file from the next.
+    fn drawn(&self, name: &str, columns: usize) -> String {
+        let fits = columns.saturating_sub(FREE);
+        let figures = match self.total {
+            Some(total) if columns < WIDE => {
+                format!(
+                    "{} %, {} s left",
+                    percent(self.done, total),
+                    self.left(total)
+                )
+            }
+            Some(total) => format!("{} {}", bar(percent(self.done, total)), self.said()),
+            None => self.said(),
+        };
+        let room = fits.saturating_sub(figures.chars().count().saturating_add(2));
+        let line = format!("{figures}  {}", tail(name, room));
+        line.chars().take(fits).collect()
+    }
+}
+
+/// `[=====>              ]`.
+fn bar(percent: u64) -> String {
+    let full = usize::try_from(percent.saturating_mul(BAR as u64) / 100).unwrap_or(BAR);
+    let head = if full < BAR { ">" } else { "" };
+    let text = format!("{}{head}", "=".repeat(full.min(BAR)));
+    format!("[{text:<BAR$}]")
+}
+
+fn percent(done: u64, total: u64) -> u64 {
+    let hundred = u128::from(done).saturating_mul(100);
+    let percent = hundred.checked_div(u128::from(total)).unwrap_or(100);
+    u64::try_from(percent.min(100)).unwrap_or(100)
+}
+
+/// The end of a text, marked as such where it is not all of it.
+fn tail(text: &str, room: usize) -> String {
+    let skip = text.chars().count().saturating_sub(room);
+    if skip == 0 {
+        return text.to_owned();
+    }
+    let kept = text.chars().skip(skip.saturating_add(2));
+    "..".chars().take(room).chain(kept).collect()
 }
 
 fn millis(time: Duration) -> u64 {
@@ -129,19 +216,60 @@ fn millis(time: Duration) -> u64 {
 mod tests {
     use super::*;
 
+    fn state(done: u64, total: Option<u64>) -> State {
+        State {
+            done,
+            total,
+            elapsed: Duration::from_secs(2),
+        }
+    }
+
     #[test]
-    fn a_line_names_the_file_and_how_far_it_is() {
+    fn a_line_says_how_far_how_fast_and_how_long() {
+        let half = state(2 << 30, Some(4 << 30));
+        assert_eq!(half.said(), "2.0 GiB of 4.0 GiB, 1.07 GB/s, 2 s left");
+        assert_eq!(state(2 << 30, None).said(), "2.0 GiB, 1.07 GB/s");
+        // Nothing done says nothing about the rest.
+        assert_eq!(state(0, Some(4)).said(), "0 bytes, 0.00 GB/s");
+    }
+
+    #[test]
+    fn a_drawn_line_fits_and_keeps_the_end_of_the_name() {
+        let half = state(2 << 30, Some(4 << 30));
+        let name = "loading /models/of/the/house/model-00003-of-00007.safetensors";
+        for columns in [0, 1, 10, 40, 75, 76, 80, 120, 300] {
+            let line = half.drawn(name, columns);
+            assert!(line.chars().count() <= columns.saturating_sub(3), "{line}");
+        }
+        let line = half.drawn(name, 100);
+        let bar = "[==========>         ] 2.0 GiB of 4.0 GiB, 1.07 GB/s, 2 s left  ..";
+        assert!(line.starts_with(bar), "{line}");
+        assert!(line.ends_with("3-of-00007.safetensors"), "{line}");
+        let line = half.drawn(name, 40);
+        assert_eq!(line, "50 %, 2 s left  ..f-00007.safetensors");
+        assert!(half.drawn(name, 200).ends_with(name));
+    }
+
+    #[test]
+    fn bars_and_shares_end_where_they_should() {
+        assert_eq!(bar(0), "[>                   ]");
+        assert_eq!(bar(100), "[====================]");
+        assert_eq!(
+            (percent(1, 3), percent(0, 0), percent(9, 3)),
+            (33, 100, 100)
+        );
+        assert_eq!(
+            (tail("abcdef", 6), tail("abcdef", 1)),
+            ("abcdef".into(), ".".into())
+        );
+        assert_eq!(tail("abcdef", 4), "..ef");
+    }
+
+    #[test]
+    fn who_wants_quiet_gets_nothing() {
         let output = Output::new(false, true);
         let progress = Progress::start(&output, "loading", "a\nb", Some(4 << 20));
-        assert!(
-            matches!(progress.shown, Shown::Nothing),
-            "quiet shows nothing"
-        );
-        let line = progress.line(1 << 20);
-        assert!(
-            line.starts_with("loading a?b: 1.0 MiB of 4.0 MiB, "),
-            "{line}"
-        );
-        assert!(line.ends_with(" s left"), "{line}");
+        assert!(matches!(progress.shown, Shown::Nothing));
+        assert_eq!(progress.name, "a?b");
     }
 }

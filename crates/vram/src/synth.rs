@@ -82,11 +82,11 @@ impl Args {
             });
         }
         output.line(format!(
-            "{}: {} bytes ({}), {} tensors, {} layers of width {}",
+            "{}: {} bytes ({}), {}, {} of width {}",
             text::printable(&name),
             made.bytes,
             text::size(made.bytes),
-            made.tensors,
+            text::count(made.tensors, "tensor"),
             made.layers,
             made.hidden,
         ))

@@ -40,6 +40,13 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
         })
 }
 
+/// A number of things: `1 shard`, `2 shards`.
+pub(crate) fn count(number: impl TryInto<u64>, thing: &str) -> String {
+    let number = number.try_into().unwrap_or(u64::MAX);
+    let end = if number == 1 { "" } else { "s" };
+    format!("{number} {thing}{end}")
+}
+
 /// A rate in decimal gigabytes a second.
 #[expect(clippy::cast_precision_loss, reason = "shown with two decimals")]
 pub(crate) fn rate(bytes: u64, elapsed: Duration) -> String {
@@ -94,6 +101,12 @@ mod tests {
         for bad in ["", "GiB", "4GB", "-1", "1.5GiB", "99999999TiB"] {
             assert!(parse_size(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn one_thing_is_not_several() {
+        let said = [0_usize, 1, 2].map(|number| count(number, "shard"));
+        assert_eq!(said, ["0 shards", "1 shard", "2 shards"]);
     }
 
     #[test]

@@ -54,6 +54,8 @@ fn furnished() -> Session {
     for n in 1..=2 {
         let part = format!("model-0000{n}-of-00002.safetensors");
         copy(&format!("sharded/{part}"), &part);
+        let part = |name| format!("{name}-0000{n}-of-00002.gguf");
+        copy(&format!("split/{}", part("small")), &part("big"));
     }
     for folder in ["driver", "kept", ".zfunc", ".config/fish/completions"] {
         std::fs::create_dir_all(session.path(folder)).unwrap();

@@ -99,6 +99,62 @@ fn inspect_follows_an_index_and_refuses_what_is_no_model() {
         .refuses("missing.gguf");
 }
 
+/// A copy of the small split model, of which `names` are there.
+fn split(session: &Session, names: [&str; 2]) {
+    for (number, name) in (1..).zip(names) {
+        let from = small().with_file_name("split");
+        let from = from.join(format!("small-0000{number}-of-00002.gguf"));
+        std::fs::copy(from, session.path(name)).unwrap();
+    }
+}
+
+// requirement: PM-1
+#[test]
+fn any_part_of_a_split_gguf_stands_for_all_of_it() {
+    let session = Session::new();
+    let names = ["small-00001-of-00002.gguf", "small-00002-of-00002.gguf"];
+    split(&session, names);
+    for name in names {
+        let sealed = session.vram(&format!("seal {name} --device sim")).exit(0);
+        let sealed = sealed.quiet().says(" of 2 shards\n");
+        assert!(
+            names.iter().all(|name| sealed.out.contains(name)),
+            "{sealed:?}"
+        );
+    }
+    // One part alone is sealed by who says so, and by nobody else.
+    session
+        .vram(&format!("seal {} --device sim --format raw", names[0]))
+        .exit(0)
+        .says("1472 bytes (1.4 KiB), 0 tensors");
+    session
+        .vram(&format!("seal {} --device sim --id one", names[0]))
+        .exit(2)
+        .refuses("--id is about one file, this model has several");
+    std::fs::remove_file(session.path(names[1])).unwrap();
+    session
+        .vram(&format!("seal {} --device sim", names[0]))
+        .exit(1)
+        .refuses(names[1])
+        .tells("--format raw seals this part alone");
+}
+
+#[test]
+fn a_part_under_another_name_is_not_taken_for_a_model() {
+    let session = Session::new();
+    split(&session, ["model.gguf", "rest.gguf"]);
+    session
+        .vram("seal model.gguf --device sim")
+        .exit(1)
+        .refuses("is one of 2 parts of a model and is not named")
+        .tells("--format raw seals this part alone");
+    // What is named in full is meant so.
+    session
+        .vram("seal model.gguf rest.gguf --device sim --group")
+        .exit(0)
+        .says(" of 2 shards\n");
+}
+
 // requirement: PM-1
 #[test]
 fn a_model_of_several_files_is_one_group() {

@@ -10,6 +10,28 @@ use common::{Session, finish, interrupt, small};
 const ZEROS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 #[test]
+fn a_device_that_drops_contents_measures_and_says_that_nothing_was_verified() {
+    let session = Session::new();
+    let bytes = session.file("model", 3_000_001);
+    let digest = vram_digest::digest(&bytes);
+    session
+        .vram("seal model --format raw --device sim:4MiB,discard --record r.json")
+        .exit(1)
+        .refuses("nothing was verified: the simulated device was told to discard contents")
+        .tells(&format!(
+            "vram: note: measured while loading: sha256:{digest} model, 3000001 bytes\n"
+        ))
+        .tells("vram: note: loaded 3000001 bytes in ")
+        .tells("nothing is left on the device: 0 of 4194304 bytes in use");
+    assert!(!session.path("r.json").exists());
+    // What the option does is told where the device is chosen.
+    let help = session.vram("seal --help").exit(0);
+    for option in ["flip=", "granularity=", "ordinal=", "seed=", "discard "] {
+        assert!(help.out.contains(option), "{option}: {}", help.out);
+    }
+}
+
+#[test]
 fn the_readmes_first_command_prints_digest_and_record() {
     let session = Session::new();
     let model = small();

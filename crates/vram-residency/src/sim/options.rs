@@ -97,6 +97,12 @@ impl SimOptions {
         &self.flips
     }
 
+    /// Whether contents are dropped after they were measured.
+    #[must_use]
+    pub const fn discards(&self) -> bool {
+        self.discard
+    }
+
     pub(super) fn info(&self) -> DeviceInfo {
         DeviceInfo {
             kind: DeviceKind::Simulated,

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use vram_digest::FileDigest;
-use vram_residency::load::Model;
+use vram_residency::load::{LoadError, Model};
 use vram_residency::shard::{ModelRef, ShardId, WorkerId};
 
 use crate::audit::LogArgs;
@@ -37,16 +37,27 @@ Examples:
   vram seal model.safetensors --expect sha256:35b370b4...
   vram seal model.safetensors --key-file worker.key --record model.json
   vram seal part1.gguf part2.gguf --group --record group.json --key-file worker.key
+  vram seal big-00001-of-00002.gguf                both parts
   vram seal model.safetensors.index.json --record group.json --key-file worker.key
   vram seal model.safetensors --receipt receipt.json --sign-key worker.sign
   vram seal model.safetensors --audit log --audit-key audit.key
   vram seal model.safetensors --hold --every 60s  keep it and keep proving it
   vram seal model.safetensors --device sim:2GiB,flip=4096:0   see a failure
 
-A FILE that is an index or a directory with one is a model of several files:
-they are sealed as one group. Several FILEs are sealed one after the other on
+A FILE that is an index, a part of a split GGUF or a directory with one of them
+is a model of several files: they are sealed as one group. Several FILEs are sealed one after the other on
 the same device; --record then holds one record a line, or one group record
 with --group. The first failure ends the command.
+
+The simulated device is host memory: sim (8 GiB) or sim:SIZE, and after that any
+of these, with commas between them:
+  flip=OFFSET:BIT   this bit of the first shard flips once it is sealed
+  granularity=SIZE  every allocation is rounded up to a multiple of SIZE
+  ordinal=N         its number; it is part of the device's identity
+  seed=N            the same model of device with another identity
+  discard           contents are measured and dropped, so that a model may be
+                    larger than memory; what was dropped cannot be verified,
+                    so the digest is told and the command ends with exit 1
 
 While --hold keeps them, every shard is verified every --every, and a scrubber
 reads them in a secret order in between, at --scrub-rate bytes a second. SIGUSR1
@@ -59,7 +70,7 @@ pub(crate) struct Args {
     /// Models, or the shards of one
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// cuda:N; or the simulated device: sim, sim:SIZE or sim:SIZE,flip=OFFSET:BIT
+    /// cuda:N; or the simulated device: sim, sim:SIZE or sim:SIZE,OPTION,... (below)
     #[arg(long, value_name = "DEVICE", default_value = "cuda:0")]
     device: DeviceSpec,
     /// fs-verity digest that the bytes in VRAM must have ('vram digest', 'fsverity digest')
@@ -128,9 +139,14 @@ impl Args {
             return Ok(None);
         };
         let is_index = path.to_string_lossy().ends_with(".safetensors.index.json");
-        if !is_index && !path.is_dir() {
-            return Ok(None);
-        }
+        let model = if is_index || path.is_dir() {
+            Model::open(path)?
+        } else {
+            match self.split(path)? {
+                Some(model) => model,
+                None => return Ok(None),
+            }
+        };
         for (option, given) in self.one_only() {
             if given {
                 return Err(Failure::usage(format!(
@@ -138,7 +154,30 @@ impl Args {
                 )));
             }
         }
-        Ok(Some(Model::open(path)?))
+        Ok(Some(model))
+    }
+
+    /// All parts of a split GGUF, for any of them stands for the model, as the
+    /// first does for llama.cpp. A part alone is no model.
+    fn split(&self, path: &Path) -> Result<Option<Model>, Failure> {
+        let is_gguf = path
+            .extension()
+            .is_some_and(|extension| extension == "gguf");
+        if !is_gguf || !matches!(self.format, FormatArg::Auto | FormatArg::Gguf) {
+            return Ok(None);
+        }
+        match Model::open(path) {
+            Ok(model) => Ok((model.parts().len() > 1).then_some(model)),
+            // The seal says what is wrong with a file of its own.
+            Err(LoadError::Format { name, .. } | LoadError::Open { name, .. })
+                if Path::new(&name) == path =>
+            {
+                Ok(None)
+            }
+            Err(LoadError::NotRegular { .. }) => Ok(None),
+            Err(error) => Err(Failure::about(&path.to_string_lossy(), error.into())
+                .hint("--format raw seals this part alone")),
+        }
     }
 
     /// Options that say something about one file.

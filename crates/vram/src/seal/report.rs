@@ -106,8 +106,9 @@ fn lines(one: &Held) -> Vec<String> {
         format!("file      {}", text::printable(&one.file)),
         format!("shard     {}", record.shard_id),
         format!(
-            "size      {} bytes ({size}), {tensors} tensors",
-            record.vram_bytes
+            "size      {} bytes ({size}), {}",
+            record.vram_bytes,
+            text::count(tensors, "tensor")
         ),
         format!("digest    sha256:{}", record.digest),
     ];
@@ -145,9 +146,9 @@ fn summary(args: &Args, manager: &VramManager, sealed: &Sealed) -> Result<Vec<St
     )];
     if let Some(group) = &sealed.group {
         lines.push(format!(
-            "group     {} of {} shards",
+            "group     {} of {}",
             group.group,
-            group.members.len()
+            text::count(group.members.len(), "shard")
         ));
     }
     let devices = manager.devices();

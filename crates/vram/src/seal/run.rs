@@ -1,7 +1,7 @@
 //! The steps, in order. Dropping what was sealed wipes and frees it, so every
 //! way out leaves the device as it was.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,9 +18,9 @@ use crate::device;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::output::Output;
-use crate::progress::Progress;
+use crate::progress::{Part, Progress};
 use crate::signing::{Hand, believed};
-use crate::{papers, records};
+use crate::{papers, records, text};
 
 /// One sealed and verified file.
 pub(super) struct Held {
@@ -143,6 +143,9 @@ impl Job<'_> {
         let started = Instant::now();
         let loaded = seal(args, manager, interrupt, output)?;
         let load = started.elapsed();
+        if args.device.discards() {
+            return Err(dropped(&loaded, load));
+        }
         let group = loaded.group;
         let held = verify(manager, loaded.names, loaded.shards)?;
         let sealed = Sealed {
@@ -171,6 +174,29 @@ impl Job<'_> {
         }
         output.line(report::freed(manager))
     }
+}
+
+/// What is left to say when the device dropped what it measured: no shard that
+/// was not verified passes for sealed.
+fn dropped(loaded: &Loaded, load: Duration) -> Failure {
+    let mut bytes = 0_u64;
+    let mut failure =
+        Failure::new("nothing was verified: the simulated device was told to discard contents");
+    for (name, shard) in loaded.names.iter().zip(&loaded.shards) {
+        let record = shard.record();
+        bytes = bytes.saturating_add(record.vram_bytes);
+        failure = failure.with_note(format!(
+            "measured while loading: sha256:{} {name}, {} bytes",
+            record.digest, record.vram_bytes
+        ));
+    }
+    failure
+        .with_note(format!(
+            "loaded {bytes} bytes in {}, {}",
+            text::time(load),
+            text::rate(bytes, load)
+        ))
+        .hint("without discard, and with as much memory as the model has bytes, it can be verified")
 }
 
 /// Writes all of them or none.
@@ -227,9 +253,10 @@ fn seal(
             .map(|part| part.path().display().to_string());
         let names: Vec<String> = names.collect();
         let sizes = model.parts().iter().map(vram_residency::load::Part::bytes);
-        let named: Vec<_> = names.iter().zip(sizes.collect::<Vec<_>>()).collect();
-        let requests = model.into_requests().into_iter().zip(named);
-        let requests = requests.map(|(request, (name, size))| dress.request(request, name, size));
+        let sizes: Vec<u64> = sizes.collect();
+        let all = dress.progress(&names, &sizes);
+        let requests = model.into_requests().into_iter().zip(&names);
+        let requests = requests.map(|(request, name)| dress.request(request, name, &all));
         return grouped(manager, requests.collect(), names.clone());
     }
     let names: Vec<String> = args
@@ -237,13 +264,17 @@ fn seal(
         .iter()
         .map(|path| path.display().to_string())
         .collect();
-    let requests = args.files.iter().map(|path| dress.file(path));
+    let size = |path: &PathBuf| std::fs::metadata(path).map_or(0, |meta| meta.len());
+    let sizes: Vec<u64> = args.files.iter().map(size).collect();
     if args.group {
+        let all = dress.progress(&names, &sizes);
+        let requests = args.files.iter().map(|path| dress.file(path, &all));
         return grouped(manager, requests.collect(), names);
     }
     let mut shards = Vec::new();
-    for (name, request) in names.iter().zip(requests) {
-        let sealed = manager.seal(request);
+    for ((path, name), size) in args.files.iter().zip(&names).zip(sizes) {
+        let progress = dress.progress(std::slice::from_ref(name), &[size]);
+        let sealed = manager.seal(dress.file(path, &progress));
         shards.push(sealed.map_err(|error| Failure::about(name, error))?);
     }
     Ok(Loaded {
@@ -276,23 +307,41 @@ struct Dress<'a> {
 }
 
 impl Dress<'_> {
-    fn file(&self, path: &Path) -> SealRequest<'static> {
-        let size = std::fs::metadata(path).map_or(0, |meta| meta.len());
+    /// One line for files that are loaded together.
+    fn progress(&self, names: &[String], sizes: &[u64]) -> Arc<Progress> {
+        let name = match names {
+            [one] => one.clone(),
+            several => text::count(several.len(), "file"),
+        };
+        let total = sizes.iter().copied().fold(0, u64::saturating_add);
+        Arc::new(Progress::start(self.output, "loading", &name, Some(total)))
+    }
+
+    fn file(&self, path: &Path, progress: &Arc<Progress>) -> SealRequest<'static> {
         let request = SealRequest::file(path).format(self.args.format.choice());
-        self.request(request, &path.to_string_lossy(), size)
+        self.request(request, &path.to_string_lossy(), progress)
     }
 
     fn request(
         &self,
         request: SealRequest<'static>,
         name: &str,
-        size: u64,
+        progress: &Arc<Progress>,
     ) -> SealRequest<'static> {
         let args = self.args;
-        let progress = Arc::new(Progress::start(self.output, "loading", name, Some(size)));
-        let mut request = request
-            .cancel(self.interrupt.token())
-            .progress(move |now| progress.set(now.done));
+        let (progress, name) = (Arc::clone(progress), name.to_owned());
+        let show = move |now: vram_residency::load::Progress| {
+            if now.all_total == now.total {
+                return progress.set(now.done);
+            }
+            let part = Part {
+                name: &name,
+                done: now.done,
+                total: now.total,
+            };
+            progress.set_part(now.all_done, &part);
+        };
+        let mut request = request.cancel(self.interrupt.token()).progress(show);
         if let Some(id) = &args.id {
             request = request.id(id.as_str());
         }

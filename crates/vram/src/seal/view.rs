@@ -2,14 +2,13 @@
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::time::Duration;
 
 use vram_residency::VramManager;
 
 use super::run::Held;
 use super::scrubbing::Scrubbing;
-use crate::output::{Output, terminal_size};
+use crate::output::{Output, show, terminal_size};
 use crate::text;
 
 /// Lines that are drawn again and again; gone when dropped.
@@ -73,13 +72,6 @@ impl Drop for View {
     }
 }
 
-/// In one piece, so that nothing is seen half drawn.
-fn show(text: &str) {
-    // Without a stderr there is nobody to show it to.
-    let mut err = std::io::stderr().lock();
-    let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
-}
-
 /// The part of a line that fits, one column left free.
 fn cut(line: &str, columns: usize) -> String {
     let fits = columns.saturating_sub(1);
@@ -106,14 +98,14 @@ fn screen(
             |nanos| format!("verified {} s ago", nanos / 1_000_000_000),
         );
         lines.push(format!(
-            "{}:{}  {age}, {} of {} in use ({:.1} %), {} shards, {} leases",
+            "{}:{}  {age}, {} of {} in use ({:.1} %), {}, {}",
             device.device_kind,
             budget.ordinal,
             text::size(budget.used),
             text::size(budget.total),
             device.utilization_percent,
-            device.shards,
-            device.leases,
+            text::count(device.shards, "shard"),
+            text::count(device.leases, "lease"),
         ));
     }
     for one in held {
@@ -128,8 +120,8 @@ fn screen(
     let bytes = bytes.fold(0, u64::saturating_add);
     lines.extend(scrubbing.map(|scrubbing| scrubbing.line(bytes)));
     lines.push(format!(
-        "{} verifications passed; the next in {} s; interrupt to free",
-        metrics.verify_operations_total,
+        "{} passed; the next in {} s; interrupt to free",
+        text::count(metrics.verify_operations_total, "verification"),
         left.as_secs().saturating_add(1),
     ));
     lines
@@ -164,10 +156,10 @@ mod tests {
         let screen = screen.join("\n");
         for part in [
             "simulated:0  verified 0 s ago, ",
-            "512.0 KiB of 1.0 MiB in use (50.0 %), 1 shards",
+            "512.0 KiB of 1.0 MiB in use (50.0 %), 1 shard, 0 leases",
             "model  512.0 KiB  one  sha256:",
             "1.0 MiB a second, everything every 1 s",
-            "verifications passed; the next in 10 s",
+            "1 verification passed; the next in 10 s",
         ] {
             assert!(screen.contains(part), "{part} in {screen}");
         }
