@@ -69,6 +69,20 @@ probe() {
     --scratch "$scratch" --commit "@COMMIT@" --date "$date"
 }
 
+# judge BAR LOG: what `vram bench` says of a target becomes a line of the
+# report. Like the bars of the probe, a miss is told and fails nothing; a bar
+# that is not there fails.
+judge() {
+  said=$(grep -F "$1 " "$2" | grep ' target ' | tail -n 1 | tr -s ' ')
+  word=${said#"$1 "}
+  if [ -z "$said" ]; then
+    word="NOT MEASURED" failed=1
+  elif [ "$simulated" -eq 1 ]; then
+    word="not judged on the fake driver"
+  fi
+  note "bar: $1" "$word" 0
+}
+
 banner() {
   for line in "$@"; do
     printf '!!! %s\n' "$line"
@@ -146,8 +160,12 @@ case $parts in *" commands "*)
     model=$scratch/gpu-suite-$$.safetensors
     trap 'rm -rf "$work" "$model"' EXIT
     run "vram synth" 60 "$out/commands.log" ./vram synth "$model" --size "$size"
-    run "vram bench load" 90 "$out/commands.log" ./vram bench load "$model" --device cuda:0 --runs 3
+    run "vram bench load" 120 "$work/bench-load.log" ./vram bench load "$model" --device cuda:0 --runs 5
+    cat "$work/bench-load.log" >> "$out/commands.log"
     rm -f "$model"
+    judge "sealed load, share of the pinned copy" "$work/bench-load.log"
+    judge "sealed load, time of a load without checks" "$work/bench-load.log"
+    judge "pinned memory of the sealed load" "$work/bench-load.log"
   fi
   ;;
 esac

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use vram_residency::device::{Device, DeviceError, Extent};
 use vram_residency::sim::{SimDevice, SimOptions, SimOptionsError};
+use vram_residency_cuda::device::PlainCopies;
 use vram_residency_cuda::{Cuda, CudaDevice};
 
 /// A device as the user names it. The simulator is never chosen by itself.
@@ -95,16 +96,71 @@ pub(crate) fn open(spec: &DeviceSpec) -> Result<Arc<dyn Device>, DeviceError> {
     }
 }
 
+/// A GPU behind a [`Device`], for what benches hold our work against.
+pub(crate) struct Card<'d>(&'d CudaDevice);
+
+impl<'d> Card<'d> {
+    /// `None` where the device is host memory.
+    pub(crate) fn of(device: &'d dyn Device) -> Option<Self> {
+        device.as_any().downcast_ref().map(Self)
+    }
+
+    /// Pinned host memory held now.
+    pub(crate) fn pinned_bytes(&self) -> u64 {
+        self.0.pinned_bytes()
+    }
+
+    /// Takes `len` bytes of the device.
+    ///
+    /// # Errors
+    /// [`DeviceError`] when there is no such room.
+    pub(crate) fn room(&self, len: u64) -> Result<Room<'d>, DeviceError> {
+        let extent = Extent {
+            buffer: self.0.allocate(len)?.id,
+            start: 0,
+            len,
+        };
+        Ok(Room {
+            device: self.0,
+            extent,
+        })
+    }
+}
+
+/// Device memory that nothing is sealed in. Freed when dropped.
+pub(crate) struct Room<'d> {
+    device: &'d CudaDevice,
+    extent: Extent,
+}
+
+impl Room<'_> {
+    /// Copies into it, out of up to `slots` pinned slots.
+    ///
+    /// # Errors
+    /// [`DeviceError`] of the driver.
+    pub(crate) fn copies(
+        &self,
+        slot_bytes: usize,
+        slots: usize,
+    ) -> Result<PlainCopies<'_>, DeviceError> {
+        self.device.plain_copies(self.extent, slot_bytes, slots)
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        // It holds nothing; what cannot be given back goes with the process.
+        let _ = self.device.free(self.extent.buffer);
+    }
+}
+
 /// The last byte of what a [`Reader`] reads: a kernel that silently did not run
 /// does not find it.
 const CANARY: u8 = 1;
 
 /// Device memory that can be read by the device itself and for nothing else: the
-/// roof of whatever else reads it. Freed when dropped.
-pub(crate) struct Reader<'d> {
-    device: &'d CudaDevice,
-    extent: Extent,
-}
+/// roof of whatever else reads it.
+pub(crate) struct Reader<'d>(Room<'d>);
 
 impl<'d> Reader<'d> {
     /// Takes `len` bytes of the device; `None` where the device is host memory.
@@ -112,24 +168,18 @@ impl<'d> Reader<'d> {
     /// # Errors
     /// [`DeviceError`] when there is no such room.
     pub(crate) fn of(device: &'d dyn Device, len: u64) -> Result<Option<Self>, DeviceError> {
-        let Some(device) = device.as_any().downcast_ref::<CudaDevice>() else {
+        let Some(gpu) = Card::of(device) else {
             return Ok(None);
         };
-        let buffer = device.allocate(len)?.id;
-        let extent = Extent {
-            buffer,
-            start: 0,
-            len,
-        };
-        let reader = Self { device, extent };
-        device.fill(extent, 0)?;
+        let room = gpu.room(len)?;
+        device.fill(room.extent, 0)?;
         let last = Extent {
             start: len.saturating_sub(1),
             len: 1,
-            ..extent
+            ..room.extent
         };
         device.fill(last, CANARY)?;
-        Ok(Some(reader))
+        Ok(Some(Self(room)))
     }
 
     /// Reads every byte once.
@@ -137,17 +187,10 @@ impl<'d> Reader<'d> {
     /// # Errors
     /// [`DeviceError`] of the device.
     pub(crate) fn read(&self) -> Result<(), DeviceError> {
-        match self.device.count_other(self.extent, 0)? {
+        match self.0.device.count_other(self.0.extent, 0)? {
             1 => Ok(()),
             _ => Err(DeviceError::NoResult { op: "device read" }),
         }
-    }
-}
-
-impl Drop for Reader<'_> {
-    fn drop(&mut self) {
-        // It holds nothing; what cannot be given back goes with the process.
-        let _ = self.device.free(self.extent.buffer);
     }
 }
 

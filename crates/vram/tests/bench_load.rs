@@ -1,5 +1,10 @@
 //! `vram bench load`.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "test code"
+)]
 
 mod common;
 
@@ -19,7 +24,12 @@ fn a_load_is_held_against_the_roofs_of_the_same_run() {
         let found = rates.iter().find(|rate| rate["name"] == name);
         found.unwrap()["median_bytes_per_second"].as_f64().unwrap()
     };
-    for name in ["file read, cold", "file read, cached", "sealed load, cold"] {
+    for name in [
+        "file read, cold",
+        "file read, cached",
+        "sealed load, cold",
+        "first touch of device memory",
+    ] {
         assert!(rate(name) > 0.0, "{name}");
     }
     let allowed = 1.0
@@ -33,6 +43,14 @@ fn a_load_is_held_against_the_roofs_of_the_same_run() {
     ));
     let ratio = rate("sealed load, cached") / allowed;
     assert!(near(report["ratio"].as_f64().unwrap(), ratio));
+    let [target] = report["targets"].as_array().unwrap().as_slice() else {
+        panic!("{report}");
+    };
+    assert!(
+        near(target["measured"].as_f64().unwrap(), ratio),
+        "{target}"
+    );
+    assert_eq!(target["met"], ratio >= 0.9);
 }
 
 #[test]

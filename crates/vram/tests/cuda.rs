@@ -50,6 +50,42 @@ fn a_model_is_sealed_through_the_driver_with_the_digest_of_its_file() {
 }
 
 #[test]
+fn a_load_is_held_against_pinned_copies_and_a_load_without_checks() {
+    let session = Session::new();
+    session.vram("synth model.safetensors --size 3MiB").exit(0);
+    let args = "bench load model.safetensors --runs 2 --device cuda:0 --json";
+    let ended = with_driver(&session, "reset vram=1G", args).exit(0);
+    let report: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
+    let rates = report["rates"].as_array().unwrap();
+    let rate = |name: &str| {
+        let found = rates.iter().find(|rate| rate["name"] == name).unwrap();
+        found["median_bytes_per_second"].as_f64().unwrap()
+    };
+    let sealed = rate("sealed load, cached, named device");
+    let roof = rate("copy of pinned memory to the device");
+    let plain = rate("load without any check, cached");
+    let targets = report["targets"].as_array().unwrap();
+    let target = |name: &str| targets.iter().find(|t| t["name"] == name).unwrap();
+    let near = |a: &serde_json::Value, b: f64| (a.as_f64().unwrap() / b - 1.0).abs() < 1e-6;
+    let share = target("sealed load, share of the pinned copy");
+    assert!(near(&share["measured"], sealed / roof), "{share}");
+    assert_eq!(share["bound"]["at_least"], 0.95);
+    let longer = target("sealed load, time of a load without checks");
+    assert!(near(&longer["measured"], plain / sealed), "{longer}");
+    assert_eq!(longer["bound"]["at_most"], 1.03);
+    // One slot of 3 MiB at least, and the lanes of the device.
+    let pinned = target("pinned memory of the sealed load");
+    assert!(pinned["measured"].as_f64().unwrap() >= 3.0, "{pinned}");
+    assert_eq!(
+        (&pinned["bound"]["at_most"], &pinned["met"]),
+        (&256.0.into(), &true.into())
+    );
+    // Text for people says the same.
+    let text = with_driver(&session, "reset vram=1G", &args.replace(" --json", "")).exit(0);
+    assert!(text.out.contains("target at least 0.95"), "{}", text.out);
+}
+
+#[test]
 fn a_wrong_digest_seals_nothing() {
     let session = Session::new();
     session.file("model", 50_000);

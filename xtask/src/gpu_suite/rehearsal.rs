@@ -137,6 +137,50 @@ fn a_relative_folder_gets_every_part_in_order_and_few_files() {
     );
 }
 
+/// `vram` that knows `bench load` and says this of its bars.
+fn with_bars(stage: &Stage, targets: &str) {
+    let body = format!(
+        "case \"$*\" in\n\
+         *help*) echo '  --device <DEVICE>' ;;\n\
+         'bench load'*) cat <<'END'\n{targets}\nEND\n;;\n\
+         esac"
+    );
+    stage.program("vram", &body);
+}
+
+#[test]
+fn the_bars_of_a_load_are_told_one_by_one() {
+    let stage = Stage::new("bars");
+    with_bars(
+        &stage,
+        "sealed load, share of the pinned copy              0.97      target at least 0.95: met\n\
+         sealed load, time of a load without checks         1.09 x    target at most 1.03 x: MISSED\n\
+         pinned memory of the sealed load                 200.00 MiB  target at most 256 MiB: met",
+    );
+    let ended = stage.run(&["out", "commands"], &[]);
+    // A missed bar is told, like those of the probe, and fails nothing.
+    assert!(ended.status.success(), "{ended:?}");
+    let results = stage.text("elsewhere/out/results.txt");
+    for line in [
+        "bar: sealed load, share of the pinned copy: 0.97 target at least 0.95: met",
+        "bar: sealed load, time of a load without checks: 1.09 x target at most 1.03 x: MISSED",
+        "bar: pinned memory of the sealed load: 200.00 MiB target at most 256 MiB: met",
+    ] {
+        assert!(results.contains(line), "{line} in {results}");
+    }
+}
+
+#[test]
+fn a_bar_that_was_not_measured_fails_the_suite() {
+    let stage = Stage::new("no-bars");
+    with_bars(&stage, "");
+    let ended = stage.run(&["out", "commands"], &[]);
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    let results = stage.text("elsewhere/out/results.txt");
+    let line = "bar: pinned memory of the sealed load: NOT MEASURED";
+    assert!(results.contains(line), "{results}");
+}
+
 #[test]
 fn only_the_parts_that_are_named_run() {
     let stage = Stage::new("parts");

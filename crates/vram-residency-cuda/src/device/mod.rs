@@ -19,6 +19,7 @@ mod launch;
 mod memory;
 mod ops;
 mod pinned;
+mod plain;
 mod ring;
 mod scratch;
 mod scrub;
@@ -44,6 +45,7 @@ pub use self::context::PINNED_LIMIT;
 pub use self::cuda::Cuda;
 pub use self::facts::{Abilities, FAKE_DEVICE_NAME};
 pub use self::kernels::{MIN_COMPUTE_CAPABILITY, PTX};
+pub use self::plain::PlainCopies;
 pub use self::stream::Event;
 
 /// A GPU, opened.
@@ -166,6 +168,23 @@ impl CudaDevice {
             unsafe { lane.check(&self.kernels, run, byte) }
         })?;
         Ok(count)
+    }
+
+    /// Copies of pinned memory into `extent` with nothing beside them, through
+    /// up to `slots` slots of `slot_bytes` each: what a sealed load is held
+    /// against. Nothing is measured, so nothing can be sealed by them.
+    ///
+    /// # Errors
+    /// [`DeviceError`] for a stale handle, an extent outside the buffer, too
+    /// little memory, and failures of the driver.
+    pub fn plain_copies(
+        &self,
+        extent: Extent,
+        slot_bytes: usize,
+        slots: usize,
+    ) -> Result<PlainCopies<'_>, DeviceError> {
+        let buffer = self.buffer(extent.buffer)?;
+        PlainCopies::open(self, buffer, extent, (slot_bytes, slots))
     }
 
     /// An event for [`Event::record`].

@@ -68,6 +68,32 @@ pub(super) fn rate(
     Ok(Rate::of(name, cores, bytes, &times(runs, work)?))
 }
 
+/// One of several measurements that are made in turn.
+pub(super) struct Turn<'t> {
+    pub(super) name: &'static str,
+    pub(super) cores: usize,
+    pub(super) bytes: usize,
+    pub(super) work: Box<dyn FnMut() -> Result<Duration, Failure> + 't>,
+}
+
+/// Their rates. Every round makes each of them once, so that other work on the
+/// machine hits all alike; the first round is for warmth.
+pub(super) fn in_turn(runs: u32, mut turns: Vec<Turn<'_>>) -> Result<Vec<Rate>, Failure> {
+    let mut times = vec![Vec::new(); turns.len()];
+    for round in 0..=runs {
+        for (turn, times) in turns.iter_mut().zip(&mut times) {
+            let time = (turn.work)()?;
+            if round > 0 {
+                times.push(time.as_secs_f64());
+            }
+        }
+    }
+    let spreads = times.into_iter().map(Spread::of);
+    let rate =
+        |(turn, spread): (&Turn<'_>, Spread)| Rate::of(turn.name, turn.cores, turn.bytes, &spread);
+    Ok(turns.iter().zip(spreads).map(rate).collect())
+}
+
 /// The cost of one of `calls` calls that `work` makes and times together.
 pub(super) fn cost(
     name: &'static str,
@@ -177,6 +203,25 @@ mod tests {
             slowest: 9.0,
         };
         assert_eq!(spread, expected);
+    }
+
+    #[test]
+    fn rounds_go_through_all_in_turn_and_the_first_counts_for_nothing() {
+        let calls = &std::cell::RefCell::new(Vec::new());
+        let turn = |name| Turn {
+            name,
+            cores: 1,
+            bytes: 1000,
+            work: Box::new(move || {
+                calls.borrow_mut().push(name);
+                let first = calls.borrow().len() <= 2;
+                Ok(Duration::from_secs(if first { 9 } else { 1 }))
+            }),
+        };
+        let rates = in_turn(2, vec![turn("a"), turn("b")]).unwrap();
+        assert_eq!(*calls.borrow(), ["a", "b", "a", "b", "a", "b"]);
+        let medians: Vec<_> = rates.iter().map(|rate| rate.median().round()).collect();
+        assert!(medians == [1000.0, 1000.0], "{medians:?}");
     }
 
     #[test]

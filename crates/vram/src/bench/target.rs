@@ -43,9 +43,11 @@ impl Target {
         };
         let verdict = if self.met { "met" } else { "MISSED" };
         let (unit, measured) = (self.unit, self.measured);
+        let limit = format!("{limit} {unit}");
         format!(
-            "{:<44} {measured:>10.2} {unit:<4} target {words} {limit} {unit}: {verdict}",
-            self.name
+            "{:<44} {measured:>10.2} {unit:<4} target {words} {}: {verdict}",
+            self.name,
+            limit.trim_end(),
         )
     }
 }
