@@ -8,11 +8,13 @@ mod faults;
 mod gpu_suite;
 mod kernels;
 mod modules;
+mod planted;
 mod rust;
 mod test_names;
 mod tidy;
 mod trace;
 mod tree;
+mod twin;
 
 use std::process::ExitCode;
 
@@ -40,6 +42,7 @@ const TASKS: &[Task] = &[
     trace::TASK,
     kernels::TASK,
     faults::TASK,
+    planted::TASK,
     gpu_suite::TASK,
 ];
 
