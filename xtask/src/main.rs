@@ -8,6 +8,7 @@ mod faults;
 mod gpu_suite;
 mod kernels;
 mod modules;
+mod mutants;
 mod planted;
 mod rust;
 mod test_names;
@@ -43,6 +44,7 @@ const TASKS: &[Task] = &[
     kernels::TASK,
     faults::TASK,
     planted::TASK,
+    mutants::TASK,
     gpu_suite::TASK,
 ];
 

@@ -1,0 +1,147 @@
+//! `cargo xtask mutants`: whether the tests notice changed code. cargo-mutants makes the changes,
+//! in a copy of the tree; outcomes add up over runs, so that a campaign of hours can be stopped
+//! and taken up again. A survivor must be listed in `xtask/mutants.txt` with the reason.
+
+mod campaign;
+mod listed;
+mod mutant;
+mod outcomes;
+mod targets;
+mod verdict;
+
+use crate::{Task, exec};
+use outcomes::Outcomes;
+use std::fs;
+use targets::Target;
+
+/// The survivors that are no gap in the tests.
+const LIST: &str = "xtask/mutants.txt";
+
+/// What came of each mutant so far; not committed.
+const OUTCOMES: &str = "target/mutants/outcomes.json";
+
+pub(crate) const TASK: Task = Task {
+    usage: "mutants [MODULE..] [--shard K/N] [--minutes N] [--again] [--check]",
+    summary: "Change the code in many small ways (cargo-mutants); the tests must notice each",
+    help: "\
+MODULE        of: seal verify capacity key policy audit digest, taken in this order; without,
+              all of them
+--shard K/N   only every N-th mutant, from the K-th, counted from 0
+--minutes N   start nothing new after so long; what is left waits for the next run
+--again       once more those that survived or did not end, for tests that were written since
+--check       run nothing: count what is known and hold it against xtask/mutants.txt
+Outcomes add up in target/mutants/outcomes.json, each until its file changes. Fails on a
+survivor that the list does not name, and on a listed one that is caught or no longer there.
+example: cargo xtask mutants seal verify --minutes 60
+example: cargo xtask mutants --shard 0/4
+example: cargo xtask mutants --check",
+    run,
+};
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+struct Wish {
+    modules: Vec<String>,
+    /// Which of how many parts.
+    shard: (usize, usize),
+    minutes: Option<u64>,
+    again: bool,
+    check: bool,
+}
+
+impl Wish {
+    fn parse(args: &[String]) -> Result<Self, String> {
+        let mut wish = Self {
+            modules: Vec::new(),
+            shard: (0, 1),
+            minutes: None,
+            again: false,
+            check: false,
+        };
+        let mut args = args.iter();
+        while let Some(arg) = args.next() {
+            match arg.as_str() {
+                "--again" => wish.again = true,
+                "--check" => wish.check = true,
+                "--shard" => {
+                    let value = args.next().map(String::as_str).unwrap_or_default();
+                    wish.shard = shard(value)
+                        .ok_or_else(|| format!("`--shard {value}`: give K/N with K below N"))?;
+                }
+                "--minutes" => {
+                    let value = args.next().map(String::as_str).unwrap_or_default();
+                    let minutes = value.parse();
+                    wish.minutes =
+                        Some(minutes.map_err(|_| format!("`--minutes {value}`: give a number"))?);
+                }
+                option if option.starts_with('-') => {
+                    return Err(format!("unknown argument `{option}`, see --help"));
+                }
+                module => wish.modules.push(module.to_owned()),
+            }
+        }
+        Ok(wish)
+    }
+}
+
+fn shard(text: &str) -> Option<(usize, usize)> {
+    let (part, parts) = text.split_once('/')?;
+    let (part, parts) = (part.parse().ok()?, parts.parse().ok()?);
+    (part < parts).then_some((part, parts))
+}
+
+fn run(args: &[String]) -> Result<(), String> {
+    let wish = Wish::parse(args)?;
+    let names: Vec<&str> = wish.modules.iter().map(String::as_str).collect();
+    let chosen = targets::chosen(&names)?;
+    let path = exec::root().join(LIST);
+    let text = fs::read_to_string(path).map_err(|error| format!("{LIST}: {error}"))?;
+    let listed = listed::parse(&text).map_err(|why| format!("{LIST}: {why}"))?;
+    let folder = exec::root().join("target/mutants");
+    fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let mut outcomes = Outcomes::read(&exec::root().join(OUTCOMES))?;
+    if !wish.check {
+        campaign::run(&wish, &chosen, &mut outcomes)?;
+    }
+    verdict::give(&all_mutants()?, &outcomes, &listed)
+}
+
+/// Every mutant there is, by target. All of them, also when few were chosen: the list of
+/// survivors is for all.
+fn all_mutants() -> Result<Vec<(&'static Target, Vec<mutant::Mutant>)>, String> {
+    let list = |target: &'static Target| Ok((target, mutant::list(target)?));
+    targets::TARGETS.iter().map(list).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Wish, String> {
+        let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        Wish::parse(&args)
+    }
+
+    #[test]
+    fn options_and_modules_are_read() {
+        let wish = parse("seal --shard 1/4 verify --minutes 30 --again").unwrap();
+        assert_eq!(wish.modules, ["seal", "verify"]);
+        assert_eq!((wish.shard, wish.minutes), ((1, 4), Some(30)));
+        assert!(wish.again && !wish.check);
+        assert!(parse("--check").unwrap().check);
+    }
+
+    #[test]
+    fn options_that_mean_nothing_are_refused() {
+        for (line, why) in [
+            ("--shard 4/4", "`--shard 4/4`"),
+            ("--shard 1", "`--shard 1`"),
+            ("--shard", "`--shard `"),
+            ("--minutes soon", "`--minutes soon`"),
+            ("--shards 1/2", "`--shards`"),
+        ] {
+            let error = parse(line).unwrap_err();
+            assert!(error.contains(why), "{error}");
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Running mutants: a few at a time, each few written down before the next.
+
+use super::Wish;
+use super::mutant::{self, Mutant};
+use super::outcomes::{Outcome, Outcomes};
+use super::targets::Target;
+use crate::exec;
+use crate::twin::Twin;
+use std::fs;
+use std::time::{Duration, Instant};
+
+/// How many mutants one start of cargo-mutants takes; so many are lost when it is killed.
+const AT_ONCE: usize = 8;
+
+/// Seconds that the tests of one mutant may take. They take a few, on a busy machine a minute.
+const TEST_SECONDS: &str = "240";
+
+/// Seconds that its build may take.
+const BUILD_SECONDS: &str = "900";
+
+/// Runs what is wished and not yet known.
+pub(super) fn run(
+    wish: &Wish,
+    targets: &[&'static Target],
+    outcomes: &mut Outcomes,
+) -> Result<(), String> {
+    let twin = Twin::take()?;
+    let end = wish
+        .minutes
+        .map(|minutes| Instant::now() + Duration::from_secs(60 * minutes));
+    let over = || end.is_some_and(|end| Instant::now() >= end);
+    for target in targets {
+        let todo = pending(mutant::list(target)?, wish, outcomes);
+        println!("=== {}: {} mutants to run", target.name, todo.len());
+        if todo.is_empty() || over() {
+            continue;
+        }
+        baseline(&twin, target)?;
+        for few in todo.chunks(AT_ONCE).take_while(|_| !over()) {
+            let report = mutate(&twin, target, few)?;
+            outcomes.add(&report, few)?;
+        }
+    }
+    Ok(())
+}
+
+/// The mutants of this shard that have no outcome, or one that is asked for again.
+fn pending(mutants: Vec<Mutant>, wish: &Wish, outcomes: &Outcomes) -> Vec<Mutant> {
+    let (part, parts) = wish.shard;
+    let wanted = |mutant: &Mutant| match outcomes.of(mutant) {
+        None => true,
+        Some(Outcome::Missed | Outcome::Timeout) => wish.again,
+        Some(Outcome::Caught | Outcome::Unviable) => false,
+    };
+    let ours = mutants.into_iter().enumerate();
+    ours.filter(|(index, mutant)| index % parts == part && wanted(mutant))
+        .map(|(_, mutant)| mutant)
+        .collect()
+}
+
+/// Tests that fail by themselves would catch every mutant.
+fn baseline(twin: &Twin, target: &Target) -> Result<(), String> {
+    let mut command = twin.cargo(&["test", "--quiet", "--package", target.package]);
+    exec::run(command.args(target.tests))
+        .map_err(|end| format!("{}: the tests fail without a mutant: {end}", target.name))
+}
+
+/// Lets cargo-mutants make and test these changes; returns its report.
+fn mutate(twin: &Twin, target: &Target, mutants: &[Mutant]) -> Result<String, String> {
+    let folder = exec::root().join("target/mutants");
+    let report = folder.join("mutants.out/outcomes.json");
+    // A report that is left over would count for mutants that were not run.
+    let _ = fs::remove_file(&report);
+    let mut command = twin.cargo(&["mutants", "--in-place", "--baseline=skip", "--caught"]);
+    command
+        .args(["--package", target.package, "--file", target.files])
+        .args(["--timeout", TEST_SECONDS, "--build-timeout", BUILD_SECONDS])
+        .args(["--colors=never", "--output"])
+        .arg(&folder);
+    for test in target.tests {
+        command.arg(format!("--cargo-arg={test}"));
+    }
+    for mutant in mutants {
+        command.args(["--re", &mutant::pattern(mutant)]);
+    }
+    // Its exit status tells of survivors, which the report names; without a report it failed.
+    let ended = exec::run(&mut command);
+    fs::read_to_string(&report).map_err(|error| {
+        let end = ended.err().unwrap_or_default();
+        format!("`cargo mutants` left no report ({error}): {end}")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn mutant(number: u32) -> Mutant {
+        Mutant {
+            file: "a.rs".to_owned(),
+            exact: format!("a.rs:{number}:1: change {number}"),
+            name: format!("a.rs: change {number}"),
+            digest: "x".to_owned(),
+        }
+    }
+
+    fn wish(shard: (usize, usize), again: bool) -> Wish {
+        Wish {
+            modules: Vec::new(),
+            shard,
+            minutes: None,
+            again,
+            check: false,
+        }
+    }
+
+    #[test]
+    fn what_is_known_is_not_run_again_unless_it_survived_and_is_asked_for() {
+        let name = format!("pending-{}.json", std::process::id());
+        let path = exec::root().join("target/xtask").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let all: Vec<Mutant> = (0..5).map(mutant).collect();
+        let entry = |number: usize, word: &str| json!({ "scenario": { "Mutant": { "name": all[number].exact } }, "summary": word });
+        let report = json!({ "outcomes": [
+            entry(0, "CaughtMutant"), entry(1, "MissedMutant"), entry(2, "Unviable"),
+            entry(3, "Timeout"),
+        ] });
+        let mut outcomes = Outcomes::read(&path).unwrap();
+        outcomes.add(&report.to_string(), &all).unwrap();
+        fs::remove_file(path).unwrap();
+        let left = |shard, again| -> Vec<String> {
+            let left = pending(all.clone(), &wish(shard, again), &outcomes);
+            left.into_iter().map(|mutant| mutant.name).collect()
+        };
+        assert_eq!(left((0, 1), false), ["a.rs: change 4"]);
+        let again = ["a.rs: change 1", "a.rs: change 3", "a.rs: change 4"];
+        assert_eq!(left((0, 1), true), again);
+        assert_eq!(left((1, 2), true), again[..2]);
+        assert_eq!(left((0, 2), true), again[2..]);
+    }
+}

@@ -1,0 +1,147 @@
+//! One mutant, as cargo-mutants lists it and as our own files name it.
+
+use crate::exec;
+use crate::mutants::targets::Target;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// A change that cargo-mutants can make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Mutant {
+    /// Path of its file from the root.
+    pub(super) file: String,
+    /// cargo-mutants' own name, with line and column.
+    pub(super) exact: String,
+    /// The same without them, so that it outlives changes elsewhere in the file. Where several of
+    /// a file would be called alike, the second has ` (2)` at its end, and so on.
+    pub(super) name: String,
+    /// SHA-256 of its file: what came of it holds for this text only.
+    pub(super) digest: String,
+}
+
+/// Every mutant of a target, in the order of the sources.
+pub(super) fn list(target: &Target) -> Result<Vec<Mutant>, String> {
+    let mut command = exec::cargo(&["mutants", "--list", "--json", "--package", target.package]);
+    let output = command
+        .args(["--file", target.files])
+        .output()
+        .map_err(|error| format!("cargo could not be started: {error}"))?;
+    if !output.status.success() {
+        let why = String::from_utf8_lossy(&output.stderr);
+        return Err(format!(
+            "`cargo mutants` gave no list (cargo install --locked cargo-mutants): {why}"
+        ));
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    from_list(&text, |file| digest(&exec::root().join(file)))
+}
+
+fn digest(path: &Path) -> Result<String, String> {
+    let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let hash = Sha256::digest(&bytes);
+    Ok(hash.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn from_list(
+    text: &str,
+    digest: impl Fn(&str) -> Result<String, String>,
+) -> Result<Vec<Mutant>, String> {
+    let strange = || "the list of `cargo mutants` has an unknown form".to_owned();
+    let list: Vec<Value> = serde_json::from_str(text).map_err(|_| strange())?;
+    let mut digests: BTreeMap<String, String> = BTreeMap::new();
+    let mut alike: BTreeMap<String, usize> = BTreeMap::new();
+    let mut mutants = Vec::new();
+    for entry in &list {
+        let file = entry["file"].as_str().ok_or_else(strange)?;
+        let exact = entry["name"].as_str().ok_or_else(strange)?;
+        if !digests.contains_key(file) {
+            digests.insert(file.to_owned(), digest(file)?);
+        }
+        let plain = without_place(exact, file).ok_or_else(strange)?;
+        let count = alike.entry(plain.clone()).or_default();
+        *count += 1;
+        mutants.push(Mutant {
+            file: file.to_owned(),
+            exact: exact.to_owned(),
+            name: match *count {
+                1 => plain,
+                count => format!("{plain} ({count})"),
+            },
+            digest: digests[file].clone(),
+        });
+    }
+    Ok(mutants)
+}
+
+/// `FILE:LINE:COLUMN: WHAT` as `FILE: WHAT`.
+fn without_place(exact: &str, file: &str) -> Option<String> {
+    let rest = exact.strip_prefix(file)?.strip_prefix(':')?;
+    let (_line, rest) = rest.split_once(':')?;
+    let (_column, what) = rest.split_once(": ")?;
+    Some(format!("{file}: {what}"))
+}
+
+/// A regular expression that matches this mutant's exact name and no other.
+pub(super) fn pattern(mutant: &Mutant) -> String {
+    let escaped: String = mutant
+        .exact
+        .chars()
+        .map(|c| match c {
+            'a'..='z' | 'A'..='Z' | '0'..='9' | '_' | ' ' => c.to_string(),
+            other => format!("\\x{{{:x}}}", u32::from(other)),
+        })
+        .collect();
+    format!("^{escaped}$")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIST: &str = r#"[
+        {"file": "src/a.rs", "name": "src/a.rs:3:9: replace == with != in S::f"},
+        {"file": "src/a.rs", "name": "src/a.rs:7:1: replace f -> &'r T with None"},
+        {"file": "src/a.rs", "name": "src/a.rs:9:20: replace == with != in S::f"}
+    ]"#;
+
+    #[test]
+    fn names_outlive_moved_lines_and_alike_ones_are_counted() {
+        let mutants = from_list(LIST, |file| Ok(format!("sum of {file}"))).unwrap();
+        let names: Vec<&str> = mutants.iter().map(|mutant| mutant.name.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "src/a.rs: replace == with != in S::f",
+                "src/a.rs: replace f -> &'r T with None",
+                "src/a.rs: replace == with != in S::f (2)",
+            ]
+        );
+        assert_eq!(mutants[2].digest, "sum of src/a.rs");
+        assert_eq!(
+            mutants[2].exact,
+            "src/a.rs:9:20: replace == with != in S::f"
+        );
+    }
+
+    #[test]
+    fn a_list_of_another_form_is_refused() {
+        let sum = |_: &str| Ok(String::new());
+        for text in ["", "{}", "[{}]", r#"[{"file": "a", "name": "b:1:1: c"}]"#] {
+            assert!(from_list(text, sum).is_err(), "{text}");
+        }
+        let unreadable = from_list(LIST, |file| Err(file.to_owned()));
+        assert_eq!(unreadable, Err("src/a.rs".to_owned()));
+    }
+
+    #[test]
+    fn a_pattern_takes_every_sign_literally() {
+        let mutant = from_list(LIST, |_| Ok(String::new())).unwrap().remove(1);
+        assert_eq!(
+            pattern(&mutant),
+            "^src\\x{2f}a\\x{2e}rs\\x{3a}7\\x{3a}1\\x{3a} replace f \\x{2d}\\x{3e} \
+             \\x{26}\\x{27}r T with None$"
+        );
+    }
+}

@@ -1,0 +1,141 @@
+//! What is mutated, in which order, and which tests a mutant of it must get past.
+
+/// One module of the product.
+pub(super) struct Target {
+    /// How the command line names it.
+    pub(super) name: &'static str,
+    /// The package whose tests run.
+    pub(super) package: &'static str,
+    /// Its sources, as a glob from the root of the repository.
+    pub(super) files: &'static str,
+    /// The test binaries that are built and run for every mutant, as cargo names them: those that
+    /// are about this module and quick. A mutant that only a far-off test would notice survives,
+    /// and asks for a test nearer by.
+    pub(super) tests: &'static [&'static str],
+}
+
+/// In the order in which a campaign takes them.
+pub(super) const TARGETS: &[Target] = &[
+    Target {
+        name: "seal",
+        package: "vram-residency",
+        files: "crates/vram-residency/src/seal/**",
+        tests: &["--test=records", "--test=goto_fail", "--test=security"],
+    },
+    Target {
+        name: "verify",
+        package: "vram-residency",
+        files: "crates/vram-residency/src/verify/**",
+        tests: &[
+            "--lib",
+            "--test=goto_fail",
+            "--test=keyed",
+            "--test=security",
+            "--test=lease",
+        ],
+    },
+    Target {
+        name: "capacity",
+        package: "vram-residency",
+        files: "crates/vram-residency/src/capacity/**",
+        tests: &[
+            "--lib",
+            "--test=capacity",
+            "--test=load_plan",
+            "--test=audit_events",
+        ],
+    },
+    Target {
+        name: "key",
+        package: "vram-residency",
+        files: "crates/vram-residency/src/key/**",
+        tests: &[
+            "--lib",
+            "--test=keys",
+            "--test=key_rotation",
+            "--test=token_provider",
+            "--test=security",
+        ],
+    },
+    Target {
+        name: "policy",
+        package: "vram-residency",
+        files: "crates/vram-residency/src/policy.rs",
+        tests: &["--test=policy", "--test=security", "--test=lease"],
+    },
+    Target {
+        name: "audit",
+        package: "vram-residency",
+        files: "crates/vram-residency/src/audit/**",
+        tests: &[
+            "--lib",
+            "--test=audit_log",
+            "--test=audit_log_crash",
+            "--test=audit_log_tamper",
+            "--test=audit_events",
+            "--test=audit_variants",
+        ],
+    },
+    Target {
+        name: "digest",
+        package: "vram-digest",
+        files: "crates/vram-digest/src/**",
+        tests: &["--lib", "--tests"],
+    },
+];
+
+/// The targets of these names, in campaign order; all without names.
+pub(super) fn chosen(names: &[&str]) -> Result<Vec<&'static Target>, String> {
+    let known = || {
+        let names: Vec<&str> = TARGETS.iter().map(|target| target.name).collect();
+        names.join(" ")
+    };
+    if let Some(name) = names
+        .iter()
+        .find(|name| !TARGETS.iter().any(|target| target.name == **name))
+    {
+        return Err(format!("there is no module `{name}`; known: {}", known()));
+    }
+    let wanted = |target: &&Target| names.is_empty() || names.contains(&target.name);
+    Ok(TARGETS.iter().filter(wanted).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::Tree;
+
+    #[test]
+    fn every_target_has_sources_and_every_named_test_is_there() {
+        let tree = Tree::read(&crate::exec::root()).unwrap();
+        for target in TARGETS {
+            let sources = target.files.trim_end_matches("**");
+            let found = tree.rust().any(|file| file.path.starts_with(sources));
+            assert!(found, "{}", target.files);
+            for test in target.tests {
+                let Some(name) = test.strip_prefix("--test=") else {
+                    assert!(["--lib", "--tests"].contains(test), "{test}");
+                    continue;
+                };
+                let path = format!("crates/{}/tests/{name}.rs", target.package);
+                assert!(tree.get(&path).is_some(), "{path} is gone");
+            }
+        }
+    }
+
+    #[test]
+    fn modules_are_picked_by_name_and_keep_their_order() {
+        let names = |picked: &[&str]| -> Vec<&str> {
+            let targets = chosen(picked).unwrap();
+            targets.iter().map(|target| target.name).collect()
+        };
+        assert_eq!(names(&["policy", "seal"]), ["seal", "policy"]);
+        assert_eq!(
+            names(&[]),
+            [
+                "seal", "verify", "capacity", "key", "policy", "audit", "digest"
+            ]
+        );
+        assert!(chosen(&["sale"]).err().unwrap().contains("seal verify"));
+    }
+}
