@@ -315,4 +315,64 @@ mod tests {
             shuffled(100, &OsRandom).unwrap()
         );
     }
+
+    #[test]
+    fn a_pass_that_read_nothing_proves_nothing() {
+        let pass = |bytes, suspects| Pass { bytes, suspects };
+        assert!(pass(0, Vec::new()).intact().is_none());
+        assert!(pass(1, Vec::new()).intact().is_some());
+        assert!(pass(1, vec![0]).intact().is_none());
+        let mut whole = pass(1, Vec::new());
+        whole.add(pass(2, vec![3, 4]));
+        assert_eq!((whole.bytes, whole.suspects()), (3, 2));
+    }
+
+    /// Gives these numbers, one after the other.
+    struct Scripted(std::sync::Mutex<Vec<u64>>);
+
+    impl Random for Scripted {
+        fn fill(&self, out: &mut [u8]) -> Result<(), RandomError> {
+            let next = self.0.lock().unwrap().pop();
+            let next = next.ok_or_else(|| RandomError::new("the script is over"))?;
+            out.copy_from_slice(&next.to_le_bytes());
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn draws_that_would_favour_small_numbers_are_rejected() {
+        // The largest multiple of 10 that fits is `u64::MAX - 5`.
+        let zone = u64::MAX - 5;
+        for (script, expected) in [
+            (vec![7], 7),
+            (vec![zone - 1], 9),
+            (vec![3, zone], 3),
+            (vec![4, u64::MAX, zone + 1], 4),
+        ] {
+            let random = Scripted(script.clone().into());
+            let draw = Draws::new(&random, 1).below(10);
+            assert_eq!(draw.unwrap(), expected, "{script:?}");
+            assert!(random.0.lock().unwrap().is_empty(), "{script:?}");
+        }
+    }
+
+    #[test]
+    fn tags_that_no_kernel_wrote_are_refused() {
+        let tag = |byte| nh::Tag::from_bytes([byte; 16]);
+        let good = [tag(1), tag(2), tag(3), tag(4)];
+        assert_eq!(
+            pairs_of(&good, 2).unwrap(),
+            [[tag(1), tag(2)], [tag(3), tag(4)]]
+        );
+        assert!(pairs_of(&[], 0).unwrap().is_empty());
+        for (tags, segments) in [
+            (&good[..], 1),
+            (&good[..], 3),
+            (&good[..3], 1),
+            (&good[..2], 2),
+            (&[tag(1), nh::Tag::ZERO], 1),
+        ] {
+            assert!(pairs_of(tags, segments).is_err(), "{segments}");
+        }
+    }
 }

@@ -29,6 +29,7 @@ pub(crate) struct Disguise {
     lie: Arc<Mutex<Option<Lie>>>,
     hook: Arc<Mutex<Option<Hook>>>,
     grant: Arc<Mutex<Option<Grant>>>,
+    root: Arc<Mutex<Option<BlockHash>>>,
 }
 
 /// The facts of a GPU that every policy admits.
@@ -60,12 +61,18 @@ impl Disguise {
             lie: Arc::default(),
             hook: Arc::default(),
             grant: Arc::default(),
+            root: Arc::default(),
         }
     }
 
     /// What `allocate` claims to have given from now on.
     pub(crate) fn claim_to_grant(&self, grant: Grant) {
         *self.grant.lock().unwrap() = Some(grant);
+    }
+
+    /// What `tree_root` answers from now on.
+    pub(crate) fn claim_root(&self, root: BlockHash) {
+        *self.root.lock().unwrap() = Some(root);
     }
 
     /// Runs `hook` when the device is next asked for its memory.
@@ -149,6 +156,11 @@ impl Device for Disguise {
         out: &mut [BlockHash],
     ) -> Result<(), DeviceError> {
         self.sim.block_digests(extent, blocks, out)
+    }
+
+    fn tree_root(&self, extent: Extent) -> Result<Option<BlockHash>, DeviceError> {
+        let _of_the_tests_choice = extent;
+        Ok(*self.root.lock().unwrap())
     }
 
     fn keyed_tags(

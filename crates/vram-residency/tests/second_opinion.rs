@@ -1,0 +1,183 @@
+//! Who erred, the memory or its checker: root and block hashes of the device, and the look of the
+//! CPU at suspect blocks.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "test code"
+)]
+
+mod common;
+
+use std::sync::Arc;
+
+use common::disguise::{Disguise, gpu_info};
+use common::{Rig, newest, root_key, weights};
+use vram_digest::{BlockHash, hash_block, root};
+use vram_residency::audit::{Body, MemorySink};
+use vram_residency::error::{Damage, Error, VerifyError};
+use vram_residency::format::Format;
+use vram_residency::load::FormatChoice;
+use vram_residency::policy::OnFailure;
+use vram_residency::sim::{Flip, Moment, Op, SimOptions};
+use vram_residency::{Mode, Policy, SealRequest, SealedShard, VramManager};
+
+fn lenient() -> Policy {
+    Policy {
+        on_failure: OnFailure::Isolate,
+        ..Policy::default()
+    }
+}
+
+/// Suspect blocks of the checker faults that were recorded.
+fn checker_faults(sink: &MemorySink) -> Vec<u64> {
+    let events = sink.events();
+    let suspects = events.iter().filter_map(|event| match &event.body {
+        Body::CheckerFault { suspect_blocks, .. } => Some(*suspect_blocks),
+        _ => None,
+    });
+    suspects.collect()
+}
+
+fn damage(manager: &VramManager, shard: &SealedShard) -> Damage {
+    match manager.verify_sealed(shard, Mode::Full).err().unwrap() {
+        Error::Verify(VerifyError::Contents { damage, .. }) => *damage,
+        other => panic!("{other}"),
+    }
+}
+
+/// Three blocks sealed on a device that hashes the tree itself.
+fn with_trees() -> (
+    Disguise,
+    Arc<MemorySink>,
+    VramManager,
+    SealedShard,
+    BlockHash,
+) {
+    let device = Disguise::new(gpu_info(32 << 30));
+    let sink = Arc::new(MemorySink::new());
+    let manager = VramManager::builder()
+        .device(device.clone())
+        .key(root_key(1))
+        .policy(lenient())
+        .sink(sink.clone())
+        .build()
+        .unwrap();
+    let bytes = weights(3 * 4096, 1);
+    let shard = manager.seal(SealRequest::bytes(&bytes)).unwrap();
+    let hashes: Vec<BlockHash> = bytes.chunks(4096).map(|b| hash_block(b).unwrap()).collect();
+    (device, sink, manager, shard, root(&hashes))
+}
+
+// requirement: DG-2
+#[test]
+fn a_root_of_the_device_that_is_as_sealed_is_enough() {
+    let (device, sink, manager, shard, right) = with_trees();
+    device.claim_root(right);
+    let before = device.sim.calls(Op::BlockDigests);
+    let _ = manager.verify_sealed(&shard, Mode::Full).unwrap();
+    assert_eq!(
+        device.sim.calls(Op::BlockDigests),
+        before,
+        "no block is asked for"
+    );
+    assert!(checker_faults(&sink).is_empty());
+}
+
+// requirement: DG-2
+#[test]
+fn a_wrong_root_over_intact_blocks_is_the_checkers_fault() {
+    let (device, sink, manager, shard, right) = with_trees();
+    // Without a root of the device nobody erred.
+    let _ = manager.verify_sealed(&shard, Mode::Full).unwrap();
+    assert!(checker_faults(&sink).is_empty());
+    let mut wrong = right;
+    wrong[0] ^= 1;
+    device.claim_root(wrong);
+    let _ = manager.verify_sealed(&shard, Mode::Full).unwrap();
+    assert_eq!(checker_faults(&sink), [3], "any block may have been why");
+    assert!(!shard.is_quarantined());
+}
+
+// requirement: DG-2
+#[test]
+fn a_wrong_root_over_damaged_blocks_locates_the_damage() {
+    let (device, sink, manager, shard, mut wrong) = with_trees();
+    wrong[31] ^= 0x80;
+    device.claim_root(wrong);
+    let buffer = newest(&device.sim);
+    device.sim.flip_bit(buffer, 2 * 4096, 3).unwrap();
+    assert_eq!(damage(&manager, &shard).runs, [(2, 1)]);
+    assert!(checker_faults(&sink).is_empty());
+}
+
+/// A checker that sees this many bad blocks once, and a memory that has none.
+fn erring_checker(blocks: u64) -> (Rig, SealedShard) {
+    let rig = Rig::build(&[SimOptions::new(16 << 20)], lenient(), |b| b);
+    let bytes = weights(1100 * 4096, 2);
+    let shard = rig.manager.seal(SealRequest::bytes(&bytes)).unwrap();
+    for block in 0..blocks {
+        for moment in [Moment::BeforeCheck, Moment::AfterCheck] {
+            let offset = block * 4096;
+            rig.device().flip_at(Flip {
+                moment,
+                offset,
+                bit: 0,
+            });
+        }
+    }
+    (rig, shard)
+}
+
+#[test]
+fn up_to_1024_suspect_blocks_get_a_second_opinion() {
+    let (rig, shard) = erring_checker(1024);
+    let _ = rig.manager.verify_sealed(&shard, Mode::Full).unwrap();
+    assert_eq!(checker_faults(&rig.sink), [1024]);
+
+    let (rig, shard) = erring_checker(1025);
+    let damage = damage(&rig.manager, &shard);
+    assert_eq!((damage.blocks, &damage.runs[..]), (1025, &[(0, 1025)][..]));
+    assert!(checker_faults(&rig.sink).is_empty());
+}
+
+/// A safetensors file of `count` tensors of `len` bytes each.
+fn tensors(count: usize, len: usize) -> Vec<u8> {
+    let entries: Vec<String> = (0..count)
+        .map(|i| {
+            let (start, end) = (i * len, (i + 1) * len);
+            format!(r#""t{i:03}":{{"dtype":"U8","shape":[{len}],"data_offsets":[{start},{end}]}}"#)
+        })
+        .collect();
+    let header = format!("{{{}}}", entries.join(","));
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend_from_slice(header.as_bytes());
+    file.extend(weights(count * len, 3));
+    file
+}
+
+/// Seals a safetensors file as the rig's only shard and flips a bit of each of these blocks.
+fn damaged_tensors(rig: &Rig, file: &[u8], blocks: &[u64]) -> Vec<String> {
+    let request = SealRequest::bytes(file).format(FormatChoice::Exactly(Format::Safetensors));
+    let shard = rig.manager.seal(request).unwrap();
+    // The file's first byte lies where tensor data is aligned.
+    let shift = rig.manager.used_vram() - shard.record().vram_bytes;
+    for block in blocks {
+        rig.flip_newest(&shard, shift + block * 4096, 0);
+    }
+    damage(&rig.manager, &shard).tensors
+}
+
+#[test]
+fn damaged_tensors_are_named_once_each_and_64_at_most() {
+    let rig = Rig::build(&[SimOptions::new(16 << 20)], lenient(), |b| b);
+    let one = damaged_tensors(&rig, &tensors(1, 40_000), &[1, 3, 5]);
+    assert_eq!(one, ["t000"]);
+    for (count, named) in [(10, 10), (64, 64), (70, 64)] {
+        let file = tensors(count, 64);
+        let blocks: Vec<u64> = (0..file.len().div_ceil(4096) as u64).collect();
+        let expected: Vec<String> = (0..named).map(|i| format!("t{i:03}")).collect();
+        assert_eq!(damaged_tensors(&rig, &file, &blocks), expected, "{count}");
+    }
+}
