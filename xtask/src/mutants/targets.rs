@@ -30,8 +30,9 @@ pub(super) const TARGETS: &[Target] = &[
             "--lib",
             "--test=goto_fail",
             "--test=keyed",
-            "--test=security",
             "--test=lease",
+            "--test=offline",
+            "--test=second_opinion",
         ],
     },
     Target {
