@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::device::{DeviceInfo, DeviceKind, MemoryKind, Protection, Witness};
 use crate::error::InputError;
+use crate::signed::ModelPolicy;
 
 /// What to do after a failed verification (requirement: WORKER-4122).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -68,6 +69,8 @@ pub struct Policy {
     /// How old a verification may be for a lease to reuse it. Default: none,
     /// every lease verifies.
     pub max_lease_age: Option<Duration>,
+    /// Which models may be sealed (requirement: PM-15). Default: any.
+    pub models: ModelPolicy,
 }
 
 impl Default for Policy {
@@ -87,6 +90,7 @@ impl Default for Policy {
             anchor_passes: 1000,
             anchor_age: Duration::from_secs(3600),
             max_lease_age: None,
+            models: ModelPolicy::default(),
         }
     }
 }
@@ -117,6 +121,17 @@ pub enum PolicyError {
     /// Repair is off.
     #[error("policy violation: repairing shards is off; set allow_repair to permit it")]
     RepairOff,
+    /// No allow-list names the bytes that the device measured.
+    #[error(
+        "policy violation: only signed models may be sealed, and no allow-list names \
+         sha256:{digest} with {len} bytes; approve the model first"
+    )]
+    NotSigned {
+        /// fs-verity digest measured in VRAM, hex.
+        digest: String,
+        /// Length in bytes.
+        len: u64,
+    },
     /// The seal is older than the policy allows.
     #[error("policy violation: the seal is {age_s} s old, the limit is {max_s} s")]
     SealAge {
@@ -146,6 +161,7 @@ impl PolicyError {
             Self::Device { .. } | Self::Memory { .. } => "vram_only",
             Self::ExportOff => "export",
             Self::RepairOff => "repair",
+            Self::NotSigned { .. } => "signed_models",
             Self::SealAge { .. } => "seal_age",
             Self::SealDate { .. } => "clock_skew",
         }

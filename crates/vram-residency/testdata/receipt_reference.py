@@ -70,8 +70,9 @@ def driver(d):
 
 
 def statement(r):
+    version = {"vram-residency/record/v1": 1, "vram-residency/record/v2": 2}[r["schema"]]
     return b"".join([
-        b"VRAMSEAL", struct.pack("<HBB", 1, 1, 1),
+        b"VRAMSEAL", struct.pack("<HBB", version, 1, 1),
         bytes.fromhex(r["key_id"]), bytes.fromhex(r["key_salt"]),
         bytes.fromhex(r["instance"]),
         struct.pack("<QQB", r["sequence"], r["sealed_at"], r["sealed"]),
@@ -82,6 +83,7 @@ def statement(r):
         option(r["group"], bytes.fromhex),
         struct.pack("<BI", KINDS[r["device_kind"]], r["gpu_device"]),
         uuid(r["device_uuid"]), option(r["driver"], driver), witness(r["witness"]),
+        text(r["signer"]) if version == 2 else b"",
     ])
 
 

@@ -55,10 +55,11 @@ def derive(secret, salt, worker, device):
 
 def statement(r):
     """What the tag covers, field by field."""
+    version = {"vram-residency/record/v1": 1, "vram-residency/record/v2": 2}[r["schema"]]
     w = r["witness"]
     flags = w["managed"] | w["host_pointer"] << 1 | w["pinned_on_device"] << 2
     return b"".join([
-        b"VRAMSEAL", struct.pack("<HBB", 1, 1, 1),
+        b"VRAMSEAL", struct.pack("<HBB", version, 1, 1),
         bytes.fromhex(r["key_id"]), bytes.fromhex(r["key_salt"]),
         bytes.fromhex(r["instance"]),
         struct.pack("<QQB", r["sequence"], r["sealed_at"], r["sealed"]),
@@ -72,6 +73,7 @@ def statement(r):
         option(r["driver"], lambda d: struct.pack("<I", d["version"]) + text(d["library"])),
         struct.pack("<BBIB", MEMORY[w["memory"]], flags, w["ordinal"],
                     PROTECTION[w["protection"]]),
+        text(r["signer"]) if version == 2 else b"",
     ])
 
 

@@ -32,6 +32,7 @@ use vram_residency::load::{LoadError, Source};
 use vram_residency::policy::OnFailure;
 use vram_residency::random::{Random, RandomError};
 use vram_residency::seal::Record;
+use vram_residency::signed::ModelPolicy;
 use vram_residency::sim::{Flip, Moment, Op, SimDevice, SimOptions};
 use vram_residency::{Mode, Policy, SealRequest, SealedShard, VramManager};
 
@@ -339,6 +340,14 @@ fn walk_policy(walk: &mut Walk) {
     ];
     walk.step(&rig.sink, "Policy(Memory", &refused, || {
         rig.manager.seal(SealRequest::bytes(b"others"))
+    });
+    let policy = Policy {
+        models: ModelPolicy::signed_only(&[]),
+        ..Policy::default()
+    };
+    let rig = Rig::build(&[SimOptions::new(1 << 20)], policy, |b| b);
+    walk.step(&rig.sink, "Policy(NotSigned", &refused, || {
+        rig.manager.seal(SealRequest::bytes(b"weights"))
     });
     let policy = Policy {
         max_seal_age: Some(Duration::from_secs(1)),

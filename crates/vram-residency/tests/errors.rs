@@ -106,6 +106,16 @@ fn table() -> Vec<(Error, Code, bool, bool)> {
             true,
         ),
         (
+            PolicyError::NotSigned {
+                digest: "00".repeat(32),
+                len: 1,
+            }
+            .into(),
+            Code::PolicyViolation,
+            false,
+            true,
+        ),
+        (
             InputError::Empty { field: "shard id" }.into(),
             Code::InvalidParams,
             false,

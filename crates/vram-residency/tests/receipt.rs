@@ -82,7 +82,7 @@ const fn signer<'a>(key: &'a SigningKey, certificate: Option<&'a Certificate>) -
 
 fn vectors() -> Vec<Value> {
     let vectors = file()["vectors"].as_array().unwrap().clone();
-    assert_eq!(vectors.len(), 7);
+    assert_eq!(vectors.len(), 9);
     vectors
 }
 

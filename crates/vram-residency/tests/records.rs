@@ -40,17 +40,18 @@ fn vectors() -> Vec<Value> {
 fn seal_signature() {
     // Tag and statement match the checked-in vectors.
     let vectors = vectors();
-    assert_eq!(vectors.len(), 7);
+    assert_eq!(vectors.len(), 9);
     for vector in vectors {
         let name = vector["name"].as_str().unwrap();
         let record = Record::from_json(&vector["record"].to_string()).unwrap();
         let expected = bytes(vector["statement"].as_str().unwrap());
         assert_eq!(record.statement(), expected, "{name}");
-        assert_eq!(
-            &record.statement()[..12],
-            b"VRAMSEAL\x01\0\x01\x01",
-            "{name}"
-        );
+        // The encoding without a signer is as it was before there were any.
+        let first: &[u8; 12] = match record.signer {
+            None => b"VRAMSEAL\x01\0\x01\x01",
+            Some(_) => b"VRAMSEAL\x02\0\x01\x01",
+        };
+        assert_eq!(&record.statement()[..12], first, "{name}");
         let secret = bytes(vector["secret"].as_str().unwrap());
         let key = RootKey::from_token(&secret).unwrap();
         check_record(&record, &key).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -73,7 +74,7 @@ fn an_independent_reference_computes_the_same_vectors() {
             let (out, err) = (output.stdout, output.stderr);
             let text = String::from_utf8_lossy(&out) + String::from_utf8_lossy(&err);
             assert!(output.status.success(), "{text}");
-            assert!(text.contains("seal_vectors.json: 7 vectors"), "{text}");
+            assert!(text.contains("seal_vectors.json: 9 vectors"), "{text}");
         }
         Err(error) => {
             eprintln!("==================================================================");
@@ -106,8 +107,13 @@ fn bad_fields_are_refused_by_name() {
     let cases = [
         (
             "/schema",
-            json!("vram-residency/record/v2"),
+            json!("vram-residency/record/v3"),
             "unknown schema",
+        ),
+        (
+            "/schema",
+            json!("vram-residency/record/v2"),
+            "a signer stands",
         ),
         ("/schema", json!(1), "string"),
         ("/digest", json!("00"), "64"),
@@ -160,6 +166,49 @@ fn bad_fields_are_refused_by_name() {
         let error = refusal(&set(path, value.clone()));
         assert!(error.contains(expected), "{path} = {value}: {error}");
     }
+}
+
+// requirement: PM-15, CI-002
+#[test]
+fn a_signer_stands_where_the_schema_says_so_and_is_covered() {
+    let vectors = vectors();
+    let vector = vectors.iter().find(|v| v["record"]["signer"].is_string());
+    let vector = vector.unwrap();
+    let key = RootKey::from_token(&bytes(vector["secret"].as_str().unwrap())).unwrap();
+    let with = |edit: &dyn Fn(&mut Value)| {
+        let mut record = vector["record"].clone();
+        edit(&mut record);
+        record.to_string()
+    };
+    let remove = |record: &mut Value| drop(record.as_object_mut().unwrap().remove("signer"));
+    assert!(refusal(&with(&remove)).contains("a signer stands"));
+    let other = |record: &mut Value| record["schema"] = json!("vram-residency/record/v1");
+    assert!(refusal(&with(&other)).contains("a signer stands"));
+    for bad in [
+        json!(""),
+        json!("somebody"),
+        json!("key:sha256:00"),
+        json!(7),
+    ] {
+        refusal(&with(&|record| record["signer"] = bad.clone()));
+    }
+    assert!(refusal(&edited(|record| record["signer"] = json!("x"))).contains("signer"));
+    // Another signer, or none: the tag covers it.
+    let good = Record::from_json(&with(&|_| {})).unwrap();
+    assert!(check_record(&good, &key).is_ok());
+    let digits = format!("key:sha256:{}", "0".repeat(64));
+    let forged = with(&|record| record["signer"] = json!(digits));
+    assert!(check_record(&Record::from_json(&forged).unwrap(), &key).is_err());
+    let none = |record: &mut Value| {
+        remove(record);
+        other(record);
+    };
+    assert!(check_record(&Record::from_json(&with(&none)).unwrap(), &key).is_err());
+    // Not only what is read: whatever is put together by hand.
+    let mut odd = good.clone();
+    odd.schema = "vram-residency/record/v1".to_owned();
+    assert_eq!(odd.statement()[8..10], [0, 0]);
+    assert!(check_record(&odd, &key).is_err());
 }
 
 // requirement: ER-8, VA-4

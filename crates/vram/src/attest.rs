@@ -13,6 +13,7 @@ use crate::audit::LogArgs;
 use crate::device::{self, DeviceSpec};
 use crate::failure::Failure;
 use crate::keys::KeyArgs;
+use crate::models::ModelArgs;
 use crate::output::Output;
 use crate::signing::{Hand, SignArgs, believed};
 use crate::{papers, records};
@@ -31,7 +32,8 @@ Examples:
 
 A key in production scope signs for no simulated device.
 
-Exit codes: 0 fine, 1 failure, 2 usage, 3 VRAM was damaged.")]
+Exit codes: 0 fine, 1 failure, 2 usage, 3 VRAM was damaged, or the model is not
+an approved one.")]
 pub(crate) struct Args {
     /// The model
     file: PathBuf,
@@ -45,6 +47,8 @@ pub(crate) struct Args {
     sign: SignArgs,
     #[command(flatten)]
     key: KeyArgs,
+    #[command(flatten)]
+    models: ModelArgs,
     #[command(flatten)]
     log: LogArgs,
     /// Name of the shard [default: random]
@@ -105,6 +109,7 @@ impl Args {
         let builder = VramManager::builder()
             .device_with(device, None, Sharing::Dedicated)
             .key(key)
+            .policy(self.models.load()?)
             .worker_id(self.worker_id.as_str());
         Ok(self.log.attach(builder, &self.worker_id)?.build()?)
     }

@@ -5,8 +5,8 @@ use clap::{Parser, Subcommand};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::{
-    attest, audit, bench, completions, devices, digest, doctor, inspect, key, man, plan, seal,
-    synth, verify,
+    approve, attest, audit, bench, completions, devices, digest, doctor, inspect, key, man, plan,
+    seal, synth, verify,
 };
 
 /// Keep model weights in VRAM and keep proving that they are the file that was
@@ -46,6 +46,7 @@ pub(crate) enum Command {
     Digest(digest::Args),
     Seal(Box<seal::Args>),
     Verify(Box<verify::Args>),
+    Approve(Box<approve::Args>),
     Attest(Box<attest::Args>),
     Key(key::Args),
     Audit(audit::Args),
@@ -66,6 +67,7 @@ impl Command {
             Self::Digest(args) => args.run(output),
             Self::Seal(args) => args.run(output),
             Self::Verify(args) => args.run(output),
+            Self::Approve(args) => args.run(output),
             Self::Attest(args) => args.run(output),
             Self::Key(args) => args.run(output),
             Self::Audit(args) => args.run(output),

@@ -8,6 +8,7 @@ use vram_residency::device::DeviceError;
 use vram_residency::error::{Code, Damage, InputError, VerifyError};
 use vram_residency::key::KeyError;
 use vram_residency::load::LoadError;
+use vram_residency::policy::PolicyError;
 use vram_residency::{Error, error::Misuse};
 
 use crate::output::{Output, say};
@@ -193,6 +194,9 @@ impl From<Error> for Failure {
         let mut failure = Self::new(error.to_string());
         failure.code = Some(error.code());
         failure.hint = hint(&error).map(str::to_owned);
+        if let Error::Policy(PolicyError::NotSigned { .. }) = error {
+            failure.exit = Exit::Verification;
+        }
         if let Error::Verify(error) = error {
             failure.exit = Exit::Verification;
             if let VerifyError::Contents { damage, .. } = error {
@@ -242,6 +246,9 @@ fn hint(error: &Error) -> Option<&'static str> {
         }
         Error::Verify(VerifyError::Tag { .. }) => {
             "the record was changed after sealing, or was sealed with another key; do not trust it"
+        }
+        Error::Policy(PolicyError::NotSigned { .. }) => {
+            "'vram approve' lists a model whose signature it checked; 'vram digest' prints what a file has"
         }
         Error::Key(KeyError::Open { .. }) => {
             "name a key file that this user can read; vram key new FILE makes one"

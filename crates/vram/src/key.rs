@@ -1,7 +1,7 @@
 //! `vram key`.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 use vram_residency::clock::{Clock as _, SystemClock, Timestamp};
@@ -231,7 +231,7 @@ fn now() -> Timestamp {
 
 impl Certify {
     fn run(self, output: &Output) -> Result<(), Failure> {
-        new_only(&self.out)?;
+        records::new_only(&self.out)?;
         let operator =
             SigningKey::from_file(&self.operator).map_err(|e| in_file(e, &self.operator))?;
         let worker = public_key(&self.public)?;
@@ -248,15 +248,6 @@ impl Certify {
         let (key, worker) = (worker.id(), self.worker_id);
         output.line(format!("key {key} signs for {worker} until {to}: {name}"))
     }
-}
-
-/// Nothing is replaced by a slip of the hand.
-fn new_only(path: &Path) -> Result<(), Failure> {
-    if std::fs::symlink_metadata(path).is_err() {
-        return Ok(());
-    }
-    let message = format!("{} exists; it is not replaced", path.display());
-    Err(Failure::new(message).hint("name a new file"))
 }
 
 impl Revoke {

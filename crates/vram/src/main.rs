@@ -3,6 +3,7 @@
 //! Exit codes: 0 fine, 1 failure, 2 usage, 3 a verification failed.
 #![forbid(unsafe_code)]
 
+mod approve;
 mod attest;
 mod audit;
 mod bench;
@@ -21,6 +22,7 @@ mod key;
 mod keys;
 mod man;
 mod measure;
+mod models;
 mod output;
 mod papers;
 mod plan;

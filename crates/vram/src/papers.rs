@@ -223,6 +223,12 @@ fn report(checked: Vec<Checked<'_>>, output: &Output) -> Result<(), Failure> {
         .try_for_each(|what| output.line(format!("not checked  {what}")))
 }
 
+/// Who signed the model, where that is known.
+pub(crate) fn signer(record: &Record) -> Option<String> {
+    let signer = record.signer.as_ref()?;
+    Some(format!("model signer {signer}"))
+}
+
 fn lines(one: &Checked<'_>) -> Vec<String> {
     let record = one.record;
     let mut lines = vec![
@@ -234,6 +240,7 @@ fn lines(one: &Checked<'_>) -> Vec<String> {
         format!("digest       sha256:{}", record.digest),
         format!("signature    ok (key {})", one.signed_by),
     ];
+    lines.extend(signer(record));
     if let Some(operator) = &one.certified_by {
         lines.push(format!("certificate  ok (operator {operator})"));
     }

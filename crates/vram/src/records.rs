@@ -97,6 +97,15 @@ pub(crate) fn check_target(path: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Nothing is replaced by a slip of the hand.
+pub(crate) fn new_only(path: &Path) -> Result<(), Failure> {
+    if std::fs::symlink_metadata(path).is_err() {
+        return Ok(());
+    }
+    let message = format!("{} exists; it is not replaced", path.display());
+    Err(Failure::new(message).hint("name a new file"))
+}
+
 /// Writes `text` so that readers see the old file or the whole new one.
 pub(crate) fn write(path: &Path, text: &str) -> Result<(), Failure> {
     let failed = |error: std::io::Error| {

@@ -240,6 +240,7 @@ fn lines(checked: &Checked) -> Vec<String> {
         format!("digest       sha256:{}", record.digest),
         format!("tag          {} (key {})", checked.tag, record.key_id),
     ];
+    lines.extend(papers::signer(record));
     if let Some(file) = &checked.file {
         let file = crate::text::printable(file);
         lines.push(format!(

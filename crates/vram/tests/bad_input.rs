@@ -376,7 +376,7 @@ fn records_that_no_seal_wrote_are_refused() {
         (id(&"a".repeat(257)), "the limit is 256"),
         (with(digest, &"A".repeat(64)), "upper-case hex digit"),
         (with(digest, "abcd"), "4 characters"),
-        (with("record/v1", "record/v2"), "unknown schema"),
+        (with("record/v1", "record/v9"), "unknown schema"),
         (
             with("\"sealed\":true", "\"sealed\":true,\"extra\":1"),
             "unknown field `extra`",

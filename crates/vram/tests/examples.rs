@@ -10,13 +10,14 @@ use std::process::Command;
 use common::{Outcome, Session, finish, small};
 
 /// Commands with examples.
-const COMMANDS: [&str; 24] = [
+const COMMANDS: [&str; 25] = [
     "",
     "devices",
     "doctor",
     "digest",
     "seal",
     "verify",
+    "approve",
     "key",
     "key new",
     "key public",
@@ -66,6 +67,22 @@ fn furnished() -> Session {
     ] {
         std::fs::create_dir_all(session.path(folder)).unwrap();
     }
+    for folder in ["model", "model/tokenizer"] {
+        std::fs::create_dir(session.path(folder)).unwrap();
+    }
+    for (from, to) in [
+        ("p256.sig", "model.sig"),
+        ("p256.pub", "model.pub"),
+        ("chain.sig", "chain.sig"),
+        ("chain-root.pem", "ca.pem"),
+        ("model/config.json", "model/config.json"),
+        ("model/empty.txt", "model/empty.txt"),
+        ("model/tokenizer-2.json", "model/tokenizer-2.json"),
+        ("model/tokenizer/vocab.txt", "model/tokenizer/vocab.txt"),
+        ("model/weights.bin", "model/weights.bin"),
+    ] {
+        copy(&format!("signed/{from}"), to);
+    }
     let driver = session.path("driver/libcuda.so.1");
     std::os::unix::fs::symlink(fake_cuda::library_path().unwrap(), driver).unwrap();
     for line in [
@@ -82,6 +99,11 @@ fn furnished() -> Session {
         "vram seal part1.safetensors part2.safetensors --key-file worker.key --group \
          --record group.json",
         "cp log/checkpoint kept/",
+        "vram key new --signing op.sign; vram key public op.sign > op.pub",
+        "vram approve model --signature model.sig --trust model.pub \
+         --sign-key op.sign --out allow.toml",
+        "printf \"require = 'signed'\\nallow = ['allow.toml']\\ntrust = ['%s']\\n\" \
+         $(cat op.pub) > policy.toml",
     ] {
         shell(&session, line).exit(0);
     }
@@ -165,6 +187,8 @@ fn filled_in(example: &str, digest: &str) -> (String, Vec<String>) {
         }
     } else if line.starts_with("vram key certify") {
         gone.push("worker.cert".to_owned());
+    } else if line.starts_with("vram approve") {
+        gone.push("allow.toml".to_owned());
     } else if line.starts_with("vram synth") {
         gone.push(words[2].to_owned());
     }

@@ -9,6 +9,7 @@ use crate::device::{DeviceInfo, DeviceKind, Uuid};
 use crate::error::{Code, Error};
 use crate::policy::PolicyError;
 use crate::shard::{ModelRef, ShardId, WorkerId};
+use crate::signed::SignerId;
 
 /// Longest free text in an event, in characters (requirement: AU-11).
 pub const MAX_TEXT_CHARS: usize = 1024;
@@ -206,6 +207,9 @@ pub enum Body {
         digest: String,
         /// Sequence number of the seal.
         sequence: u64,
+        /// Who signed the model, if an allow-list says so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        signer: Option<SignerId>,
     },
     /// Sealing failed after memory was taken; nothing is left on the device.
     #[serde(rename = "vram.seal_failed")]
@@ -301,7 +305,7 @@ pub enum Body {
     /// The policy was violated (requirement: AU-7, WORKER-4163).
     #[serde(rename = "policy.violation")]
     PolicyViolation {
-        /// `vram_only`, `export` or `repair`.
+        /// `vram_only`, `export`, `repair` or `signed_models`.
         policy: Text,
         /// What is wrong, and what to do.
         violation: Text,

@@ -15,8 +15,9 @@ use crate::hex;
 use crate::key::{KeyId, SealTag};
 use crate::load::{Control, FormatChoice, LoadError, SealRequest, Source};
 use crate::policy::{AdmittedSize, ConfirmedMemory};
-use crate::seal::{GroupId, RECORD_SCHEMA, Record, ShardPosition};
+use crate::seal::{GroupId, RECORD_SCHEMA, Record, SIGNED_RECORD_SCHEMA, ShardPosition};
 use crate::shard::{Filled, Filling, ModelRef, Resident, SealedShard, ShardId};
+use crate::signed::Approved;
 use crate::verify::{Rolling, fresh_key};
 
 /// Tensor data begins at a multiple of this in device memory (design 8).
@@ -300,13 +301,14 @@ impl VramManager {
         tensors: TensorTable,
         correlation_id: Option<&Text>,
     ) -> Result<SealedShard> {
+        let approved = self.approved(slot, &filled)?;
         let confirmed = match self.lost_is_recorded(filled.confirm(&self.inner.policy)) {
             Err(Error::Policy(error)) => {
                 return Err(self.policy_violation(slot, error, "seal_refused")?);
             }
             other => other?,
         };
-        let record = self.sealed_record(slot, &filled, identity, confirmed)?;
+        let record = self.sealed_record(slot, &filled, identity, (confirmed, approved))?;
         let body = Body::VramSealed {
             shard_id: record.shard_id.clone(),
             model_ref: record.model_ref.clone(),
@@ -316,6 +318,7 @@ impl VramManager {
             vram_bytes: record.vram_bytes,
             digest: record.digest.to_string(),
             sequence: record.sequence,
+            signer: record.signer.clone(),
         };
         let now = self.inner.clock.monotonic();
         let rolling = filled
@@ -328,21 +331,36 @@ impl VramManager {
         Ok(SealedShard::new(resident))
     }
 
+    /// Whether the policy lets these bytes be sealed, as the device measured them
+    /// (requirement: PM-15).
+    fn approved(&self, slot: &DeviceSlot, filled: &Filled) -> Result<Approved> {
+        let (digest, len) = (filled.tree.digest(), filled.tree.len());
+        match self.inner.policy.models.admit(&digest, len) {
+            Ok(approved) => Ok(approved),
+            Err(error) => Err(self.policy_violation(slot, error, "seal_refused")?),
+        }
+    }
+
     /// The sealed record of what was measured.
     fn sealed_record(
         &self,
         slot: &DeviceSlot,
         filled: &Filled,
         identity: Identity,
-        confirmed: ConfirmedMemory,
+        (confirmed, approved): (ConfirmedMemory, Approved),
     ) -> Result<Record> {
+        let signer = approved.into_signer();
+        let schema = match signer {
+            Some(_) => SIGNED_RECORD_SCHEMA,
+            None => RECORD_SCHEMA,
+        };
         let info = slot.info();
         let key = slot
             .keys
             .current()
             .ok_or(Error::Internal("an empty key ring"))?;
         let record = Record {
-            schema: RECORD_SCHEMA.to_owned(),
+            schema: schema.to_owned(),
             shard_id: identity.id,
             model_ref: identity.model_ref,
             sealed: true,
@@ -363,6 +381,7 @@ impl VramManager {
             key_id: KeyId::from_bytes([0; 8]),
             key_salt: self.inner.salt,
             tag: SealTag::from_bytes([0; 32]),
+            signer,
         };
         Ok(crate::seal::seal(record, key.as_ref())?)
     }

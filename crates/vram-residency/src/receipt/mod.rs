@@ -16,7 +16,7 @@ mod attested;
 mod certificate;
 mod revocation;
 mod trust;
-mod wire;
+pub(crate) mod wire;
 
 pub use attested::{
     ATTESTED_SCHEMA, Attested, DeviceFacts, Facts, MAX_NONCE_BYTES, MIN_NONCE_BYTES, Measured,

@@ -6,40 +6,40 @@ use crate::hex;
 use crate::key::VerifyingKey;
 
 /// Builds what is signed.
-pub(super) struct Encoder(Vec<u8>);
+pub(crate) struct Encoder(Vec<u8>);
 
 impl Encoder {
-    pub(super) fn new(magic: &[u8; 8], version: u16) -> Self {
+    pub(crate) fn new(magic: &[u8; 8], version: u16) -> Self {
         let mut out = Self(Vec::with_capacity(1024));
         out.raw(magic).raw(&version.to_le_bytes());
         out
     }
 
-    pub(super) fn raw(&mut self, bytes: &[u8]) -> &mut Self {
+    pub(crate) fn raw(&mut self, bytes: &[u8]) -> &mut Self {
         self.0.extend_from_slice(bytes);
         self
     }
 
-    pub(super) fn byte(&mut self, value: u8) -> &mut Self {
+    pub(crate) fn byte(&mut self, value: u8) -> &mut Self {
         self.raw(&[value])
     }
 
-    pub(super) fn int32(&mut self, value: u32) -> &mut Self {
+    pub(crate) fn int32(&mut self, value: u32) -> &mut Self {
         self.raw(&value.to_le_bytes())
     }
 
-    pub(super) fn int64(&mut self, value: u64) -> &mut Self {
+    pub(crate) fn int64(&mut self, value: u64) -> &mut Self {
         self.raw(&value.to_le_bytes())
     }
 
     /// Everything that is framed is bounded far below 4 GiB.
-    pub(super) fn text(&mut self, bytes: &[u8]) -> &mut Self {
+    pub(crate) fn text(&mut self, bytes: &[u8]) -> &mut Self {
         let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         self.int32(len).raw(bytes)
     }
 
     /// A byte 0, or 1 and the value.
-    pub(super) fn option<T>(
+    pub(crate) fn option<T>(
         &mut self,
         value: Option<T>,
         encode: impl FnOnce(&mut Self, T),
@@ -53,7 +53,7 @@ impl Encoder {
         }
     }
 
-    pub(super) fn finish(&mut self) -> Vec<u8> {
+    pub(crate) fn finish(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.0)
     }
 }
@@ -61,7 +61,7 @@ impl Encoder {
 /// A public key as 64 hex digits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub(super) struct PublicKey(pub(super) VerifyingKey);
+pub(crate) struct PublicKey(pub(crate) VerifyingKey);
 
 impl TryFrom<String> for PublicKey {
     type Error = &'static str;
@@ -82,7 +82,7 @@ impl From<PublicKey> for String {
 /// A signature as 128 hex digits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub(super) struct Signature(pub(super) [u8; 64]);
+pub(crate) struct Signature(pub(crate) [u8; 64]);
 
 impl TryFrom<String> for Signature {
     type Error = &'static str;

@@ -8,10 +8,10 @@ mod statement;
 
 use std::sync::Arc;
 
-pub use record::{GroupId, InstanceId, RECORD_SCHEMA, Record, ShardPosition};
+pub use record::{GroupId, InstanceId, RECORD_SCHEMA, Record, SIGNED_RECORD_SCHEMA, ShardPosition};
 pub(crate) use record::{file_digest, refuse_lists};
-pub use statement::STATEMENT_VERSION;
 pub(crate) use statement::witness_bytes;
+pub use statement::{SIGNED_STATEMENT_VERSION, STATEMENT_VERSION};
 
 use crate::error::{Error, VerifyError};
 use crate::key::{KeyError, SealKey};

@@ -16,9 +16,12 @@ use crate::error::{Error, InputError};
 use crate::hex;
 use crate::key::{KeyId, Salt, SealTag};
 use crate::shard::{ModelRef, ShardId, WorkerId};
+use crate::signed::SignerId;
 
-/// Value of the `schema` field.
+/// Value of the `schema` field where nobody is known to have signed the model.
 pub const RECORD_SCHEMA: &str = "vram-residency/record/v1";
+/// Value of the `schema` field of a record with a signer.
+pub const SIGNED_RECORD_SCHEMA: &str = "vram-residency/record/v2";
 /// Longest record text in bytes.
 const MAX_RECORD_BYTES: usize = 64 << 10;
 
@@ -103,7 +106,8 @@ impl ShardPosition {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
-    /// Always [`RECORD_SCHEMA`]; anything else is refused.
+    /// [`RECORD_SCHEMA`], or [`SIGNED_RECORD_SCHEMA`] with a signer; anything
+    /// else is refused.
     #[serde(deserialize_with = "schema")]
     pub schema: String,
     /// The shard's name.
@@ -147,8 +151,12 @@ pub struct Record {
     /// Salt of the key derivation; hex.
     #[serde(with = "hash")]
     pub key_salt: Salt,
-    /// HMAC-SHA256 over the statement of all fields above; hex.
+    /// HMAC-SHA256 over the statement of all other fields; hex.
     pub tag: SealTag,
+    /// Who signed the model, as the allow-list says that it is on
+    /// (requirement: PM-15).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signer: Option<SignerId>,
 }
 
 /// The parser takes a list of bare values for a structure: names, and with them
@@ -199,6 +207,10 @@ impl Record {
         if let Some(position) = record.position {
             ShardPosition::new(position.index, position.total)?;
         }
+        if record.statement_version().is_none() {
+            let reason = format!("a signer stands in {SIGNED_RECORD_SCHEMA}, and nowhere else");
+            return Err(InputError::Record(reason).into());
+        }
         Ok(record)
     }
 
@@ -213,10 +225,11 @@ impl Record {
 
 fn schema<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let schema = String::deserialize(deserializer)?;
-    if schema == RECORD_SCHEMA {
+    if schema == RECORD_SCHEMA || schema == SIGNED_RECORD_SCHEMA {
         return Ok(schema);
     }
-    let known = format!("unknown schema; this version reads {RECORD_SCHEMA}");
+    let known =
+        format!("unknown schema; this version reads {RECORD_SCHEMA} and {SIGNED_RECORD_SCHEMA}");
     Err(serde::de::Error::custom(known))
 }
 

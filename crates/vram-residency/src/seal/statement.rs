@@ -7,7 +7,7 @@
 //! | field | encoding |
 //! |---|---|
 //! | magic | 8 bytes `VRAMSEAL` |
-//! | statement version | u16, now 1 |
+//! | statement version | u16: 1, or 2 with a signer |
 //! | digest algorithm | u8, 1 = fs-verity SHA-256, 4096-byte blocks, no salt |
 //! | tag algorithm | u8, 1 = HMAC-SHA256 |
 //! | key id | 8 bytes |
@@ -32,13 +32,18 @@
 //! | witness flags | u8, bit 0 managed, bit 1 host pointer, bit 2 pinned on device |
 //! | witness ordinal | u32 |
 //! | witness protection | u8, 0 read-write, 1 read-only |
+//! | signer, in version 2 only | text |
 
-use super::Record;
+use super::{RECORD_SCHEMA, Record, SIGNED_RECORD_SCHEMA};
 use crate::device::{DeviceKind, MemoryKind, Protection, Witness};
 
-/// Version of the encoding. Others are refused by construction: a statement is
-/// always rebuilt from a record of a known schema.
+/// Version of the encoding without a signer. Others are refused by construction:
+/// a statement is always rebuilt from a record of a known schema.
 pub const STATEMENT_VERSION: u16 = 1;
+/// Version of the encoding with one.
+pub const SIGNED_STATEMENT_VERSION: u16 = 2;
+/// Stands where schema and signer do not agree: nothing tags such a statement.
+const NO_VERSION: u16 = 0;
 
 const MAGIC: &[u8; 8] = b"VRAMSEAL";
 const DIGEST_FS_VERITY_SHA256: u8 = 1;
@@ -82,13 +87,24 @@ impl Encoder {
 }
 
 impl Record {
+    /// The encoding that its schema asks for; none if a signer stands where the
+    /// schema has none, or the reverse.
+    pub(super) fn statement_version(&self) -> Option<u16> {
+        match (self.schema.as_str(), &self.signer) {
+            (RECORD_SCHEMA, None) => Some(STATEMENT_VERSION),
+            (SIGNED_RECORD_SCHEMA, Some(_)) => Some(SIGNED_STATEMENT_VERSION),
+            _ => None,
+        }
+    }
+
     /// The bytes that the tag covers (requirement: CI-002, SG-6). It replaces the
     /// sources' two message formats, which were ambiguous.
     #[must_use]
     pub fn statement(&self) -> Vec<u8> {
+        let version = self.statement_version().unwrap_or(NO_VERSION);
         let mut out = Encoder(Vec::with_capacity(512));
         out.raw(MAGIC)
-            .raw(&STATEMENT_VERSION.to_le_bytes())
+            .raw(&version.to_le_bytes())
             .byte(DIGEST_FS_VERITY_SHA256)
             .byte(TAG_HMAC_SHA256)
             .raw(self.key_id.as_bytes())
@@ -113,6 +129,9 @@ impl Record {
             });
         self.device(&mut out);
         out.raw(&witness_bytes(&self.witness));
+        if let Some(signer) = &self.signer {
+            out.text(signer.as_str());
+        }
         out.0
     }
 
@@ -130,7 +149,7 @@ impl Record {
     }
 }
 
-/// The last four rows of the table.
+/// The rows of the witness.
 pub(crate) fn witness_bytes(witness: &Witness) -> [u8; 7] {
     let memory = match witness.memory {
         MemoryKind::Unknown => 0,

@@ -87,6 +87,14 @@ fn explain(error: webpki::Error) -> SignedError {
     use webpki::Error;
     match error {
         Error::UnknownIssuer => refused("no trusted root issued it"),
+        Error::InvalidSignatureForPublicKey => {
+            refused("a signature in its chain is wrong, or its root only has the name of ours")
+        }
+        Error::CaUsedAsEndEntity => refused("it is an authority's, which signs certificates only"),
+        Error::RequiredEkuNotFoundContext(_) => refused("its key is not meant for signing code"),
+        Error::CertExpired { .. } | Error::CertNotValidYet { .. } => {
+            refused("one that vouches for it was not valid when it began")
+        }
         #[expect(deprecated, reason = "older paths of the same crate still return it")]
         Error::UnsupportedSignatureAlgorithm
         | Error::UnsupportedSignatureAlgorithmContext(_)

@@ -9,6 +9,11 @@
 //! are refused by name. Where the tool is lax we are not: no link is followed,
 //! nothing may stand twice, and a file that is not listed ends the check.
 //!
+//! That is done once, on the CPU. An [`AllowList`] keeps the result: the digests
+//! that a device measures, signed by who checked. A [`ModelPolicy`] in
+//! [`crate::Policy::models`] lets only those be sealed, and the signer's
+//! identity stands in the seal.
+//!
 //! ```no_run
 //! use vram_residency::signed::ModelTrust;
 //!
@@ -22,6 +27,7 @@
 //! # }
 //! ```
 
+mod allow;
 mod bundle;
 mod certificate;
 mod check;
@@ -29,13 +35,16 @@ mod curve;
 mod json;
 mod manifest;
 mod name;
+mod policy;
 mod signer;
 mod trust;
 
 use std::path::Path;
 
+pub use allow::{ALLOW_SCHEMA, AllowError, AllowList, MAX_ALLOW_BYTES};
 pub use check::CheckedFile;
 pub use name::FileName;
+pub use policy::{Approved, MAX_POLICY_BYTES, ModelPolicy};
 pub use signer::SignerId;
 pub use trust::ModelTrust;
 

@@ -18,6 +18,7 @@ use crate::audit::LogArgs;
 use crate::device::DeviceSpec;
 use crate::failure::Failure;
 use crate::keys::KeyArgs;
+use crate::models::ModelArgs;
 use crate::output::Output;
 use crate::signing::SignArgs;
 use crate::text;
@@ -40,6 +41,8 @@ Examples:
   vram seal big-00001-of-00002.gguf                both parts
   vram seal model.safetensors.index.json --record group.json --key-file worker.key
   vram seal model.safetensors --receipt receipt.json --sign-key worker.sign
+  vram seal model/weights.bin --allow allow.toml --trust op.pub
+  vram seal model/weights.bin --policy policy.toml
   vram seal model.safetensors --audit log --audit-key audit.key
   vram seal model.safetensors --hold --every 60s  keep it and keep proving it
   vram seal model.safetensors --device sim:2GiB,flip=4096:0   see a failure
@@ -59,12 +62,19 @@ of these, with commas between them:
                     larger than memory; what was dropped cannot be verified,
                     so the digest is told and the command ends with exit 1
 
+--allow and --policy let only files be sealed that 'vram approve' listed, by the
+digest that the device measured. A policy file is TOML:
+  require = 'signed'        or 'nothing': signers are recorded where known
+  allow = ['allow.toml']    lists, from where the policy lies
+  trust = ['HEX']           public keys that sign them ('vram key public')
+  revoked = 'revoked.json'  optional: keys that are believed no longer
+
 While --hold keeps them, every shard is verified every --every, and a scrubber
 reads them in a secret order in between, at --scrub-rate bytes a second. SIGUSR1
 pauses the scrubber, SIGUSR2 lets it go on.
 
 Exit codes: 0 sealed and verified, 1 failure, 2 usage, 3 the bytes are not the
-expected ones or VRAM was damaged. SIGINT and SIGTERM cancel a load (exit 1) and
+expected or approved ones, or VRAM was damaged. SIGINT and SIGTERM cancel a load (exit 1) and
 end a hold (exit 0).")]
 pub(crate) struct Args {
     /// Models, or the shards of one
@@ -87,6 +97,8 @@ pub(crate) struct Args {
     format: FormatArg,
     #[command(flatten)]
     key: KeyArgs,
+    #[command(flatten)]
+    models: ModelArgs,
     #[command(flatten)]
     log: LogArgs,
     /// Name of the shard: letters, digits, '-' and '_' [default: random]

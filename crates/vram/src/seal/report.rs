@@ -118,6 +118,9 @@ fn lines(one: &Held) -> Vec<String> {
             text::hex(hash)
         ));
     }
+    if let Some(signer) = &record.signer {
+        lines.push(format!("signer    {signer}"));
+    }
     lines.push(format!("verified  {}", verification(&one.verification)));
     lines
 }

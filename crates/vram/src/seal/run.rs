@@ -47,6 +47,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     }
     check_flips(args)?;
     let hand = args.sign.load()?;
+    let policy = args.models.load()?;
     let key = args.key.load()?;
     let ephemeral_key = key.is_none();
     let key = match key {
@@ -60,6 +61,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let builder = VramManager::builder()
         .device_with(device, None, Sharing::Dedicated)
         .key(key)
+        .policy(policy)
         .worker_id(args.worker_id.as_str());
     let manager = args.log.attach(builder, &args.worker_id)?.build()?;
     let interrupt = Interrupt::listen()?;

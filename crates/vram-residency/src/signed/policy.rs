@@ -1,0 +1,192 @@
+//! Which models may be sealed at all: the rule, and the proof that it was asked.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::OFlags;
+use serde::Deserialize;
+use vram_digest::FileDigest;
+
+use super::allow::{self, AllowError, MAX_ALLOW_BYTES};
+use super::{AllowList, SignerId};
+use crate::policy::PolicyError;
+use crate::receipt::wire::PublicKey;
+use crate::receipt::{MAX_RECEIPT_BYTES, Revocations};
+use crate::text::shown_path;
+
+/// Longest policy that is read, in bytes.
+pub const MAX_POLICY_BYTES: usize = 64 << 10;
+
+/// Which models may be sealed. The default asks for nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ModelPolicy(Option<Arc<Rules>>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Rules {
+    signed_only: bool,
+    /// Signers by digest and length.
+    approved: HashMap<(FileDigest, u64), SignerId>,
+}
+
+/// Proof that the policy was asked about these very bytes and has nothing
+/// against them; only [`ModelPolicy::admit`] makes it, and sealing takes it.
+#[derive(Debug)]
+pub struct Approved {
+    signer: Option<SignerId>,
+}
+
+impl Approved {
+    /// Who signed the model, if it is on an allow-list.
+    pub(crate) fn into_signer(self) -> Option<SignerId> {
+        self.signer
+    }
+}
+
+/// What a policy asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Requirement {
+    /// Only what an allow-list names.
+    Signed,
+    /// Nothing; signers are recorded where there are any.
+    Nothing,
+}
+
+/// A policy as text.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Text {
+    require: Requirement,
+    #[serde(default)]
+    allow: Vec<PathBuf>,
+    #[serde(default)]
+    trust: Vec<PublicKey>,
+    revoked: Option<PathBuf>,
+}
+
+impl ModelPolicy {
+    /// Only files that one of these lists names may be sealed
+    /// (requirement: PM-15).
+    #[must_use]
+    pub fn signed_only(lists: &[AllowList]) -> Self {
+        Self::new(true, lists)
+    }
+
+    fn new(signed_only: bool, lists: &[AllowList]) -> Self {
+        let mut approved = HashMap::new();
+        for list in lists {
+            for file in list.files() {
+                // Of several signers the first named list's is recorded.
+                approved
+                    .entry((file.digest, file.bytes))
+                    .or_insert_with(|| list.signer().clone());
+            }
+        }
+        Self(Some(Arc::new(Rules {
+            signed_only,
+            approved,
+        })))
+    }
+
+    /// Reads a policy file:
+    ///
+    /// ```toml
+    /// require = "signed"        # or "nothing"
+    /// allow = ["allow.toml"]    # allow-lists, from where this file lies
+    /// trust = ["HEX"]           # public keys of those who may sign them
+    /// revoked = "revoked.json"  # optional: keys that are believed no longer
+    /// ```
+    ///
+    /// Unknown fields, oversized files and lists that are not believed are
+    /// refused.
+    ///
+    /// # Errors
+    /// [`AllowError::File`] naming the file and what is wrong with it.
+    pub fn from_file(path: &Path) -> Result<Self, AllowError> {
+        let text = text_of(path, MAX_POLICY_BYTES)?;
+        let read = allow::read::<Text>(&text, MAX_POLICY_BYTES);
+        let policy = read.map_err(|reason| in_file(path, AllowError::Policy { reason }))?;
+        policy.check().map_err(|error| in_file(path, error))?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let keys: Vec<_> = policy.trust.into_iter().map(|key| key.0).collect();
+        let revoked = policy.revoked.map(|name| {
+            let path = folder.join(name);
+            let list = Revocations::from_json(&text_of(&path, MAX_RECEIPT_BYTES)?, &keys);
+            list.map_err(|error| in_file(&path, AllowError::Revocations(error)))
+        });
+        let revoked = revoked.transpose()?;
+        let lists = policy.allow.iter().map(|name| {
+            let path = folder.join(name);
+            let text = text_of(&path, MAX_ALLOW_BYTES)?;
+            let list = AllowList::from_toml(&text, &keys, revoked.as_ref());
+            list.map_err(|error| in_file(&path, error))
+        });
+        let lists = lists.collect::<Result<Vec<_>, _>>()?;
+        Ok(Self::new(policy.require == Requirement::Signed, &lists))
+    }
+
+    /// Whether bytes with this digest and length, as a device measured them, may
+    /// be sealed.
+    ///
+    /// # Errors
+    /// [`PolicyError::NotSigned`].
+    pub fn admit(&self, digest: &FileDigest, len: u64) -> Result<Approved, PolicyError> {
+        let Some(rules) = &self.0 else {
+            return Ok(Approved { signer: None });
+        };
+        let signer = rules.approved.get(&(*digest, len)).cloned();
+        if signer.is_none() && rules.signed_only {
+            let digest = digest.to_string();
+            return Err(PolicyError::NotSigned { digest, len });
+        }
+        Ok(Approved { signer })
+    }
+}
+
+impl Text {
+    fn check(&self) -> Result<(), AllowError> {
+        let refused = |reason: &str| {
+            let reason = reason.to_owned();
+            Err(AllowError::Policy { reason })
+        };
+        if self.require == Requirement::Signed && self.allow.is_empty() {
+            return refused("it requires signed models and names no allow-list");
+        }
+        let needs_keys = !self.allow.is_empty() || self.revoked.is_some();
+        if needs_keys && self.trust.is_empty() {
+            return refused("it names lists and no key to trust");
+        }
+        Ok(())
+    }
+}
+
+fn in_file(path: &Path, source: AllowError) -> AllowError {
+    AllowError::File {
+        path: shown_path(path),
+        source: Box::new(source),
+    }
+}
+
+/// A regular file of at most `limit` bytes; nothing is waited for.
+fn text_of(path: &Path, limit: usize) -> Result<String, AllowError> {
+    let said = |reason: String| in_file(path, AllowError::Read { reason });
+    let refused = |error: std::io::Error| said(error.to_string());
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let flags = i32::try_from(flags.bits()).unwrap_or(0);
+    let file = File::options().read(true).custom_flags(flags).open(path);
+    let file = file.map_err(refused)?;
+    if !file.metadata().map_err(refused)?.is_file() {
+        return Err(said("it is not a regular file".to_owned()));
+    }
+    let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    let mut text = String::new();
+    file.take(most).read_to_string(&mut text).map_err(refused)?;
+    if text.len() > limit {
+        return Err(said(format!("it is longer than {limit} bytes")));
+    }
+    Ok(text)
+}
