@@ -363,3 +363,32 @@ fn sealed_memory_refuses_writes() {
     assert!(rig.device().fill(extent, 0).is_err());
     assert!(rig.manager.verify_shard_integrity(&shard).unwrap());
 }
+
+/// A sweep of some budget.
+const SWEEP: Mode = Mode::Sweep {
+    budget: Duration::from_millis(5),
+};
+
+#[test]
+fn modes_have_the_names_that_events_give_them() {
+    let named = [
+        (Mode::Full, "full"),
+        (Mode::Keyed, "keyed"),
+        (SWEEP, "sweep"),
+        (Mode::TagOnly, "tag-only"),
+    ];
+    for (mode, name) in named {
+        assert_eq!(mode.to_string(), name);
+        assert_eq!(serde_json::to_value(mode).unwrap(), name);
+    }
+}
+
+#[test]
+fn only_a_full_check_covers_one_that_reads_bytes() {
+    for wanted in [Mode::Full, Mode::Keyed, SWEEP, Mode::TagOnly] {
+        assert!(Mode::Full.covers(wanted), "{wanted}");
+        assert!(!Mode::Keyed.covers(wanted), "{wanted}");
+        assert!(!SWEEP.covers(wanted), "{wanted}");
+        assert_eq!(Mode::TagOnly.covers(wanted), wanted == Mode::TagOnly);
+    }
+}
