@@ -28,7 +28,6 @@ pub(super) const TARGETS: &[Target] = &[
         files: "crates/vram-residency/src/verify/**",
         tests: &[
             "--lib",
-            "--test=goto_fail",
             "--test=keyed",
             "--test=lease",
             "--test=offline",
