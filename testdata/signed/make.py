@@ -72,12 +72,12 @@ def name_of(common_name):
     )
 
 
-def certificate(subject, key, issuer, issuer_key, is_ca, days=3650, mail=None):
+def certificate(subject, key, issuer, issuer_key, is_ca, days=3650, mail=None, signs=True):
     hash_type = hashes.SHA384() if issuer_key.curve.key_size == 384 else hashes.SHA256()
     usage = x509.KeyUsage(
-        digital_signature=not is_ca, key_cert_sign=is_ca, crl_sign=is_ca,
+        digital_signature=not is_ca and signs, key_cert_sign=is_ca, crl_sign=is_ca,
         content_commitment=False, key_encipherment=False, data_encipherment=False,
-        key_agreement=False, encipher_only=False, decipher_only=False,
+        key_agreement=not signs, encipher_only=False, decipher_only=False,
     )
     builder = (
         x509.CertificateBuilder()
@@ -90,7 +90,7 @@ def certificate(subject, key, issuer, issuer_key, is_ca, days=3650, mail=None):
         .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
         .add_extension(usage, critical=True)
     )
-    if not is_ca:
+    if not is_ca and signs:
         code = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING])
         builder = builder.add_extension(code, critical=False)
     if mail:
@@ -112,7 +112,7 @@ def with_key(model, out, secret_dir, name, curve, hashing_config=None):
     return path
 
 
-def with_certificate(model, out, secret_dir, name, leaf_usage=True):
+def with_certificate(model, out, secret_dir, name, leaf_usage=True, signs=True):
     root_key, _ = private_key(secret_dir, f"{name}-root", ec.SECP384R1())
     middle_key, _ = private_key(secret_dir, f"{name}-middle", ec.SECP256R1())
     leaf_key, leaf_path = private_key(secret_dir, f"{name}-leaf", ec.SECP256R1())
@@ -120,7 +120,8 @@ def with_certificate(model, out, secret_dir, name, leaf_usage=True):
     middle = certificate("Middle", middle_key, "Root", root_key, True)
     # Ended long ago by now or soon: bundles carry no time, see the reader.
     leaf = certificate(
-        "Signer", leaf_key, "Middle", middle_key, not leaf_usage, 30, "models@example.com"
+        "Signer", leaf_key, "Middle", middle_key, not leaf_usage, 30, "models@example.com",
+        signs,
     )
     (out / f"{name}-root.pem").write_bytes(root.public_bytes(PEM))
     paths = {}
@@ -151,6 +152,7 @@ def main():
         with_key(model / "weights.bin", out, secret, "single", ec.SECP256R1(), config(paths=[]))
         with_certificate(model, out, secret, "chain")
         with_certificate(model, out, secret, "authority", leaf_usage=False)
+        with_certificate(model, out, secret, "unfit", signs=False)
 
 
 if __name__ == "__main__":

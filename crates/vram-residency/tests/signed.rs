@@ -137,6 +137,12 @@ fn nobody_else_is_believed() {
     // A certificate of an authority signs certificates, not models.
     let error = refused(&roots("authority-root.pem"), "authority.sig");
     assert!(matches!(error, SignedError::Certificate { .. }), "{error}");
+    // A key that agrees on keys and signs nothing.
+    let error = refused(&roots("unfit-root.pem"), "unfit.sig");
+    assert!(
+        error.to_string().contains("not meant for signatures"),
+        "{error}"
+    );
     // A name is asked for, and a key has none.
     let error = refused(
         &trust_key("p256").identity("models@example.com"),
