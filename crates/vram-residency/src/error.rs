@@ -422,6 +422,23 @@ pub enum Code {
     Internal,
 }
 
+impl Code {
+    /// The code as records and logs spell it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::VramOom => "VRAM_OOM",
+            Self::CudaError => "CUDA_ERROR",
+            Self::ModelLoadFailed => "MODEL_LOAD_FAILED",
+            Self::SealVerificationFailed => "SEAL_VERIFICATION_FAILED",
+            Self::PolicyViolation => "POLICY_VIOLATION",
+            Self::InvalidParams => "INVALID_PARAMS",
+            Self::AuthFailed => "AUTH_FAILED",
+            Self::Internal => "INTERNAL",
+        }
+    }
+}
+
 impl Error {
     /// The stable code.
     #[must_use]

@@ -25,6 +25,9 @@
 //! # }
 //! ```
 //!
+//! **Logs.** Operations and their results are spans and events of `tracing`; a
+//! listener of the caller's choice hears them (requirement: OB-1, OB-6).
+//!
 //! **Shared GPUs.** A device counts as ours alone unless it is added with
 //! [`capacity::Sharing::Shared`]. Memory that other programs take is seen at the
 //! next admission, which then refuses and says so; nobody is evicted
@@ -56,6 +59,7 @@ pub mod sim;
 #[doc(hidden)]
 pub mod sync;
 mod text;
+mod trace;
 pub mod verify;
 
 pub use error::{Code, Error, Result};

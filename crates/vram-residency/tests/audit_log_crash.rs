@@ -60,15 +60,21 @@ fn killed_child(dir: &Path, first: u64, random: &mut Seeded) -> Option<u64> {
         .unwrap();
     let mut stdin = child.stdin.take().unwrap();
     writeln!(stdin, "{} {first}", dir.display()).unwrap();
-    std::thread::sleep(Duration::from_micros(random.below(60_000) as u64));
-    child.kill().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let acks = lines.map_while(Result::ok).filter_map(|line| {
+    let mut acks = lines.map_while(Result::ok).filter_map(|line| {
         // The test harness writes its own words before the first line.
         let at = line.find("ack ")?;
         line[at + 4..].parse::<u64>().ok()
     });
-    let last = acks.last();
+    // One in four may still be opening the log; the others are at work.
+    let begun = if random.below(4) > 0 {
+        acks.next()
+    } else {
+        None
+    };
+    std::thread::sleep(Duration::from_micros(random.below(40_000) as u64));
+    child.kill().unwrap();
+    let last = acks.last().or(begun);
     child.wait().unwrap();
     last
 }
@@ -113,7 +119,7 @@ fn kill_again_and_again(times: usize) {
         }
     }
     println!("{killed_at_work} killed at work, {torn} left lines after a checkpoint");
-    assert!(killed_at_work > times / 4, "the kills come too early");
+    assert!(killed_at_work > times / 2, "the kills come too early");
 }
 
 // requirement: AU-12, AU-15

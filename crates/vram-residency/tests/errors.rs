@@ -240,6 +240,7 @@ fn codes_are_written_as_the_sources_name_them() {
         (Code::Internal, "INTERNAL"),
     ] {
         assert_eq!(serde_json::to_value(code).unwrap(), name);
+        assert_eq!(code.as_str(), name);
     }
 }
 

@@ -15,7 +15,7 @@ use std::fmt::{Debug, Write as _};
 use std::sync::Arc;
 
 use common::disguise::{Disguise, gpu_info};
-use common::{Seeded, newest, root_key};
+use common::{Seeded, listen, newest, root_key};
 use hkdf::Hkdf;
 use sha2::Sha256;
 use vram_residency::audit::MemorySink;
@@ -219,8 +219,9 @@ fn errors_dont_expose_pointers() {
     out.assert_without_address(address);
 }
 
-/// Everything printable of a life with all its failures, events included.
+/// Everything printable of a life with all its failures, events and logs included.
 fn everything() -> (Printed, SealedShard, u64) {
+    let keeping = listen::keep();
     let stage = stage();
     let mut out = Printed::default();
     let (shard, address) = live(&stage, &mut out);
@@ -229,7 +230,12 @@ fn everything() -> (Printed, SealedShard, u64) {
         out.debug(&event);
         out.json(&event);
     }
-    out.assert_long(20_000);
+    // The log, at its most verbose, in both forms.
+    let (lines, text) = keeping.told();
+    assert!(text.contains("the statement was tagged"), "{text}");
+    lines.iter().for_each(|line| out.json(line));
+    out.0 += &text;
+    out.assert_long(50_000);
     (out, shard, address)
 }
 

@@ -5,8 +5,8 @@ use clap::{Parser, Subcommand};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::{
-    approve, attest, audit, bench, completions, devices, digest, doctor, inspect, key, man, plan,
-    seal, synth, verify,
+    approve, attest, audit, bench, completions, devices, digest, doctor, inspect, key, log, man,
+    plan, seal, synth, verify,
 };
 
 /// Keep model weights in VRAM and keep proving that they are the file that was
@@ -36,6 +36,8 @@ pub(crate) struct Cli {
     /// No progress and no notes; results and errors only
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) log: log::Args,
 }
 
 /// The commands, in the order of their help.

@@ -20,6 +20,7 @@ mod inspect;
 mod interrupt;
 mod key;
 mod keys;
+mod log;
 mod man;
 mod measure;
 mod models;
@@ -48,8 +49,8 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage::report(&error),
     };
-    let output = Output::new(cli.json, cli.quiet);
-    match cli.command.run(&output) {
+    let output = Output::new(cli.json, cli.quiet, cli.log.is_wanted());
+    match cli.log.start().and_then(|()| cli.command.run(&output)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(&output),
     }

@@ -12,11 +12,13 @@ use crate::text::printable;
 pub(crate) struct Output {
     json: bool,
     quiet: bool,
+    /// Lines of a log go to stderr as well.
+    logs: bool,
 }
 
 impl Output {
-    pub(crate) const fn new(json: bool, quiet: bool) -> Self {
-        Self { json, quiet }
+    pub(crate) const fn new(json: bool, quiet: bool, logs: bool) -> Self {
+        Self { json, quiet, logs }
     }
 
     /// Results are wanted as JSON.
@@ -31,7 +33,10 @@ impl Output {
 
     /// A person watches stderr and wants to see movement.
     pub(crate) fn is_live(&self) -> bool {
-        !self.quiet && std::io::stderr().is_terminal() && !environment::terminal_is_dumb()
+        !self.quiet
+            && !self.logs
+            && std::io::stderr().is_terminal()
+            && !environment::terminal_is_dumb()
     }
 
     /// One line of the result, byte for byte.

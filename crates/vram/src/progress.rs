@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn who_wants_quiet_gets_nothing() {
-        let output = Output::new(false, true);
+        let output = Output::new(false, true, false);
         let progress = Progress::start(&output, "loading", "a\nb", Some(4 << 20));
         assert!(matches!(progress.shown, Shown::Nothing));
         assert_eq!(progress.name, "a?b");

@@ -27,7 +27,7 @@ pub(crate) fn report(error: &clap::Error) -> ExitCode {
             let is_json = words.into_iter().any(|word| word == "--json");
             return Failure::usage(message)
                 .hint(hint)
-                .report(&Output::new(is_json, false));
+                .report(&Output::new(is_json, false, false));
         }
     }
     ExitCode::from(Exit::Usage as u8)

@@ -1,5 +1,7 @@
 //! Driver errors as device errors, and locks that survive a panicking caller.
 
+use tracing::debug;
+use vram_residency::audit::Text;
 use vram_residency::device::DeviceError;
 use vram_residency::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -8,6 +10,7 @@ use crate::sys::CuResult;
 
 impl From<DriverError> for DeviceError {
     fn from(error: DriverError) -> Self {
+        debug!(reason = %Text::new(&error.to_string()), "a call of the driver failed");
         match error {
             DriverError::Call { op, code, text, .. } if code.is_sticky() => Self::Lost {
                 op,

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::sync::Arc;
 
+use tracing::debug;
 use vram_residency::device::{DeviceError, DeviceInfo, Uuid};
 
 use super::facts::{self, Abilities};
@@ -36,6 +37,7 @@ impl Cuda {
         driver
             .init()
             .map_err(|error| unavailable(format!("{}: {error}", driver.library())))?;
+        debug!(library = driver.library(), "the CUDA driver is ready");
         Ok(Self {
             driver: Arc::new(driver),
         })

@@ -30,6 +30,7 @@ mod witness;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use tracing::info;
 use vram_residency::device::{BufferId, DeviceError, DeviceInfo, Extent, Witness};
 use vram_residency::sync::atomic::{AtomicBool, Ordering};
 
@@ -93,6 +94,7 @@ impl CudaDevice {
         let allocator = Allocator::probe(&context)?;
         info.granularity = allocator.granularity();
         let lanes = Lanes::new(&context, info.total_bytes)?;
+        opened(&info, &allocator);
         Ok(Self {
             info,
             allocator,
@@ -143,6 +145,10 @@ impl CudaDevice {
     /// failures of the driver.
     pub fn export_fd(&self, buffer: BufferId) -> Result<OwnedFd, DeviceError> {
         self.ready()?;
+        info!(
+            gpu_device = self.info.ordinal,
+            "device memory is given to another process"
+        );
         let buffer = self.buffers.find(buffer)?;
         let open = buffer.open()?;
         open.memory
@@ -236,4 +242,17 @@ impl CudaDevice {
         }
         Ok(self.driver.device_can_access_peer(other, device)?)
     }
+}
+
+/// Tells of a device that was opened (requirement: OB-6).
+fn opened(info: &DeviceInfo, allocator: &Allocator) {
+    info!(
+        gpu_device = info.ordinal,
+        device_uuid = %info.uuid,
+        total_bytes = info.total_bytes,
+        granularity = info.granularity,
+        virtual_memory = allocator.is_virtual(),
+        exportable = allocator.is_exportable(),
+        "a CUDA device was opened"
+    );
 }

@@ -57,6 +57,7 @@ impl Recorder {
         correlation_id: Option<&Text>,
         body: Body,
     ) -> Result<(), AuditError> {
+        crate::trace::told(&body, correlation_id);
         let audit_id = self.next.fetch_add(1, Ordering::Relaxed);
         if self.sinks.is_empty() {
             return Ok(());
@@ -73,6 +74,7 @@ impl Recorder {
         let mut answer = Ok(());
         for sink in &self.sinks {
             if let Err(error) = sink.record(&event) {
+                crate::trace::lost(&event.body, &error);
                 self.failures.fetch_add(1, Ordering::Relaxed);
                 if severity == super::Severity::Critical {
                     self.critical_failures.fetch_add(1, Ordering::Relaxed);

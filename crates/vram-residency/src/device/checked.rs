@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use vram_digest::{BlockHash, nh};
 
+use crate::trace;
+
 use super::{
     Allocated, BufferId, Device, DeviceAddress, DeviceError, DeviceInfo, Extent, FreeError,
     Measured, MemoryInfo, Protection, Slot, Upload, UploadPlan, Witness,
@@ -58,10 +60,15 @@ impl Checked {
 
     fn run<T>(
         &self,
+        op: &'static str,
+        bytes: Option<u64>,
         call: impl FnOnce(&dyn Device) -> Result<T, DeviceError>,
     ) -> Result<T, DeviceError> {
         self.ready()?;
-        self.watch(call(self.inner.as_ref()))
+        let ordinal = self.inner.info().ordinal;
+        self.watch(trace::device_call(ordinal, op, bytes, || {
+            call(self.inner.as_ref())
+        }))
     }
 
     fn watch_free(&self, answer: Result<(), FreeError>) -> Result<(), FreeError> {
@@ -78,46 +85,54 @@ impl Device for Checked {
     }
 
     fn memory(&self) -> Result<MemoryInfo, DeviceError> {
-        self.run(|device| device.memory())
+        self.run("memory", None, |device| device.memory())
     }
 
     fn allocate(&self, len: u64) -> Result<Allocated, DeviceError> {
-        self.run(|device| device.allocate(len))
+        self.run("allocate", Some(len), |device| device.allocate(len))
     }
 
     fn free(&self, buffer: BufferId) -> Result<(), FreeError> {
         // Always handed down: a lost device must still account for the bytes.
-        self.watch_free(self.inner.free(buffer))
+        let ordinal = self.inner.info().ordinal;
+        let free = || self.inner.free(buffer);
+        self.watch_free(trace::device_call(ordinal, "free", None, free))
     }
 
     fn protect(&self, buffer: BufferId, protection: Protection) -> Result<(), DeviceError> {
-        self.run(|device| device.protect(buffer, protection))
+        self.run("protect", None, |device| device.protect(buffer, protection))
     }
 
     fn witness(&self, buffer: BufferId) -> Result<Witness, DeviceError> {
-        self.run(|device| device.witness(buffer))
+        self.run("witness", None, |device| device.witness(buffer))
     }
 
     fn address(&self, extent: Extent) -> Result<Option<DeviceAddress>, DeviceError> {
-        self.run(|device| device.address(extent))
+        self.run("address", None, |device| device.address(extent))
     }
 
     fn upload<'d>(&'d self, plan: UploadPlan<'_>) -> Result<Box<dyn Upload + 'd>, DeviceError> {
         self.ready()?;
-        let inner = self.watch(self.inner.upload(plan))?;
+        let (ordinal, len) = (self.inner.info().ordinal, plan.extent.len);
+        let open = || self.inner.upload(plan);
+        let inner = self.watch(trace::device_call(ordinal, "upload", Some(len), open))?;
         Ok(Box::new(CheckedUpload { inner, latch: self }))
     }
 
     fn read(&self, extent: Extent, offset: u64, out: &mut [u8]) -> Result<(), DeviceError> {
-        self.run(|device| device.read(extent, offset, out))
+        self.run("read", Some(out.len() as u64), |device| {
+            device.read(extent, offset, out)
+        })
     }
 
     fn write(&self, extent: Extent, offset: u64, bytes: &[u8]) -> Result<(), DeviceError> {
-        self.run(|device| device.write(extent, offset, bytes))
+        self.run("write", Some(bytes.len() as u64), |device| {
+            device.write(extent, offset, bytes)
+        })
     }
 
     fn fill(&self, extent: Extent, byte: u8) -> Result<(), DeviceError> {
-        self.run(|device| device.fill(extent, byte))
+        self.run("fill", Some(extent.len), |device| device.fill(extent, byte))
     }
 
     fn block_digests(
@@ -126,11 +141,15 @@ impl Device for Checked {
         blocks: Range<u64>,
         out: &mut [BlockHash],
     ) -> Result<(), DeviceError> {
-        self.run(|device| device.block_digests(extent, blocks, out))
+        self.run("block_digests", Some(extent.len), |device| {
+            device.block_digests(extent, blocks, out)
+        })
     }
 
     fn tree_root(&self, extent: Extent) -> Result<Option<BlockHash>, DeviceError> {
-        self.run(|device| device.tree_root(extent))
+        self.run("tree_root", Some(extent.len), |device| {
+            device.tree_root(extent)
+        })
     }
 
     fn keyed_tags(
@@ -139,12 +158,16 @@ impl Device for Checked {
         segments: &[u64],
         keys: &[&nh::Key],
     ) -> Result<Vec<nh::Tag>, DeviceError> {
-        self.run(|device| device.keyed_tags(extent, segments, keys))
+        self.run("keyed_tags", None, |device| {
+            device.keyed_tags(extent, segments, keys)
+        })
     }
 
     fn copy_to(&self, from: Extent, to: &dyn Device, dest: Extent) -> Result<(), DeviceError> {
         self.ready()?;
-        let copied = self.inner.copy_to(from, to, dest);
+        let ordinal = self.inner.info().ordinal;
+        let copy = || self.inner.copy_to(from, to, dest);
+        let copied = trace::device_call(ordinal, "copy_to", Some(from.len), copy);
         if let Err(fault) = &copied
             && fault.is_loss()
         {
@@ -160,7 +183,10 @@ impl Device for Checked {
     }
 
     fn close(&self) -> Result<(), FreeError> {
-        self.watch_free(self.inner.close())
+        let ordinal = self.inner.info().ordinal;
+        self.watch_free(trace::device_call(ordinal, "close", None, || {
+            self.inner.close()
+        }))
     }
 }
 
@@ -181,7 +207,11 @@ impl Upload for CheckedUpload<'_> {
     }
 
     fn finish(self: Box<Self>) -> Result<Measured, DeviceError> {
-        self.latch.ready()?;
-        self.latch.watch(self.inner.finish())
+        let Self { inner, latch } = *self;
+        latch.ready()?;
+        let ordinal = latch.info().ordinal;
+        latch.watch(trace::device_call(ordinal, "upload_finish", None, || {
+            inner.finish()
+        }))
     }
 }

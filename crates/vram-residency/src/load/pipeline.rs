@@ -4,6 +4,7 @@
 use std::io::{self, ErrorKind};
 use std::num::NonZeroUsize;
 
+use tracing::{debug, debug_span, trace};
 use vram_digest::{BlockHash, nh};
 
 use super::order::OrderedSha256;
@@ -81,6 +82,9 @@ pub(crate) fn load(
         slot_bytes: shape.slot_bytes,
         slots: shape.slots,
     };
+    let (readers, slots) = (shape.readers, shape.slots);
+    let span = debug_span!("load", bytes = extent.len, readers, slots);
+    let _entered = span.enter();
     let upload = device.upload(plan)?;
     let segments = usize::try_from(extent.len.div_ceil(UPLOAD_ALIGN)).unwrap_or(usize::MAX);
     let run = Run {
@@ -97,7 +101,9 @@ pub(crate) fn load(
     thread::scope(|scope| {
         for _ in 1..shape.readers {
             // Without another thread the ones there are do its work.
-            let _ = one_more(scope, || run.reader());
+            let (run, span) = (&run, span.clone());
+            let work = move || span.in_scope(|| run.reader());
+            let _ = one_more(scope, work);
         }
         run.reader();
     });
@@ -105,10 +111,16 @@ pub(crate) fn load(
     if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(error);
     }
+    debug!("every byte was read and handed to the device");
     let measured = upload.finish()?;
+    debug!(
+        blocks = measured.level0.len(),
+        "the device hashed what it holds"
+    );
     source.check_unchanged()?;
     let tags = tags.into_inner().unwrap_or_else(PoisonError::into_inner);
     compare(&tags, &measured.tags)?;
+    debug!(segments = tags.len(), "source and device agree");
     Ok(Loaded {
         level0: measured.level0,
         tags: measured.tags,
@@ -203,6 +215,7 @@ impl Run<'_> {
             order.update(offset, bytes);
         }
         self.upload.submit(slot, offset, len)?;
+        trace!(offset, len, "a chunk was read and submitted");
         self.control.advance(len as u64);
         Ok(true)
     }

@@ -3,6 +3,7 @@
 //! and signed, to whoever can check the tag; see `docs/threat-model.md`.
 
 use serde::Serialize;
+use tracing::info_span;
 
 use super::failure::About;
 use super::{DeviceSlot, VramManager};
@@ -13,6 +14,7 @@ use crate::key::SealTag;
 use crate::receipt::{DeviceFacts, Facts, Measured, Nonce};
 use crate::seal::{Authentic, Record, authenticate};
 use crate::shard::SealedShard;
+use crate::trace;
 use crate::verify::{Mode, Verification};
 
 /// Separates attestation tags from seal tags under the same key.
@@ -49,6 +51,11 @@ impl VramManager {
         shard: &SealedShard,
         nonce: Option<&[u8]>,
     ) -> Result<Attestation> {
+        let span = info_span!("attest", shard_id = %shard.id());
+        trace::operation(&span, || self.attest(shard, nonce))
+    }
+
+    fn attest(&self, shard: &SealedShard, nonce: Option<&[u8]>) -> Result<Attestation> {
         let nonce = nonce.map(Nonce::new).transpose()?;
         let verification = self.verify_sealed(shard, Mode::Full)?.into_verification();
         let record = shard.record().clone();
@@ -92,6 +99,11 @@ impl VramManager {
     /// As [`VramManager::verify_sealed`]; [`crate::audit::AuditError`] in `required` mode
     /// when the log cannot be made durable.
     pub fn measure_residency(&self, shard: &SealedShard, nonce: &Nonce) -> Result<Measured> {
+        let span = info_span!("attest", shard_id = %shard.id());
+        trace::operation(&span, || self.measure_now(shard, nonce))
+    }
+
+    fn measure_now(&self, shard: &SealedShard, nonce: &Nonce) -> Result<Measured> {
         let verification = self.verify_sealed(shard, Mode::Full)?.into_verification();
         let record = shard.record().clone();
         let slot = self.slot(record.gpu_device)?;

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use tracing::{info, info_span};
+
 use super::failure::started;
 use super::keys::KeyRing;
 use super::metrics::Counters;
@@ -18,6 +20,7 @@ use crate::policy::{Admitted, Policy, PolicyError};
 use crate::random::{OsRandom, Random, bytes};
 use crate::seal::InstanceId;
 use crate::shard::{Registry, WorkerId};
+use crate::trace;
 
 /// Longest list of devices (requirement: API-F39, VA-2 as corrected).
 const MAX_DEVICES: usize = 64;
@@ -135,6 +138,7 @@ impl VramManagerBuilder {
             .key
             .ok_or(Misuse::Builder("no key; add one with key(..)"))?;
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
+        let span = info_span!("build", %worker_id, devices = self.devices.len());
         let recorder = Arc::new(Recorder::new(
             self.sinks,
             self.audit_mode,
@@ -148,7 +152,9 @@ impl VramManagerBuilder {
             recorder: Arc::clone(&recorder),
             worker_id,
         };
-        started(&recorder, start.manager(self.devices, key.as_ref()))
+        trace::operation(&span, || {
+            started(&recorder, start.manager(self.devices, key.as_ref()))
+        })
     }
 }
 
@@ -170,6 +176,13 @@ impl Start {
             let device = Arc::new(Checked::new(planned.device));
             let info = device.info();
             let admitted = admit(&self.policy, info, &self.recorder)?;
+            info!(
+                gpu_device = info.ordinal,
+                device_uuid = %info.uuid,
+                device_kind = %info.kind,
+                total_bytes = info.total_bytes,
+                "a device was admitted"
+            );
             let context = KeyContext {
                 salt: &salt,
                 worker: &self.worker_id,

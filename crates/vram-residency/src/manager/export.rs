@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::sync::Arc;
 
+use tracing::info_span;
 use vram_digest::{BLOCK_BYTES, file_digest, hash_blocks, root};
 use zeroize::Zeroizing;
 
@@ -14,6 +15,7 @@ use crate::error::{Error, InputError, Result, VerifyError};
 use crate::load::LoadError;
 use crate::policy::{ExportAllowed, PolicyError};
 use crate::shard::{Resident, SealedShard};
+use crate::trace;
 use crate::verify::Mode;
 
 /// Bytes read back at a time: a multiple of the block size.
@@ -101,6 +103,17 @@ impl VramManager {
     }
 
     fn export(
+        &self,
+        shard: &SealedShard,
+        offset: u64,
+        len: u64,
+        sink: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let span = info_span!("export", shard_id = %shard.id(), offset, len);
+        trace::operation(&span, || self.export_range(shard, offset, len, sink))
+    }
+
+    fn export_range(
         &self,
         shard: &SealedShard,
         offset: u64,

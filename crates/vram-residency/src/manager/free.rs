@@ -1,8 +1,11 @@
 //! Giving memory back.
 
+use tracing::info_span;
+
 use super::VramManager;
 use crate::error::{Error, Misuse, Result};
 use crate::shard::SealedShard;
+use crate::trace;
 use crate::verify::Mode;
 
 impl VramManager {
@@ -15,6 +18,11 @@ impl VramManager {
     /// when bytes had to be stranded, [`Error::Audit`] when the free could not be
     /// recorded: the memory is gone and the handle is inert all the same.
     pub fn deallocate(&self, shard: &SealedShard) -> Result<()> {
+        let span = info_span!("free", shard_id = %shard.id());
+        trace::operation(&span, || self.free(shard))
+    }
+
+    fn free(&self, shard: &SealedShard) -> Result<()> {
         let resident = self.own(shard)?;
         if !shard.retire()? {
             return Ok(());

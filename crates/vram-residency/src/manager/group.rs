@@ -1,11 +1,14 @@
 //! Models of several shards: all sealed or none (requirement: API-F17, PM-1, PM-3).
 
+use tracing::{Span, info_span};
+
 use super::VramManager;
 use super::failure::About;
 use crate::error::{Error, Result};
 use crate::load::SealRequest;
 use crate::shard::{SealedGroup, SealedShard};
 use crate::sync::{Mutex, PoisonError, one_more, thread};
+use crate::trace;
 use crate::verify::{Mode, Verified};
 
 impl VramManager {
@@ -29,6 +32,12 @@ impl VramManager {
     /// The first failed member's error. By default the others are quarantined
     /// with it; the policy can isolate it instead.
     pub fn verify_group(&self, group: &SealedGroup, mode: Mode) -> Result<Vec<Verified>> {
+        let span = info_span!("verify_group", members = group.shards().len(), %mode);
+        trace::operation(&span, || self.verify_members(group, mode))
+    }
+
+    fn verify_members(&self, group: &SealedGroup, mode: Mode) -> Result<Vec<Verified>> {
+        let span = Span::current();
         let shards = group.shards();
         let mut ordinals: Vec<u32> = shards.iter().map(|s| s.record().gpu_device).collect();
         ordinals.sort_unstable();
@@ -45,7 +54,8 @@ impl VramManager {
         };
         thread::scope(|scope| {
             for ordinal in ordinals {
-                let work = move || verify_on(ordinal);
+                let span = span.clone();
+                let work = move || span.in_scope(|| verify_on(ordinal));
                 if !one_more(scope, work) {
                     verify_on(ordinal);
                 }

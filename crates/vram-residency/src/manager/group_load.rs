@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use tracing::{Span, info_span};
+
 use super::VramManager;
 use super::failure::About;
 use super::seal::Checked;
@@ -13,6 +15,7 @@ use crate::seal::{GroupId, ShardPosition};
 use crate::shard::{SealedGroup, SealedShard};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Arc, Mutex, MutexGuard, PoisonError, one_more, thread};
+use crate::trace;
 
 /// A model of several shards on its way into memory. Dropping it frees what
 /// was sealed.
@@ -170,6 +173,12 @@ impl<'a> GroupLoad<'a> {
     }
 
     fn run_with(&mut self, halts: bool) -> Result<()> {
+        let span = info_span!("group_load", members = self.members.len());
+        trace::operation(&span, || self.load_members(halts))
+    }
+
+    fn load_members(&mut self, halts: bool) -> Result<()> {
+        let span = Span::current();
         let queues = self.queues();
         let at_once = queues.len().clamp(1, MAX_AT_ONCE);
         let run = Run {
@@ -186,7 +195,9 @@ impl<'a> GroupLoad<'a> {
         thread::scope(|scope| {
             for _ in 1..at_once {
                 // Without another thread the ones there are do its work.
-                let _ = one_more(scope, || run.work());
+                let (run, span) = (&run, span.clone());
+                let work = move || span.in_scope(|| run.work());
+                let _ = one_more(scope, work);
             }
             run.work();
         });

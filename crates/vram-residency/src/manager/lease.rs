@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::debug_span;
+
 use super::VramManager;
 use crate::audit::{Body, Text};
 use crate::error::{Error, Misuse, Result, VerifyError};
 use crate::seal;
 use crate::shard::{Lease, LeasedMemory, Resident, SealedShard};
+use crate::trace;
 use crate::verify::{Mode, Verified};
 
 impl VramManager {
@@ -25,6 +28,11 @@ impl VramManager {
     /// # Errors
     /// [`Misuse::Stopped`], [`VerifyError`] or a device failure.
     pub fn lease(&self, shard: &SealedShard, mode: Mode) -> Result<Lease> {
+        let span = debug_span!("lease", shard_id = %shard.id(), %mode);
+        trace::operation(&span, || self.verified_lease(shard, mode))
+    }
+
+    fn verified_lease(&self, shard: &SealedShard, mode: Mode) -> Result<Lease> {
         let resident = self.own(shard)?;
         if let Err(error) = self.inner.state.running() {
             return self.refused(resident, error.into());

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use tracing::info_span;
+
 use super::VramManager;
 use super::seal::Identity;
 use crate::audit::Body;
@@ -10,6 +12,7 @@ use crate::capacity::Allocation;
 use crate::device::Device;
 use crate::error::{Error, InputError, Misuse, Result, VerifyError};
 use crate::shard::{Resident, SealedGroup, SealedShard};
+use crate::trace;
 use crate::verify::Mode;
 
 impl VramManager {
@@ -21,6 +24,12 @@ impl VramManager {
     /// handles share the shard, and every error of sealing. The
     /// source is then as before, unless it turned out to be damaged.
     pub fn migrate_shard(&self, shard: &SealedShard, ordinal: u32) -> Result<SealedShard> {
+        let from_device = shard.record().gpu_device;
+        let span = info_span!("migrate", shard_id = %shard.id(), from_device, to_device = ordinal);
+        trace::operation(&span, || self.move_shard(shard, ordinal))
+    }
+
+    fn move_shard(&self, shard: &SealedShard, ordinal: u32) -> Result<SealedShard> {
         let resident = Arc::clone(self.own(shard)?);
         let target = self.slot(ordinal)?;
         let from_device = resident.record().gpu_device;

@@ -22,6 +22,8 @@ mod verify;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tracing::trace;
+
 pub use attest::Attestation;
 pub use builder::VramManagerBuilder;
 pub use group_load::GroupLoad;
@@ -113,7 +115,10 @@ impl VramManager {
     /// # Errors
     /// [`InputError::NoSuchDevice`] (requirement: IV-002).
     pub fn capacity(&self, ordinal: u32) -> Result<Capacity> {
-        Ok(self.slot(ordinal)?.ledger.capacity())
+        let capacity = self.slot(ordinal)?.ledger.capacity();
+        let (used, free) = (capacity.used, capacity.free);
+        trace!(gpu_device = ordinal, used, free, "the budget was asked for");
+        Ok(capacity)
     }
 
     /// Free and total bytes of one device as its driver reports them, other

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use tracing::info_span;
 use vram_digest::{BLOCK_BYTES, hash_block};
 use zeroize::Zeroizing;
 
@@ -14,6 +15,7 @@ use crate::device::{Device, Protection};
 use crate::error::{Error, InputError, Result, VerifyError};
 use crate::load::{LoadError, Source};
 use crate::shard::{Resident, SealedShard};
+use crate::trace;
 use crate::verify::{Mode, measure};
 
 /// What a repair did.
@@ -34,6 +36,11 @@ impl VramManager {
     /// [`crate::error::Misuse::Busy`] while leases are out, [`VerifyError`] when
     /// the source's blocks are not the sealed ones: nothing bad is written.
     pub fn repair(&self, shard: &SealedShard, source: &dyn Source) -> Result<Repaired> {
+        let span = info_span!("repair", shard_id = %shard.id());
+        trace::operation(&span, || self.repair_from(shard, source))
+    }
+
+    fn repair_from(&self, shard: &SealedShard, source: &dyn Source) -> Result<Repaired> {
         let resident = Arc::clone(self.own(shard)?);
         let slot = self.slot_of(&resident)?;
         let _allowed = self.permitted(slot, self.inner.policy.admit_repair())?;

@@ -3,6 +3,9 @@
 
 use std::time::Duration;
 
+use tracing::field::Empty;
+use tracing::{debug, debug_span};
+
 use super::keyed::Span;
 use super::{RunState, VramManager};
 use crate::device::UPLOAD_ALIGN;
@@ -12,6 +15,7 @@ use crate::shard::{Resident, ShardId};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::thread::{self, JoinHandle};
 use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::trace;
 
 /// Time between two steps of the background thread.
 const TICK: Duration = Duration::from_millis(100);
@@ -34,6 +38,18 @@ impl VramManager {
     /// # Errors
     /// As [`VramManager::verify_sealed`]; a failure condemns the shard as usual.
     pub fn scrub_step(&self, max_bytes: u64) -> Result<Option<ScrubStep>> {
+        let span = debug_span!("scrub", max_bytes, shard_id = Empty, bytes = Empty);
+        trace::operation(&span, || {
+            let step = self.scrub_oldest(max_bytes)?;
+            if let Some(step) = &step {
+                span.record("shard_id", tracing::field::display(&step.shard_id));
+                span.record("bytes", step.bytes);
+            }
+            Ok(step)
+        })
+    }
+
+    fn scrub_oldest(&self, max_bytes: u64) -> Result<Option<ScrubStep>> {
         let waiting = self.inner.registry.all().into_iter();
         let waiting = waiting.filter(|r| r.is_held() && !r.is_quarantined());
         let Some(resident) = waiting.min_by_key(|resident| resident.scrubbed_at()) else {
@@ -93,6 +109,7 @@ impl Scrubber {
         let (manager, theirs) = (manager.clone(), Arc::clone(&shared));
         let thread = thread::Builder::new().name("vram-scrubber".to_owned());
         let thread = thread.spawn(move || run(&manager, &theirs, bytes_per_second))?;
+        debug!(bytes_per_second, "the scrubber starts");
         Ok(Self {
             shared,
             thread: Some(thread),
@@ -102,11 +119,13 @@ impl Scrubber {
     /// Stops checking until [`Scrubber::resume`].
     pub fn pause(&self) {
         self.shared.paused.store(true, Ordering::SeqCst);
+        debug!("the scrubber pauses");
     }
 
     /// Goes on.
     pub fn resume(&self) {
         self.shared.paused.store(false, Ordering::SeqCst);
+        debug!("the scrubber goes on");
     }
 
     /// Bytes checked so far.
@@ -134,6 +153,7 @@ impl Drop for Scrubber {
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
             let _ = thread.join();
+            debug!(bytes = self.bytes_checked(), "the scrubber ended");
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::{debug, info_span, warn};
 use vram_digest::FileDigest;
 
 use super::failure::About;
@@ -18,10 +19,13 @@ use crate::policy::{AdmittedSize, ConfirmedMemory};
 use crate::seal::{GroupId, RECORD_SCHEMA, Record, SIGNED_RECORD_SCHEMA, ShardPosition};
 use crate::shard::{Filled, Filling, ModelRef, Resident, SealedShard, ShardId};
 use crate::signed::Approved;
+use crate::trace;
 use crate::verify::{Rolling, fresh_key};
 
 /// Tensor data begins at a multiple of this in device memory (design 8).
 const TENSOR_ALIGN: u64 = 256;
+/// Less than this part of the budget left is worth a warning (requirement: OB-1).
+const LOW_VRAM: u64 = 10;
 
 /// A request whose every part was checked; nothing has been taken yet.
 pub(super) struct Checked<'a> {
@@ -82,7 +86,13 @@ impl VramManager {
         member: Option<(GroupId, ShardPosition)>,
     ) -> Result<Checked<'a>> {
         let about = About::request(request.correlation_id.clone());
-        self.recorded("seal", about, self.check_parts(request, member))
+        let checked = self.recorded("seal", about, self.check_parts(request, member));
+        if let Err(error) = &checked
+            && error.is_refusal()
+        {
+            trace::refused("seal", error);
+        }
+        checked
     }
 
     fn check_parts<'a>(
@@ -152,6 +162,17 @@ impl VramManager {
     }
 
     pub(super) fn seal_checked(&self, request: Checked<'_>) -> Result<SealedShard> {
+        let span = info_span!(
+            "seal",
+            shard_id = %request.id,
+            gpu_device = request.ordinal,
+            bytes = request.size.bytes(),
+            correlation_id = request.correlation_id.as_ref().map(Text::as_str)
+        );
+        trace::operation(&span, || self.seal_admitted(request))
+    }
+
+    fn seal_admitted(&self, request: Checked<'_>) -> Result<SealedShard> {
         self.inner.counters.seal_attempts();
         if let Some(shard) = self.duplicate_of(&request) {
             let body = Body::ShardShared {
@@ -232,6 +253,11 @@ impl VramManager {
             gpu_device: capacity.ordinal,
         };
         self.emit(correlation_id, body)?;
+        if capacity.available < capacity.total / LOW_VRAM {
+            let (available, total) = (capacity.available, capacity.total);
+            let gpu_device = capacity.ordinal;
+            warn!(gpu_device, available, total, "little VRAM is left");
+        }
         Ok(filling)
     }
 
@@ -246,6 +272,7 @@ impl VramManager {
         let source = request.source.as_ref();
         let filled = filling.fill(source, key, &request.control, request.content);
         let filled = self.lost_is_recorded(filled)?;
+        debug!(digest = %filled.tree.digest(), "the digest was measured in VRAM");
         let filled = filled.expect(request.expect, request.expect_content)?;
         self.load_ends(&request, &filled)?;
         let identity = Identity {
@@ -309,6 +336,7 @@ impl VramManager {
             other => other?,
         };
         let record = self.sealed_record(slot, &filled, identity, (confirmed, approved))?;
+        debug!(key_id = %record.key_id, sequence = record.sequence, "the statement was tagged");
         let body = Body::VramSealed {
             shard_id: record.shard_id.clone(),
             model_ref: record.model_ref.clone(),

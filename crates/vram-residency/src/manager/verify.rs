@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::info_span;
+
 use super::keyed::{Checked, Span};
 use super::{DeviceSlot, VramManager};
 use crate::audit::{Body, Text};
@@ -11,6 +13,7 @@ use crate::error::{Error, InputError, Result, VerifyError};
 use crate::policy::{ConfirmedMemory, OnFailure, OnGroupFailure, PolicyError};
 use crate::seal::{self, Authentic, Record};
 use crate::shard::{Resident, SealedShard, ShardId, Stamp};
+use crate::trace;
 use crate::verify::{Contents, Mode, Outcome, Verification, Verified, check_all};
 
 impl VramManager {
@@ -85,6 +88,13 @@ impl VramManager {
         resident: &Arc<Resident>,
         mode: Mode,
     ) -> Result<Verified> {
+        let record = resident.record();
+        let (shard_id, gpu_device) = (&record.shard_id, record.gpu_device);
+        let span = info_span!("verify", %shard_id, gpu_device, %mode);
+        trace::operation(&span, || self.prove_and_record(resident, mode))
+    }
+
+    fn prove_and_record(&self, resident: &Arc<Resident>, mode: Mode) -> Result<Verified> {
         let answer = self.prove(resident, mode);
         match &answer {
             Ok(verified) => {

@@ -164,7 +164,7 @@ mod tests {
             mode: Mode::Full,
             scrub_rate: 1 << 40,
         };
-        let output = Output::new(false, true);
+        let output = Output::new(false, true, false);
         let interrupt = Interrupt::listen().unwrap();
         let failure = hold(&rounds, &manager, &held, &interrupt, &output).unwrap_err();
         assert_eq!(failure.exit(), Exit::Verification);

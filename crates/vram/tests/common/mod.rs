@@ -1,10 +1,16 @@
-//! Sessions of the real command in a directory of their own.
+//! Sessions of the real command in a directory of their own. Whatever a command
+//! of any test prints is searched for the keys and the models of the sessions.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+#[path = "../../../vram-residency/tests/common/secrets.rs"]
+pub(crate) mod secrets;
+
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -12,6 +18,13 @@ use rustix::process::{Pid, Signal, kill_process};
 /// A test that takes longer waits for something that will not come. The
 /// longest take seconds, and minutes on a machine that does much else.
 const LIMIT: Duration = Duration::from_secs(900);
+
+/// Keys and models of every session of this test program.
+static PLANTED: LazyLock<Mutex<secrets::Secrets>> = LazyLock::new(Mutex::default);
+
+fn planted() -> MutexGuard<'static, secrets::Secrets> {
+    PLANTED.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A directory in which commands run.
 pub(crate) struct Session {
@@ -46,7 +59,30 @@ impl Session {
         let word = |i: usize| (i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes();
         let bytes: Vec<u8> = (0..len.div_ceil(8)).flat_map(word).take(len).collect();
         std::fs::write(self.path(name), &bytes).unwrap();
+        planted().plant(&bytes);
         bytes
+    }
+
+    /// Looks from now on for the keys that lie in the directory.
+    fn plant_keys(&self) {
+        for entry in std::fs::read_dir(self.dir.path()).unwrap() {
+            let path = entry.unwrap().path();
+            // Keys are short and for their owner only; a FIFO would never end.
+            let is_key = |path: &Path| {
+                let meta = std::fs::symlink_metadata(path);
+                meta.is_ok_and(|meta| {
+                    let private = meta.permissions().mode() & 0o077 == 0;
+                    meta.is_file() && private && meta.len() < 80
+                })
+            };
+            let text = Some(&path).filter(|path| is_key(path));
+            let text = text.and_then(|path| std::fs::read_to_string(path).ok());
+            let Some(text) = text else { continue };
+            let digits = text.trim().rsplit(':').next().unwrap();
+            if let Some(key) = unhex(digits).filter(|key| key.len() == 32) {
+                planted().plant(&key);
+            }
+        }
     }
 
     pub(crate) fn write(&self, name: &str, text: &str) {
@@ -65,6 +101,7 @@ impl Session {
 
     /// The same with words that hold blanks or nothing.
     pub(crate) fn vram_words(&self, words: &[&str]) -> Outcome {
+        self.plant_keys();
         let child = self.command(words).spawn().unwrap();
         finish(child, words.join(" "))
     }
@@ -105,9 +142,25 @@ pub(crate) fn skipped(what: &str) {
     writeln!(err, "\n*** SKIPPED: {what} ***\n").unwrap();
 }
 
-/// Waits for a command.
+/// Bytes of hex digits.
+pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
+    let pairs = text.as_bytes().chunks(2);
+    let read = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    pairs.map(read).collect()
+}
+
+/// No key and no model may stand in what a command printed.
+pub(crate) fn search(command: &str, printed: &[u8]) {
+    let leaked = planted().found_in(printed);
+    let text = String::from_utf8_lossy(printed);
+    assert_eq!(leaked, None, "'{command}' printed a secret: {text}");
+}
+
+/// Waits for a command and searches what it printed.
 pub(crate) fn finish(child: Child, command: String) -> Outcome {
     let output = child.wait_with_output().unwrap();
+    search(&command, &output.stdout);
+    search(&command, &output.stderr);
     Outcome {
         command,
         code: output.status.code(),

@@ -1,0 +1,106 @@
+//! A listener for a whole test program: it hears everything at the most verbose
+//! level, writes it in both forms that the command has, and fails the test in
+//! which a planted secret is told.
+
+use std::io::{self, Write};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use super::secrets::Secrets;
+
+struct Heard {
+    secrets: Secrets,
+    /// JSON lines, and text lines, while somebody wants to see them.
+    kept: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+static HEARD: Mutex<Option<Heard>> = Mutex::new(None);
+static KEEPING: Mutex<()> = Mutex::new(());
+
+fn heard<R>(work: impl FnOnce(&mut Heard) -> R) -> R {
+    let mut heard = HEARD.lock().unwrap_or_else(PoisonError::into_inner);
+    work(heard.get_or_insert_with(|| Heard {
+        secrets: Secrets::default(),
+        kept: None,
+    }))
+}
+
+/// Where one form of the log goes.
+#[derive(Clone, Copy)]
+enum Form {
+    Json,
+    Text,
+}
+
+impl Write for Form {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let leaked = heard(|heard| {
+            match (&mut heard.kept, *self) {
+                (Some((json, _)), Self::Json) => json.extend_from_slice(line),
+                (Some((_, text)), Self::Text) => text.extend_from_slice(line),
+                (None, _) => {}
+            }
+            heard.secrets.found_in(line)
+        });
+        if let Some(how) = leaked.filter(|_| !std::thread::panicking()) {
+            let line = String::from_utf8_lossy(line);
+            panic!("a secret was told {how}: {line}");
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Listens for the rest of the program.
+pub(crate) fn listen() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let json = fmt::layer().json().with_writer(|| Form::Json);
+        let text = fmt::layer().with_ansi(false).with_writer(|| Form::Text);
+        tracing_subscriber::registry().with(json).with(text).init();
+    });
+}
+
+/// Looks for a secret in all that is told from now on.
+pub(crate) fn plant(secret: &[u8]) {
+    heard(|heard| heard.secrets.plant(secret));
+}
+
+/// What is told while this lives, also by tests beside this one.
+pub(crate) struct Keeping {
+    _one_at_a_time: MutexGuard<'static, ()>,
+}
+
+/// Keeps what is told from now on.
+pub(crate) fn keep() -> Keeping {
+    listen();
+    let one = KEEPING.lock().unwrap_or_else(PoisonError::into_inner);
+    heard(|heard| heard.kept = Some(Default::default()));
+    Keeping {
+        _one_at_a_time: one,
+    }
+}
+
+impl Keeping {
+    /// The JSON lines and the text so far.
+    pub(crate) fn told(&self) -> (Vec<serde_json::Value>, String) {
+        let (json, text) = heard(|heard| heard.kept.clone()).unwrap();
+        let lines = json
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty());
+        let values = lines.map(|line| serde_json::from_slice(line).unwrap());
+        (values.collect(), String::from_utf8(text).unwrap())
+    }
+}
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        heard(|heard| heard.kept = None);
+    }
+}
