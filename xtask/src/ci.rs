@@ -2,7 +2,8 @@
 //! requirement: CI-JOB-1, CI-JOB-3, CI-JOB-4, CI-JOB-5, CI-JOB-7
 
 use crate::exec::{self, Ended, answers, cargo};
-use crate::{Task, faults, kernels, only_options, tidy, trace};
+use crate::{Task, faults, kernels, only_options, report, tally, tidy, trace};
+use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 pub(crate) const TASK: Task = Task {
@@ -86,7 +87,7 @@ const STEPS: &[Step] = &[
 fn run(args: &[String]) -> Result<(), String> {
     only_options(args, &["--no-skips"])?;
     let no_skips = !args.is_empty();
-    let mut results = Vec::new();
+    let (mut results, mut times) = (Vec::new(), Vec::new());
     for (name, step) in STEPS {
         println!("\n=== {name}");
         let start = Instant::now();
@@ -94,6 +95,9 @@ fn run(args: &[String]) -> Result<(), String> {
         let seconds = start.elapsed().as_secs_f64();
         println!("=== {name}: {} ({seconds:.1} s)", describe(&outcome));
         results.push((*name, outcome));
+        times.push(seconds);
+        // After each step, so that a run that is broken off leaves what it did.
+        report::leave("ci", &as_json(&results, &times))?;
     }
     println!("{}", closing(&results));
     verdict(&results, no_skips)
@@ -106,6 +110,23 @@ fn describe(outcome: &Outcome) -> String {
         Outcome::Skipped(why) => format!("SKIPPED: {why}"),
         Outcome::Unreachable(why) => format!("NOT CHECKED: {why}"),
     }
+}
+
+/// The steps for `cargo xtask report`.
+fn as_json(results: &[(&str, Outcome)], seconds: &[f64]) -> Value {
+    let steps = results
+        .iter()
+        .zip(seconds)
+        .map(|((name, outcome), seconds)| {
+            let (word, why) = match outcome {
+                Outcome::Passed => ("passed", ""),
+                Outcome::Failed(why) => ("failed", why.as_str()),
+                Outcome::Skipped(why) => ("skipped", why.as_str()),
+                Outcome::Unreachable(why) => ("not checked", why.as_str()),
+            };
+            json!({ "name": name, "outcome": word, "why": why, "seconds": seconds })
+        });
+    json!({ "of_steps": STEPS.len(), "steps": steps.collect::<Vec<_>>() })
 }
 
 /// The list at the end: one line for each step that did not simply pass.
@@ -265,7 +286,8 @@ fn clippy() -> Outcome {
 /// Unit, integration and documentation tests; goes on after a failing binary so that all
 /// failures show.
 fn test() -> Outcome {
-    cargo_step(&["test", "--workspace", "--no-fail-fast"])
+    let (result, tally) = tally::run(cargo(&["test", "--workspace", "--no-fail-fast"]));
+    from_result(result.and(report::leave("tests", &tally.as_json())))
 }
 
 fn docs() -> Outcome {
@@ -336,6 +358,18 @@ mod tests {
         assert!(text.contains("b: SKIPPED: no tool"), "{text}");
         assert!(text.contains("c: FAILED: broken"), "{text}");
         assert!(!text.contains("a: "), "{text}");
+    }
+
+    #[test]
+    fn programs_get_every_step_with_its_reason() {
+        let results = [
+            ("a", Outcome::Passed),
+            ("b", Outcome::Failed("broken".to_owned())),
+        ];
+        let json = as_json(&results, &[0.5, 2.0]);
+        assert_eq!(json["steps"][0]["outcome"], "passed");
+        assert_eq!(json["steps"][1]["why"], "broken");
+        assert_eq!(json["steps"][1]["seconds"], 2.0);
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod sass;
 mod tools;
 
 use crate::exec::root;
+use crate::wheel::{Wheel, text_of};
 use crate::{Task, only_options};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -60,7 +61,7 @@ const MATVEC: Unit = Unit {
 };
 
 /// Architectures each ptxas has to take the PTX for: the policy floor, the others in the field.
-const TARGETS: &[(&tools::Wheel, &[&str])] = &[
+const TARGETS: &[(&Wheel, &[&str])] = &[
     (
         &tools::PTXAS_11,
         &[
@@ -235,9 +236,7 @@ impl Session {
         let log = tools::assemble(&ptxas, &self.backend.join(VRAM.ptx), "sm_90", &cubin)?;
         let usage = budget::usage(&log)?;
         let listing = match tools::NVDISASM.installed(&self.work) {
-            Ok(nvdisasm) => Some(tools::text_of(
-                Command::new(nvdisasm).arg("-c").arg(&cubin),
-            )?),
+            Ok(nvdisasm) => Some(text_of(Command::new(nvdisasm).arg("-c").arg(&cubin))?),
             Err(why) => {
                 self.skips.push(format!("instructions per 64 bytes: {why}"));
                 None

@@ -3,19 +3,25 @@
 #![forbid(unsafe_code)]
 
 mod ci;
+mod coverage;
 mod exec;
 mod faults;
 mod gpu_suite;
+mod hook;
 mod kernels;
 mod modules;
 mod mutants;
 mod planted;
+mod report;
 mod rust;
+mod tally;
 mod test_names;
 mod tidy;
 mod trace;
 mod tree;
 mod twin;
+mod variants;
+mod wheel;
 
 use std::process::ExitCode;
 
@@ -45,7 +51,10 @@ const TASKS: &[Task] = &[
     faults::TASK,
     planted::TASK,
     mutants::TASK,
+    coverage::TASK,
     gpu_suite::TASK,
+    hook::TASK,
+    report::TASK,
 ];
 
 fn main() -> ExitCode {

@@ -21,9 +21,9 @@ enum Place<'l> {
 }
 
 /// Everything that is wrong with the list, or with the tree that it describes.
-pub(crate) fn findings(tree: &Tree) -> Vec<Finding> {
+pub(crate) fn findings(tree: &Tree, sources: &Sources) -> Vec<Finding> {
     let list = tree.get(LIST).and_then(|file| file.text.as_deref());
-    let tests = Sources::read(tree).tests();
+    let tests = sources.tests();
     let mut findings = Vec::new();
     let mut seen = BTreeSet::new();
     for (number, line) in list.unwrap_or_default().lines().enumerate() {
@@ -114,7 +114,10 @@ each! { fn made(x: u8) {} }
 
     fn check(list: &str) -> Vec<String> {
         let tree = Tree::of(&[(LIST, list), ("crates/a/tests/t.rs", TESTS)]);
-        findings(&tree).into_iter().map(|f| f.message).collect()
+        findings(&tree, &Sources::read(&tree))
+            .into_iter()
+            .map(|f| f.message)
+            .collect()
     }
 
     #[test]

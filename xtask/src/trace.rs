@@ -4,6 +4,7 @@
 use crate::modules::Sources;
 use crate::test_names;
 use crate::tree::{File, Finding, Tree};
+use crate::variants;
 use crate::{Task, exec, only_options};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,10 +12,11 @@ pub(crate) const TASK: Task = Task {
     usage: "trace [--strict] [--summary]",
     summary: "Show which requirement IDs have code and which have a test",
     help: "\
---strict    fail on an ID that applies and has no test, and on an ID cited though it does not
+--strict    fail on an ID that applies and is cited nowhere, and on one cited though it does not
 --summary   print the counts only
-Fails on an ID that is cited and not listed, and on a test that the sources name
-(xtask/test-names.txt) and the tree does not have.
+Fails on an ID that is cited and not listed, on one that applies, has code and no test, on a test
+that the sources name (xtask/test-names.txt) and the tree does not have, and on a variant of a
+public error that no test names.
 example: cargo xtask trace
 example: cargo xtask trace --strict --summary",
     run,
@@ -62,8 +64,10 @@ fn run(args: &[String]) -> Result<(), String> {
     only_options(args, &["--strict", "--summary"])?;
     let has = |option: &str| args.iter().any(|arg| arg == option);
     let tree = Tree::read(&exec::root())?;
-    let mut trace = Trace::of(&tree);
-    trace.findings.extend(test_names::findings(&tree));
+    let sources = Sources::read(&tree);
+    let mut trace = Trace::of(&tree, &sources);
+    trace.findings.extend(test_names::findings(&tree, &sources));
+    trace.findings.extend(variants::findings(&tree, &sources));
     if !has("--summary") {
         print!("{}", trace.table());
     }
@@ -77,7 +81,7 @@ pub(crate) fn check() -> Result<(), String> {
 }
 
 impl Trace {
-    pub(crate) fn of(tree: &Tree) -> Self {
+    pub(crate) fn of(tree: &Tree, sources: &Sources) -> Self {
         let list = tree
             .get(LIST)
             .and_then(|file| file.text.as_deref())
@@ -88,7 +92,7 @@ impl Trace {
             .enumerate()
             .map(|(i, r)| (r.id.clone(), i))
             .collect();
-        for citation in citations(tree) {
+        for citation in citations(tree, sources) {
             let at = |message: String| Finding {
                 path: citation.path.clone(),
                 line: citation.line,
@@ -159,18 +163,25 @@ impl Trace {
         )
     }
 
-    /// Fails on findings, and under `strict` on IDs whose citations do not fit.
+    /// Fails on findings and on code that no test proves, and under `strict` on every ID whose
+    /// citations do not fit.
     pub(crate) fn check(&self, strict: bool) -> Result<(), String> {
         let mut wrong: Vec<String> = self.findings.iter().map(ToString::to_string).collect();
-        if strict {
-            wrong.extend(self.requirements.iter().filter_map(unfit));
-        }
+        let unfit = if strict { unfit } else { unproved };
+        wrong.extend(self.requirements.iter().filter_map(unfit));
         if wrong.is_empty() {
             Ok(())
         } else {
             Err(wrong.join("\n"))
         }
     }
+}
+
+/// An ID that applies and has code, and no test.
+fn unproved(requirement: &Requirement) -> Option<String> {
+    let first = requirement.code.first()?;
+    let unproved = requirement.status == Status::Applies && requirement.tests.is_empty();
+    unproved.then(|| format!("{}: cited in {first}, no test", requirement.id))
 }
 
 /// What `--strict` has against a requirement.
@@ -183,13 +194,10 @@ fn unfit(requirement: &Requirement) -> Option<String> {
     } = requirement;
     match (status, code.iter().chain(tests).next()) {
         (Status::Applies, None) => Some(format!("{id}: applies, cited nowhere")),
-        (Status::Applies, Some(first)) if tests.is_empty() => {
-            Some(format!("{id}: cited in {first}, no test"))
-        }
         (Status::NotApplicable, Some(first)) => {
             Some(format!("{id}: cited in {first}, listed as n/a"))
         }
-        _ => None,
+        _ => unproved(requirement),
     }
 }
 
@@ -247,8 +255,7 @@ fn read_line(line: &str) -> Result<(&str, Status), String> {
 }
 
 /// Every citation in the tree's comments.
-fn citations(tree: &Tree) -> Vec<Citation> {
-    let sources = Sources::read(tree);
+fn citations(tree: &Tree, sources: &Sources) -> Vec<Citation> {
     let files = tree
         .files
         .iter()
@@ -353,11 +360,12 @@ OB-5 | later | the daemon
     }
 
     fn trace(code: &str, tests: &str) -> Trace {
-        Trace::of(&Tree::of(&[
+        let tree = Tree::of(&[
             (LIST, SHORT_LIST),
             ("crates/a/src/lib.rs", code),
             ("crates/a/tests/t.rs", tests),
-        ]))
+        ]);
+        Trace::of(&tree, &Sources::read(&tree))
     }
 
     #[test]
@@ -381,16 +389,22 @@ OB-5 | later | the daemon
     }
 
     #[test]
-    fn code_without_a_test_fails_only_when_strict() {
-        let trace = trace(&format!("{}fn a() {{}}", note("MS-007")), "");
+    fn code_without_a_test_fails() {
+        let code = format!("{}fn a() {{}}", note("MS-007"));
+        let error = trace(&code, "").check(false).unwrap_err();
+        assert_eq!(error, "MS-007: cited in crates/a/src/lib.rs, no test");
+        let proved = trace(&code, &format!("{}fn t() {{}}", note("MS-007")));
+        assert_eq!(proved.check(false), Ok(()));
+        let later = trace(&format!("{}fn a() {{}}", note("OB-5")), "");
+        assert_eq!(later.check(false), Ok(()));
+    }
+
+    #[test]
+    fn what_is_cited_nowhere_fails_only_when_strict() {
+        let trace = trace("", &format!("{}fn t() {{}}", note("MS-007")));
         assert_eq!(trace.check(false), Ok(()));
         let error = trace.check(true).unwrap_err();
-        assert!(error.contains("MS-007: cited in crates/a/src/lib.rs, no test"));
-        assert!(error.contains("API-F12: applies, cited nowhere"));
-        assert!(
-            !error.contains("OB-5"),
-            "what comes later is not missed: {error}"
-        );
+        assert_eq!(error, "API-F12: applies, cited nowhere");
     }
 
     #[test]
@@ -423,9 +437,10 @@ OB-5 | later | the daemon
             ("docs/design.md", "requirement: MS-007"),
             (LIST, SHORT_LIST),
         ]);
-        assert_eq!(citations(&tree), []);
+        assert_eq!(citations(&tree, &Sources::read(&tree)), []);
         let text = format!("const A: &str = \"{KEYWORD} NO-1\";");
-        assert_eq!(citations(&Tree::of(&[("crates/a/src/lib.rs", &text)])), []);
+        let tree = Tree::of(&[("crates/a/src/lib.rs", &text)]);
+        assert_eq!(citations(&tree, &Sources::read(&tree)), []);
     }
 
     #[test]

@@ -268,3 +268,33 @@ fn forged_lines_are_named() {
     let report = check::verify(&files, &options).unwrap();
     assert_eq!(report.findings[0].fault, Fault::Inserted);
 }
+
+/// Behind the checkpoint nothing is proved, but numbers that do not fit are named.
+#[test]
+fn numbers_that_do_not_fit_behind_the_checkpoint_are_named() {
+    let good = log();
+    let size = verify_files(&good).size;
+    let proved = lines(&good, "events.jsonl").len() as u64;
+    let line = |seq: u64, mark: u64| {
+        format!("{{\"seq\":{seq},\"time\":\"2026-01-01T00:00:00.000000000Z\",\"x\":{mark}}}\n")
+    };
+    let (one, two) = (line(size, 1), line(size + 1, 2));
+    let cases = [
+        (line(size + 1, 2), Fault::Duplicated, size + 1, 1),
+        (line(size, 7), Fault::Inserted, size, 1),
+        (line(size + 5, 3), Fault::Dropped, size + 2, 3),
+    ];
+    for (third, fault, seq, count) in cases {
+        let mut files = good.clone();
+        let newest = files.0.get_mut("events.jsonl").unwrap();
+        newest.extend(format!("{one}{two}{third}").bytes());
+        let report = verify_files(&files);
+        let [found] = report.findings.as_slice() else {
+            panic!("{report:?}")
+        };
+        assert_eq!((found.fault, found.line), (fault, Some(proved + 3)));
+        assert_eq!((found.seq, found.count), (Some(seq), count), "{found}");
+        let text = found.to_string();
+        assert!(text.contains(fault.name()), "{text}");
+    }
+}

@@ -15,6 +15,7 @@ mod common;
 use common::{cases, newest, rig, weights};
 use proptest::prelude::*;
 use vram_residency::device::{Device, DeviceError, Extent};
+use vram_residency::error::InputError;
 use vram_residency::format::{Format, ReadAt};
 use vram_residency::load::{FormatChoice, PatternSource};
 use vram_residency::sim::{SimDevice, SimOptions};
@@ -149,6 +150,11 @@ fn offset_overflow_prevented() {
     let mut out = [9; 4];
     tensor.read(4, &mut out).unwrap();
     assert_eq!(out, [3; 4]);
+    let unknown = lease.tensor("v").err().unwrap();
+    assert!(
+        matches!(&unknown, Error::Input(InputError::NoSuchTensor { .. })),
+        "{unknown}"
+    );
 }
 
 // requirement: FF-2, IV-001, VA-3, API-F8

@@ -17,12 +17,14 @@ use std::time::Duration;
 use common::rig;
 use vram_residency::SealRequest;
 use vram_residency::audit::AuditError;
+use vram_residency::audit::log::OpenError;
 use vram_residency::device::{DeviceError, FreeError};
 use vram_residency::error::{Code, Error, InputError, InsufficientVram, Misuse, VerifyError};
 use vram_residency::key::KeyError;
 use vram_residency::load::LoadError;
 use vram_residency::policy::PolicyError;
 use vram_residency::random::RandomError;
+use vram_residency::receipt::ReceiptError;
 use vram_residency::shard::ShardId;
 
 fn id() -> ShardId {
@@ -334,6 +336,7 @@ fn every_error_leads_to_an_http_status() {
         (busy.into(), 409),
         (stopped.into(), 503),
         (PolicyError::ExportOff.into(), 403),
+        (PolicyError::RepairOff.into(), 403),
         (oom.into(), 507),
         (VerifyError::Tag { shard_id: id() }.into(), 500),
         (lost().into(), 500),
@@ -348,4 +351,20 @@ fn every_error_leads_to_an_http_status() {
         let oom = error.code() == Code::VramOom;
         assert_eq!(status == 507, oom, "{error}: {status}");
     }
+}
+
+/// What a key cannot do is said in the key's own words by everything that uses one.
+#[test]
+fn an_error_of_a_key_keeps_its_words() {
+    let words = || KeyError::Memory {
+        reason: "mlock refused".to_owned(),
+    };
+    let log = OpenError::from(words());
+    assert!(matches!(&log, OpenError::Key(error) if *error == words()));
+    assert_eq!(log.to_string(), words().to_string());
+    let receipt = ReceiptError::from(words());
+    assert_eq!(receipt, ReceiptError::Key(words()));
+    assert_eq!(receipt.to_string(), words().to_string());
+    let error = Error::from(words());
+    assert_eq!(error.to_string(), words().to_string());
 }

@@ -18,8 +18,9 @@ use common::disguise::{Disguise, gpu_info};
 use common::{Rig, Seeded, newest, rig, root_key, weights};
 use vram_residency::audit::{Body, MemorySink, Severity};
 use vram_residency::device::{Device, DeviceInfo, DeviceKind, MemoryKind, Protection, Witness};
-use vram_residency::error::{Code, Error, VerifyError};
+use vram_residency::error::{Code, Error, InputError, Misuse, VerifyError};
 use vram_residency::policy::{OnFailure, PolicyError};
+use vram_residency::random::{Random, RandomError};
 use vram_residency::sim::{Op, SimDevice, SimOptions};
 use vram_residency::{Mode, Policy, SealRequest, VramManager};
 
@@ -446,20 +447,37 @@ fn policy_attestation() {
     assert!(gpu.manager.attest_vram_residency(&shard, None).is_err());
 }
 
+/// A source of randomness that has none.
+struct Dry;
+
+impl Random for Dry {
+    fn fill(&self, _: &mut [u8]) -> Result<(), RandomError> {
+        Err(RandomError::new("dry"))
+    }
+}
+
 // requirement: WORKER-4172, API-F2, VA-2, API-F1
 #[test]
 fn a_manager_that_cannot_be_built_says_why() {
     let sim = |ordinal| SimDevice::with_options(SimOptions::new(1).ordinal(ordinal));
     let builder = || VramManager::builder().key(root_key(1));
-    let why = |builder: vram_residency::manager::VramManagerBuilder| {
-        builder.build().err().unwrap().to_string()
+    let why = |builder: vram_residency::manager::VramManagerBuilder| match builder.build() {
+        Err(Error::Misuse(Misuse::Builder(why))) => why,
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("built"),
     };
     assert!(why(builder()).contains("no device"));
     assert!(why(VramManager::builder().device(sim(0))).contains("no key"));
     assert!(why(builder().device(sim(0)).device(sim(0))).contains("same ordinal or UUID"));
     let many = (0..65).fold(builder(), |b, i| b.device(sim(i)));
     assert!(why(many).contains("more than 64"));
-    assert!(why(builder().device(sim(0)).worker_id("no spaces")).contains("worker id"));
+    let odd = builder().device(sim(0)).worker_id("no spaces").build();
+    assert!(matches!(
+        odd.err(),
+        Some(Error::Input(InputError::Characters { .. }))
+    ));
+    let dry = builder().device(sim(0)).random(Arc::new(Dry)).build();
+    assert!(matches!(dry.err(), Some(Error::Random(_))));
     let isolate = Policy {
         on_failure: OnFailure::Isolate,
         ..Policy::default()

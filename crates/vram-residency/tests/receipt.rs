@@ -218,6 +218,12 @@ fn a_certificate_covers_its_key_worker_and_time_only() {
             "{answer:?}"
         );
     }
+    // One that covers everything, in words that the operator never signed.
+    let mut forged: Value = serde_json::from_str(&signed.to_json().unwrap()).unwrap();
+    forged["signed"]["certificate"]["not_after"] = (at + 1).into();
+    let forged = Receipt::from_json(&forged.to_string()).unwrap();
+    let answer = forged.check(&trust(&keys)).map(|_| ());
+    assert_eq!(answer, Err(ReceiptError::Certificate));
 }
 
 #[test]

@@ -24,7 +24,7 @@ use vram_residency::clock::Timestamp;
 use vram_residency::device::DeviceKind;
 use vram_residency::error::{Error, InputError, Misuse, VerifyError};
 use vram_residency::key::{RootKey, SealTag};
-use vram_residency::policy::OnFailure;
+use vram_residency::policy::{OnFailure, PolicyError};
 use vram_residency::seal::Record;
 use vram_residency::sim::{SimDevice, SimOptions};
 use vram_residency::verify::{check_file, check_record};
@@ -272,6 +272,7 @@ fn stale_digest_rejected() {
         error.to_string().contains("60 s old") && error.is_fatal(),
         "{error}"
     );
+    assert!(matches!(error, Error::Policy(PolicyError::SealAge { .. })));
     // A clock set back makes no seal older than it is.
     let fresh = rig.manager.seal(SealRequest::bytes(b"fresh")).unwrap();
     rig.clock.set_wall(Timestamp::from_nanos(1));
@@ -294,6 +295,7 @@ fn a_seal_dated_ahead_of_the_clock_is_refused_where_the_policy_says() {
     set(sealed_at - 7_000_000_000);
     let error = rig.manager.lease(&shard, Mode::TagOnly).err().unwrap();
     assert!(error.to_string().contains("7 s ahead"), "{error}");
+    assert!(matches!(error, Error::Policy(PolicyError::SealDate { .. })));
     // It says something of the clock and nothing of the shard.
     assert!(!shard.is_quarantined());
     set(sealed_at);
@@ -406,16 +408,14 @@ fn bad_input_is_refused_before_anything_happens() {
         "{error}"
     );
     assert!(rig.manager.seal_group(Vec::new()).is_err());
-    assert!(
-        rig.manager
-            .attest_vram_residency(&held, Some(&[0; 15]))
-            .is_err()
-    );
-    assert!(
-        rig.manager
-            .attest_vram_residency(&held, Some(&[0; 65]))
-            .is_err()
-    );
+    for nonce in [&[0; 15][..], &[0; 65]] {
+        let answer = rig.manager.attest_vram_residency(&held, Some(nonce));
+        assert!(
+            matches!(answer, Err(Error::Input(InputError::Nonce { .. }))),
+            "{} bytes",
+            nonce.len()
+        );
+    }
     assert_eq!(rig.sink.events().len(), before, "refused input is no event");
     drop(held);
     rig.assert_empty();

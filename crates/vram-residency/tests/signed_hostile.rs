@@ -17,7 +17,7 @@ mod signed_support;
 
 use serde_json::{Value, json};
 use signed_support::*;
-use vram_residency::signed::{MAX_BUNDLE_BYTES, SignedError};
+use vram_residency::signed::{MAX_BUNDLE_BYTES, ModelTrust, SignedError};
 
 fn bundle(name: &str) -> Value {
     serde_json::from_slice(&read(name)).unwrap()
@@ -357,4 +357,35 @@ fn shards_must_be_the_whole_file() {
         made["predicate"]["serialization"]["shard_size"] = size.clone();
         assert!(forger.verify(&made).is_err(), "{size}");
     }
+}
+
+// requirement: TP-1
+#[test]
+fn each_kind_of_refusal_is_an_error_of_its_own() {
+    let mut keyless = bundle("p256.sig");
+    keyless["verificationMaterial"] = json!({ "certificate": { "rawBytes": "" } });
+    let error = verify("p256", &keyless).unwrap_err();
+    assert!(matches!(error, SignedError::Unsupported { .. }), "{error}");
+    let error = ModelTrust::new().key(b"no key").err().unwrap();
+    assert!(matches!(error, SignedError::Trust { .. }), "{error}");
+    let error = Forger::new().verify(&json!({})).unwrap_err();
+    assert!(matches!(error, SignedError::Statement { .. }), "{error}");
+
+    let (trust, good) = (trust_key("p256"), read("p256.sig"));
+    let model = model_copy();
+    let weights = model.path().join("weights.bin");
+    std::fs::write(&weights, b"others").unwrap();
+    let error = check(&trust, &good, model.path()).err().unwrap();
+    assert!(matches!(error, SignedError::Changed { .. }), "{error}");
+    std::fs::remove_file(&weights).unwrap();
+    std::os::unix::fs::symlink("config.json", &weights).unwrap();
+    let error = check(&trust, &good, model.path()).err().unwrap();
+    assert!(
+        matches!(error, SignedError::NotAFile { is_link: true, .. }),
+        "{error}"
+    );
+    // Not met here: it takes a million files.
+    let error = SignedError::TooManyFiles { limit: 7 };
+    assert_eq!(error.to_string(), "the model has more than 7 files");
+    assert!(!error.is_verdict());
 }

@@ -23,9 +23,9 @@ use common::{Rig, root_key, weights};
 use signed_support::*;
 use vram_residency::audit::{Body, Severity};
 use vram_residency::clock::Timestamp;
-use vram_residency::key::{Scope, SigningKey};
+use vram_residency::key::{KeyError, Scope, SigningKey};
 use vram_residency::policy::PolicyError;
-use vram_residency::receipt::Revocations;
+use vram_residency::receipt::{ReceiptError, Revocations};
 use vram_residency::seal::SIGNED_RECORD_SCHEMA;
 use vram_residency::signed::{AllowError, AllowList, ModelPolicy};
 use vram_residency::sim::SimOptions;
@@ -269,4 +269,37 @@ fn a_policy_file_finds_its_lists_beside_it() {
             "{text}: {error}"
         );
     }
+}
+
+// requirement: TP-1
+#[test]
+fn each_kind_of_refusal_is_an_error_of_its_own() {
+    let key = approver(1);
+    let good = list(&key);
+    assert!(matches!(believed("", &key), Err(AllowError::Format { .. })));
+    let longer = good.replacen("bytes = ", "bytes = 1", 1);
+    let error = believed(&longer, &key).unwrap_err();
+    assert!(error == AllowError::Signature && error.is_verdict());
+
+    let dir = tempfile::tempdir().unwrap();
+    let of_file = |text: &str| match policy_in(dir.path(), text) {
+        Err(AllowError::File { source, .. }) => *source,
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("{text}: believed"),
+    };
+    assert!(matches!(of_file("require = 1"), AllowError::Policy { .. }));
+    let gone = "require = 'signed'\nallow = ['gone']\ntrust = ['KEY']";
+    assert!(matches!(of_file(gone), AllowError::Read { .. }));
+
+    // What others say is kept, and so is whether it is a verdict.
+    let revocations = AllowError::Revocations(ReceiptError::Signature);
+    assert!(revocations.is_verdict());
+    assert!(
+        revocations
+            .to_string()
+            .starts_with("the list of revoked keys: ")
+    );
+    let of_key = AllowError::from(KeyError::Entropy);
+    assert!(matches!(of_key, AllowError::Key(_)) && !of_key.is_verdict());
+    assert_eq!(of_key.to_string(), KeyError::Entropy.to_string());
 }

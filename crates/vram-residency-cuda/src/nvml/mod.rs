@@ -306,12 +306,15 @@ mod tests {
             unknown.to_string().contains("(6): some reason"),
             "{unknown}"
         );
+        let nvml = Nvml::start(table()).unwrap();
+        assert_eq!(nvml.facts("0000:\0"), Err(NvmlError::BadAddress));
         let odd = Nvml::start(Table {
             ecc_errors: strange,
             ..table()
         })
         .unwrap();
         let odd = odd.facts("0000:65:00.0").unwrap_err();
+        assert!(matches!(odd, NvmlError::Call { code, .. } if code.0 == 12345));
         assert!(odd.to_string().contains("(12345)"), "{odd}");
     }
 
@@ -320,6 +323,7 @@ mod tests {
         let error = Nvml::open_library("libc.so.6").err().unwrap();
         assert!(error.to_string().contains("nvmlInit_v2"), "{error}");
         let error = Nvml::open_library("libno-such-nvml.so.1").err().unwrap();
+        assert!(matches!(error, NvmlError::Load(LoadError::Open { .. })));
         assert!(
             error.to_string().contains("libno-such-nvml.so.1"),
             "{error}"

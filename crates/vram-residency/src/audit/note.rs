@@ -228,6 +228,8 @@ mod tests {
         let larger = note.replace("20852163", "20852164");
         let wrong = Checkpoint::open(&larger, &trusted);
         assert!(matches!(wrong, Err(NoteError::Signature { .. })));
+        let cut = Checkpoint::open(note.lines().next().unwrap(), &trusted);
+        assert!(matches!(cut, Err(NoteError::Format(_))), "{cut:?}");
         for at in 0..note.len() {
             let mut bytes = note.clone().into_bytes();
             bytes[at] ^= 1;

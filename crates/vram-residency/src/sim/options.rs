@@ -251,15 +251,19 @@ mod tests {
 
     #[test]
     fn bad_text_forms_name_the_part() {
-        for text in [
-            "simulated",
-            "gpu",
-            "sim:",
-            "sim:0",
-            "sim:2XB",
-            "sim:1GiB,flip=9:8",
-        ] {
-            assert!(text.parse::<SimOptions>().is_err(), "{text}");
+        type Why = fn(String) -> SimOptionsError;
+        let cases: [(&str, Why, &str); 7] = [
+            ("simulated", SimOptionsError::NotSimulated, "simulated"),
+            ("gpu", SimOptionsError::NotSimulated, "gpu"),
+            ("sim:", SimOptionsError::Size, ""),
+            ("sim:0", SimOptionsError::Size, "0"),
+            ("sim:2XB", SimOptionsError::Size, "2XB"),
+            ("sim:1,flip=9:8", SimOptionsError::Value, "flip=9:8"),
+            ("sim:1,slow", SimOptionsError::Option, "slow"),
+        ];
+        for (text, why, part) in cases {
+            let error = text.parse::<SimOptions>().unwrap_err();
+            assert_eq!(error, why(part.to_owned()), "{text}");
         }
         let error = "sim:1GiB,colour=red".parse::<SimOptions>().unwrap_err();
         assert!(error.to_string().contains("colour=red"), "{error}");

@@ -200,3 +200,68 @@ fn describe(suspects: &[u64], total: usize, tensors: &TensorTable) -> Damage {
         tensors: names,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::SimDevice;
+
+    const LEN: usize = 5 * BLOCK_BYTES + 17;
+
+    /// A device that holds `bytes`, and where.
+    fn holding(bytes: &[u8]) -> (SimDevice, Extent) {
+        let device = SimDevice::new(1 << 20);
+        let buffer = device.allocate(bytes.len() as u64).unwrap().id;
+        let extent = Extent {
+            buffer,
+            start: 0,
+            len: bytes.len() as u64,
+        };
+        device.write(extent, 0, bytes).unwrap();
+        (device, extent)
+    }
+
+    fn check(
+        device: &SimDevice,
+        extent: Extent,
+        kept: &[BlockHash],
+        sealed: FileDigest,
+    ) -> Outcome {
+        check_all(device, extent, kept, sealed, &TensorTable::default()).unwrap()
+    }
+
+    /// The hashes in host memory are no authority: the digest is.
+    #[test]
+    fn kept_hashes_that_went_bad_condemn_nothing_and_are_replaced() {
+        let (device, extent) = holding(&[7; LEN]);
+        let good = measure(&device, extent).unwrap();
+        let sealed = file_digest(&root(&good), extent.len);
+        assert!(matches!(
+            check(&device, extent, &good, sealed),
+            Outcome::Intact(_)
+        ));
+        let mut bad = good.clone();
+        bad[1][3] ^= 1;
+        bad[5][0] ^= 0x80;
+        match check(&device, extent, &bad, sealed) {
+            Outcome::StaleHashes(_, measured, suspects) => {
+                assert_eq!((measured, suspects), (good, 2));
+            }
+            _ => panic!("condemned for what the host forgot"),
+        }
+    }
+
+    /// Contents and kept hashes changed alike: the digest still tells.
+    #[test]
+    fn hashes_changed_with_the_contents_hide_nothing() {
+        let (device, extent) = holding(&[7; LEN]);
+        let sealed = file_digest(&root(&measure(&device, extent).unwrap()), extent.len);
+        let (other, there) = holding(&[8; LEN]);
+        let kept = measure(&other, there).unwrap();
+        let Outcome::Damaged(actual, damage) = check(&other, there, &kept, sealed) else {
+            panic!("other bytes were believed")
+        };
+        assert_ne!(actual, sealed);
+        assert_eq!(damage.blocks, kept.len() as u64);
+    }
+}

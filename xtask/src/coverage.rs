@@ -1,0 +1,133 @@
+//! `cargo xtask coverage`: which lines of the shipped crates the tests run, and whether that is
+//! enough. requirement: TP-1, TP-2, CI-JOB-6, DM-7
+//!
+//! The instrumented build lies in `target/coverage`, its data and the tools in `target/xtask`.
+
+mod floors;
+mod lines;
+mod suite;
+mod tools;
+
+use std::fs;
+use std::path::Path;
+
+use crate::{Task, exec, report};
+
+pub(crate) const TASK: Task = Task {
+    usage: "coverage [--last] [--missed PATH]",
+    summary: "Measure which lines the tests run, and fail below the floors",
+    help: "\
+--last          judge the data of the last run again, without running the tests
+--missed PATH   also list the lines that never ran, of files whose path begins so
+The counts are also in target/xtask/coverage.json. Lines of test code do not count. Branches are
+not measured: rustc counts them only under -Z coverage-options=branch.
+example: cargo xtask coverage
+example: cargo xtask coverage --last --missed crates/vram-residency/src/key",
+    run,
+};
+
+/// The crates whose lines count; `rustc.sh` instruments the same.
+const SHIPPED: &[&str] = &[
+    "vram",
+    "vram-digest",
+    "vram-residency",
+    "vram-residency-cuda",
+];
+
+/// Where the result lies, from the root.
+pub(crate) const RESULT: &str = "target/xtask/coverage.json";
+
+/// What the command line asks for.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Options {
+    last: bool,
+    missed: Option<String>,
+}
+
+impl Options {
+    fn read(args: &[String]) -> Result<Self, String> {
+        let mut options = Self::default();
+        let mut args = args.iter();
+        while let Some(arg) = args.next() {
+            match arg.as_str() {
+                "--last" => options.last = true,
+                "--missed" => {
+                    let path = args.next().ok_or("--missed needs a path")?;
+                    options.missed = Some(path.clone());
+                }
+                _ => return Err(format!("unknown argument `{arg}`; known: --last --missed")),
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn run(args: &[String]) -> Result<(), String> {
+    let options = Options::read(args)?;
+    measure(&tools()?, &options)
+}
+
+/// What the run needs and a machine may lack.
+fn tools() -> Result<tools::Tools, String> {
+    tools::Tools::find(&exec::root().join("target/xtask"))
+}
+
+fn measure(tools: &tools::Tools, options: &Options) -> Result<(), String> {
+    let folder = exec::root().join("target/xtask/coverage");
+    let (raw, merged) = (folder.join("raw"), folder.join("merged.profdata"));
+    let binaries = suite::build()?;
+    if !options.last {
+        fresh(&raw)?;
+        suite::run(&binaries, &raw)?;
+        lines::merge(tools, &raw, &merged)?;
+        // 60 MB that nobody reads again.
+        fs::remove_dir_all(&raw).map_err(|error| format!("{}: {error}", raw.display()))?;
+    }
+    let lines = lines::read(tools, &merged, &binaries)?;
+    if let Some(start) = &options.missed {
+        for (path, file) in lines.iter().filter(|(path, _)| path.starts_with(start)) {
+            println!("{path}: {}", lines::missed(file).join(" "));
+        }
+    }
+    let rows = floors::rows(floors::PARTS, &lines);
+    print!("{}", floors::table(&rows));
+    println!("branches: not measured (rustc counts them only under -Z coverage-options=branch)");
+    report::leave("coverage", &floors::as_json(&rows, &lines))?;
+    floors::judge(&rows)
+}
+
+fn fresh(folder: &Path) -> Result<(), String> {
+    let _ = fs::remove_dir_all(folder);
+    fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wrapper_instruments_what_ships_and_nothing_else() {
+        let wrapper = include_str!("coverage/rustc.sh");
+        let instrumented = wrapper.lines().find_map(|line| {
+            let names = line.trim().strip_suffix(')')?;
+            names
+                .contains(" | ")
+                .then(|| names.split(" | ").collect::<Vec<_>>())
+        });
+        assert_eq!(instrumented.unwrap(), SHIPPED);
+    }
+
+    #[test]
+    fn options_are_read_and_others_refused() {
+        let args = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let options = Options::read(&args("--last --missed crates/a")).unwrap();
+        assert!(options.last);
+        assert_eq!(options.missed.as_deref(), Some("crates/a"));
+        assert!(Options::read(&args("--missed")).is_err());
+        assert!(
+            Options::read(&args("--lost"))
+                .unwrap_err()
+                .contains("--lost")
+        );
+    }
+}

@@ -1,0 +1,208 @@
+//! Where each part of the page comes from.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::table;
+
+/// One part. `read` gives Markdown, nothing when the part is missing, an error when it is there
+/// and cannot be read.
+pub(super) struct Part {
+    pub(super) title: &'static str,
+    pub(super) command: &'static str,
+    pub(super) read: fn(&Path) -> Result<String, String>,
+}
+
+pub(super) const PARTS: &[Part] = &[
+    Part {
+        title: "Checks",
+        command: "cargo xtask ci",
+        read: |root| lists(root, "target/xtask/ci.json", &["steps"]),
+    },
+    Part {
+        title: "Tests",
+        command: "cargo xtask ci",
+        read: |root| lists(root, "target/xtask/tests.json", &[]),
+    },
+    Part {
+        title: "Coverage",
+        command: "cargo xtask coverage",
+        read: coverage,
+    },
+    Part {
+        title: "Mutants",
+        command: "cargo xtask mutants",
+        read: mutants,
+    },
+    Part {
+        title: "Planted faults",
+        command: "cargo xtask planted",
+        read: |root| lists(root, "target/planted/results.json", &["faults"]),
+    },
+    Part {
+        title: "Fuzzing",
+        command: "cargo xtask fuzz",
+        read: |root| lists(root, "target/xtask/fuzz.json", &["targets"]),
+    },
+    Part {
+        title: "Faults",
+        command: "cargo xtask faults --json target/xtask/faults.json",
+        read: |root| lists(root, "target/xtask/faults.json", &["classes"]),
+    },
+    Part {
+        title: "Benches",
+        command: "vram bench --json > target/xtask/bench.json, or cargo bench",
+        read: benches,
+    },
+    Part {
+        title: "Real GPU",
+        command: "cargo xtask gpu-suite, then sh run.sh OUT_DIR on the GPU machine",
+        read: gpu,
+    },
+];
+
+/// The file's JSON with a line that names it; none when it is not there.
+fn read(root: &Path, path: &Path) -> Result<Option<(String, Value)>, String> {
+    let shown = path.strip_prefix(root).unwrap_or(path).display();
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(format!("{shown}: {error}")),
+    };
+    let value = serde_json::from_str(&text).map_err(|error| format!("{shown}: {error}"))?;
+    let age = fs::metadata(path).and_then(|meta| meta.modified()).ok();
+    let age = age.and_then(|then| then.elapsed().ok());
+    let age = age.map_or_else(String::new, |age| {
+        format!(", {} h old", age.as_secs() / 3600)
+    });
+    Ok(Some((format!("From `{shown}`{age}.\n\n"), value)))
+}
+
+/// The file's plain values, then each of the named lists, as tables.
+fn lists(root: &Path, path: &str, names: &[&str]) -> Result<String, String> {
+    let Some((mut text, value)) = read(root, &root.join(path))? else {
+        return Ok(String::new());
+    };
+    text += &tables(&value, names);
+    Ok(text)
+}
+
+fn tables(value: &Value, names: &[&str]) -> String {
+    let mut parts = vec![table::of_one(value)];
+    parts.extend(names.iter().filter_map(|name| {
+        let rows = value.get(name)?.as_array()?;
+        Some(table::of(rows))
+    }));
+    parts.retain(|part| !part.is_empty());
+    parts.join("\n")
+}
+
+fn coverage(root: &Path) -> Result<String, String> {
+    let path = root.join(crate::coverage::RESULT);
+    let Some((text, value)) = read(root, &path)? else {
+        return Ok(String::new());
+    };
+    let rows = value["parts"].as_array().ok_or("no parts in it")?;
+    let rows: Vec<Value> = rows
+        .iter()
+        .map(|row| {
+            let count = |key: &str| row[key].as_f64().unwrap_or(0.0);
+            let share = 100.0 * count("run") / count("lines").max(1.0);
+            let mut row = row.clone();
+            row["percent"] = json!(share);
+            row
+        })
+        .collect();
+    let branches = "\nBranches are not measured: rustc counts them only under \
+                    -Z coverage-options=branch.\n";
+    Ok(text + &table::of(&rows) + branches)
+}
+
+/// The outcomes that `cargo xtask mutants` adds up: an object by mutant.
+fn mutants(root: &Path) -> Result<String, String> {
+    let Some((mut text, value)) = read(root, &root.join("target/mutants/outcomes.json"))? else {
+        return Ok(String::new());
+    };
+    let outcomes = value.as_object().ok_or("the outcomes are no object")?;
+    let mut counts = serde_json::Map::new();
+    let mut survivors = Vec::new();
+    for (name, outcome) in outcomes {
+        let word = outcome["outcome"].as_str().unwrap_or("unknown");
+        let count = counts.get(word).and_then(Value::as_u64).unwrap_or(0) + 1;
+        counts.insert(word.to_owned(), json!(count));
+        if word == "missed" {
+            survivors.push(json!({ "mutant": name }));
+        }
+    }
+    text += &table::of_one(&Value::Object(counts));
+    if !survivors.is_empty() {
+        text += &format!("\nSurvivors:\n\n{}", table::of(&survivors));
+    }
+    Ok(text)
+}
+
+/// What `vram bench` printed, and the medians of criterion.
+fn benches(root: &Path) -> Result<String, String> {
+    let mut text = String::new();
+    let mut files = found(&root.join("target/xtask"), "bench", ".json");
+    files.sort();
+    for path in files {
+        if let Some((from, value)) = read(root, &path)? {
+            let lists = ["rates", "roofs", "scaling", "costs", "modes", "targets"];
+            text += &format!("{from}{}\n", tables(&value, &lists));
+        }
+    }
+    let criterion = root.join("target/criterion");
+    let mut files = found(&criterion, "", "new/estimates.json");
+    files.sort();
+    let mut rows = Vec::new();
+    for path in files {
+        let Some((_, value)) = read(root, &path)? else {
+            continue;
+        };
+        let name = path.strip_prefix(&criterion).unwrap_or(&path);
+        let name = name.to_string_lossy().replace("/new/estimates.json", "");
+        rows.push(json!({ "name": name, "median_ns": value["median"]["point_estimate"] }));
+    }
+    if !rows.is_empty() {
+        text += &format!("From `target/criterion`.\n\n{}", table::of(&rows));
+    }
+    Ok(text)
+}
+
+/// The results that were kept from GPU machines.
+fn gpu(root: &Path) -> Result<String, String> {
+    let mut text = String::new();
+    let mut files = found(&root.join("docs/results"), "", ".json");
+    files.sort();
+    for path in files {
+        if let Some((from, value)) = read(root, &path)? {
+            let lists = ["sections", "rows"];
+            text += &format!("{from}{}\n", tables(&value, &lists));
+        }
+    }
+    Ok(text)
+}
+
+/// The files under `folder` whose path below it begins and ends so.
+fn found(folder: &Path, begin: &str, end: &str) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(&next).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let below = path.strip_prefix(folder).unwrap_or(&path).to_string_lossy();
+            if !below.starts_with(begin) {
+                continue;
+            }
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push(path);
+            } else if below.ends_with(end) {
+                files.push(path);
+            }
+        }
+    }
+    files
+}
