@@ -265,6 +265,18 @@ fn metrics_count_what_happened() {
     );
     assert_eq!(metrics.allocation_failures_total, 1);
     assert_eq!(
+        metrics.allocation_failures_by_reason,
+        [("insufficient_vram", 1)].into()
+    );
+    assert_eq!(
+        (
+            metrics.allocation_attempts_total,
+            metrics.concurrent_allocation_attempts_total
+        ),
+        (2, 0)
+    );
+    assert_eq!(metrics.verify_failures_by_reason, [].into());
+    assert_eq!(
         (
             metrics.verify_operations_total,
             metrics.verify_failures_total
@@ -295,10 +307,46 @@ fn metrics_count_what_happened() {
         metrics.devices[0].oldest_verification_nanos, None,
         "a failed one does not count"
     );
+    assert_eq!(
+        metrics.verify_failures_by_reason,
+        [("digest_mismatch", 1)].into()
+    );
+    assert!(rig.manager.verify_sealed(&shard, Mode::Full).is_err());
     rig.manager.deallocate(&shard).unwrap();
     let json = serde_json::to_value(rig.manager.metrics()).unwrap();
+    assert_eq!(json["verify_failures_by_reason"]["quarantined"], 1);
     assert_eq!(json["deallocations_total"], 1);
     assert_eq!(json["devices"][0]["capacity"]["used"], 0);
+}
+
+// requirement: OB-3
+#[test]
+fn reasons_attempts_at_once_and_durations_are_counted() {
+    use vram_residency::Mode;
+    use vram_residency::clock::Clock;
+    use vram_residency::sim::Op;
+    let rig = rig(1 << 20);
+    let manager = &rig.manager;
+    for (fault, reason) in [
+        (
+            DeviceError::OutOfMemory { requested: 1 },
+            "device_out_of_memory",
+        ),
+        (DeviceError::Unsupported { what: "test" }, "device_error"),
+    ] {
+        rig.device().fail(Op::Allocate, 1, fault);
+        assert!(manager.seal(SealRequest::bytes(&[1; 100])).is_err());
+        assert_eq!(manager.metrics().allocation_failures_by_reason[reason], 1);
+    }
+    assert_eq!(manager.metrics().concurrent_allocation_attempts_total, 0);
+    let shard = manager.seal(SealRequest::bytes(&[1; 100])).unwrap();
+    let before = rig.clock.monotonic();
+    rig.clock.advance(1);
+    let verified = manager.verify_sealed(&shard, Mode::Full).unwrap();
+    let nanos = verified.verification().nanos;
+    assert!(nanos <= rig.clock.monotonic() - before);
+    assert_eq!(manager.metrics().verify_nanos_total, nanos);
+    assert_eq!(manager.metrics().allocation_attempts_total, 3);
 }
 
 // requirement: ER-11

@@ -93,7 +93,7 @@ impl VramManager {
         correlation_id: Option<&Text>,
         error: &Error,
     ) -> Result<()> {
-        self.inner.counters.refused();
+        self.inner.counters.refused(error);
         let capacity = slot.ledger.capacity();
         let reason = match error {
             Error::InsufficientVram(_) => "insufficient_vram".to_owned(),

@@ -1,12 +1,15 @@
 //! Counters and gauges as plain values (requirement: API-F37, TY-5, OB-2, OB-3).
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
 use super::{RunState, VramManager};
 use crate::capacity::Capacity;
-use crate::device::{DeviceKind, Uuid};
+use crate::device::{DeviceError, DeviceKind, Uuid};
+use crate::error::Error;
 
 #[derive(Default)]
 pub(super) struct Counters {
@@ -18,6 +21,73 @@ pub(super) struct Counters {
     leases: AtomicU64,
     freed: AtomicU64,
     migrated: AtomicU64,
+    allocation_attempts: AtomicU64,
+    concurrent_attempts: AtomicU64,
+    allocating: AtomicU64,
+    verify_nanos: AtomicU64,
+    refusals: Reasons,
+    failures: Reasons,
+}
+
+/// Counts by reason; touched only when something goes wrong.
+#[derive(Default)]
+struct Reasons(Mutex<BTreeMap<&'static str, u64>>);
+
+impl Reasons {
+    fn count(&self, reason: &'static str) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(reason).or_default();
+        *count = count.saturating_add(1);
+    }
+
+    fn get(&self) -> BTreeMap<&'static str, u64> {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.clone()
+    }
+}
+
+/// A request for memory under way.
+pub(super) struct Attempt<'c>(&'c AtomicU64);
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Counters {
+    /// Counts a request for memory until it ends, and whether it began while
+    /// another was under way (requirement: OB-3).
+    pub(super) fn attempt(&self) -> Attempt<'_> {
+        self.allocation_attempts.fetch_add(1, Ordering::Relaxed);
+        if self.allocating.fetch_add(1, Ordering::Relaxed) > 0 {
+            self.concurrent_attempts.fetch_add(1, Ordering::Relaxed);
+        }
+        Attempt(&self.allocating)
+    }
+
+    /// Memory was refused for this reason.
+    pub(super) fn refused(&self, error: &Error) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        self.refusals.count(match error {
+            Error::InsufficientVram(_) => "insufficient_vram",
+            Error::Device(DeviceError::OutOfMemory { .. }) => "device_out_of_memory",
+            Error::Device(DeviceError::Lost { .. }) => "device_lost",
+            Error::Device(_) | Error::Free(_) => "device_error",
+            _ => "other",
+        });
+    }
+
+    /// A failed verification was recorded with this reason.
+    pub(super) fn recorded_failure(&self, reason: &'static str) {
+        self.failures.count(reason);
+    }
+
+    /// A verification that passed took this long.
+    pub(super) fn verified(&self, nanos: u64) {
+        self.verified.fetch_add(1, Ordering::Relaxed);
+        self.verify_nanos.fetch_add(nanos, Ordering::Relaxed);
+    }
 }
 
 macro_rules! counter {
@@ -33,8 +103,6 @@ macro_rules! counter {
 counter! {
     seal_attempts => seal_attempts,
     sealed => sealed,
-    refused => refused,
-    verified => verified,
     verification_failed => verification_failures,
     leased => leases,
     freed => freed,
@@ -76,10 +144,23 @@ pub struct VramMetrics {
     pub seal_operations_total: u64,
     /// Requests for memory that were refused.
     pub allocation_failures_total: u64,
+    /// The same by reason: `insufficient_vram`, `device_out_of_memory`,
+    /// `device_lost`, `device_error` or `other` (requirement: OB-3).
+    pub allocation_failures_by_reason: BTreeMap<&'static str, u64>,
+    /// Requests for memory.
+    pub allocation_attempts_total: u64,
+    /// Those that began while another was under way (requirement: OB-3).
+    pub concurrent_allocation_attempts_total: u64,
     /// Verifications that passed.
     pub verify_operations_total: u64,
     /// Verifications that failed.
     pub verify_failures_total: u64,
+    /// Failed verifications that were recorded, by the reason of the event
+    /// `seal.verification_failed`: also those of records, and attempts on
+    /// quarantined shards (requirement: OB-2).
+    pub verify_failures_by_reason: BTreeMap<&'static str, u64>,
+    /// Nanoseconds that the passed verifications took together.
+    pub verify_nanos_total: u64,
     /// Leases granted.
     pub leases_total: u64,
     /// Shards freed on request.
@@ -110,8 +191,13 @@ impl VramManager {
             seal_attempts_total: load(&counters.seal_attempts),
             seal_operations_total: load(&counters.sealed),
             allocation_failures_total: load(&counters.refused),
+            allocation_failures_by_reason: counters.refusals.get(),
+            allocation_attempts_total: load(&counters.allocation_attempts),
+            concurrent_allocation_attempts_total: load(&counters.concurrent_attempts),
             verify_operations_total: load(&counters.verified),
             verify_failures_total: load(&counters.verification_failures),
+            verify_failures_by_reason: counters.failures.get(),
+            verify_nanos_total: load(&counters.verify_nanos),
             leases_total: load(&counters.leases),
             deallocations_total: load(&counters.freed),
             migrations_total: load(&counters.migrated),

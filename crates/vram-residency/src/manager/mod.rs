@@ -190,7 +190,9 @@ impl VramManager {
     pub fn reserve(&self, ordinal: u32, bytes: u64) -> Result<Reservation> {
         let slot = self.slot(ordinal)?;
         let size = self.inner.policy.admit_size(bytes)?;
+        let attempt = self.inner.counters.attempt();
         let reserved = self.lost_is_recorded(slot.ledger.reserve(slot.admitted, size));
+        drop(attempt);
         match reserved {
             // One that cannot be recorded is given back again.
             Ok(reservation) => Ok(reservation.recorded(&self.inner.recorder)?),

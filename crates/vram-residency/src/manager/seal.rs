@@ -232,10 +232,12 @@ impl VramManager {
         let shard_id = claim.id().clone();
         let wanted = self.inner.policy.admit_size(len)?.padded(start);
         let recorder = Arc::clone(&self.inner.recorder);
+        let attempt = self.inner.counters.attempt();
         let taken = slot
             .ledger
             .reserve(slot.admitted, wanted)
             .and_then(|reservation| Ok(Filling::start(reservation, recorder, claim, start, len)?));
+        drop(attempt);
         let filling = match self.lost_is_recorded(taken) {
             Ok(filling) => filling,
             Err(error) => {

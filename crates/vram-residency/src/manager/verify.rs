@@ -98,8 +98,8 @@ impl VramManager {
         let answer = self.prove(resident, mode);
         match &answer {
             Ok(verified) => {
-                self.inner.counters.verified();
                 let verification = verified.verification();
+                self.inner.counters.verified(verification.nanos);
                 let body = Body::SealVerified {
                     shard_id: resident.record().shard_id.clone(),
                     gpu_device: verification.gpu_device,
@@ -389,6 +389,7 @@ impl VramManager {
             Error::Audit(_) => "audit_error",
             _ => "internal_error",
         };
+        self.inner.counters.recorded_failure(reason);
         let actual_digest = match error {
             Error::Verify(VerifyError::Contents { actual, .. }) => actual.to_string(),
             _ => String::new(),

@@ -6,7 +6,7 @@ use std::io;
 
 use super::super::event::{Body, Event};
 use super::super::line::{self, CHECKPOINT};
-use super::super::merkle::{Tree, leaf_hash};
+use super::super::merkle::{Hash, Tree, leaf_hash};
 use super::super::note::Checkpoint;
 use super::LogOptions;
 use super::queue::Entry;
@@ -15,6 +15,10 @@ use crate::clock::{Clock, Timestamp};
 use crate::key::SigningKey;
 use crate::sync::{Arc, Mutex, PoisonError};
 
+/// Bytes that are written before the disk is asked to keep them, unless a
+/// checkpoint comes first. A sync for each group would make the disk's answer the
+/// bound of plain events.
+const UNSYNCED_BYTES: u64 = 4 << 20;
 const NANOS_PER_DAY: u64 = 86_400_000_000_000;
 
 /// A finished segment: its first event and the day of it.
@@ -48,6 +52,10 @@ pub(super) struct Committer {
     at: Position,
     /// Accepted, not yet synced.
     waiting: Vec<Entry>,
+    /// Leaf hashes of those that are written already: the first of `waiting`.
+    written: Vec<Hash>,
+    /// Their bytes, behind the synced ones.
+    unsynced: u64,
     /// A write failed: what is behind the synced bytes is unknown.
     suspect: bool,
     newest: Arc<Mutex<Option<String>>>,
@@ -68,6 +76,8 @@ impl Committer {
             clock,
             at,
             waiting: Vec::new(),
+            written: Vec::new(),
+            unsynced: 0,
             suspect: false,
             newest: Arc::default(),
         }
@@ -114,50 +124,85 @@ impl Committer {
         }
     }
 
-    /// Writes and syncs what waits.
+    /// Writes what waits, and syncs it once that is worth it.
     pub(super) fn write(&mut self) -> io::Result<()> {
-        let Some(first) = self.waiting.first() else {
+        let Some(next) = self.waiting.get(self.written.len()) else {
             return Ok(());
         };
-        let day = day(first.time);
-        if self.segment_is_over(day) {
+        if self.segment_is_over(day(next.time)) {
+            self.sync()?;
             self.rotate()?;
         }
-        let (text, ends) = self.lines();
         if self.suspect {
             self.storage.truncate(self.at.len)?;
         }
+        let (text, leaves) = self.lines();
         self.suspect = true;
-        self.storage.append(&text)?;
-        self.storage.sync()?;
-        self.suspect = false;
-        let mut start = 0;
-        for end in ends {
-            let leaf = text.get(start..end.saturating_sub(1)).unwrap_or_default();
-            self.at.tree.push(leaf_hash(leaf));
-            start = end;
+        if let Err(error) = self.storage.append(&text) {
+            self.forget_written();
+            return Err(error);
         }
-        self.at.len = self.at.len.saturating_add(text.len() as u64);
-        self.at.day.get_or_insert(day);
-        self.waiting.clear();
+        self.suspect = false;
+        self.written.extend(leaves);
+        self.unsynced = self.unsynced.saturating_add(text.len() as u64);
+        if self.unsynced >= UNSYNCED_BYTES {
+            self.sync()?;
+        }
         Ok(())
     }
 
-    /// The lines of what waits, and where each ends.
-    fn lines(&self) -> (Vec<u8>, Vec<usize>) {
-        let mut text = Vec::new();
-        let mut ends = Vec::with_capacity(self.waiting.len());
-        for (seq, entry) in (self.at.tree.size()..).zip(&self.waiting) {
-            line::write(&mut text, seq, &entry.time.to_string(), &entry.json);
-            ends.push(text.len());
+    /// Syncs what is written; only then does it count.
+    fn sync(&mut self) -> io::Result<()> {
+        let Some(first) = self.waiting.first().filter(|_| !self.written.is_empty()) else {
+            return Ok(());
+        };
+        let day = day(first.time);
+        if let Err(error) = self.storage.sync() {
+            self.suspect = true;
+            self.forget_written();
+            return Err(error);
         }
-        (text, ends)
+        let synced = self.written.len();
+        self.written
+            .drain(..)
+            .for_each(|leaf| self.at.tree.push(leaf));
+        self.waiting.drain(..synced);
+        self.at.len = self.at.len.saturating_add(self.unsynced);
+        self.unsynced = 0;
+        self.at.day.get_or_insert(day);
+        Ok(())
+    }
+
+    /// What is behind the synced bytes is unknown: it is all written again.
+    fn forget_written(&mut self) {
+        self.written.clear();
+        self.unsynced = 0;
+    }
+
+    /// The lines of what waits to be written, and their leaf hashes.
+    fn lines(&self) -> (Vec<u8>, Vec<Hash>) {
+        let (mut text, mut leaves) = (Vec::new(), Vec::new());
+        let first = self
+            .at
+            .tree
+            .size()
+            .saturating_add(self.written.len() as u64);
+        for (seq, entry) in (first..).zip(self.waiting.iter().skip(self.written.len())) {
+            let start = text.len();
+            line::write(&mut text, seq, &entry.time.to_string(), &entry.json);
+            let end = text.len().saturating_sub(1);
+            leaves.push(leaf_hash(text.get(start..end).unwrap_or_default()));
+        }
+        (text, leaves)
     }
 
     fn segment_is_over(&self, today: u64) -> bool {
-        let full = self.at.len >= self.options.segment_bytes;
+        let len = self.at.len.saturating_add(self.unsynced);
+        let full = len >= self.options.segment_bytes;
+        let unsynced = self.waiting.first().filter(|_| self.unsynced > 0);
+        let began = self.at.day.or(unsynced.map(|entry| day(entry.time)));
         // A clock that went backwards finishes nothing.
-        self.at.day.is_some_and(|day| full || today > day)
+        began.is_some_and(|began| full || today > began)
     }
 
     fn rotate(&mut self) -> io::Result<()> {
@@ -176,8 +221,9 @@ impl Committer {
         Ok(())
     }
 
-    /// Stores the tiles and then a checkpoint over everything written.
+    /// Syncs, then stores the tiles and a checkpoint over everything written.
     pub(super) fn cover(&mut self) -> io::Result<()> {
+        self.sync()?;
         if self.at.covered == self.at.tree.size() {
             return Ok(());
         }
