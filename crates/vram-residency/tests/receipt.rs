@@ -179,6 +179,63 @@ fn every_changed_character_is_refused() {
     assert!(changes > 10_000, "{changes}");
 }
 
+/// One random drop, truncation, repetition or exchange of parts of a text.
+fn mangled(text: &str, mut random: impl FnMut(usize) -> usize) -> String {
+    let mut cuts = [0; 4].map(|_: usize| random(text.len() + 1));
+    cuts.sort_unstable();
+    let [a, b, c, d] = cuts;
+    let part = |from: usize, to: usize| text.get(from..to).unwrap_or_default();
+    match random(4) {
+        0 => [part(0, a), part(b, text.len())].concat(),
+        1 => part(0, a).to_owned(),
+        2 => [part(0, b), part(a, text.len())].concat(),
+        _ => [
+            part(0, a),
+            part(c, d),
+            part(b, c),
+            part(a, b),
+            part(d, text.len()),
+        ]
+        .concat(),
+    }
+}
+
+/// Parts of receipts and attestations dropped, cut off, repeated and exchanged.
+#[test]
+fn ten_thousand_mangled_papers_are_refused() {
+    const SEED: u64 = 20_261_121;
+    println!("seed {SEED}");
+    let mut state = SEED;
+    let mut random = |below: usize| {
+        state = state
+            .wrapping_mul(0x5851_F42D_4C95_7F2D)
+            .wrapping_add(0x1405_7B7E_F767_814F);
+        (state >> 33) as usize % below
+    };
+    let (keys, vectors) = (everybody(), vectors());
+    let mut changes = 0;
+    while changes < 10_000 {
+        let vector = &vectors[random(vectors.len())];
+        for kind in ["receipt", "attested"] {
+            let text = vector[kind].to_string();
+            let changed = mangled(&text, &mut random);
+            if changed == text {
+                continue;
+            }
+            changes += 1;
+            let believed = if kind == "receipt" {
+                Receipt::from_json(&changed)
+                    .is_ok_and(|read| read != receipt(vector) && read.check(&trust(&keys)).is_ok())
+            } else {
+                let (good, nonce) = attested(vector);
+                Attested::from_json(&changed)
+                    .is_ok_and(|read| read != good && read.check(&trust(&keys), &nonce).is_ok())
+            };
+            assert!(!believed, "{kind}: {changed}");
+        }
+    }
+}
+
 #[test]
 fn a_certificate_covers_its_key_worker_and_time_only() {
     let operator = operator();
