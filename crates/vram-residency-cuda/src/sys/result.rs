@@ -21,6 +21,8 @@ impl CuResult {
     pub const INVALID_DEVICE: Self = Self(101);
     /// An ECC error that could not be corrected. Sticky.
     pub const ECC_UNCORRECTABLE: Self = Self(214);
+    /// The devices do not reach each other.
+    pub const PEER_ACCESS_UNSUPPORTED: Self = Self(217);
     /// The driver cannot read this version of PTX.
     pub const UNSUPPORTED_PTX: Self = Self(222);
     /// There is no such thing.
@@ -46,11 +48,16 @@ impl CuResult {
     /// from every later call until the process ends.
     ///
     /// The documented set: uncorrectable ECC (214) and NVLink (220) errors,
-    /// 700, launch timeout (702), destroyed context (709), assert (710), and
-    /// the kernel faults 714..=719.
+    /// an exception that the GPU contained (226: what data centre GPUs make of
+    /// a memory error in one process), 700, launch timeout (702), destroyed
+    /// context (709), assert (710), the kernel faults 714..=719, tensor memory
+    /// that a kernel kept (721), and bad data of an external device (911).
     #[must_use]
     pub const fn is_sticky(self) -> bool {
-        matches!(self.0, 214 | 220 | 700 | 702 | 709 | 710 | 714..=719)
+        matches!(
+            self.0,
+            214 | 220 | 226 | 700 | 702 | 709 | 710 | 714..=719 | 721 | 911
+        )
     }
 }
 
@@ -60,11 +67,11 @@ mod tests {
 
     #[test]
     fn only_documented_context_killers_are_sticky() {
-        for code in [214, 220, 700, 702, 709, 710, 714, 716, 719] {
+        for code in [214, 220, 226, 700, 702, 709, 710, 714, 716, 719, 721, 911] {
             assert!(CuResult(code).is_sticky(), "{code}");
         }
         for code in [
-            0, 1, 2, 34, 100, 222, 600, 701, 704, 711, 713, 720, 801, 999, 12345,
+            0, 1, 2, 34, 100, 217, 222, 600, 701, 704, 711, 713, 720, 801, 912, 999, 12345,
         ] {
             assert!(!CuResult(code).is_sticky(), "{code}");
         }
