@@ -19,6 +19,8 @@
 //!   `libcuda.so.1`, name the folder in `LD_LIBRARY_PATH`, and give commands,
 //!   separated by `;`, in the environment variable `FAKE_CUDA`.
 //!
+//! Under the name `libnvidia-ml.so.1` the built library answers for NVML, too.
+//!
 //! The built library itself bears the name `libcuda.so.1`: a process that has it
 //! open under any path gets it for that name, too. Private copies do not.
 //!
@@ -53,6 +55,8 @@
 //! `cc=9.0`, `integrated=0`, `compute_mode=0`, `driver_version=12080`, `ptx=8.7`
 //! (newest accepted), `granularity=2M`, `schedule=random|eager|lazy`, `seed=1`,
 //! `poison=165` (fill of fresh memory), `instructions=N` (limit of a launch),
+//! `code=0` (bytes that a kernel takes at its first launch), `uncorrected=0` and
+//! `remapped=0` (memory errors and replaced rows, as NVML tells them),
 //! `visible=LIST` (in the place of `CUDA_VISIBLE_DEVICES`, which is heeded like
 //! on a real machine unless a test commands the driver through [`Ctl`]).
 //! Flags: `integrated`, `mig` (the devices are slices of one card), `noecc`,

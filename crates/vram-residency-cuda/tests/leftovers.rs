@@ -155,5 +155,8 @@ fn memory_under_work_that_cannot_be_waited_for_is_stranded() {
         let other = take(&device, 4096);
         let filled = device.fill(other, 1);
         assert_eq!(filled, Ok(()), "upload {upload}: {}", fake.log());
+        // And its code, whatever becomes of the device.
+        drop(device);
+        assert_eq!(fake.count("modules"), 1, "upload {upload}");
     }
 }

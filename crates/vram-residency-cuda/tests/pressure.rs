@@ -10,9 +10,10 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{Machine, free, sample};
+use common::{Machine, free, sample, take};
+use vram_digest::nh;
 use vram_residency::capacity::Sharing;
-use vram_residency::device::Device;
+use vram_residency::device::{Device, Extent};
 use vram_residency::key::RootKey;
 use vram_residency::random::OsRandom;
 use vram_residency::{Error, Mode, Policy, SealRequest, SealedShard, VramManager};
@@ -29,6 +30,31 @@ fn fill(manager: &VramManager, held: &mut Vec<SealedShard>) -> Error {
             Err(error) => return error,
         }
     }
+}
+
+/// A driver may load code as late as at the first launch. By then weights may
+/// have taken all memory: sealed weights could neither be verified nor scrubbed.
+#[test]
+fn a_full_device_still_hashes_and_scrubs() {
+    let machine = Machine::fake("vram=48M code=3M");
+    let device = machine.open();
+    let extent = take(&device, free(&device));
+    assert_eq!(free(&device), 0, "the device is not full");
+    device.fill(extent, 7).unwrap();
+    let key = nh::Key::from_bytes(&[9; nh::KEY_BYTES]);
+    let first = Extent {
+        len: 4096,
+        ..extent
+    };
+    let mut hash = [[0; 32]];
+    device.block_digests(first, 0..1, &mut hash).unwrap();
+    assert_eq!(hash[0], vram_digest::hash_block(&[7; 4096]).unwrap());
+    for keys in [&[&key][..], &[&key, &key]] {
+        let tags = device.keyed_tags(first, &[0], keys).unwrap();
+        assert!(tags.iter().all(|tag| *tag == nh::tag(&key, &[7; 4096])));
+    }
+    device.free(extent.buffer).unwrap();
+    device.close().unwrap();
 }
 
 #[test]

@@ -174,6 +174,67 @@ fn doctor_names_what_is_wrong_with_a_driver_or_device() {
     }
 }
 
+/// What doctor says under NVML where that library is installed, too.
+fn health(machine: &str) -> (String, String) {
+    let session = Session::new();
+    std::fs::create_dir(session.path("driver")).unwrap();
+    let built = fake_cuda::library_path().unwrap();
+    for name in ["libcuda.so.1", "libnvidia-ml.so.1"] {
+        let link = session.path("driver").join(name);
+        std::os::unix::fs::symlink(&built, link).unwrap();
+    }
+    told(&session, machine, "NVML")
+}
+
+// requirement: TY-8
+#[test]
+fn doctor_says_what_nvml_counts_and_why_it_cannot() {
+    for (machine, verdict, found) in [
+        (
+            "reset",
+            "ok",
+            "driver 999.00.fake, 0 uncorrected memory errors, 0 remapped rows",
+        ),
+        // The counters are those of the card, also on a slice of it.
+        (
+            "reset mig gpus=2 vram=2G",
+            "ok",
+            "0 uncorrected memory errors",
+        ),
+        ("reset noecc", "ok", "memory errors are not counted"),
+        ("reset uncorrected=3", "bad", "3 uncorrected memory errors"),
+        ("reset remapped=1", "look", "1 remapped rows"),
+        ("fail nvmlInit_v2 1 9", "look", "(9): Driver Not Loaded"),
+        ("fail nvmlDeviceGetEccMode 1 4", "look", "(4): Insufficient"),
+        (
+            "fail nvmlDeviceGetHandleByPciBusId_v2 1 12345",
+            "look",
+            "(12345)",
+        ),
+    ] {
+        let (is, says) = health(machine);
+        assert!(
+            is == verdict && says.contains(found),
+            "{machine}: {is}: {says}"
+        );
+    }
+}
+
+// requirement: TY-8
+#[test]
+fn doctor_knows_a_slice_of_a_divided_card() {
+    let session = Session::new();
+    let machine = "reset mig gpus=3 vram=2G";
+    let doctor = with_driver(&session, machine, "doctor").exit(0);
+    assert!(doctor.out.contains("MIG 1g"), "{}", doctor.out);
+    assert_eq!(
+        doctor.out.matches("compute mode").count(),
+        1,
+        "{}",
+        doctor.out
+    );
+}
+
 #[test]
 fn one_broken_device_hides_no_other() {
     let session = Session::new();

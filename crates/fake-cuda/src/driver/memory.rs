@@ -39,9 +39,35 @@ impl Driver {
             .filter(|c| c.device == device)
             .count() as u64;
         let own = self.options.context_bytes.saturating_mul(contexts);
+        let code = self.whole_pages(self.code_on(device));
         large
             .saturating_add(self.whole_pages(small))
             .saturating_add(own)
+            .saturating_add(code)
+    }
+
+    /// Bytes that the code of launched kernels takes on a device.
+    fn code_on(&self, device: usize) -> u64 {
+        let here = |context: u64| self.device_of(context) == Ok(device);
+        let modules = self.modules.values().filter(|m| here(m.context));
+        let kernels: u64 = modules.map(|m| m.launched.len() as u64).sum();
+        kernels.saturating_mul(self.options.code_bytes)
+    }
+
+    /// Takes the memory for a kernel's code at its first launch.
+    pub(crate) fn load_code(&mut self, module: u64, kernel: String) -> Result<(), CuError> {
+        let found = self.modules.get_mut(&module);
+        let found = found.ok_or(CuError::INVALID_HANDLE)?;
+        let context = found.context;
+        let is_new = found.launched.insert(kernel.clone());
+        let device = self.device_of(context)?;
+        if is_new && self.used(device) > self.options.vram {
+            if let Some(found) = self.modules.get_mut(&module) {
+                found.launched.remove(&kernel);
+            }
+            return Err(CuError::OUT_OF_MEMORY);
+        }
+        Ok(())
     }
 
     fn whole_pages(&self, bytes: u64) -> u64 {

@@ -44,6 +44,12 @@ pub(crate) struct Options {
     pub(crate) poison: Option<u8>,
     /// Warp instructions before a launch counts as hung.
     pub(crate) instruction_limit: u64,
+    /// Bytes of device memory that each kernel takes at its first launch, as
+    /// drivers do that load code late.
+    pub(crate) code_bytes: u64,
+    /// Uncorrected memory errors and replaced rows that NVML counts.
+    pub(crate) uncorrected: u64,
+    pub(crate) remapped: u32,
 }
 
 impl Default for Options {
@@ -70,6 +76,9 @@ impl Default for Options {
             seed: 1,
             poison: Some(0xa5),
             instruction_limit: crate::ptx::DEFAULT_INSTRUCTION_LIMIT,
+            code_bytes: 0,
+            uncorrected: 0,
+            remapped: 0,
         }
     }
 }
@@ -130,6 +139,9 @@ impl Options {
             }
             "seed" => self.seed = value.parse().ok()?,
             "poison" => self.poison = Some(value.parse().ok()?),
+            "code" => self.code_bytes = bytes(value)?,
+            "uncorrected" => self.uncorrected = value.parse().ok()?,
+            "remapped" => self.remapped = value.parse().ok()?,
             "instructions" => self.instruction_limit = value.parse().ok()?,
             _ => return None,
         }

@@ -40,6 +40,8 @@ pub(crate) struct LoadedModule {
     pub(crate) module: Arc<Module>,
     /// Device address of its variables, 0 without any.
     pub(crate) global_base: u64,
+    /// Kernels whose code has been loaded: those that were launched.
+    pub(crate) launched: BTreeSet<String>,
 }
 
 #[derive(Clone, Debug)]

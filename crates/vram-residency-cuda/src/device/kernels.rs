@@ -65,6 +65,33 @@ impl Kernels {
         Ok(kernels)
     }
 
+    /// Launches every kernel once with nothing to do. A driver may load code,
+    /// and take device memory for it, as late as at the first launch: here it
+    /// does so before weights may have filled the device.
+    ///
+    /// # Safety
+    /// `key` is 1088 bytes of device memory, 16-byte aligned, that stay
+    /// allocated until the stream has done the work.
+    pub(crate) unsafe fn rehearse(
+        &self,
+        stream: &Stream,
+        key: CuDevicePtr,
+    ) -> Result<(), DeviceError> {
+        let nothing = TableRef {
+            at: key,
+            entries: 0,
+            items: 0,
+        };
+        // SAFETY: without items the kernel reads no table.
+        unsafe { self.hash_blocks(stream, nothing) }?;
+        // SAFETY: without items the kernel reads the key only.
+        unsafe { self.tag_segments(stream, nothing, key, None) }?;
+        // SAFETY: as above, with the same key twice.
+        unsafe { self.tag_segments(stream, nothing, key, Some(key)) }?;
+        // SAFETY: of an empty range the kernel neither reads nor reports anything.
+        unsafe { self.check(stream, (key, 0), 0, key) }
+    }
+
     fn find(&self, name: &CStr) -> Result<CuFunction, DriverError> {
         // SAFETY: the module is live until this object is dropped.
         unsafe { self.context.driver().module_get_function(self.module, name) }
@@ -200,9 +227,9 @@ impl Kernels {
     }
 }
 
-/// Blocks of `per_block` items that hold `items`.
+/// Blocks of `per_block` items that hold `items`; one for none.
 fn grid_for(items: u64, per_block: u32) -> Result<u32, DeviceError> {
-    let blocks = items.div_ceil(u64::from(per_block.max(1)));
+    let blocks = items.max(1).div_ceil(u64::from(per_block.max(1)));
     let limit = u64::from(u32::MAX >> 1);
     u32::try_from(blocks)
         .ok()
@@ -216,11 +243,16 @@ fn grid_for(items: u64, per_block: u32) -> Result<u32, DeviceError> {
 
 impl Drop for Kernels {
     fn drop(&mut self) {
+        // Code that may still be running stays where it is.
+        if self.context.unsettled().is_some() {
+            return;
+        }
         let Ok(_entered) = self.context.enter_to_release() else {
             return;
         };
         // SAFETY: the module is live; its functions are only in this object, and
-        // every operation waits for its launches before it returns.
+        // every operation has waited for its launches: the context notes those
+        // that could not, which was asked above.
         let unloaded = unsafe { self.context.driver().module_unload(self.module) };
         // Code that stays loaded holds no weights.
         drop(unloaded);

@@ -199,6 +199,17 @@ impl Lane {
         self.fetch_room(results)
     }
 
+    /// Has the driver load every kernel, and waits.
+    pub(crate) fn rehearse(&mut self, kernels: &Kernels) -> Result<(), DeviceError> {
+        self.wipe_device_keys()?;
+        let key = self.device_at(KEYS.start);
+        self.mark_busy();
+        // SAFETY: the lane's own device block, which the lane keeps until it has
+        // waited: next.
+        unsafe { kernels.rehearse(self.stream(), key) }?;
+        self.wait()
+    }
+
     /// Counts the bytes of `run` that differ from `value`, and finds the first;
     /// waits for the answer.
     ///

@@ -94,12 +94,14 @@ impl CudaDevice {
         let allocator = Allocator::probe(&context)?;
         info.granularity = allocator.granularity();
         let lanes = Lanes::new(&context, info.total_bytes)?;
+        let kernels = Kernels::load(&context, multiprocessors.unsigned_abs())?;
+        lanes.take()?.with(|lane| lane.rehearse(&kernels))?;
         opened(&info, &allocator);
         Ok(Self {
             info,
             allocator,
             buffers: Buffers::new(),
-            kernels: Kernels::load(&context, multiprocessors.unsigned_abs())?,
+            kernels,
             lanes,
             context,
             driver,

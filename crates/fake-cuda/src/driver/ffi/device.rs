@@ -75,7 +75,7 @@ unsafe extern "C" fn cuDeviceGet(device: *mut c_int, ordinal: c_int) -> u32 {
 ///
 /// # Safety
 /// `out`, when not null, points to `len` bytes of the caller's.
-unsafe fn put_text(out: *mut c_char, len: c_int, text: &str) -> Result<(), CuError> {
+pub(super) unsafe fn put_text(out: *mut c_char, len: c_int, text: &str) -> Result<(), CuError> {
     need(out)?;
     let len = usize::try_from(len)
         .ok()
@@ -158,7 +158,7 @@ unsafe extern "C" fn cuDeviceGetPCIBusId(out: *mut c_char, len: c_int, device: c
     })
 }
 
-fn bus(card: usize) -> usize {
+pub(super) fn bus(card: usize) -> usize {
     card.saturating_add(1)
 }
 

@@ -18,6 +18,7 @@ mod event;
 mod host;
 mod memory;
 mod module;
+mod nvml;
 mod pointer;
 mod stream;
 mod vmm;

@@ -1,5 +1,6 @@
 //! Modules, functions, launches.
 
+use std::collections::BTreeSet;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::sync::Arc;
 
@@ -71,6 +72,7 @@ fn load(d: &mut Driver, text: &str) -> Result<u64, (CuError, String)> {
             context,
             module,
             global_base,
+            launched: BTreeSet::new(),
         },
     );
     Ok(id)
@@ -327,7 +329,7 @@ unsafe extern "C" fn cuLaunchKernel(
         let params = unsafe { parameters(&kernel, arguments) }?;
         let launch = Launch {
             module: Arc::clone(&loaded.module),
-            kernel: function.kernel,
+            kernel: function.kernel.clone(),
             global_base: loaded.global_base,
             grid: [grid_x, grid_y, grid_z],
             block: [block_x, block_y, block_z],
@@ -345,6 +347,7 @@ unsafe extern "C" fn cuLaunchKernel(
         kernel
             .check(&check)
             .map_err(|fault| CuError(fault.code()))?;
+        d.load_code(function.module, function.kernel)?;
         d.queue(stream, Work::Launch(Box::new(launch)))
     })
 }
