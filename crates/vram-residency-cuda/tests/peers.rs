@@ -84,7 +84,7 @@ fn sealed_memory_is_lent_to_the_peer_for_the_copy_only() {
 
 #[test]
 fn memory_that_cannot_be_lent_goes_through_the_host() {
-    for code in [1, 800, 801] {
+    for code in [1, 101, 217, 800, 801] {
         let machine = Machine::fake("gpus=2 vram=256M");
         let (copied, peer_copies) = move_sealed(&machine, &format!("fail cuMemSetAccess 1 {code}"));
         copied.unwrap();

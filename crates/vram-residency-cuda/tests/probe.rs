@@ -90,3 +90,18 @@ fn a_slice_is_told_from_its_card() {
     assert!(card.0 != mine.0, "the slice has the card's identity");
     assert!(card.0 == unknown.0, "an old driver knows no other identity");
 }
+
+/// Listing goes by what opening would find, so that one device without virtual
+/// memory hides nothing.
+#[test]
+fn a_device_that_tells_no_granularity_is_listed_and_opened() {
+    for code in [1, 800, 801] {
+        let machine = Machine::fake("vram=64M");
+        let fault = format!("fail cuMemGetAllocationGranularity * {code}");
+        machine.fake_ctl().tell(&fault);
+        let listed = machine.cuda.devices().expect(&fault);
+        let device = machine.open();
+        assert!(!device.has_virtual_memory(), "{fault}");
+        assert_eq!(listed[0].granularity, device.info().granularity, "{fault}");
+    }
+}

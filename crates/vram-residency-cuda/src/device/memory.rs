@@ -133,7 +133,8 @@ impl Allocator {
     }
 }
 
-/// Granularity of allocations on a device that is not opened, in bytes.
+/// Granularity of allocations on a device that is not opened, in bytes. Where
+/// the driver refuses to tell one, opening takes plain allocations.
 pub(crate) fn granularity(driver: &Driver, ordinal: i32) -> Result<u64, DeviceError> {
     let device = driver.device_get(ordinal)?;
     let offers = driver.device_get_attribute(sys::attribute::VIRTUAL_MEMORY, device)? == 1;
@@ -141,7 +142,8 @@ pub(crate) fn granularity(driver: &Driver, ordinal: i32) -> Result<u64, DeviceEr
         return Ok(PLAIN_GRANULARITY);
     }
     let prop = device_memory(ordinal);
-    Ok(driver.mem_get_allocation_granularity(&prop, sys::GRANULARITY_MINIMUM)? as u64)
+    let granule = driver.mem_get_allocation_granularity(&prop, sys::GRANULARITY_MINIMUM);
+    Ok(offered(granule, 0)?.map_or(PLAIN_GRANULARITY, |granule| granule as u64))
 }
 
 /// Properties of memory of one device, not exportable.
@@ -194,6 +196,14 @@ fn is_refusal(error: &DriverError) -> bool {
 /// as before, which the witness tells.
 fn is_invalid(error: &DriverError) -> bool {
     error.code() == Some(CuResult::INVALID_VALUE)
+}
+
+/// How a driver answers that this very device can be given no rights.
+fn is_no_peer(error: &DriverError) -> bool {
+    matches!(
+        error.code(),
+        Some(CuResult::INVALID_DEVICE | CuResult::PEER_ACCESS_UNSUPPORTED)
+    )
 }
 
 /// What of an allocation exists and must be given back.
@@ -298,7 +308,9 @@ impl Memory {
         let _entered = self.context.enter()?;
         match self.set_rights_of(ordinal, access::READ) {
             Ok(()) => Ok(true),
-            Err(error) if is_refusal(&error) || is_invalid(&error) => Ok(false),
+            Err(error) if is_refusal(&error) || is_invalid(&error) || is_no_peer(&error) => {
+                Ok(false)
+            }
             Err(error) => Err(error.into()),
         }
     }

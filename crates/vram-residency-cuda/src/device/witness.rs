@@ -151,7 +151,7 @@ const fn is_no_virtual_memory(error: &DriverError) -> bool {
         error,
         DriverError::Missing { .. }
             | DriverError::Call {
-                code: CuResult::INVALID_VALUE | CuResult::NOT_SUPPORTED,
+                code: CuResult::INVALID_VALUE | CuResult::NOT_PERMITTED | CuResult::NOT_SUPPORTED,
                 ..
             }
     )

@@ -142,13 +142,16 @@ pub fn take(device: &CudaDevice, len: u64) -> Extent {
 /// Repeatable bytes without a pattern that a shift could hide.
 pub fn sample(len: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let words = std::iter::repeat_with(move || {
+    // A plain loop: tests are built without optimisation, and ask for much.
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        state.to_le_bytes()
-    });
-    words.flatten().take(len).collect()
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
 }
 
 /// What free memory of a real GPU may change by through others: pools of the
