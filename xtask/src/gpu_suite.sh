@@ -29,6 +29,9 @@ fi
 cd "$here" || exit 1
 chmod +x gpu_probe matvec vram tests/* 2>/dev/null
 PATH=$PATH:/usr/local/cuda/bin
+# Every process compiles the kernels anew where the home folder keeps no cache.
+CUDA_CACHE_PATH=$work/compiled
+export CUDA_CACHE_PATH
 failed=0
 
 # note NAME STATUS SECONDS: a line of the report.

@@ -238,7 +238,8 @@ fn import(options: &Options, number: &str) -> Result<&'static str, String> {
     }
 }
 
-/// Maps a handle read-only at a fresh address.
+/// Maps a handle at a fresh address: read-only, or writable where the driver
+/// refuses that, which is another row's finding.
 pub(crate) fn map(
     driver: &Driver,
     handle: CuMemHandle,
@@ -253,12 +254,15 @@ pub(crate) fn map(
         kind: location::DEVICE,
         id: ordinal.cast_signed(),
     };
-    let rights = CuAccessDesc {
-        location: place,
-        flags: access::READ,
+    let set = |flags| {
+        let rights = CuAccessDesc {
+            location: place,
+            flags,
+        };
+        // SAFETY: the range was mapped above and nothing uses it yet.
+        unsafe { driver.mem_set_access(at, len, &rights) }
     };
-    // SAFETY: the range was mapped a line above and nothing uses it yet.
-    unsafe { driver.mem_set_access(at, len, &rights) }?;
+    set(access::READ).or_else(|_| set(access::READ_WRITE))?;
     Ok(at)
 }
 
