@@ -105,3 +105,16 @@ fn a_device_that_tells_no_granularity_is_listed_and_opened() {
         assert_eq!(listed[0].granularity, device.info().granularity, "{fault}");
     }
 }
+
+/// Real drivers answer absurd sizes in several ways; more than the device has is
+/// a lack of memory whatever they say.
+#[test]
+fn more_than_a_device_has_is_a_lack_of_memory() {
+    let machine = Machine::fake("vram=64M");
+    let device = machine.open();
+    machine.fake_ctl().tell("fail cuMemCreate * 1");
+    for len in [(64 << 20) + 1, 1 << 60, u64::MAX] {
+        let answer = device.allocate(len).unwrap_err();
+        assert_eq!(answer, DeviceError::OutOfMemory { requested: len });
+    }
+}

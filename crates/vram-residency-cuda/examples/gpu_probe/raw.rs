@@ -1,6 +1,6 @@
 //! The driver without the backend's bookkeeping: what roofs are measured with.
 
-use std::ffi::{CString, c_void};
+use std::ffi::{CStr, CString, c_void};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -10,6 +10,14 @@ use vram_residency_cuda::sys::{
     CuContext, CuDevice, CuDevicePtr, CuFunction, CuModule, CuStream, STREAM_NON_BLOCKING,
     attribute,
 };
+
+/// What the library launches.
+const KERNELS: [&CStr; 4] = [
+    c"vram_sha256_blocks",
+    c"vram_nh_tags_1",
+    c"vram_nh_tags_2",
+    c"vram_check",
+];
 
 /// A primary context that is current on this thread while the value lives, one
 /// stream, and the committed kernels.
@@ -33,11 +41,16 @@ impl Raw {
         self.driver.module_load_data(&text)
     }
 
-    /// Loads the kernels once more, for the time that takes.
+    /// Loads the kernels once more, for the time that takes. Each is asked for,
+    /// because a driver may compile or load one only then.
     pub(crate) fn load_and_unload(&self) -> Result<(), DriverError> {
         let module = self.load()?;
-        // SAFETY: loaded a line above; no function was taken from it.
-        unsafe { self.driver.module_unload(module) }
+        let found = KERNELS.iter().try_for_each(|name| {
+            // SAFETY: the module was loaded above.
+            unsafe { self.driver.module_get_function(module, name) }.map(drop)
+        });
+        // SAFETY: loaded above; its functions are forgotten.
+        found.and(unsafe { self.driver.module_unload(module) })
     }
 
     /// Bytes that nobody uses now.

@@ -34,6 +34,10 @@ impl Device for CudaDevice {
         if len == 0 {
             return Err(out_of_range(0, 0, self.info.total_bytes));
         }
+        // A driver may call such a size an invalid value rather than too large.
+        if len > self.info.total_bytes {
+            return Err(DeviceError::OutOfMemory { requested: len });
+        }
         let memory = self.allocator.allocate(&self.context, len)?;
         let granted = memory.run().len;
         Ok(Allocated {
