@@ -303,6 +303,13 @@ fn cuda_visible_devices_selects_and_orders_what_is_seen() {
     assert_eq!(seen(&session, machine, &listed), [one(1), one(0)]);
     assert_eq!(seen(&session, machine, ""), []);
 
+    for (list, order) in [("0,2", "ok    device order"), ("2,0", "look  device order")] {
+        let mut command = driven(&session, machine, "doctor");
+        command.env("CUDA_VISIBLE_DEVICES", list);
+        let doctor = finish(command.spawn().unwrap(), list.to_owned()).exit(0);
+        assert!(doctor.out.contains(order), "{list}: {}", doctor.out);
+    }
+
     session.file("model", 50_000);
     let mut command = driven(&session, machine, "seal model --device cuda:0 --json");
     command.env("CUDA_VISIBLE_DEVICES", "2");

@@ -78,7 +78,9 @@ impl Cuda {
         facts::abilities(&self.driver, signed(ordinal)?)
     }
 
-    /// Facts about all devices, in the driver's order.
+    /// Facts about all devices, in the driver's order: the fastest first, or by
+    /// PCI address where `CUDA_DEVICE_ORDER=PCI_BUS_ID` says so. The UUID names
+    /// a device whatever the order.
     ///
     /// # Errors
     /// [`DeviceError`] of the driver.

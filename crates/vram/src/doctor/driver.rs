@@ -38,7 +38,29 @@ pub(super) fn checks() -> Vec<Check> {
         checks.push(free(gpu));
         checks.push(health(&gpu.nvml));
     }
+    checks.extend(order(&found.gpus));
     checks
+}
+
+/// Whether the numbers of several devices are those of other tools, which count
+/// by PCI address.
+fn order(gpus: &[Gpu]) -> Option<Check> {
+    const NAME: &str = "device order";
+    let addresses: Vec<&str> = gpus
+        .iter()
+        .filter_map(|gpu| gpu.info.pci.as_deref())
+        .collect();
+    if addresses.len() < 2 {
+        return None;
+    }
+    let text = addresses.join(", ");
+    Some(if addresses.is_sorted() {
+        Check::ok(NAME, text)
+    } else {
+        let advice = "nvidia-smi numbers these otherwise; CUDA_DEVICE_ORDER=PCI_BUS_ID and an \
+                      ascending CUDA_VISIBLE_DEVICES number them alike";
+        Check::look(NAME, text, advice)
+    })
 }
 
 const NO_DEVICE: &str =
