@@ -1,14 +1,14 @@
 //! `cargo xtask ci`: every check of the repository, in one run.
-//! requirement: CI-JOB-1, CI-JOB-3, CI-JOB-4, CI-JOB-5, CI-JOB-7
+//! requirement: CI-JOB-1, CI-JOB-3, CI-JOB-4, CI-JOB-5, CI-JOB-6, CI-JOB-7
 
 use crate::exec::{self, Ended, answers, cargo};
-use crate::{Task, faults, kernels, only_options, report, tally, tidy, trace};
+use crate::{Task, coverage, faults, kernels, only_options, report, tally, tidy, trace};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 pub(crate) const TASK: Task = Task {
     usage: "ci [--no-skips]",
-    summary: "Run every check: format, tidy, trace, dependencies, kernels, lints, docs, tests",
+    summary: "Run every check: format, tidy, trace, dependencies, kernels, lints, docs, coverage, tests",
     help: "\
 --no-skips   a check that cannot run here is a failure, not a skip
 example: cargo xtask ci
@@ -81,6 +81,7 @@ const STEPS: &[Step] = &[
     ("clippy", clippy),
     ("docs", docs),
     ("faults", || from_result(faults::check())),
+    ("coverage", measure),
     ("test", test),
 ];
 
@@ -283,6 +284,14 @@ fn clippy() -> Outcome {
     })
 }
 
+/// The floors of the coverage, on an instrumented build of its own.
+fn measure() -> Outcome {
+    match coverage::tools() {
+        Ok(tools) => from_result(coverage::check(&tools)),
+        Err(why) => Outcome::Skipped(why),
+    }
+}
+
 /// Unit, integration and documentation tests; goes on after a failing binary so that all
 /// failures show.
 fn test() -> Outcome {
@@ -306,7 +315,7 @@ mod tests {
         }
     }
 
-    // requirement: CI-JOB-1, CI-JOB-3, CI-JOB-4, CI-JOB-5, CI-JOB-7, HY-4
+    // requirement: CI-JOB-1, CI-JOB-3, CI-JOB-4, CI-JOB-5, CI-JOB-6, CI-JOB-7, HY-4
     #[test]
     fn no_check_of_the_sources_list_is_left_out() {
         let names: Vec<&str> = STEPS.iter().map(|(name, _)| *name).collect();
@@ -318,6 +327,7 @@ mod tests {
             "advisories",
             "clippy",
             "docs",
+            "coverage",
             "test",
         ] {
             assert!(names.contains(&needed), "{needed} is not run");

@@ -68,8 +68,13 @@ fn run(args: &[String]) -> Result<(), String> {
 }
 
 /// What the run needs and a machine may lack.
-fn tools() -> Result<tools::Tools, String> {
+pub(crate) fn tools() -> Result<tools::Tools, String> {
     tools::Tools::find(&exec::root().join("target/xtask"))
+}
+
+/// Builds, runs and judges everything.
+pub(crate) fn check(tools: &tools::Tools) -> Result<(), String> {
+    measure(tools, &Options::default())
 }
 
 fn measure(tools: &tools::Tools, options: &Options) -> Result<(), String> {
