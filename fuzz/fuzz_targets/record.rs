@@ -1,10 +1,6 @@
-//! See `record` in the tests' `fuzz_support`, which replays the seeds on stable.
+//! See the target `record` in the crate `fuzz-targets`.
 #![no_main]
 
-#[path = "../../crates/vram-residency/tests/fuzz_support/mod.rs"]
-#[allow(dead_code, reason = "each target uses one of them")]
-mod fuzz_support;
-
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|data: &[u8]| fuzz_support::record(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    fuzz_targets::run("record", data);
+});

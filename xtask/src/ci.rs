@@ -2,7 +2,7 @@
 //! requirement: CI-JOB-1, CI-JOB-3, CI-JOB-4, CI-JOB-5, CI-JOB-6, CI-JOB-7
 
 use crate::exec::{self, Ended, answers, cargo};
-use crate::{Task, coverage, faults, kernels, only_options, report, tally, tidy, trace};
+use crate::{Task, coverage, faults, fuzz, kernels, only_options, report, tally, tidy, trace};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -82,6 +82,7 @@ const STEPS: &[Step] = &[
     ("docs", docs),
     ("faults", || from_result(faults::check())),
     ("coverage", measure),
+    ("fuzz", smoke),
     ("test", test),
 ];
 
@@ -299,6 +300,17 @@ fn test() -> Outcome {
     from_result(result.and(report::leave("tests", &tally.as_json())))
 }
 
+/// Without the fuzzer the replay of the seeds among the tests is the smoke: the list at the end
+/// says so, and it is no failure.
+fn smoke() -> Outcome {
+    match fuzz::missing() {
+        None => from_result(fuzz::smoke()),
+        Some(what) => Outcome::Unreachable(format!(
+            "{what}; only the seeds and seeded changes of them are tried, in the step `test`"
+        )),
+    }
+}
+
 fn docs() -> Outcome {
     let mut command = cargo(&["doc", "--no-deps", "--workspace"]);
     from_result(exec::run(command.env("RUSTDOCFLAGS", "-D warnings")))
@@ -328,6 +340,7 @@ mod tests {
             "clippy",
             "docs",
             "coverage",
+            "fuzz",
             "test",
         ] {
             assert!(names.contains(&needed), "{needed} is not run");

@@ -6,6 +6,7 @@ mod ci;
 mod coverage;
 mod exec;
 mod faults;
+mod fuzz;
 mod gpu_suite;
 mod hook;
 mod kernels;
@@ -52,6 +53,7 @@ const TASKS: &[Task] = &[
     planted::TASK,
     mutants::TASK,
     coverage::TASK,
+    fuzz::TASK,
     gpu_suite::TASK,
     hook::TASK,
     report::TASK,

@@ -2,6 +2,11 @@
 //! fields, in one JSON object. The number makes every line unique and tells
 //! where it belongs; a leaf of the tree is the line without its newline.
 
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+
 use super::Event;
 
 /// Longest line, in bytes with its newline. Events are far shorter.
@@ -36,9 +41,38 @@ pub(crate) fn claims(line: &[u8]) -> Option<(u64, &[u8])> {
     Some((seq, time))
 }
 
-/// The event of a line.
+/// The event of a line. None when a name stands twice in it: another reader
+/// might take the other one.
 pub(crate) fn event(line: &[u8]) -> Option<Event> {
+    serde_json::from_slice::<NamesOnce>(line).ok()?;
     serde_json::from_slice(line).ok()
+}
+
+/// An object without a name twice. What stands deeper is checked by its type.
+struct NamesOnce;
+
+impl<'de> Deserialize<'de> for NamesOnce {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for NamesOnce {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an event")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
+        let mut seen = HashSet::new();
+        while let Some((name, IgnoredAny)) = map.next_entry::<String, IgnoredAny>()? {
+            if !seen.insert(name) {
+                return Err(A::Error::custom("a name stands twice"));
+            }
+        }
+        Ok(self)
+    }
 }
 
 /// The name of a finished segment, by the number of its first event.

@@ -168,7 +168,16 @@ impl SigningKey {
     /// # Errors
     /// [`KeyError`] naming the file and what to change.
     pub fn from_file(path: &Path) -> Result<Self, KeyError> {
-        let text = read_text(open_private(path, NOBODY_ELSE)?)?;
+        Self::from_reader(open_private(path, NOBODY_ELSE)?)
+    }
+
+    /// From an open file, such as an inherited file descriptor: a mark, 64 hex
+    /// digits and at most one newline, as in [`SigningKey::from_file`].
+    ///
+    /// # Errors
+    /// [`KeyError::Io`] or [`KeyError::Format`].
+    pub fn from_reader(reader: impl Read) -> Result<Self, KeyError> {
+        let text = read_text(reader)?;
         let line = text.strip_suffix(b"\n").unwrap_or(&text);
         let marked = MARKS
             .iter()

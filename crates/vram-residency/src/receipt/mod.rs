@@ -30,9 +30,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use vram_digest::FileDigest;
 
+use crate::audit::Text;
 use crate::device::DeviceKind;
 use crate::key::{KeyError, KeyId, VerifyingKey};
-use crate::seal::{Authentic, Record};
+use crate::seal::{Authentic, Record, refuse_lists};
 use trust::{Signed, Subject};
 use wire::Encoder;
 
@@ -208,13 +209,18 @@ const fn subject<'a>(record: &'a Record, kinds: &'a [DeviceKind]) -> Subject<'a>
     }
 }
 
-fn read<T: DeserializeOwned>(text: &str, limit: usize) -> Result<T, ReceiptError> {
-    let format = |reason: String| ReceiptError::Format { reason };
+fn read<T: DeserializeOwned + Serialize>(text: &str, limit: usize) -> Result<T, ReceiptError> {
+    // The parser quotes names and values of the text, which is not ours.
+    let format = |reason: &str| ReceiptError::Format {
+        reason: Text::new(reason).to_string(),
+    };
     if text.len() > limit {
         let len = text.len();
-        return Err(format(format!("{len} bytes, the limit is {limit}")));
+        return Err(format(&format!("{len} bytes, the limit is {limit}")));
     }
-    serde_json::from_str(text).map_err(|error| format(error.to_string()))
+    let value = serde_json::from_str(text).map_err(|error| format(&error.to_string()))?;
+    refuse_lists(text, &value).map_err(|_| format("a list stands where an object must"))?;
+    Ok(value)
 }
 
 fn write(value: &impl Serialize) -> Result<String, ReceiptError> {

@@ -1,0 +1,66 @@
+//! The fuzz targets, one for every decoder of what others wrote. Each takes any
+//! bytes, panics when a claim about them does not hold, and returns whether
+//! something was accepted. None only looks for crashes.
+//!
+//! Two programs run them: the fuzzer (`fuzz/`, nightly, `cargo xtask fuzz`) and
+//! the replay of the checked-in seeds with seeded changes (`tests/replay.rs`,
+//! stable, part of every test run).
+//! requirement: TP-5
+#![forbid(unsafe_code)]
+
+mod audit_log;
+mod certificate;
+mod checkpoint;
+mod device_options;
+mod formats;
+mod json;
+mod keys;
+mod model_sig;
+mod ptx;
+mod receipt;
+mod record;
+mod statement;
+mod vectors;
+
+pub use audit_log::{join as join_files, split as split_files};
+
+/// One target.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// The name of its seeds' folder, of the fuzzer's program and of its
+    /// dictionary, if it has one.
+    pub name: &'static str,
+    /// Judges one input; true when something accepted it.
+    pub run: fn(&[u8]) -> bool,
+}
+
+/// Every target; those that read the largest files of strangers first.
+pub const TARGETS: [Target; 14] = [
+    target("safetensors_header", formats::safetensors_header),
+    target("index", formats::index),
+    target("gguf", formats::gguf),
+    target("lfs_pointer", formats::lfs_pointer),
+    target("record", record::run),
+    target("statement", statement::run),
+    target("receipt", receipt::run),
+    target("certificate", certificate::run),
+    target("keys", keys::run),
+    target("model_sig", model_sig::run),
+    target("checkpoint", checkpoint::run),
+    target("audit_log", audit_log::run),
+    target("device_options", device_options::run),
+    target("ptx", ptx::run),
+];
+
+const fn target(name: &'static str, run: fn(&[u8]) -> bool) -> Target {
+    Target { name, run }
+}
+
+/// Runs the target `name`.
+///
+/// # Panics
+/// When a claim does not hold for `data`, or no target has this name.
+pub fn run(name: &str, data: &[u8]) -> bool {
+    let target = TARGETS.iter().find(|target| target.name == name);
+    (target.expect("a target of this name").run)(data)
+}
