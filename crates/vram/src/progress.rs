@@ -15,7 +15,7 @@ const REDRAW_EVERY: Duration = Duration::from_millis(125);
 /// Columns from which on there is room for a bar.
 const WIDE: usize = 76;
 /// Columns inside the bar's brackets.
-const BAR: usize = 20;
+const BAR: usize = 12;
 /// Columns left free: a terminal shows `^C` there without wrapping the line.
 const FREE: usize = 3;
 
@@ -87,7 +87,7 @@ impl Progress {
         self.show(done, || {
             let percent = percent(part.done, part.total);
             let name = text::printable(part.name);
-            format!("{} ({percent} %), one of {}", name, self.name)
+            format!("{}: {name} {percent} %", self.name)
         });
     }
 
@@ -184,7 +184,7 @@ impl State {
     }
 }
 
-/// `[=====>              ]`.
+/// `[=====>      ]`.
 fn bar(percent: u64) -> String {
     let full = usize::try_from(percent.saturating_mul(BAR as u64) / 100).unwrap_or(BAR);
     let head = if full < BAR { ">" } else { "" };
@@ -242,9 +242,9 @@ mod tests {
             assert!(line.chars().count() <= columns.saturating_sub(3), "{line}");
         }
         let line = half.drawn(name, 100);
-        let bar = "[==========>         ] 2.0 GiB of 4.0 GiB, 1.07 GB/s, 2 s left  ..";
+        let bar = "[======>     ] 2.0 GiB of 4.0 GiB, 1.07 GB/s, 2 s left  ..";
         assert!(line.starts_with(bar), "{line}");
-        assert!(line.ends_with("3-of-00007.safetensors"), "{line}");
+        assert!(line.ends_with("00003-of-00007.safetensors"), "{line}");
         let line = half.drawn(name, 40);
         assert_eq!(line, "50 %, 2 s left  ..f-00007.safetensors");
         assert!(half.drawn(name, 200).ends_with(name));
@@ -252,8 +252,8 @@ mod tests {
 
     #[test]
     fn bars_and_shares_end_where_they_should() {
-        assert_eq!(bar(0), "[>                   ]");
-        assert_eq!(bar(100), "[====================]");
+        assert_eq!(bar(0), "[>           ]");
+        assert_eq!(bar(100), "[============]");
         assert_eq!(
             (percent(1, 3), percent(0, 0), percent(9, 3)),
             (33, 100, 100)

@@ -2,10 +2,10 @@
 //! nothing. For benches; what they write is read back by nobody.
 
 use std::mem::ManuallyDrop;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 use vram_residency::device::{DeviceError, Extent};
+use vram_residency::sync::atomic::{AtomicU64, Ordering};
+use vram_residency::sync::{Arc, Mutex, one_more, thread};
 
 use super::CudaDevice;
 use super::buffer::Buffer;
@@ -95,13 +95,12 @@ impl<'d> PlainCopies<'d> {
             failed: Mutex::new(None),
         };
         let each = self.slots.len().div_ceil(threads.max(1));
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             let mut hands = self.slots.chunks(each);
             let mine = hands.next().unwrap_or_default();
             for hand in hands {
-                let work = || self.work(&pass, hand);
                 // Without another thread the ones there are do its work.
-                let _ = std::thread::Builder::new().spawn_scoped(scope, work);
+                let _ = one_more(scope, || self.work(&pass, hand));
             }
             self.work(&pass, mine);
         });
@@ -171,15 +170,11 @@ impl Drop for PlainCopies<'_> {
     /// Wipes and frees the slots, like those of a sealed load on several threads.
     fn drop(&mut self) {
         let each = self.slots.len().div_ceil(WIPERS).max(1);
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             for hand in self.slots.chunks(each) {
                 let wipe = || hand.iter().for_each(|slot| drop(lock(slot).take()));
-                if std::thread::Builder::new()
-                    .spawn_scoped(scope, wipe)
-                    .is_err()
-                {
-                    hand.iter().for_each(|slot| drop(lock(slot).take()));
-                }
+                // Those of a thread that cannot be had go with the list.
+                let _ = one_more(scope, wipe);
             }
         });
     }
