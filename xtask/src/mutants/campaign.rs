@@ -43,6 +43,9 @@ pub(super) fn run(
             let report = mutate(&twin, target, few)?;
             // All, for it may have run more than it was asked to.
             outcomes.add(&report, &all)?;
+            if let Some(mutant) = few.iter().find(|mutant| outcomes.of(mutant).is_none()) {
+                return Err(format!("`cargo mutants` stopped before {}", mutant.exact));
+            }
         }
     }
     Ok(())
