@@ -2,7 +2,9 @@
 //! requirement: CI-JOB-1, CI-JOB-3, CI-JOB-4, CI-JOB-5, CI-JOB-6, CI-JOB-7
 
 use crate::exec::{self, Ended, answers, cargo};
-use crate::{Task, coverage, faults, fuzz, kernels, only_options, report, tally, tidy, trace};
+use crate::{
+    Task, coverage, faults, fuzz, kernels, only_options, races, report, tally, tidy, trace,
+};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -83,6 +85,7 @@ const STEPS: &[Step] = &[
     ("faults", || from_result(faults::check())),
     ("coverage", measure),
     ("fuzz", smoke),
+    ("races", || from_result(races::check())),
     ("test", test),
 ];
 

@@ -13,6 +13,7 @@ mod kernels;
 mod modules;
 mod mutants;
 mod planted;
+mod races;
 mod report;
 mod rust;
 mod tally;
@@ -54,6 +55,7 @@ const TASKS: &[Task] = &[
     mutants::TASK,
     coverage::TASK,
     fuzz::TASK,
+    races::TASK,
     gpu_suite::TASK,
     hook::TASK,
     report::TASK,

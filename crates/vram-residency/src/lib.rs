@@ -50,6 +50,8 @@ pub mod key;
 pub mod load;
 pub mod manager;
 pub mod policy;
+#[cfg(all(test, shuttle))]
+mod races;
 pub mod random;
 pub mod receipt;
 pub mod seal;

@@ -25,6 +25,8 @@
 mod committer;
 mod open;
 mod queue;
+#[cfg(all(test, shuttle))]
+mod races;
 mod storage;
 #[cfg(test)]
 mod tests;

@@ -20,14 +20,14 @@ use crate::key::{RootKey, SigningKey};
 /// Files in memory; after `left` more operations every one fails until `left`
 /// is raised again, and a failing append writes half of what it was given.
 #[derive(Clone)]
-struct Failing {
+pub(super) struct Failing {
     files: Arc<Mutex<std::collections::BTreeMap<String, Vec<u8>>>>,
-    left: Arc<AtomicI64>,
+    pub(super) left: Arc<AtomicI64>,
     rename_done: bool,
 }
 
 impl Failing {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let files = std::iter::once((CURRENT.to_owned(), Vec::new())).collect();
         Self {
             files: Arc::new(Mutex::new(files)),
@@ -36,7 +36,7 @@ impl Failing {
         }
     }
 
-    fn files(&self) -> MutexGuard<'_, std::collections::BTreeMap<String, Vec<u8>>> {
+    pub(super) fn files(&self) -> MutexGuard<'_, std::collections::BTreeMap<String, Vec<u8>>> {
         self.files.lock().unwrap()
     }
 
@@ -47,7 +47,7 @@ impl Failing {
         Err(io::ErrorKind::StorageFull.into())
     }
 
-    fn verify(&self) -> Report {
+    pub(super) fn verify(&self) -> Report {
         let trusted = [key().public().clone()];
         let options = check::Options {
             trusted: &trusted,
@@ -56,7 +56,7 @@ impl Failing {
         check::verify(self, &options).unwrap()
     }
 
-    fn ids(&self) -> Vec<u64> {
+    pub(super) fn ids(&self) -> Vec<u64> {
         let mut ids = Vec::new();
         check::show(self, &check::Filter::default(), &mut |shown| {
             ids.push(shown.event.audit_id);
@@ -141,7 +141,7 @@ fn key() -> SigningKey {
     SigningKey::new(&root).unwrap()
 }
 
-fn options() -> LogOptions {
+pub(super) fn options() -> LogOptions {
     let origin = Origin::new("test").unwrap();
     let mut options = LogOptions::new(origin, "w".parse().unwrap());
     (options.keep_days, options.segment_bytes) = (None, 3000);
@@ -152,6 +152,10 @@ fn options() -> LogOptions {
 }
 
 fn start(disk: &Failing, options: &LogOptions) -> LogSink {
+    start_on(Box::new(disk.clone()), options)
+}
+
+pub(super) fn start_on(disk: Box<dyn Storage>, options: &LogOptions) -> LogSink {
     let at = Position {
         tree: Tree::default(),
         finished: Vec::new(),
@@ -162,7 +166,6 @@ fn start(disk: &Failing, options: &LogOptions) -> LogSink {
         partial: Vec::new(),
     };
     let clock = Arc::new(SystemClock::new());
-    let disk = Box::new(disk.clone());
     let mut committer = Committer::new(disk, options.clone(), key(), clock, at);
     committer.sign().unwrap();
     let queue = Arc::new(Queue::new(options));
@@ -176,7 +179,7 @@ fn start(disk: &Failing, options: &LogOptions) -> LogSink {
     }
 }
 
-fn critical(id: u64) -> Event {
+pub(super) fn critical(id: u64) -> Event {
     let body = Body::ManagerStopped {
         reason: Text::new("test"),
     };
@@ -190,7 +193,7 @@ fn critical(id: u64) -> Event {
     }
 }
 
-fn plain(id: u64) -> Event {
+pub(super) fn plain(id: u64) -> Event {
     let body = Body::KeyRotated { devices: 1 };
     Event {
         severity: body.severity(),

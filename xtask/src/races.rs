@@ -1,0 +1,251 @@
+//! `cargo xtask races`: what only another order of events, or a stricter machine, shows.
+//! requirement: TP-6, TP-9
+
+use crate::Task;
+use crate::exec::{self, answers};
+use std::path::PathBuf;
+use std::process::Command;
+
+pub(crate) const TASK: Task = Task {
+    usage: "races [--models] [--miri] [--tsan] [--schedules N] [--seed N] [--only TEXT] [--no-skips]",
+    summary: "Look for races: models under a scheduler, Miri, ThreadSanitizer; all of it by default",
+    help: "\
+--models        ledger, leases, quarantine, audit queue and staging ring under a scheduler
+--miri          the unsafe code of vram-digest under Miri (nightly with miri and rust-src)
+--tsan          the concurrent suite under ThreadSanitizer (nightly with rust-src)
+--schedules N   schedules of each model (default 2000)
+--seed N        seed of the schedules (default 1); printed
+--only TEXT     only models whose name holds TEXT
+--no-skips      a part whose tools are missing is a failure, not a skip
+example: cargo xtask races
+example: cargo xtask races --models --schedules 100000 --seed 7
+example: cargo xtask races --miri --tsan --no-skips",
+    run,
+};
+
+/// Schedules of each model in every run of the checks, and by hand.
+const FEW: &str = "60";
+const MANY: &str = "2000";
+/// Instruction sets that Miri knows, so that every kernel of the digests runs.
+const MIRI_FEATURES: &str = "-Ctarget-feature=+sse4.1,+ssse3,+sha,+avx,+avx2,+avx512f,+avx512bw";
+/// Without `--target`, the sanitizer's flags would go into build scripts as well.
+const HOST: &str = "x86_64-unknown-linux-gnu";
+/// Integration tests with many threads on one manager.
+const CONCURRENT: &[&str] = &["concurrent", "capacity", "lease", "keyed", "load"];
+
+#[derive(Debug, PartialEq, Eq)]
+struct Options {
+    models: bool,
+    miri: bool,
+    tsan: bool,
+    no_skips: bool,
+    schedules: String,
+    seed: String,
+    only: Option<String>,
+}
+
+impl Options {
+    fn parse(args: &[String]) -> Result<Self, String> {
+        let mut options = Self {
+            models: false,
+            miri: false,
+            tsan: false,
+            no_skips: false,
+            schedules: MANY.to_owned(),
+            seed: "1".to_owned(),
+            only: None,
+        };
+        let mut args = args.iter();
+        while let Some(arg) = args.next() {
+            let mut value = || args.next().ok_or(format!("`{arg}` needs a value")).cloned();
+            match arg.as_str() {
+                "--models" => options.models = true,
+                "--miri" => options.miri = true,
+                "--tsan" => options.tsan = true,
+                "--no-skips" => options.no_skips = true,
+                "--schedules" => options.schedules = number(arg, value()?)?,
+                "--seed" => options.seed = number(arg, value()?)?,
+                "--only" => options.only = Some(value()?),
+                _ => return Err(format!("unknown argument `{arg}`; see --help")),
+            }
+        }
+        if !(options.models || options.miri || options.tsan) {
+            (options.models, options.miri, options.tsan) = (true, true, true);
+        }
+        Ok(options)
+    }
+}
+
+fn number(arg: &str, value: String) -> Result<String, String> {
+    match value.parse::<u64>() {
+        Ok(n) if n > 0 || arg == "--seed" => Ok(value),
+        _ => Err(format!(
+            "`{arg}` needs a whole number above zero, not `{value}`"
+        )),
+    }
+}
+
+fn run(args: &[String]) -> Result<(), String> {
+    let options = Options::parse(args)?;
+    let mut skipped = Vec::new();
+    if options.models {
+        models(&options)?;
+    }
+    for (chosen, name, needs, part) in [
+        (
+            options.miri,
+            "miri",
+            MIRI_NEEDS,
+            miri as fn() -> Result<(), String>,
+        ),
+        (options.tsan, "tsan", TSAN_NEEDS, tsan),
+    ] {
+        if !chosen {
+            continue;
+        }
+        match missing(needs) {
+            None => part()?,
+            Some(what) => {
+                println!("SKIPPED: {name}: {what}");
+                skipped.push(format!("{name}: {what}"));
+            }
+        }
+    }
+    if options.no_skips && !skipped.is_empty() {
+        return Err(format!("not run: {}", skipped.join("; ")));
+    }
+    Ok(())
+}
+
+/// A few schedules of every model, as every run of the checks makes them.
+pub(crate) fn check() -> Result<(), String> {
+    run(&["--models", "--schedules", FEW].map(str::to_owned))
+}
+
+/// Each part is built with flags of its own, and so in a folder of its own.
+fn folder(part: &str) -> PathBuf {
+    exec::root().join("target/races").join(part)
+}
+
+fn models(options: &Options) -> Result<(), String> {
+    modelled("vram-residency", &["--lib", "races::"], options)
+}
+
+/// Runs the models among a package's tests.
+fn modelled(package: &str, tests: &[&str], options: &Options) -> Result<(), String> {
+    let mut command = exec::cargo(&["test", "--package", package]);
+    // What the models run on is optimised, what they model builds fast.
+    command
+        .args(["--config", "profile.dev.package.\"*\".opt-level=1"])
+        .env("CARGO_TARGET_DIR", folder("models"))
+        .env("CARGO_INCREMENTAL", "0")
+        .env("CARGO_PROFILE_DEV_DEBUG", "0")
+        .env("RUSTFLAGS", "--cfg shuttle")
+        .env("VRAM_RACES_SCHEDULES", &options.schedules)
+        .env("VRAM_RACES_SEED", &options.seed)
+        .args(tests)
+        .args(["--", "--show-output"])
+        .args(&options.only);
+    exec::run(&mut command).map_err(|end| format!("the models of {package}: {end}"))
+}
+
+fn miri() -> Result<(), String> {
+    let mut command = nightly("miri", &["miri", "test", "--package", "vram-digest"]);
+    command
+        .args(["--test", "undefined", "--", "--nocapture"])
+        .env("RUSTFLAGS", MIRI_FEATURES);
+    exec::run(&mut command).map_err(|end| format!("Miri on vram-digest: {end}"))
+}
+
+fn tsan() -> Result<(), String> {
+    let mut command = nightly("tsan", &["test", "-Zbuild-std", "--target", HOST]);
+    for test in CONCURRENT {
+        command.args(["--test", test]);
+    }
+    command
+        .args(["--package", "vram-residency"])
+        .env("CARGO_INCREMENTAL", "0")
+        .env("RUSTFLAGS", "-Zsanitizer=thread --cfg tsan");
+    exec::run(&mut command).map_err(|end| format!("ThreadSanitizer on vram-residency: {end}"))
+}
+
+/// The nightly cargo; the one that started us would ignore `+nightly`.
+fn nightly(part: &str, args: &[&str]) -> Command {
+    let mut command = Command::new("rustup");
+    command
+        .args(["run", "nightly", "cargo"])
+        .args(args)
+        .current_dir(exec::root())
+        .env("CARGO_TARGET_DIR", folder(part));
+    for variable in ["CARGO", "RUSTC", "RUSTUP_TOOLCHAIN"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+/// Words that must all occur in what `rustup component list` says is installed.
+type Needs = &'static [&'static str];
+const MIRI_NEEDS: Needs = &["miri", "rust-src"];
+const TSAN_NEEDS: Needs = &["rust-src"];
+
+fn missing(needs: Needs) -> Option<String> {
+    let mut list = Command::new("rustup");
+    list.args(["component", "list", "--installed", "--toolchain", "nightly"]);
+    if !answers(&mut list) {
+        return Some("there is no nightly toolchain (rustup toolchain install nightly)".to_owned());
+    }
+    let text = list
+        .output()
+        .map(|output| output.stdout)
+        .unwrap_or_default();
+    lacking(needs, &String::from_utf8_lossy(&text))
+}
+
+fn lacking(needs: Needs, installed: &str) -> Option<String> {
+    let there = |need: &&&str| !installed.lines().any(|line| line.starts_with(**need));
+    let lacks: Vec<&str> = needs.iter().filter(there).copied().collect();
+    (!lacks.is_empty()).then(|| {
+        let lacks = lacks.join(" ");
+        format!("nightly lacks {lacks} (rustup component add --toolchain nightly {lacks})")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Options, String> {
+        Options::parse(&args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn without_a_choice_every_part_runs() {
+        let all = parse(&["--seed", "0"]).unwrap();
+        assert!(all.models && all.miri && all.tsan && !all.no_skips);
+        let one = parse(&["--miri", "--no-skips"]).unwrap();
+        assert!(one.miri && one.no_skips && !one.models && !one.tsan);
+    }
+
+    #[test]
+    fn nothing_is_run_for_a_slip() {
+        for bad in [
+            &["--mri"][..],
+            &["--schedules"],
+            &["--schedules", "0"],
+            &["--seed", "x"],
+        ] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_missing_tool_is_named_with_its_remedy() {
+        let installed = "cargo-x86_64-unknown-linux-gnu\nrust-src\n";
+        assert_eq!(lacking(TSAN_NEEDS, installed), None);
+        let lacks = lacking(MIRI_NEEDS, installed).unwrap();
+        assert!(
+            lacks.contains("rustup component add --toolchain nightly miri"),
+            "{lacks}"
+        );
+    }
+}
