@@ -9,11 +9,14 @@ use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 pub(crate) const TASK: Task = Task {
-    usage: "ci [--no-skips]",
-    summary: "Run every check: format, tidy, trace, dependencies, kernels, lints, docs, coverage, tests",
+    usage: "ci [--no-skips] [--long]",
+    summary: "Run every check: format, tidy, trace, dependencies, kernels, lints, docs, tests",
     help: "\
 --no-skips   a check that cannot run here is a failure, not a skip
+--long       also coverage with its floors, a smoke of each fuzz target, and race models: they
+             take longer than all the rest
 example: cargo xtask ci
+example: cargo xtask ci --long
 example: cargo xtask ci --no-skips",
     run,
 };
@@ -83,17 +86,26 @@ const STEPS: &[Step] = &[
     ("clippy", clippy),
     ("docs", docs),
     ("faults", || from_result(faults::check())),
-    ("coverage", measure),
-    ("fuzz", smoke),
-    ("races", || from_result(races::check())),
     ("test", test),
 ];
 
+/// What builds everything once more, in ways of its own.
+const LONG_STEPS: &[Step] = &[
+    ("coverage", measure),
+    ("fuzz", smoke),
+    ("races", || from_result(races::check())),
+];
+
 fn run(args: &[String]) -> Result<(), String> {
-    only_options(args, &["--no-skips"])?;
-    let no_skips = !args.is_empty();
+    only_options(args, &["--no-skips", "--long"])?;
+    let given = |option| args.iter().any(|arg| arg == option);
+    let mut steps = STEPS.to_vec();
+    if given("--long") {
+        let tests = steps.len() - 1;
+        steps.splice(tests..tests, LONG_STEPS.iter().copied());
+    }
     let (mut results, mut times) = (Vec::new(), Vec::new());
-    for (name, step) in STEPS {
+    for (name, step) in &steps {
         println!("\n=== {name}");
         let start = Instant::now();
         let outcome = step();
@@ -102,10 +114,10 @@ fn run(args: &[String]) -> Result<(), String> {
         results.push((*name, outcome));
         times.push(seconds);
         // After each step, so that a run that is broken off leaves what it did.
-        report::leave("ci", &as_json(&results, &times))?;
+        report::leave("ci", &as_json(steps.len(), &results, &times))?;
     }
     println!("{}", closing(&results));
-    verdict(&results, no_skips)
+    verdict(&results, given("--no-skips"))
 }
 
 fn describe(outcome: &Outcome) -> String {
@@ -118,7 +130,7 @@ fn describe(outcome: &Outcome) -> String {
 }
 
 /// The steps for `cargo xtask report`.
-fn as_json(results: &[(&str, Outcome)], seconds: &[f64]) -> Value {
+fn as_json(of_steps: usize, results: &[(&str, Outcome)], seconds: &[f64]) -> Value {
     let steps = results
         .iter()
         .zip(seconds)
@@ -131,7 +143,7 @@ fn as_json(results: &[(&str, Outcome)], seconds: &[f64]) -> Value {
             };
             json!({ "name": name, "outcome": word, "why": why, "seconds": seconds })
         });
-    json!({ "of_steps": STEPS.len(), "steps": steps.collect::<Vec<_>>() })
+    json!({ "of_steps": of_steps, "steps": steps.collect::<Vec<_>>() })
 }
 
 /// The list at the end: one line for each step that did not simply pass.
@@ -333,7 +345,8 @@ mod tests {
     // requirement: CI-JOB-1, CI-JOB-3, CI-JOB-4, CI-JOB-5, CI-JOB-6, CI-JOB-7, HY-4
     #[test]
     fn no_check_of_the_sources_list_is_left_out() {
-        let names: Vec<&str> = STEPS.iter().map(|(name, _)| *name).collect();
+        let all = LONG_STEPS.iter().chain(STEPS);
+        let names: Vec<&str> = all.map(|(name, _)| *name).collect();
         for needed in [
             "format",
             "tidy",
@@ -344,6 +357,7 @@ mod tests {
             "docs",
             "coverage",
             "fuzz",
+            "races",
             "test",
         ] {
             assert!(names.contains(&needed), "{needed} is not run");
@@ -392,7 +406,7 @@ mod tests {
             ("a", Outcome::Passed),
             ("b", Outcome::Failed("broken".to_owned())),
         ];
-        let json = as_json(&results, &[0.5, 2.0]);
+        let json = as_json(13, &results, &[0.5, 2.0]);
         assert_eq!(json["steps"][0]["outcome"], "passed");
         assert_eq!(json["steps"][1]["why"], "broken");
         assert_eq!(json["steps"][1]["seconds"], 2.0);
