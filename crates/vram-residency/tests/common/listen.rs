@@ -1,10 +1,13 @@
-//! A listener for a whole test program: it hears everything at the most verbose
-//! level, writes it in both forms that the command has, and fails the test in
+//! A listener for a whole test program: it hears the beginning of what is told,
+//! and all that a test keeps, at the most verbose level, writes it in both forms that the command has, and fails the test in
 //! which a planted secret is told.
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::dynamic_filter_fn;
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -19,6 +22,16 @@ struct Heard {
 
 static HEARD: Mutex<Option<Heard>> = Mutex::new(None);
 static KEEPING: Mutex<()> = Mutex::new(());
+
+/// Lines of a program that are searched. A property with a thousand cases tells
+/// the same hundreds of thousands of times, and a search is slow unoptimised.
+const SEARCHED: usize = 2000;
+static LINES: AtomicUsize = AtomicUsize::new(0);
+static IS_KEPT: AtomicBool = AtomicBool::new(false);
+
+fn listens() -> bool {
+    IS_KEPT.load(Ordering::Relaxed) || LINES.load(Ordering::Relaxed) < SEARCHED
+}
 
 fn heard<R>(work: impl FnOnce(&mut Heard) -> R) -> R {
     let mut heard = HEARD.lock().unwrap_or_else(PoisonError::into_inner);
@@ -37,6 +50,7 @@ enum Form {
 
 impl Write for Form {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        LINES.fetch_add(1, Ordering::Relaxed);
         let leaked = heard(|heard| {
             match (&mut heard.kept, *self) {
                 (Some((json, _)), Self::Json) => json.extend_from_slice(line),
@@ -63,7 +77,9 @@ pub(crate) fn listen() {
     ONCE.call_once(|| {
         let json = fmt::layer().json().with_writer(|| Form::Json);
         let text = fmt::layer().with_ansi(false).with_writer(|| Form::Text);
-        tracing_subscriber::registry().with(json).with(text).init();
+        let both = json.and_then(text);
+        let both = both.with_filter(dynamic_filter_fn(|_, _| listens()));
+        tracing_subscriber::registry().with(both).init();
     });
 }
 
@@ -82,6 +98,7 @@ pub(crate) fn keep() -> Keeping {
     listen();
     let one = KEEPING.lock().unwrap_or_else(PoisonError::into_inner);
     heard(|heard| heard.kept = Some(Default::default()));
+    IS_KEPT.store(true, Ordering::Relaxed);
     Keeping {
         _one_at_a_time: one,
     }
@@ -101,6 +118,7 @@ impl Keeping {
 
 impl Drop for Keeping {
     fn drop(&mut self) {
+        IS_KEPT.store(false, Ordering::Relaxed);
         heard(|heard| heard.kept = None);
     }
 }
