@@ -2,6 +2,7 @@
 
 mod lengths;
 mod manifests;
+mod places;
 mod sources;
 mod text;
 mod words;
@@ -9,6 +10,7 @@ mod words;
 use crate::modules::Sources;
 use crate::tree::{Finding, Tree};
 use crate::{Task, exec, only_options};
+use std::path::Path;
 
 pub(crate) const TASK: Task = Task {
     usage: "tidy",
@@ -24,8 +26,9 @@ fn run(args: &[String]) -> Result<(), String> {
 
 /// Checks the repository's own tree.
 pub(crate) fn check() -> Result<(), String> {
-    let tree = Tree::read(&exec::root())?;
-    let findings = findings(&tree);
+    let root = exec::root();
+    let tree = Tree::read(&root)?;
+    let findings = findings(&tree, &root);
     if findings.is_empty() {
         println!("{} files are tidy", tree.files.len());
         return Ok(());
@@ -37,14 +40,14 @@ pub(crate) fn check() -> Result<(), String> {
         .join("\n"))
 }
 
-/// Everything that any rule finds, by file and line.
-fn findings(tree: &Tree) -> Vec<Finding> {
+/// Everything that any rule finds, by file and line; `root` is where the repository lies.
+fn findings(tree: &Tree, root: &Path) -> Vec<Finding> {
     let sources = Sources::read(tree);
     let mut found = Vec::new();
     text::size(tree, &mut found);
     text::markdown(tree, &mut found);
     text::ascii(tree, &mut found);
-    words::workplace(tree, &mut found);
+    places::of_one_machine(tree, root, &mut found);
     words::forbidden(tree, &mut found);
     lengths::files(tree, &mut found);
     lengths::functions(tree, &sources, &mut found);
@@ -74,11 +77,11 @@ mod tests {
             ("crates/a/src/orphan.rs", &(long_fn + &long_file)),
             ("crates/a/src/bad.rs", "fn ("),
             ("crates/a/Cargo.toml", "[dependencies]\nserde = \"1\"\n"),
-            ("NOTES.md", concat!("see /", "work/notes")),
+            ("NOTES.md", "see /desk/notes"),
             ("big.bin", ""),
         ]);
         tree.files.last_mut().unwrap().size = u64::MAX;
-        let text = findings(&tree)
+        let text = findings(&tree, Path::new("/desk/here"))
             .iter()
             .map(|f| format!("{f}\n"))
             .collect::<String>();

@@ -1,5 +1,4 @@
-//! Words and paths that may not stand in the repository. This file names them, so the rule on
-//! words leaves it out.
+//! Words that may not stand in the repository. This file names them, so the rule leaves it out.
 
 use crate::tree::{Finding, Tree};
 
@@ -17,9 +16,6 @@ const ANY_CASE: &[&str] = &[
 
 /// Notes to oneself, as whole words.
 const WHOLE_WORDS: &[&str] = &["FIXME", "XXX"];
-
-/// First folders of absolute paths that exist on one machine only.
-const MACHINE_FOLDERS: &[&str] = &["/work/", "/farm/", "/root/"];
 
 /// Finds forbidden words under every `src`.
 pub(super) fn forbidden(tree: &Tree, found: &mut Vec<Finding>) {
@@ -39,28 +35,9 @@ pub(super) fn forbidden(tree: &Tree, found: &mut Vec<Finding>) {
     }
 }
 
-/// Finds absolute paths of one machine in any file.
-pub(super) fn workplace(tree: &Tree, found: &mut Vec<Finding>) {
-    for file in tree.files.iter().filter(|file| file.path != OWN_PATH) {
-        for (line, text) in file.lines() {
-            if let Some(folder) = MACHINE_FOLDERS.iter().find(|folder| has_path(text, folder)) {
-                found.push(file.finding(line, format!("path of one machine: `{folder}`")));
-            }
-        }
-    }
-}
-
 fn has_word(text: &str, word: &str) -> bool {
     text.split(|c: char| !c.is_alphanumeric() && c != '_')
         .any(|part| part == word)
-}
-
-/// Whether `folder` stands in `text` as the start of an absolute path.
-fn has_path(text: &str, folder: &str) -> bool {
-    text.match_indices(folder).any(|(at, _)| {
-        let before = text.get(..at).and_then(|text| text.chars().next_back());
-        !before.is_some_and(|c| c.is_alphanumeric() || "._-~*})".contains(c))
-    })
 }
 
 #[cfg(test)]
@@ -90,19 +67,5 @@ mod tests {
             forbidden(&tree, &mut found);
             assert_eq!(found.len(), 1, "{word}");
         }
-    }
-
-    #[test]
-    fn paths_of_one_machine_are_found_and_others_are_not() {
-        assert!(has_path("see /work/file", "/work/"));
-        assert!(has_path("\"/root/.cargo\"", "/root/"));
-        assert!(!has_path("target/work/file", "/work/"));
-        assert!(!has_path("$HOME/work/file", "/work/"));
-        assert!(!has_path("../work/file", "/work/"));
-        assert!(!has_path("/workspace/", "/work/"));
-        let tree = Tree::of(&[(".ci/run", "cd /farm/x\n")]);
-        let mut found = Vec::new();
-        workplace(&tree, &mut found);
-        assert_eq!(found.len(), 1);
     }
 }
