@@ -54,6 +54,7 @@ fn findings(tree: &Tree, root: &Path) -> Vec<Finding> {
     sources::parsed(&sources, &mut found);
     sources::reachable(tree, &sources, &mut found);
     sources::unsafe_code(tree, &mut found);
+    sources::denied(tree, &mut found);
     sources::ignored_tests(tree, &mut found);
     sources::environment(tree, &sources, &mut found);
     manifests::reasons(tree, &mut found);
@@ -95,7 +96,8 @@ mod tests {
             "orphan.rs:1: function `long` has 72 lines",
             "orphan.rs: no module declares",
             "bad.rs: not Rust",
-            "lib.rs: lacks",
+            "lib.rs: lacks `#![forbid",
+            "lib.rs: lacks `#![deny",
             "lib.rs:2: ignored test without",
             "lib.rs:1: reads the environment",
             "Cargo.toml:2: `serde` has no comment",

@@ -80,6 +80,20 @@
 //!   imported memory; what only a foreign process holds is not counted.
 //! * Not modelled: contexts other than primary ones, IPC handles, memory pools,
 //!   graphs, arrays, callbacks, cubins. Such symbols do not exist here.
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_ptr_alignment,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    clippy::string_slice,
+    clippy::missing_panics_doc
+)]
 
 mod ctl;
 mod driver;

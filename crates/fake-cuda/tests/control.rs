@@ -1,14 +1,5 @@
 //! Everything a test can make go wrong, and what can be seen of it.
-#![allow(
-    clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    clippy::cast_ptr_alignment,
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::macro_metavars_in_unsafe,
-    reason = "test code"
-)]
+#![allow(clippy::macro_metavars_in_unsafe, reason = "test code")]
 
 mod common;
 

@@ -1,10 +1,4 @@
 //! Damaged PTX is refused or runs to an end; it never brings the process down.
-#![allow(
-    clippy::arithmetic_side_effects,
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "test code"
-)]
 
 use fake_cuda::ptx::{HostMemory, Launch, Module};
 

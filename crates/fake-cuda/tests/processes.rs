@@ -1,15 +1,7 @@
 //! What crosses the border of a process: descriptors, the loader, the environment.
 //!
 //! Each test starts this very program again in the role of an ignored test.
-#![allow(
-    clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::macro_metavars_in_unsafe,
-    reason = "test code"
-)]
+#![allow(clippy::macro_metavars_in_unsafe, reason = "test code")]
 
 mod common;
 

@@ -2,12 +2,7 @@
 //!
 //! `cargo bench -p vram-digest`; a figure is comparable only with others of the same run.
 
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::arithmetic_side_effects,
-    reason = "bench code"
-)]
+#![allow(missing_docs, reason = "bench code")]
 
 use std::hint::black_box;
 use std::num::NonZeroUsize;

@@ -27,6 +27,20 @@
 //! assert_eq!(tree.block(2), Some(&hash_block(third)?));
 //! # Ok::<(), vram_digest::TooLong>(())
 //! ```
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_ptr_alignment,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    clippy::string_slice,
+    clippy::missing_panics_doc
+)]
 
 mod block;
 #[cfg(target_arch = "x86_64")]

@@ -1,14 +1,5 @@
 //! The file digest against the definition, checked-in vectors and Debian's `fsverity digest`.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    reason = "test code"
-)]
-
 mod common;
 
 use std::num::NonZeroUsize;

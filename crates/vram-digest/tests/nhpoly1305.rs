@@ -1,14 +1,5 @@
 //! NHPoly1305 against the definition, checked-in vectors and the published ones.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    reason = "test code"
-)]
-
 mod common;
 
 use std::num::NonZeroUsize;

@@ -1,14 +1,5 @@
 //! Every fast path against the plain definition, at every size and alignment where it could differ.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    reason = "test code"
-)]
-
 mod common;
 
 use common::{level, pattern};

@@ -3,12 +3,6 @@
 //! instruction that the CPU was not asked for. `cargo xtask races --miri` runs it.
 //!
 //! requirement: TP-6
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    reason = "test code"
-)]
 
 mod common;
 

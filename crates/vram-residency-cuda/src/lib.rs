@@ -25,6 +25,20 @@
 //! [`nvml`] adds facts for reports where the machine has that library.
 //!
 //! All `unsafe` code of the backend is in this crate.
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_ptr_alignment,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    clippy::string_slice,
+    clippy::missing_panics_doc
+)]
 
 pub mod device;
 pub mod driver;

@@ -1,5 +1,4 @@
 //! The suite that every device must pass.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
 mod common;
 

@@ -1,5 +1,4 @@
 //! Constructors that promise a GPU, and leases that end with device work.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
 mod common;
 

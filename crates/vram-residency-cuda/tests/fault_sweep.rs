@@ -8,11 +8,6 @@
 //! budget lacks exactly the bytes that the driver still holds, a lost device
 //! says so without asking the driver, every other device works on, and the host
 //! application's own context is current after every call.
-#![allow(
-    clippy::unwrap_used,
-    clippy::arithmetic_side_effects,
-    reason = "test code"
-)]
 
 mod common;
 mod sweep;

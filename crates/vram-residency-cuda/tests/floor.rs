@@ -1,6 +1,5 @@
 //! Devices and drivers below the policy's floor, through a manager
 //! (requirement: POL-1, POL-2, POL-7, WORKER-4101).
-#![allow(clippy::unwrap_used, reason = "test code")]
 
 mod common;
 

@@ -1,11 +1,5 @@
 //! The GPU probe rehearsed on the fake driver, so that what runs on a GPU for
 //! the first time has run before.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "test code"
-)]
 
 use std::fs;
 use std::path::PathBuf;

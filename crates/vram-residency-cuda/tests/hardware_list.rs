@@ -1,12 +1,5 @@
 //! The real-GPU extras and the dual-mode list of the sources (requirement
 //! 1.13.6), through the manager, on the fake driver and on a real GPU.
-#![allow(
-    clippy::unwrap_used,
-    clippy::arithmetic_side_effects,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "test code"
-)]
 
 mod common;
 

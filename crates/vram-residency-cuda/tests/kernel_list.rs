@@ -1,13 +1,5 @@
 //! The CUDA kernel and FFI list of the sources (requirement 1.13.6), on the
 //! fake driver and on a real GPU.
-#![allow(
-    clippy::unwrap_used,
-    clippy::arithmetic_side_effects,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::cast_possible_truncation,
-    reason = "test code"
-)]
 
 mod common;
 

@@ -1,14 +1,6 @@
 //! What failures leave behind: no key anywhere that it can be wiped from, and
 //! no memory given back under work that may still use it
 //! (requirement: MS-004, FF-8).
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::arithmetic_side_effects,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "test code"
-)]
 
 mod common;
 

@@ -1,11 +1,4 @@
 //! Drivers that are old, refuse things, lie, or silently do nothing.
-#![allow(
-    clippy::unwrap_used,
-    clippy::arithmetic_side_effects,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "test code"
-)]
 
 mod common;
 

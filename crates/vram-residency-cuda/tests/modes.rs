@@ -1,11 +1,4 @@
 //! The modes of verification give the same answers on CUDA as on the simulated device.
-#![allow(
-    clippy::unwrap_used,
-    clippy::arithmetic_side_effects,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "test code"
-)]
 
 mod common;
 

@@ -1,13 +1,5 @@
 //! Copies between devices: virtual memory is open to a peer only while it is
 //! copied from, and there is a way where it cannot be opened.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::arithmetic_side_effects,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "test code"
-)]
 
 mod common;
 

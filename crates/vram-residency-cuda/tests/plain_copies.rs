@@ -1,11 +1,5 @@
 //! Copies without checks, which benches hold sealed loads against: they are
 //! real copies, bounded, and leave nothing behind.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    reason = "test code"
-)]
 
 mod common;
 

@@ -1,10 +1,4 @@
 //! A GPU that is nearly full (requirement: PM-14).
-#![allow(
-    clippy::unwrap_used,
-    clippy::arithmetic_side_effects,
-    clippy::indexing_slicing,
-    reason = "test code"
-)]
 
 mod common;
 

@@ -1,14 +1,6 @@
 //! What a device is found to offer: each kind of memory is tried, and a weaker
 //! one is taken, and reported, where a stronger one is refused
 //! (requirement: FF-2).
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::arithmetic_side_effects,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "test code"
-)]
 
 mod common;
 

@@ -1,13 +1,5 @@
 //! A witness of a range speaks for all of it, whatever lies side by side
 //! (requirement: VP-001, VP-003, VP-005, M0-W-1010).
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::arithmetic_side_effects,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "test code"
-)]
 
 mod common;
 

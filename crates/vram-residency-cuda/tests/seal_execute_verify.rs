@@ -1,15 +1,6 @@
 //! A sealed model is executed on leased memory and verified again; a flip in
 //! between stops the execution. On the simulated device, on the fake driver
 //! with the committed PTX, and on a real GPU, with the code of the example.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
-    clippy::cast_possible_wrap,
-    reason = "test code"
-)]
 
 mod common;
 #[path = "../examples/matvec/engine.rs"]

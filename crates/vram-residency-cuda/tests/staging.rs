@@ -1,13 +1,5 @@
 //! Staging slots: shared by readers, bounded whoever loads, and never waited
 //! for once the device is lost (requirement: FF-11).
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::arithmetic_side_effects,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "test code"
-)]
 
 mod common;
 

@@ -1,11 +1,5 @@
 //! Memory that is not device memory must be rejected, whoever allocated it
 //! (requirement: VP-001, VP-003, VP-005, POL-2, M0-W-1010, WORKER-4101).
-#![allow(
-    clippy::unwrap_used,
-    clippy::arithmetic_side_effects,
-    clippy::panic,
-    reason = "test code"
-)]
 
 mod common;
 

@@ -1,12 +1,7 @@
 //! The audit log: events taken, critical events made durable, a log checked.
 //!
 //! `cargo bench -p vram-residency --bench audit`; what is durable depends on the disk.
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::arithmetic_side_effects,
-    reason = "bench code"
-)]
+#![allow(missing_docs, reason = "bench code")]
 
 use std::path::Path;
 use std::sync::Arc;

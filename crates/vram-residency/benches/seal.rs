@@ -3,12 +3,7 @@
 //! `cargo bench -p vram-residency`; criterion keeps the last results under
 //! `target/criterion` and reports regressions against them. `vram bench` puts
 //! the machine's own roofs beside such figures.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    missing_docs,
-    reason = "bench code"
-)]
+#![allow(missing_docs, reason = "bench code")]
 
 use std::hint::black_box;
 use std::time::Duration;

@@ -37,6 +37,20 @@
 //! randomness, keys and sinks through traits. It never picks a simulator by
 //! itself. `docs/design.md` has the reasons.
 #![forbid(unsafe_code)]
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_ptr_alignment,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    clippy::string_slice,
+    clippy::missing_panics_doc
+)]
 
 pub mod audit;
 pub mod capacity;

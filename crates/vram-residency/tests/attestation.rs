@@ -2,14 +2,6 @@
 //! when the bytes, the device or the log do not allow it.
 //!
 //! requirement: VP-006, API-F22
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    reason = "test code"
-)]
 
 mod common;
 

@@ -2,15 +2,6 @@
 //! and once; refused input emits nothing; a log that fails is dealt with.
 //!
 //! requirement: RP-005, AU-14
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
-    reason = "test code"
-)]
 
 mod common;
 

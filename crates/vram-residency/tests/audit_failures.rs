@@ -2,15 +2,6 @@
 //! failure, and whatever it answers with, an event says so.
 //!
 //! requirement: AU-3, AU-5, AU-7, RP-005
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
-    reason = "test code"
-)]
 
 mod common;
 

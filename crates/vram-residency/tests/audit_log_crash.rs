@@ -1,16 +1,4 @@
 //! A writer that is killed at any moment loses nothing that it acknowledged.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::string_slice,
-    clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
-    dead_code,
-    unreachable_pub,
-    reason = "test code"
-)]
 
 mod audit_log_support;
 

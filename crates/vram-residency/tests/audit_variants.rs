@@ -2,15 +2,6 @@
 //! events that it should; a variant that nobody walks fails this test.
 //!
 //! requirement: AU-3, AU-5, AU-7, AU-14, TP-1
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
-    reason = "test code"
-)]
 
 mod common;
 

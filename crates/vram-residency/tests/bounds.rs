@@ -1,14 +1,5 @@
 //! No byte outside a shard is ever read, written or counted, whatever offsets
 //! and lengths are asked for.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
-    reason = "test code"
-)]
 
 mod common;
 

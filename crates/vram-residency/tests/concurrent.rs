@@ -2,15 +2,6 @@
 //! nobody waits for somebody else's I/O.
 //!
 //! requirement: TP-9, MS-004
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
-    reason = "test code"
-)]
 
 mod common;
 

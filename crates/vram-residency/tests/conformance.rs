@@ -1,5 +1,4 @@
 //! The conformance suite on the simulated device, at granularity 1 and odd.
-#![allow(clippy::unwrap_used, reason = "test code")]
 
 use vram_residency::device::Device;
 use vram_residency::device::conformance::{CHECKS, run};

@@ -5,16 +5,6 @@
 //! `cargo test -p vram-residency --test constant_time -- --ignored --nocapture --test-threads 1`
 //!
 //! requirement: CI-003, SG-7, DG-3
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    reason = "test code"
-)]
 
 mod common;
 

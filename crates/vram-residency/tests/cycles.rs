@@ -1,6 +1,5 @@
 //! Ten thousand lives of a shard leave nothing behind. Alone in its process,
 //! so that nobody else's memory counts.
-#![allow(clippy::unwrap_used, reason = "test code")]
 
 use vram_residency::key::RootKey;
 use vram_residency::random::OsRandom;

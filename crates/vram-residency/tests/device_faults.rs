@@ -3,15 +3,6 @@
 //! panic, the budget exact, the event emitted, and a lost device stays lost.
 //!
 //! requirement: TP-6, FF-8, MS-004, MS-005
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
-    reason = "test code"
-)]
 
 mod common;
 

@@ -1,12 +1,5 @@
 //! What the documents promise about themselves: sections that are there, and
 //! tests that exist under the names that are cited.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "test code"
-)]
 
 use std::path::{Path, PathBuf};
 

@@ -3,15 +3,6 @@
 //! second one is spelled.
 //!
 //! requirement: TP-9
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::string_slice,
-    clippy::arithmetic_side_effects,
-    reason = "test code"
-)]
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead};

@@ -1,14 +1,5 @@
 //! Every kind of error: who is to blame, whether a retry makes sense, whether
 //! the worker may go on, the stable code, and words that a person can act on.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
-    reason = "test code"
-)]
 
 mod common;
 

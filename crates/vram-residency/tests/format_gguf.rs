@@ -1,13 +1,6 @@
 //! The GGUF reader: every rule it enforces.
 //!
 //! requirement: VA-10, IV-005
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    reason = "test code"
-)]
 
 mod format_gguf_writer;
 

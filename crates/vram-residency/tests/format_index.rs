@@ -1,13 +1,6 @@
 //! Models in several files: the index, its names, and where they may lead.
 //!
 //! requirement: VA-10, IV-005, CO-6
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    reason = "test code"
-)]
 
 use proptest::prelude::*;
 use std::collections::BTreeMap;

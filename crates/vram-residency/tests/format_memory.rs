@@ -2,13 +2,6 @@
 //! whatever its header claims. One test: the allocator counts the process.
 //!
 //! requirement: VA-10
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    reason = "test code"
-)]
 
 use peak_alloc::PeakAlloc;
 use proptest::prelude::*;

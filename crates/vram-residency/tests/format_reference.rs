@@ -2,13 +2,6 @@
 //! other reads alike.
 //!
 //! requirement: VA-10
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    reason = "test code"
-)]
 
 use proptest::prelude::*;
 use std::cell::Cell;

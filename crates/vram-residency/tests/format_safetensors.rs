@@ -1,14 +1,6 @@
 //! The safetensors reader: every rule it enforces.
 //!
 //! requirement: VA-10, IV-005
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::missing_panics_doc,
-    reason = "test code"
-)]
 
 use vram_residency::format::{Dtype, Format, FormatError, Limits, detect, parse, parse_with};
 

@@ -1,12 +1,5 @@
 //! The samples in `testdata/`, made by the formats' own Python packages: every
 //! tensor is read back bit for bit as those packages read it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    reason = "test code"
-)]
 
 mod format_support;
 

@@ -2,12 +2,6 @@
 //! each other.
 //!
 //! requirement: VA-10
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::arithmetic_side_effects,
-    reason = "test code"
-)]
 
 mod format_gguf_writer;
 

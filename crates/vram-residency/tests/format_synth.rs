@@ -1,12 +1,5 @@
 //! Synthetic models: repeatable, of exactly the size asked for, and read by
 //! every reader there is.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    reason = "test code"
-)]
 
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};

@@ -2,15 +2,6 @@
 //! statement, every field of the record and every bit of the tag counts.
 //!
 //! requirement: WORKER-4113, CI-007
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
-    reason = "test code"
-)]
 
 mod common;
 

@@ -1,14 +1,5 @@
 //! Models of several shards, all or nothing; and moves that are verified on
 //! arrival and rolled back on any failure.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
-    reason = "test code"
-)]
 
 mod common;
 

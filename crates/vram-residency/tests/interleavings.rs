@@ -1,11 +1,5 @@
 //! What happens while something else happens: a sink that acts in the middle of
 //! an operation stands in for another thread, at a chosen moment.
-#![allow(
-    clippy::unwrap_used,
-    clippy::arithmetic_side_effects,
-    clippy::indexing_slicing,
-    reason = "test code"
-)]
 
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;

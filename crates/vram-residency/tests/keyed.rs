@@ -1,12 +1,5 @@
 //! Keyed checks, sweeps and the scrubber: everything a flipped bit can do to
 //! them, and nothing that it cannot.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::arithmetic_side_effects,
-    reason = "test code"
-)]
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -5,15 +5,6 @@
 //! `duplicate_names.rs`, what may not leak in `leaks.rs`.
 //!
 //! requirement: TP-6, TP-9
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::string_slice,
-    clippy::arithmetic_side_effects,
-    reason = "test code"
-)]
 
 mod common;
 

@@ -1,14 +1,5 @@
 //! Leases: verified before every execution, reused only when the policy says
 //! so, and never granted by a stopped manager or for a quarantined shard.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
-    reason = "test code"
-)]
 
 mod common;
 

@@ -1,14 +1,5 @@
 //! Loading: cancellation and deadlines, progress and order, expectations, and
 //! copies that go wrong. Nothing may stay on the device.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
-    reason = "test code"
-)]
 
 mod common;
 

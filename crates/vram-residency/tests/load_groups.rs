@@ -1,13 +1,5 @@
 //! Models of several files: progress in all, what a failure keeps, and what it
 //! does not read again.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    reason = "test code"
-)]
 
 mod common;
 

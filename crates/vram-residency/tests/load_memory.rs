@@ -2,12 +2,6 @@
 //! device, plus 1/128 of the model for the hashes of its blocks. The process's
 //! own high-water mark is the measure, since staging memory is mapped rather
 //! than allocated; so this file holds one test.
-#![allow(
-    clippy::unwrap_used,
-    clippy::arithmetic_side_effects,
-    clippy::indexing_slicing,
-    reason = "test code"
-)]
 
 use std::io;
 

@@ -1,12 +1,4 @@
 //! Reads that fail for a moment, and those that fail for good.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    reason = "test code"
-)]
 
 mod common;
 

@@ -1,14 +1,5 @@
 //! Sources that are not what they should be: missing, irregular, truncated,
 //! growing, shrinking, changing, lying. Nothing may stay on the device.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
-    reason = "test code"
-)]
 
 mod common;
 

@@ -1,11 +1,5 @@
 //! Models in several files: found, checked against each other, sealed as one
 //! group, and kept inside their directory.
-#![allow(
-    clippy::unwrap_used,
-    clippy::arithmetic_side_effects,
-    clippy::indexing_slicing,
-    reason = "test code"
-)]
 
 use std::path::{Path, PathBuf};
 

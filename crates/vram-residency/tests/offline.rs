@@ -1,10 +1,4 @@
 //! Checking a file against a record on a machine without the device.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "test code"
-)]
 
 mod common;
 

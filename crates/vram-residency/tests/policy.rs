@@ -1,14 +1,5 @@
 //! VRAM only: which devices and which memory may hold a model, asked of a
 //! device that claims to be a GPU and then lies.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
-    reason = "test code"
-)]
 
 mod common;
 

@@ -2,15 +2,6 @@
 //! timing properties are benches here (nothing asserts a duration).
 //!
 //! requirement: TP-4, EV-8
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
-    reason = "test code"
-)]
 
 mod common;
 

@@ -1,14 +1,5 @@
 //! Receipts: believed with the right key only, and an implementation of its
 //! own makes and accepts the same bytes.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::string_slice,
-    clippy::arithmetic_side_effects,
-    reason = "test code"
-)]
 
 use std::process::Command;
 

@@ -1,14 +1,5 @@
 //! Records from outside are untrusted: strict JSON, and a statement that an
 //! implementation of its own computes byte for byte.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
-    reason = "test code"
-)]
 
 mod common;
 

@@ -1,12 +1,5 @@
 //! Who erred, the memory or its checker: root and block hashes of the device, and the look of the
 //! CPU at suspect blocks.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    reason = "test code"
-)]
 
 mod common;
 

@@ -2,15 +2,6 @@
 //! not leak is in `leaks.rs`.
 //!
 //! requirement: TP-6, TP-9
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
-    reason = "test code"
-)]
 
 mod common;
 

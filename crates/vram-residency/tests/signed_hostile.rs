@@ -1,17 +1,5 @@
 //! Bundles and statements that are made to mislead, some of them truly signed
 //! by somebody who is trusted.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
-    clippy::cast_precision_loss,
-    dead_code,
-    unreachable_pub,
-    reason = "test code"
-)]
 
 mod signed_support;
 

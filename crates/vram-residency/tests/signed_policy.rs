@@ -1,17 +1,5 @@
 //! Only signed models: the list of what was approved, the rule that asks for it,
 //! and the manager that cannot forget the rule.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
-    clippy::cast_precision_loss,
-    dead_code,
-    unreachable_pub,
-    reason = "test code"
-)]
 
 mod common;
 mod signed_support;

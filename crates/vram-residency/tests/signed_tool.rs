@@ -1,17 +1,5 @@
 //! The real signing tool, where it is installed: what it makes now is believed,
 //! and both of us refuse the same changes.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
-    clippy::cast_precision_loss,
-    dead_code,
-    unreachable_pub,
-    reason = "test code"
-)]
 
 mod signed_support;
 

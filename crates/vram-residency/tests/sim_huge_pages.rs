@@ -1,13 +1,6 @@
 //! The simulated device's memory lies in huge pages where the system gives
 //! them: the first touch of small ones costs more than hashing them. The figures
 //! are those of the whole process, so this file holds one test.
-#![allow(
-    clippy::unwrap_used,
-    clippy::arithmetic_side_effects,
-    clippy::indexing_slicing,
-    clippy::print_stderr,
-    reason = "test code"
-)]
 
 use vram_residency::key::RootKey;
 use vram_residency::load::PatternSource;

@@ -1,14 +1,5 @@
 //! The sources' stress suite: many, big, small and repeated. Speed is measured
 //! by benches; here everything must stay correct and nothing may leak.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
-    reason = "test code"
-)]
 
 mod common;
 

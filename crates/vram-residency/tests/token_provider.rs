@@ -1,13 +1,5 @@
 //! A sealing key that never leaves its token: the `SealKey` seam is enough for a
 //! provider that yields no key byte (requirement: KD-10, PM-10, CI-006).
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    reason = "test code"
-)]
 
 mod common;
 

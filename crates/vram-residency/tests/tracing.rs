@@ -1,14 +1,5 @@
 //! What the library tells through `tracing`: everything that it records, how
 //! each operation ended and how long it took, and no secret.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
-    reason = "test code"
-)]
 
 mod common;
 

@@ -1,15 +1,6 @@
 //! What comes from outside is checked in one layer, before anything happens.
 //!
 //! requirement: IV-002, IV-003, IV-004, IV-005
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
-    reason = "test code"
-)]
 
 mod common;
 

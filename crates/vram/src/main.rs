@@ -2,6 +2,20 @@
 //!
 //! Exit codes: 0 fine, 1 failure, 2 usage, 3 a verification failed.
 #![forbid(unsafe_code)]
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_ptr_alignment,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    clippy::string_slice,
+    clippy::missing_panics_doc
+)]
 
 mod approve;
 mod attest;

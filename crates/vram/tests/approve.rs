@@ -2,7 +2,6 @@
 //! operator with a model that the real tool signed.
 //!
 //! requirement: PM-15
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
 
 mod common;
 

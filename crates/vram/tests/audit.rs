@@ -1,5 +1,4 @@
 //! `vram audit`, and the logs that `vram seal` writes.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
 
 mod common;
 

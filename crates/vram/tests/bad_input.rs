@@ -1,6 +1,5 @@
 //! Input that must be refused: a clear message that names it, exit code 1 or
 //! 2, and nothing left anywhere.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
 
 mod common;
 

@@ -1,10 +1,4 @@
 //! `vram bench load`.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "test code"
-)]
 
 mod common;
 

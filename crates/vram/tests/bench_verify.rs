@@ -1,10 +1,4 @@
 //! `vram bench verify`, and what `vram bench` says of targets.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::float_cmp,
-    reason = "test code"
-)]
 
 mod common;
 

@@ -2,12 +2,6 @@
 //!
 //! Nothing here depends on time: signals fall at seeded moments, and what must
 //! hold afterwards must hold whatever they hit.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    reason = "test code"
-)]
 
 mod common;
 

@@ -1,5 +1,4 @@
 //! The smaller commands, help, completions and manual pages.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
 
 mod common;
 

@@ -1,6 +1,5 @@
 //! The command on a CUDA driver that the loader finds by itself: the fake one,
 //! put into a folder of the loader's search path as `libcuda.so.1`.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
 
 mod common;
 

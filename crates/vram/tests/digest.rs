@@ -1,5 +1,4 @@
 //! `vram digest`.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
 
 mod common;
 

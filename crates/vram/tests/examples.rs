@@ -1,7 +1,6 @@
 //! Every example of every help text is run, as it stands there, by a shell.
 //! Only sizes are made small and what a reader must fill in is filled in. The
 //! fake driver plays the GPUs.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
 
 mod common;
 

@@ -1,5 +1,4 @@
 //! `vram seal --hold`, and what sealing costs in memory.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
 
 mod common;
 

@@ -1,10 +1,4 @@
 //! `--log`: what is told at which level, in which form, and that no secret is.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    reason = "test code"
-)]
 
 mod common;
 

@@ -1,5 +1,4 @@
 //! `vram plan`.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
 
 mod common;
 

@@ -3,7 +3,6 @@
 //! The model is too large to check in; `python3 testdata/fetch_real.py minilm`
 //! puts it under `target/testdata/`. Where it is absent the tests say so loudly
 //! and check nothing; `.ci/run` always fetches it.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
 
 mod common;
 

@@ -2,7 +2,6 @@
 //! verifier.
 //!
 //! requirement: VP-006, KD-10
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
 
 mod common;
 

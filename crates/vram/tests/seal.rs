@@ -1,5 +1,4 @@
 //! `vram seal` on the simulated device.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
 
 mod common;
 

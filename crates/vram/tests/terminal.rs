@@ -1,5 +1,4 @@
 //! The command on a real terminal: tmux plays one, and says what a person sees.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
 
 mod common;
 

@@ -1,5 +1,4 @@
 //! `vram verify`: what it accepts and what it sees through.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
 
 mod common;
 

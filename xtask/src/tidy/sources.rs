@@ -10,6 +10,25 @@ const UNSAFE_PACKAGES: &[&str] = &["vram-digest", "vram-residency-cuda", "fake-c
 /// Crates that never ship.
 const UNSHIPPED_PACKAGES: &[&str] = &["fake-cuda", "xtask"];
 
+/// What shipped code may not do and tests may: panic, and calculate or convert without a check.
+const DENIED: &[&str] = &[
+    "unwrap_used",
+    "expect_used",
+    "panic",
+    "indexing_slicing",
+    "arithmetic_side_effects",
+    "cast_ptr_alignment",
+    "cast_possible_truncation",
+    "cast_possible_wrap",
+    "cast_precision_loss",
+    "cast_sign_loss",
+    "string_slice",
+    "missing_panics_doc",
+];
+
+/// Crates that are held to that: all but the tools for work on the repository.
+const TOOLS: &[&str] = &["fuzz-targets", "xtask"];
+
 /// The only shipped files that may look at the environment; the command documents what it reads.
 const ENVIRONMENT_FILES: &[&str] = &["crates/vram/src/environment.rs"];
 
@@ -52,12 +71,33 @@ pub(super) fn unsafe_code(tree: &Tree, found: &mut Vec<Finding>) {
             let message = format!("unsafe code outside {}", UNSAFE_PACKAGES.join(", "));
             found.push(file.finding(line, message));
         }
-        let root = file.path.ends_with("/src/lib.rs") || file.path.ends_with("/src/main.rs");
         let text = tokens.to_string().replace(' ', "");
-        if root && !text.contains("#![forbid(unsafe_code)]") {
+        if is_crate_root(file) && !text.contains("#![forbid(unsafe_code)]") {
             found.push(file.finding(0, "lacks `#![forbid(unsafe_code)]`"));
         }
     }
+}
+
+/// Cargo knows lints of a package only, tests and all; so the crate roots name those that are for
+/// shipped code alone. requirement: HY-1
+pub(super) fn denied(tree: &Tree, found: &mut Vec<Finding>) {
+    let lints: Vec<String> = DENIED
+        .iter()
+        .map(|lint| format!("clippy::{lint}"))
+        .collect();
+    let deny = format!("#![deny({})]", lints.join(","));
+    let held = |file: &&File| is_crate_root(file) && !TOOLS.contains(&file.package());
+    for file in tree.rust().filter(held) {
+        let text = tokens(file).to_string();
+        if !text.replace(char::is_whitespace, "").contains(&deny) {
+            let message = format!("lacks `#![deny(..)]` of {}", DENIED.join(", "));
+            found.push(file.finding(0, message));
+        }
+    }
+}
+
+fn is_crate_root(file: &File) -> bool {
+    file.path.ends_with("/src/lib.rs") || file.path.ends_with("/src/main.rs")
 }
 
 /// `#[ignore]` says why, so that a skipped test is a decision.
@@ -184,6 +224,26 @@ mod tests {
                 ("crates/vram/src/main.rs", 0)
             ]
         );
+    }
+
+    // requirement: HY-1
+    #[test]
+    fn crate_roots_deny_what_only_tests_may_do() {
+        let lints: Vec<String> = DENIED
+            .iter()
+            .map(|lint| format!("clippy::{lint}"))
+            .collect();
+        let whole = format!("#![deny(\n    {}\n)]\n", lints.join(",\n    "));
+        let but_one = whole.replace("clippy::panic,", "");
+        let tree = Tree::of(&[
+            ("crates/vram-digest/src/lib.rs", &whole),
+            ("crates/vram/src/main.rs", &but_one),
+            ("crates/vram/src/other.rs", ""),
+            ("xtask/src/main.rs", ""),
+        ]);
+        let mut found = Vec::new();
+        denied(&tree, &mut found);
+        assert_eq!(places(&found), [("crates/vram/src/main.rs", 0)]);
     }
 
     #[test]

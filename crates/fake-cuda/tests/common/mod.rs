@@ -5,10 +5,6 @@
     non_snake_case,
     unreachable_pub,
     missing_docs,
-    clippy::arithmetic_side_effects,
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
     clippy::macro_metavars_in_unsafe,
     reason = "test code; each test file uses its part of the table"
 )]

@@ -1,6 +1,5 @@
 //! The fuzz targets without a fuzzer: every checked-in seed and many seeded
 //! changes of each go through the same functions.
-#![allow(clippy::cast_possible_truncation, reason = "test code")]
 
 mod audit_seed;
 mod mutate;

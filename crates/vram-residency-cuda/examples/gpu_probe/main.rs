@@ -8,17 +8,6 @@
 //! Every row goes to `results.json` and `results.txt` in DIR as soon as it is
 //! measured, so that nothing is lost when a section is stopped. A measurement
 //! that fails is a row with its error, never the end of the run.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::print_stdout,
-    reason = "a measuring program: a row that fails is caught and reported"
-)]
 
 mod attach;
 mod kernels;

@@ -3,13 +3,6 @@
 //!
 //! `cargo run -p vram-residency-cuda --example matvec -- sim`
 //! `cargo run -p vram-residency-cuda --example matvec -- cuda:0`
-#![allow(
-    clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
-    clippy::cast_possible_wrap,
-    clippy::print_stdout,
-    reason = "an example; the numbers are small and its own"
-)]
 
 mod engine;
 mod model;

@@ -1,12 +1,5 @@
 //! The parts of the fault sweep: what is done, and how its end is judged.
-#![allow(
-    unreachable_pub,
-    clippy::unwrap_used,
-    clippy::arithmetic_side_effects,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "test code"
-)]
+#![allow(unreachable_pub, reason = "test code")]
 
 pub mod holdings;
 pub mod house;

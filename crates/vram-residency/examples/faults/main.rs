@@ -6,14 +6,6 @@
 //! Prints one line a class, with the median time from the fault to the answer,
 //! and exits with 1 when a claimed class was missed
 //! even once or a clean check raised an alarm.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::panic,
-    clippy::cast_precision_loss,
-    reason = "a test program: a trial that cannot be set up ends it"
-)]
 
 mod classes;
 mod world;

@@ -1,4 +1,5 @@
 //! What the tests of the audit log share.
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead};

@@ -1,15 +1,6 @@
 //! What the tests by danger share: a manager on simulated devices whose time,
 //! randomness, keys and events are the test's own.
-#![allow(
-    dead_code,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
-    reason = "test code; each test file uses a part"
-)]
+#![allow(dead_code, reason = "test code; each test file uses a part")]
 
 pub(crate) mod days;
 pub(crate) mod disguise;

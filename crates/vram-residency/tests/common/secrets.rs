@@ -1,9 +1,4 @@
 //! Secrets that a test planted, found in text whatever way they were written.
-#![allow(
-    clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
-    reason = "test code, shared by two crates"
-)]
 
 use std::collections::HashSet;
 

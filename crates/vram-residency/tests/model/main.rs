@@ -1,14 +1,5 @@
 //! Random operations on a manager and on a plain model of it: after every step
 //! both must agree about each answer, each byte of the budget and each shard.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
-    reason = "test code"
-)]
 
 #[path = "../common/mod.rs"]
 mod common;

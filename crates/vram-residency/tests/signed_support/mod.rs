@@ -1,5 +1,6 @@
 //! Signed models for the tests: those that the real tool made, and bundles that
 //! a test signs by itself.
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 use std::path::{Path, PathBuf};
 

@@ -1,16 +1,6 @@
 //! The behaviour scenarios: features in `../features`, steps in `steps`. The CUDA
 //! backend's tests include this folder too, so nothing here names a backend.
-#![allow(
-    dead_code,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
-    clippy::needless_pass_by_value,
-    reason = "test code; steps take what the runner hands them"
-)]
+#![allow(dead_code, reason = "each feature uses its part")]
 
 mod features;
 mod run;
