@@ -2,9 +2,9 @@
 //! requirement: TP-6, TP-9
 
 use crate::Task;
-use crate::exec::{self, answers};
+use crate::exec;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 pub(crate) const TASK: Task = Task {
     usage: "races [--models] [--miri] [--tsan] [--schedules N] [--seed N] [--only TEXT] [--no-skips]",
@@ -188,17 +188,16 @@ type Needs = &'static [&'static str];
 const MIRI_NEEDS: Needs = &["miri", "rust-src"];
 const TSAN_NEEDS: Needs = &["rust-src"];
 
+/// What of `needs` is not installed for nightly. Asked once: a command whose output was
+/// thrown away the first time says nothing the second time.
 fn missing(needs: Needs) -> Option<String> {
     let mut list = Command::new("rustup");
-    list.args(["component", "list", "--installed", "--toolchain", "nightly"]);
-    if !answers(&mut list) {
-        return Some("there is no nightly toolchain (rustup toolchain install nightly)".to_owned());
+    list.args(["component", "list", "--installed", "--toolchain", "nightly"])
+        .stdin(Stdio::null());
+    match list.output() {
+        Ok(told) if told.status.success() => lacking(needs, &String::from_utf8_lossy(&told.stdout)),
+        _ => Some("there is no nightly toolchain (rustup toolchain install nightly)".to_owned()),
     }
-    let text = list
-        .output()
-        .map(|output| output.stdout)
-        .unwrap_or_default();
-    lacking(needs, &String::from_utf8_lossy(&text))
 }
 
 fn lacking(needs: Needs, installed: &str) -> Option<String> {
@@ -235,6 +234,15 @@ mod tests {
             &["--seed", "x"],
         ] {
             assert!(parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_installed_is_not_missing() {
+        // Without a nightly toolchain it says that, and not that parts of one lack.
+        match missing(&["cargo", "rustc"]) {
+            None => {}
+            Some(why) => assert!(why.starts_with("there is no nightly"), "{why}"),
         }
     }
 
