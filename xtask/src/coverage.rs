@@ -80,15 +80,15 @@ pub(crate) fn check(tools: &tools::Tools) -> Result<(), String> {
 fn measure(tools: &tools::Tools, options: &Options) -> Result<(), String> {
     let folder = exec::root().join("target/xtask/coverage");
     let (raw, merged) = (folder.join("raw"), folder.join("merged.profdata"));
-    let binaries = suite::build()?;
+    let programs = suite::build()?;
     if !options.last {
         fresh(&raw)?;
-        suite::run(&binaries, &raw)?;
+        suite::run(&programs, &raw)?;
         lines::merge(tools, &raw, &merged)?;
         // 60 MB that nobody reads again.
         fs::remove_dir_all(&raw).map_err(|error| format!("{}: {error}", raw.display()))?;
     }
-    let lines = lines::read(tools, &merged, &binaries)?;
+    let lines = lines::read(tools, &merged, &programs)?;
     if let Some(start) = &options.missed {
         for (path, file) in lines.iter().filter(|(path, _)| path.starts_with(start)) {
             println!("{path}: {}", lines::missed(file).join(" "));

@@ -7,10 +7,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use crate::Task;
 use crate::exec;
+use crate::programs::{self, Program};
 
 /// The task.
 pub(crate) const TASK: Task = Task {
@@ -141,46 +141,14 @@ fn script() -> String {
     include_str!("gpu_suite.sh").replace("@COMMIT@", &commit.unwrap_or_default())
 }
 
-struct Binary {
-    name: String,
-    path: PathBuf,
-    is_test: bool,
-}
-
-/// Builds in release mode, stripped, and lists the executables that cargo names.
-fn built(args: &[&str]) -> Result<Vec<Binary>, String> {
+/// Builds in release mode, stripped, and lists the programs.
+fn built(args: &[&str]) -> Result<Vec<Program>, String> {
     let mut command = exec::cargo(args);
     command
-        .args(["--release", "--message-format=json-render-diagnostics"])
+        .arg("--release")
         .args(["--config", "profile.release.strip=\"symbols\""])
-        .args(["--target-dir", "target/gpu-suite-build"])
-        .stderr(Stdio::inherit());
-    let output = command
-        .output()
-        .map_err(|error| format!("cargo could not be started: {error}"))?;
-    if !output.status.success() {
-        return Err(format!(
-            "cargo {} ended with {}",
-            args.join(" "),
-            output.status
-        ));
-    }
-    let text = String::from_utf8_lossy(&output.stdout);
-    Ok(text.lines().filter_map(binary).collect())
-}
-
-/// One line of cargo's messages, when it names an executable.
-fn binary(line: &str) -> Option<Binary> {
-    let message: serde_json::Value = serde_json::from_str(line).ok()?;
-    let path = PathBuf::from(message.get("executable")?.as_str()?);
-    let target = message.get("target")?;
-    let name = target.get("name")?.as_str()?.to_owned();
-    let is_test = message.get("profile")?.get("test")?.as_bool()?;
-    Some(Binary {
-        name,
-        path,
-        is_test,
-    })
+        .args(["--target-dir", "target/gpu-suite-build"]);
+    programs::build(&mut command)
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), String> {
@@ -217,16 +185,6 @@ mod rehearsal;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_lines_that_name_an_executable_count() {
-        let line = r#"{"reason":"compiler-artifact","target":{"name":"gpu_probe"},"profile":{"test":false},"executable":"/x/gpu_probe"}"#;
-        let found = binary(line).expect("an executable");
-        assert_eq!((found.name.as_str(), found.is_test), ("gpu_probe", false));
-        let library = r#"{"target":{"name":"x"},"profile":{"test":false},"executable":null}"#;
-        assert!(binary(library).is_none());
-        assert!(binary("warning: not json").is_none());
-    }
 
     #[test]
     fn the_newest_glibc_is_found() {

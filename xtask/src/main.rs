@@ -13,6 +13,7 @@ mod kernels;
 mod modules;
 mod mutants;
 mod planted;
+mod programs;
 mod races;
 mod report;
 mod rust;

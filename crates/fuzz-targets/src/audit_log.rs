@@ -1,15 +1,17 @@
 //! Audit logs: every file of one, in one input.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead};
 use std::sync::LazyLock;
 
-use vram_residency::audit::check::{self, Files, Filter, Options, Report};
+use vram_residency::audit::check::{self, Filter, Options, Report};
 use vram_residency::audit::merkle::{leaf_hash, root};
 use vram_residency::audit::note::{Checkpoint, Origin};
 use vram_residency::key::{SigningKey, VerifyingKey};
 
 use crate::vectors::{SIGNERS, token};
+
+/// A log in memory.
+type MemoryFiles = BTreeMap<String, Vec<u8>>;
 
 /// Before the name of each file.
 const MARK: &[u8] = b"\n=== ";
@@ -20,11 +22,8 @@ const MAX_FINDINGS: usize = 1024;
 
 /// The log that the fuzzer's key signed. `tests/replay.rs` writes it anew and
 /// compares.
-static KNOWN: LazyLock<MemoryFiles> = LazyLock::new(|| {
-    MemoryFiles(split(include_bytes!(
-        "../../../fuzz/corpus/audit_log/closed"
-    )))
-});
+static KNOWN: LazyLock<MemoryFiles> =
+    LazyLock::new(|| split(include_bytes!("../../../fuzz/corpus/audit_log/closed")));
 
 static KEY: LazyLock<SigningKey> =
     LazyLock::new(|| SigningKey::new(&token()).expect("a signing key"));
@@ -32,7 +31,7 @@ static KEY: LazyLock<SigningKey> =
 /// Puts files into one input: a line feed, `=== `, the name, a line feed, the
 /// contents.
 #[must_use]
-pub fn join(files: &BTreeMap<String, Vec<u8>>) -> Vec<u8> {
+pub fn join(files: &MemoryFiles) -> Vec<u8> {
     let parts = files
         .iter()
         .map(|(name, bytes)| [MARK, name.as_bytes(), b"\n", bytes].concat());
@@ -41,8 +40,8 @@ pub fn join(files: &BTreeMap<String, Vec<u8>>) -> Vec<u8> {
 
 /// The files of an input.
 #[must_use]
-pub fn split(data: &[u8]) -> BTreeMap<String, Vec<u8>> {
-    let mut files = BTreeMap::new();
+pub fn split(data: &[u8]) -> MemoryFiles {
+    let mut files = MemoryFiles::new();
     let mut rest = data;
     while let Some(start) = find(rest, MARK).filter(|_| files.len() < MAX_FILES) {
         rest = &rest[start + MARK.len()..];
@@ -64,7 +63,7 @@ fn find(data: &[u8], what: &[u8]) -> Option<usize> {
 /// A log is good only under the key that signed it and only with the lines that
 /// were written; a hostile writer's checkpoint costs no more than the log.
 pub(crate) fn run(data: &[u8]) -> bool {
-    let files = MemoryFiles(split(data));
+    let files = split(data);
     let stranger = std::slice::from_ref(&SIGNERS.stranger);
     assert!(!verify(&files, &[]).is_good(), "good without a key");
     assert!(
@@ -73,9 +72,9 @@ pub(crate) fn run(data: &[u8]) -> bool {
     );
     let report = verify(&files, &[KEY.public().clone()]);
     if report.is_good() {
-        let known = KNOWN.lines();
+        let known = lines(&KNOWN);
         assert_eq!(report.size, known.len() as u64);
-        assert!(files.lines().starts_with(&known), "other lines are good");
+        assert!(lines(&files).starts_with(&known), "other lines are good");
     }
     shown_as_it_stands(&files);
     hostile_writer(files);
@@ -88,12 +87,12 @@ fn verify(files: &MemoryFiles, trusted: &[VerifyingKey]) -> Report {
         ..Options::default()
     };
     let report = check::verify(files, &options).expect("files in memory");
-    assert!(report.findings.len() <= MAX_FINDINGS + 2 * files.lines().len());
+    assert!(report.findings.len() <= MAX_FINDINGS + 2 * lines(files).len());
     report
 }
 
 fn shown_as_it_stands(files: &MemoryFiles) {
-    let lines = files.lines();
+    let lines = lines(files);
     let mut shown = 0;
     check::show(files, &Filter::default(), &mut |event| {
         shown += 1;
@@ -107,19 +106,19 @@ fn shown_as_it_stands(files: &MemoryFiles) {
 
 /// Signs the size that the input's checkpoint claims, as who owns the key can.
 fn hostile_writer(mut files: MemoryFiles) {
-    let Some(claimed) = files.0.get("checkpoint") else {
+    let Some(claimed) = files.get("checkpoint") else {
         return;
     };
     let size = String::from_utf8_lossy(claimed);
     let size = size.lines().nth(1).and_then(|size| size.parse().ok());
-    let hashes: Vec<_> = files.lines().into_iter().map(leaf_hash).collect();
+    let hashes: Vec<_> = lines(&files).into_iter().map(leaf_hash).collect();
     let checkpoint = Checkpoint {
         origin: Origin::new("example.org/worker-1").expect("a name"),
         size: size.unwrap_or(hashes.len() as u64),
         root: root(&hashes),
     };
     let note = checkpoint.sign(&KEY).expect("signed");
-    files.0.insert("checkpoint".to_owned(), note.into_bytes());
+    files.insert("checkpoint".to_owned(), note.into_bytes());
     let report = verify(&files, &[KEY.public().clone()]);
     assert_eq!(report.size, checkpoint.size);
     if report.is_good() && report.first_kept == 0 {
@@ -127,20 +126,15 @@ fn hostile_writer(mut files: MemoryFiles) {
     }
 }
 
-/// A log in memory.
-struct MemoryFiles(BTreeMap<String, Vec<u8>>);
-
-impl MemoryFiles {
-    /// The lines of its segments in order, without their line feeds.
-    fn lines(&self) -> Vec<&[u8]> {
-        let mut segments: Vec<_> = self.0.keys().filter(|name| is_segment(name)).collect();
-        segments.sort_by_key(|name| (name.as_str() == "events.jsonl", *name));
-        let bytes = segments.into_iter().map(|name| self.0[name].as_slice());
-        bytes
-            .flat_map(|bytes| bytes.split_inclusive(|byte| *byte == b'\n'))
-            .map(|line| line.strip_suffix(b"\n").unwrap_or(line))
-            .collect()
-    }
+/// The lines of its segments in order, without their line feeds.
+fn lines(files: &MemoryFiles) -> Vec<&[u8]> {
+    let mut segments: Vec<_> = files.keys().filter(|name| is_segment(name)).collect();
+    segments.sort_by_key(|name| (name.as_str() == "events.jsonl", *name));
+    let bytes = segments.into_iter().map(|name| files[name].as_slice());
+    bytes
+        .flat_map(|bytes| bytes.split_inclusive(|byte| *byte == b'\n'))
+        .map(|line| line.strip_suffix(b"\n").unwrap_or(line))
+        .collect()
 }
 
 /// `events.jsonl`, or `events.` and the number of the first event in 12 digits.
@@ -150,15 +144,4 @@ fn is_segment(name: &str) -> bool {
         .and_then(|name| name.strip_suffix(".jsonl"));
     let digits = |text: &str| text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit());
     name == "events.jsonl" || number.is_some_and(digits)
-}
-
-impl Files for MemoryFiles {
-    fn names(&self) -> io::Result<Vec<String>> {
-        Ok(self.0.keys().cloned().collect())
-    }
-
-    fn open(&self, name: &str) -> io::Result<Box<dyn BufRead + '_>> {
-        let bytes = self.0.get(name).ok_or(io::ErrorKind::NotFound)?;
-        Ok(Box::new(bytes.as_slice()))
-    }
 }

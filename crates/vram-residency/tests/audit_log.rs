@@ -171,8 +171,8 @@ fn every_torn_end_is_cut_off_and_recorded() {
     let log = open(&dir, options()).unwrap();
     (1..=5).for_each(|id| log.record(&event(id)).unwrap());
     drop(log);
-    let before = MemoryFiles::read(&dir);
-    let text = String::from_utf8(before.0["events.jsonl"].clone()).unwrap();
+    let before = read_all(&dir);
+    let text = String::from_utf8(before["events.jsonl"].clone()).unwrap();
     let last = text
         .lines()
         .last()
@@ -184,7 +184,7 @@ fn every_torn_end_is_cut_off_and_recorded() {
         fs::remove_dir_all(&dir).unwrap();
         fs::create_dir(&dir).unwrap();
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).unwrap();
-        for (name, bytes) in &before.0 {
+        for (name, bytes) in &before {
             fs::create_dir_all(dir.join(name).parent().unwrap()).unwrap();
             fs::write(dir.join(name), bytes).unwrap();
         }
@@ -255,11 +255,11 @@ fn an_earlier_checkpoint_uncovers_a_log_that_was_cut_back() {
     let log = open(&dir, options()).unwrap();
     (1..=20).for_each(|id| log.record(&event(id)).unwrap());
     log.flush().unwrap();
-    let old = MemoryFiles::read(&dir);
+    let old = read_all(&dir);
     (21..=40).for_each(|id| log.record(&event(id)).unwrap());
     drop(log);
-    let new = MemoryFiles::read(&dir);
-    let note = |files: &MemoryFiles| String::from_utf8(files.0["checkpoint"].clone()).unwrap();
+    let new = read_all(&dir);
+    let note = |files: &MemoryFiles| String::from_utf8(files["checkpoint"].clone()).unwrap();
     let trusted = trusted();
     let against = |files: &MemoryFiles, earlier: &str| {
         let options = check::Options {
@@ -273,7 +273,7 @@ fn an_earlier_checkpoint_uncovers_a_log_that_was_cut_back() {
     assert_eq!(against(&old, &note(&new))[0].fault, Fault::RolledBack);
     // The same by a consistency proof, without the log.
     let [before, after] = [&old, &new].map(|f| Checkpoint::open(&note(f), &trusted).unwrap());
-    let leaves: Vec<_> = new.0["events.jsonl"]
+    let leaves: Vec<_> = new["events.jsonl"]
         .split_inclusive(|byte| *byte == b'\n')
         .map(|line| merkle::leaf_hash(line.strip_suffix(b"\n").unwrap()))
         .collect();

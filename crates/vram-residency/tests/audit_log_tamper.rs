@@ -25,19 +25,19 @@ fn log() -> MemoryFiles {
         }
     }
     drop(log);
-    let files = MemoryFiles::read(&dir);
+    let files = read_all(&dir);
     assert!(segments(&files).len() >= 3, "{:?}", segments(&files));
     assert_eq!(verify_files(&files).findings, []);
     files
 }
 
 fn segments(files: &MemoryFiles) -> Vec<String> {
-    let names = files.0.keys().filter(|name| name.ends_with(".jsonl"));
+    let names = files.keys().filter(|name| name.ends_with(".jsonl"));
     names.cloned().collect()
 }
 
 fn lines(files: &MemoryFiles, name: &str) -> Vec<Vec<u8>> {
-    let lines = files.0[name].split_inclusive(|byte| *byte == b'\n');
+    let lines = files[name].split_inclusive(|byte| *byte == b'\n');
     lines.map(<[u8]>::to_vec).collect()
 }
 
@@ -81,18 +81,18 @@ fn change(files: &mut MemoryFiles, random: &mut Seeded) -> (Fault, String, Optio
         4 => {
             let last = lines(files, &newest);
             let keep = random.below(last.len());
-            files.0.insert(newest.clone(), last[..keep].concat());
+            files.insert(newest.clone(), last[..keep].concat());
             return (Fault::Truncated, newest, Some(keep as u64 + 1));
         }
         _ => {
-            let bytes = files.0[&newest].clone();
+            let bytes = files[&newest].clone();
             let keep = random.below(bytes.len());
             let whole = bytes[..keep].iter().filter(|byte| **byte == b'\n').count();
-            files.0.insert(newest.clone(), bytes[..keep].to_vec());
+            files.insert(newest.clone(), bytes[..keep].to_vec());
             return (Fault::Truncated, newest, Some(whole as u64 + 1));
         }
     };
-    files.0.insert(name, text.concat());
+    files.insert(name, text.concat());
     named
 }
 
@@ -102,7 +102,7 @@ fn finish(
     text: Vec<Vec<u8>>,
     named: impl Fn(&MemoryFiles, &str) -> (Fault, String, Option<u64>),
 ) -> (Fault, String, Option<u64>) {
-    files.0.insert(name.clone(), text.concat());
+    files.insert(name.clone(), text.concat());
     named(files, &name)
 }
 
@@ -141,19 +141,19 @@ fn ten_thousand_random_changes_are_all_named() {
 #[test]
 fn every_changed_byte_of_tiles_and_checkpoint_is_named() {
     let good = log();
-    for (name, bytes) in &good.0 {
+    for (name, bytes) in &good {
         if name.ends_with(".jsonl") {
             continue;
         }
         for at in 0..bytes.len() {
             let mut files = good.clone();
-            files.0.get_mut(name).unwrap()[at] ^= 1;
+            files.get_mut(name).unwrap()[at] ^= 1;
             let report = verify_files(&files);
             let named = report.findings.iter().any(|found| found.file == *name);
             assert!(named, "{name} byte {at}: {report:?}");
         }
         let mut files = good.clone();
-        files.0.remove(name);
+        files.remove(name);
         let report = verify_files(&files);
         assert!(report.findings.iter().any(|f| f.file == *name), "{name}");
     }
@@ -174,9 +174,8 @@ fn lines_and_tiles_changed_alike_are_not_believed() {
         value["seq"].as_u64().unwrap() as usize
     };
     let leaf = vram_residency::audit::merkle::leaf_hash(forged);
-    files.0.insert(name, text.concat());
+    files.insert(name, text.concat());
     let tiles = files
-        .0
         .iter_mut()
         .filter(|(name, _)| name.starts_with("tile/0/"));
     tiles.for_each(|(_, tile)| tile[seq * 32..][..32].copy_from_slice(&leaf));
@@ -187,11 +186,11 @@ fn lines_and_tiles_changed_alike_are_not_believed() {
 #[test]
 fn foreign_checkpoints_are_named() {
     let mut files = log();
-    let note = String::from_utf8(files.0["checkpoint"].clone()).unwrap();
+    let note = String::from_utf8(files["checkpoint"].clone()).unwrap();
     let ours = Checkpoint::open(&note, &trusted()).unwrap();
     let root = RootKey::from_token(b"fedcba9876543210fedcba9876543210").unwrap();
     let stranger = SigningKey::new(&root).unwrap();
-    files.0.insert(
+    files.insert(
         "checkpoint".to_owned(),
         ours.sign(&stranger).unwrap().into(),
     );
@@ -208,9 +207,7 @@ fn foreign_checkpoints_are_named() {
         size: ours.size,
         root: [3; 32],
     };
-    files
-        .0
-        .insert("checkpoint".to_owned(), other.sign(&key()).unwrap().into());
+    files.insert("checkpoint".to_owned(), other.sign(&key()).unwrap().into());
     let report = verify_files(&files);
     assert!(
         report.findings.iter().any(|f| f.fault == Fault::Root),
@@ -228,7 +225,7 @@ fn forged_lines_are_named() {
             1,
             b"{\"seq\":999,\"time\":\"2026-01-01T00:00:00.000000000Z\",\"x\":1}\n".to_vec(),
         );
-        files.0.insert(name.clone(), text.concat());
+        files.insert(name.clone(), text.concat());
         let report = verify_files(&files);
         let found = &report.findings[0];
         assert_eq!(
@@ -241,11 +238,7 @@ fn forged_lines_are_named() {
     let mut files = good.clone();
     let size = verify_files(&good).size;
     let line = format!("{{\"seq\":{size},\"time\":\"2026-01-01T00:00:00.000000000Z\",\"x\":1}}\n");
-    files
-        .0
-        .get_mut("events.jsonl")
-        .unwrap()
-        .extend(line.bytes());
+    files.get_mut("events.jsonl").unwrap().extend(line.bytes());
     assert_eq!(verify_files(&files).uncovered, 1);
     let trusted = trusted();
     let options = check::Options {
@@ -274,7 +267,7 @@ fn numbers_that_do_not_fit_behind_the_checkpoint_are_named() {
     ];
     for (third, fault, seq, count) in cases {
         let mut files = good.clone();
-        let newest = files.0.get_mut("events.jsonl").unwrap();
+        let newest = files.get_mut("events.jsonl").unwrap();
         newest.extend(format!("{one}{two}{third}").bytes());
         let report = verify_files(&files);
         let [found] = report.findings.as_slice() else {

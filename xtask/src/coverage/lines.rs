@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::suite::Binary;
 use super::tools::Tools;
 use crate::exec;
 use crate::modules::Sources;
+use crate::programs::Program;
 use crate::tree::Tree;
 
 /// For each file, by its path from the root: how often each line ran that holds code.
@@ -33,7 +33,7 @@ pub(super) fn merge(tools: &Tools, raw: &Path, merged: &Path) -> Result<(), Stri
 }
 
 /// The lines of all binaries together, those of test code left out.
-pub(super) fn read(tools: &Tools, merged: &Path, binaries: &[Binary]) -> Result<Lines, String> {
+pub(super) fn read(tools: &Tools, merged: &Path, programs: &[Program]) -> Result<Lines, String> {
     let mut command = Command::new(&tools.cov);
     command
         .args([
@@ -44,8 +44,8 @@ pub(super) fn read(tools: &Tools, merged: &Path, binaries: &[Binary]) -> Result<
         ])
         .arg(merged)
         .stderr(Stdio::inherit());
-    for binary in binaries {
-        command.arg("--object").arg(&binary.path);
+    for program in programs {
+        command.arg("--object").arg(&program.path);
     }
     let output = command
         .output()

@@ -1,8 +1,8 @@
 //! Building and running one named test in the copy.
 
 use crate::exec::{self, Ended};
+use crate::programs;
 use crate::twin::Twin;
-use serde_json::Value;
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -43,27 +43,13 @@ pub(super) fn run(twin: &Twin, package: &str, binary: &str, function: &str) -> R
 }
 
 /// The executable of one integration test; an error when it does not compile.
-fn build(twin: &Twin, package: &str, binary: &str) -> Result<PathBuf, String> {
+fn build(twin: &Twin, package: &str, test: &str) -> Result<PathBuf, String> {
     let mut command = twin.cargo(&["test", "--no-run", "--quiet", "--package", package]);
-    command.args(["--test", binary, "--message-format=json-render-diagnostics"]);
-    let output = command
-        .output()
-        .map_err(|error| format!("cargo could not be started: {error}"))?;
-    if !output.status.success() {
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("it does not compile:\n{stderr}"));
-    }
-    let messages = String::from_utf8_lossy(&output.stdout);
-    let found = messages.lines().find_map(|line| executable(line, binary));
-    found.ok_or_else(|| format!("cargo built no test `{binary}` of {package}"))
-}
-
-/// The path in one of cargo's messages, when it is about that test.
-fn executable(line: &str, binary: &str) -> Option<PathBuf> {
-    let message: Value = serde_json::from_str(line).ok()?;
-    let target = &message["target"];
-    let ours = target["name"] == binary && target["kind"][0] == "test";
-    ours.then(|| message["executable"].as_str().map(PathBuf::from))?
+    let programs = programs::build(command.args(["--test", test]))?;
+    let mut tests = programs.into_iter().filter(|program| program.is_test);
+    let found = tests.find(|program| program.name == test);
+    let missing = || format!("cargo built no test `{test}` of {package}");
+    found.map(|program| program.path).ok_or_else(missing)
 }
 
 /// Reads what the test harness printed.
@@ -111,13 +97,5 @@ mod tests {
         ] {
             assert!(judge(stdout, "", success, "it").is_err(), "{stdout}");
         }
-    }
-
-    #[test]
-    fn the_executable_is_that_of_the_asked_test() {
-        let line = r#"{"target":{"name":"lease","kind":["test"]},"executable":"/x/lease-1"}"#;
-        assert_eq!(executable(line, "lease"), Some("/x/lease-1".into()));
-        assert_eq!(executable(line, "load"), None);
-        assert_eq!(executable("Compiling", "lease"), None);
     }
 }

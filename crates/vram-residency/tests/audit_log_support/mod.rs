@@ -2,7 +2,6 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,31 +98,16 @@ pub fn audit_ids(dir: &Path) -> Vec<u64> {
 }
 
 /// A log in memory, for tests that change it many times.
-#[derive(Clone, Default)]
-pub struct MemoryFiles(pub BTreeMap<String, Vec<u8>>);
+pub type MemoryFiles = BTreeMap<String, Vec<u8>>;
 
-impl MemoryFiles {
-    pub fn read(dir: &Path) -> Self {
-        let files = DirFiles::new(dir);
-        let mut all = BTreeMap::new();
-        for name in files.names().unwrap() {
-            let mut bytes = Vec::new();
-            files.open(&name).unwrap().read_to_end(&mut bytes).unwrap();
-            all.insert(name, bytes);
-        }
-        Self(all)
-    }
-}
-
-impl Files for MemoryFiles {
-    fn names(&self) -> io::Result<Vec<String>> {
-        Ok(self.0.keys().cloned().collect())
-    }
-
-    fn open(&self, name: &str) -> io::Result<Box<dyn BufRead + '_>> {
-        let bytes = self.0.get(name).ok_or(io::ErrorKind::NotFound)?;
-        Ok(Box::new(bytes.as_slice()))
-    }
+pub fn read_all(dir: &Path) -> MemoryFiles {
+    let files = DirFiles::new(dir);
+    let read = |name: String| {
+        let mut bytes = Vec::new();
+        files.open(&name).unwrap().read_to_end(&mut bytes).unwrap();
+        (name, bytes)
+    };
+    files.names().unwrap().into_iter().map(read).collect()
 }
 
 /// splitmix64: small, seeded, good enough to choose what to break.

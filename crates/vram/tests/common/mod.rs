@@ -39,6 +39,8 @@ pub(crate) struct Outcome {
     command: String,
     code: Option<i32>,
     pub(crate) out: String,
+    /// Without the lines of progress: whether a command takes long enough for one is the
+    /// machine's affair.
     pub(crate) err: String,
 }
 
@@ -165,8 +167,15 @@ pub(crate) fn finish(child: Child, command: String) -> Outcome {
         command,
         code: output.status.code(),
         out: String::from_utf8_lossy(&output.stdout).into_owned(),
-        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        err: without_progress(&String::from_utf8_lossy(&output.stderr)),
     }
+}
+
+fn without_progress(err: &str) -> String {
+    let lines = err.split_inclusive('\n');
+    lines
+        .filter(|line| !line.starts_with("vram: progress: "))
+        .collect()
 }
 
 impl Outcome {

@@ -1,5 +1,6 @@
 //! The files of a log, wherever they are.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -88,6 +89,18 @@ impl Files for DirFiles {
     fn open(&self, name: &str) -> io::Result<Box<dyn BufRead + '_>> {
         let file = File::open(self.root.join(name))?;
         Ok(Box::new(BufReader::with_capacity(1 << 20, file)))
+    }
+}
+
+/// A log in memory, its files by name, as somebody has it who fetched it.
+impl Files for BTreeMap<String, Vec<u8>> {
+    fn names(&self) -> io::Result<Vec<String>> {
+        Ok(self.keys().cloned().collect())
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn BufRead + '_>> {
+        let bytes = self.get(name).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Box::new(bytes.as_slice()))
     }
 }
 
