@@ -3,7 +3,7 @@
 
 use crate::exec::{self, Ended, answers, cargo};
 use crate::{
-    Task, coverage, faults, fuzz, kernels, only_options, races, report, tally, tidy, trace,
+    Task, coverage, faults, fuzz, kernels, mutants, only_options, races, report, tally, tidy, trace,
 };
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -85,6 +85,7 @@ const STEPS: &[Step] = &[
     ("kernels", || judge_kernels(check_kernels())),
     ("clippy", clippy),
     ("docs", docs),
+    ("mutants", || from_result(mutants::check())),
     ("faults", || from_result(faults::check())),
     ("test", test),
 ];
@@ -358,6 +359,7 @@ mod tests {
             "coverage",
             "fuzz",
             "races",
+            "mutants",
             "test",
         ] {
             assert!(names.contains(&needed), "{needed} is not run");

@@ -17,8 +17,8 @@ use targets::Target;
 /// The survivors that are no gap in the tests.
 const LIST: &str = "xtask/mutants.txt";
 
-/// What came of each mutant so far; not committed.
-const OUTCOMES: &str = "target/mutants/outcomes.json";
+/// What came of each mutant so far.
+const OUTCOMES: &str = "xtask/mutant-outcomes.txt";
 
 pub(crate) const TASK: Task = Task {
     usage: "mutants [MODULE..] [--shard K/N] [--minutes N] [--again] [--check]",
@@ -29,9 +29,12 @@ MODULE        of: seal verify capacity key policy audit digest, taken in this or
 --shard K/N   only every N-th mutant, from the K-th, counted from 0
 --minutes N   start nothing new after so long; what is left waits for the next run
 --again       once more those that survived or did not end, for tests that were written since
---check       run nothing: count what is known and hold it against xtask/mutants.txt
-Outcomes add up in target/mutants/outcomes.json, each until its file changes. Fails on a
-survivor that the list does not name, and on a listed one that is caught or no longer there.
+--check       run nothing: count what is known and hold it against xtask/mutants.txt; without
+              cargo-mutants nothing tells which mutants there are, and only the two files are
+              held against each other
+Outcomes add up in xtask/mutant-outcomes.txt, each until its function changes. Fails on a survivor
+that the list does not name, the same for one whose tests did not end in time, and on a listed
+one that is caught or no longer there.
 example: cargo xtask mutants seal verify --minutes 60
 example: cargo xtask mutants --shard 0/4
 example: cargo xtask mutants --check",
@@ -97,19 +100,31 @@ fn run(args: &[String]) -> Result<(), String> {
     let path = exec::root().join(LIST);
     let text = fs::read_to_string(path).map_err(|error| format!("{LIST}: {error}"))?;
     let listed = listed::parse(&text).map_err(|why| format!("{LIST}: {why}"))?;
-    let folder = exec::root().join("target/mutants");
-    fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let mut outcomes = Outcomes::read(&exec::root().join(OUTCOMES))?;
     if !wish.check {
         campaign::run(&wish, &chosen, &mut outcomes)?;
     }
-    verdict::give(&all_mutants()?, &outcomes, &listed)
+    if exec::answers(&mut exec::cargo(&["mutants", "--version"])) {
+        verdict::give(&all_mutants()?, &outcomes, &listed)
+    } else {
+        println!(
+            "NOT COUNTED: cargo-mutants is not installed (cargo install --locked cargo-mutants), \
+             so that mutants without an outcome are not known"
+        );
+        verdict::without_mutants(&outcomes, &listed)
+    }
+}
+
+/// What is known, held against the list.
+pub(crate) fn check() -> Result<(), String> {
+    run(&["--check".to_owned()])
 }
 
 /// Every mutant there is, by target. All of them, also when few were chosen: the list of
 /// survivors is for all.
 fn all_mutants() -> Result<Vec<(&'static Target, Vec<mutant::Mutant>)>, String> {
-    let list = |target: &'static Target| Ok((target, mutant::list(target)?));
+    let root = exec::root();
+    let list = |target: &'static Target| Ok((target, mutant::list(&root, target)?));
     targets::TARGETS.iter().map(list).collect()
 }
 

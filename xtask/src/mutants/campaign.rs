@@ -10,13 +10,16 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 /// How many mutants one start of cargo-mutants takes; so many are lost when it is killed.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 16;
 
-/// Seconds that the tests of one mutant may take. They take a few, on a busy machine a minute.
-const TEST_SECONDS: &str = "240";
+/// Seconds that the tests of one mutant may take. They take a few, on a busy machine twenty.
+const TEST_SECONDS: &str = "90";
 
 /// Seconds that its build may take.
 const BUILD_SECONDS: &str = "900";
+
+/// The build profile: see `Cargo.toml`.
+const PROFILE: &str = "mutants";
 
 /// Runs what is wished and not yet known.
 pub(super) fn run(
@@ -30,7 +33,9 @@ pub(super) fn run(
         .map(|minutes| Instant::now() + Duration::from_secs(60 * minutes));
     let over = || end.is_some_and(|end| Instant::now() >= end);
     for target in targets {
-        let all = mutant::list(target)?;
+        // Of the twin: here the sources may change meanwhile.
+        let all = mutant::list(twin.root(), target)?;
+        outcomes.drop_gone(target, &all);
         let todo = pending(&all, wish, outcomes);
         println!("=== {}: {} mutants to run", target.name, todo.len());
         if todo.is_empty() || over() {
@@ -67,7 +72,8 @@ fn pending(mutants: &[Mutant], wish: &Wish, outcomes: &Outcomes) -> Vec<Mutant> 
 
 /// Tests that fail by themselves would catch every mutant.
 fn baseline(twin: &Twin, target: &Target) -> Result<(), String> {
-    let mut command = twin.cargo(&["test", "--quiet", "--package", target.package]);
+    let mut command = twin.cargo(&["test", "--quiet", "--profile", PROFILE]);
+    command.args(["--package", target.package]);
     exec::run(command.args(target.tests))
         .map_err(|end| format!("{}: the tests fail without a mutant: {end}", target.name))
 }
@@ -76,11 +82,13 @@ fn baseline(twin: &Twin, target: &Target) -> Result<(), String> {
 /// takes every `delete field` of the file along, asked for or not.
 fn mutate(twin: &Twin, target: &Target, mutants: &[Mutant]) -> Result<String, String> {
     let folder = exec::root().join("target/mutants");
+    fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let report = folder.join("mutants.out/outcomes.json");
     // A report that is left over would count for mutants that were not run.
     let _ = fs::remove_file(&report);
     let mut command = twin.cargo(&["mutants", "--in-place", "--baseline=skip", "--caught"]);
     command
+        .args(["--profile", PROFILE])
         .args(["--package", target.package, "--file", &mutants[0].file])
         .args(["--timeout", TEST_SECONDS, "--build-timeout", BUILD_SECONDS])
         .args(["--colors=never", "--output"])
@@ -125,18 +133,14 @@ mod tests {
 
     #[test]
     fn what_is_known_is_not_run_again_unless_it_survived_and_is_asked_for() {
-        let name = format!("pending-{}.json", std::process::id());
-        let path = exec::root().join("target/xtask").join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
         let all: Vec<Mutant> = (0..5).map(mutant).collect();
         let entry = |number: usize, word: &str| json!({ "scenario": { "Mutant": { "name": all[number].exact } }, "summary": word });
         let report = json!({ "outcomes": [
             entry(0, "CaughtMutant"), entry(1, "MissedMutant"), entry(2, "Unviable"),
             entry(3, "Timeout"),
         ] });
-        let mut outcomes = Outcomes::read(&path).unwrap();
-        outcomes.add(&report.to_string(), &all).unwrap();
-        fs::remove_file(path).unwrap();
+        let mut outcomes = Outcomes::default();
+        outcomes.take_over(&report.to_string(), &all).unwrap();
         let left = |shard, again| -> Vec<String> {
             let left = pending(&all, &wish(shard, again), &outcomes);
             left.into_iter().map(|mutant| mutant.name).collect()

@@ -17,14 +17,15 @@ pub(super) struct Mutant {
     /// The same without them, so that it outlives changes elsewhere in the file. Where several of
     /// a file would be called alike, the second has ` (2)` at its end, and so on.
     pub(super) name: String,
-    /// SHA-256 of its file: what came of it holds for this text only.
+    /// Of the text of its function: what came of it holds for this text only.
     pub(super) digest: String,
 }
 
-/// Every mutant of a target, in the order of the sources.
-pub(super) fn list(target: &Target) -> Result<Vec<Mutant>, String> {
+/// Every mutant of a target in the tree at `root`, in the order of the sources.
+pub(super) fn list(root: &Path, target: &Target) -> Result<Vec<Mutant>, String> {
     let mut command = exec::cargo(&["mutants", "--list", "--json", "--package", target.package]);
     let output = command
+        .current_dir(root)
         .args(["--file", target.files])
         .output()
         .map_err(|error| format!("cargo could not be started: {error}"))?;
@@ -35,29 +36,25 @@ pub(super) fn list(target: &Target) -> Result<Vec<Mutant>, String> {
         ));
     }
     let text = String::from_utf8_lossy(&output.stdout);
-    from_list(&text, |file| digest(&exec::root().join(file)))
-}
-
-fn digest(path: &Path) -> Result<String, String> {
-    let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let hash = Sha256::digest(&bytes);
-    Ok(hash.iter().map(|byte| format!("{byte:02x}")).collect())
+    from_list(&text, |file| {
+        std::fs::read_to_string(root.join(file)).map_err(|error| format!("{file}: {error}"))
+    })
 }
 
 fn from_list(
     text: &str,
-    digest: impl Fn(&str) -> Result<String, String>,
+    source: impl Fn(&str) -> Result<String, String>,
 ) -> Result<Vec<Mutant>, String> {
     let strange = || "the list of `cargo mutants` has an unknown form".to_owned();
     let list: Vec<Value> = serde_json::from_str(text).map_err(|_| strange())?;
-    let mut digests: BTreeMap<String, String> = BTreeMap::new();
+    let mut sources: BTreeMap<String, String> = BTreeMap::new();
     let mut alike: BTreeMap<String, usize> = BTreeMap::new();
     let mut mutants = Vec::new();
     for entry in &list {
         let file = entry["file"].as_str().ok_or_else(strange)?;
         let exact = entry["name"].as_str().ok_or_else(strange)?;
-        if !digests.contains_key(file) {
-            digests.insert(file.to_owned(), digest(file)?);
+        if !sources.contains_key(file) {
+            sources.insert(file.to_owned(), source(file)?);
         }
         let plain = without_place(exact, file).ok_or_else(strange)?;
         let count = alike.entry(plain.clone()).or_default();
@@ -69,10 +66,30 @@ fn from_list(
                 1 => plain,
                 count => format!("{plain} ({count})"),
             },
-            digest: digests[file].clone(),
+            digest: digest(function(&sources[file], &entry["function"]["span"])),
         });
     }
     Ok(mutants)
+}
+
+/// The lines of the function that a mutant is in; without one, all of its file.
+fn function<'a>(source: &'a str, span: &Value) -> Vec<&'a str> {
+    let line = |end: &str| usize::try_from(span[end]["line"].as_u64()?).ok();
+    let (first, last) = line("start").zip(line("end")).unwrap_or((1, usize::MAX));
+    let lines = source.lines().zip(1..);
+    lines
+        .filter(|(_, number)| (first..=last).contains(number))
+        .map(|(text, _)| text)
+        .collect()
+}
+
+/// The first 48 bits of a SHA-256: it tells texts apart that nobody chose to be alike.
+fn digest(lines: Vec<&str>) -> String {
+    let hash = Sha256::digest(lines.join("\n"));
+    hash.iter()
+        .take(6)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// `FILE:LINE:COLUMN: WHAT` as `FILE: WHAT`.
@@ -101,14 +118,16 @@ mod tests {
     use super::*;
 
     const LIST: &str = r#"[
-        {"file": "src/a.rs", "name": "src/a.rs:3:9: replace == with != in S::f"},
-        {"file": "src/a.rs", "name": "src/a.rs:7:1: replace f -> &'r T with None"},
+        {"file": "src/a.rs", "name": "src/a.rs:3:9: replace == with != in S::f",
+         "function": {"span": {"start": {"line": 3}, "end": {"line": 5}}}},
+        {"file": "src/a.rs", "name": "src/a.rs:7:1: replace f -> &'r T with None",
+         "function": {"span": {"start": {"line": 7}, "end": {"line": 7}}}},
         {"file": "src/a.rs", "name": "src/a.rs:9:20: replace == with != in S::f"}
     ]"#;
 
     #[test]
     fn names_outlive_moved_lines_and_alike_ones_are_counted() {
-        let mutants = from_list(LIST, |file| Ok(format!("sum of {file}"))).unwrap();
+        let mutants = from_list(LIST, |_| Ok(String::new())).unwrap();
         let names: Vec<&str> = mutants.iter().map(|mutant| mutant.name.as_str()).collect();
         assert_eq!(
             names,
@@ -118,11 +137,23 @@ mod tests {
                 "src/a.rs: replace == with != in S::f (2)",
             ]
         );
-        assert_eq!(mutants[2].digest, "sum of src/a.rs");
         assert_eq!(
             mutants[2].exact,
             "src/a.rs:9:20: replace == with != in S::f"
         );
+    }
+
+    #[test]
+    fn an_outcome_is_bound_to_the_text_of_the_function() {
+        let of = |source: &str| -> Vec<String> {
+            let mutants = from_list(LIST, |_| Ok(source.to_owned())).unwrap();
+            mutants.into_iter().map(|mutant| mutant.digest).collect()
+        };
+        let before = of("use x;\n\nfn f() {\n    a == b;\n}\n\nfn g() {}\n\nfn h() {}\n");
+        assert_eq!(before[0].len(), 12);
+        let after = of("use y;\n\nfn f() {\n    a == b;\n}\n\nfn g() { }\n\nfn h() {}\n");
+        let same: Vec<bool> = before.iter().zip(&after).map(|(a, b)| a == b).collect();
+        assert_eq!(same, [true, false, false], "the third is in no function");
     }
 
     #[test]

@@ -1,10 +1,19 @@
-//! What came of each mutant, kept across runs in one file.
+//! What came of each mutant, kept across runs in one committed file.
+//!
+//! A mutant has a line: the outcome, the digest of its function at the time, its name. The lines
+//! stand by name, so that two shards are merged as git does it, or with `sort --unique`.
 
 use crate::mutants::mutant::Mutant;
-use serde_json::{Value, json};
+use crate::mutants::targets::Target;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+const HEAD: &str = "\
+# What came of each mutant: outcome, digest of the function that it changes, name.
+# `cargo xtask mutants` writes this.
+";
 
 /// How the tests took one mutant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,7 +22,7 @@ pub(super) enum Outcome {
     Caught,
     /// Every test passed.
     Missed,
-    /// The tests did not end: it was noticed, though by no assertion.
+    /// The tests did not end in time. It may loop, or the machine was slow.
     Timeout,
     /// It does not compile.
     Unviable,
@@ -31,7 +40,12 @@ impl Outcome {
         })
     }
 
-    fn word(self) -> &'static str {
+    /// Whether no test said that something is wrong.
+    pub(super) fn survives(self) -> bool {
+        matches!(self, Self::Missed | Self::Timeout)
+    }
+
+    pub(super) fn word(self) -> &'static str {
         match self {
             Self::Caught => "caught",
             Self::Missed => "missed",
@@ -47,46 +61,51 @@ impl Outcome {
     }
 }
 
-/// The file of outcomes.
+/// What is known, by the mutant's name.
+#[derive(Default)]
 pub(super) struct Outcomes {
     path: PathBuf,
-    /// By the mutant's name: the digest of its file at the time, and what came of it.
-    by_name: BTreeMap<String, (String, Outcome)>,
+    by_name: BTreeMap<String, Known>,
+}
+
+#[derive(PartialEq, Eq)]
+struct Known {
+    outcome: Outcome,
+    digest: String,
 }
 
 impl Outcomes {
     /// Reads the file; without one there are no outcomes yet.
     pub(super) fn read(path: &Path) -> Result<Self, String> {
-        let say = |why: String| format!("{}: {why}", path.display());
-        let mut by_name = BTreeMap::new();
-        if path.exists() {
-            let text = fs::read_to_string(path).map_err(|error| say(error.to_string()))?;
-            let kept: Value =
-                serde_json::from_str(&text).map_err(|error| say(error.to_string()))?;
-            let kept = kept
-                .as_object()
-                .ok_or_else(|| say("no object".to_owned()))?;
-            for (name, entry) in kept {
-                let digest = entry["digest"].as_str();
-                let outcome = entry["outcome"].as_str().and_then(Outcome::from_word);
-                let (Some(digest), Some(outcome)) = (digest, outcome) else {
-                    return Err(say(format!("`{name}` has no outcome")));
-                };
-                by_name.insert(name.clone(), (digest.to_owned(), outcome));
-            }
-        }
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(format!("{}: {error}", path.display())),
+        };
+        let by_name = parse(&text).map_err(|why| format!("{}: {why}", path.display()))?;
         let path = path.to_owned();
         Ok(Self { path, by_name })
     }
 
     /// What came of this mutant of this very text.
     pub(super) fn of(&self, mutant: &Mutant) -> Option<Outcome> {
-        let (digest, outcome) = self.by_name.get(&mutant.name)?;
-        (*digest == mutant.digest).then_some(*outcome)
+        let known = self.by_name.get(&mutant.name)?;
+        (known.digest == mutant.digest).then_some(known.outcome)
+    }
+
+    /// Every line, also of text that has changed since.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&str, Outcome)> {
+        let all = self.by_name.iter();
+        all.map(|(name, known)| (name.as_str(), known.outcome))
     }
 
     /// Takes over what cargo-mutants wrote about these mutants, and writes it down.
     pub(super) fn add(&mut self, report: &str, mutants: &[Mutant]) -> Result<(), String> {
+        self.take_over(report, mutants)?;
+        self.write()
+    }
+
+    pub(super) fn take_over(&mut self, report: &str, mutants: &[Mutant]) -> Result<(), String> {
         let report: Value = serde_json::from_str(report).map_err(|error| error.to_string())?;
         let entries = report["outcomes"].as_array();
         for entry in entries.ok_or("no outcomes in the report of `cargo mutants`")? {
@@ -97,30 +116,66 @@ impl Outcomes {
             let outcome = Outcome::from_summary(word)
                 .ok_or_else(|| format!("`cargo mutants` says `{word}` of {exact}"))?;
             if let Some(mutant) = mutants.iter().find(|mutant| mutant.exact == exact) {
-                let kept = (mutant.digest.clone(), outcome);
-                self.by_name.insert(mutant.name.clone(), kept);
+                let digest = mutant.digest.clone();
+                let known = Known { outcome, digest };
+                self.by_name.insert(mutant.name.clone(), known);
             }
         }
-        self.write()
+        Ok(())
+    }
+
+    /// Drops the lines of a target that name none of its mutants: the code is gone.
+    pub(super) fn drop_gone(&mut self, target: &Target, mutants: &[Mutant]) {
+        self.by_name.retain(|name, _| {
+            !target.holds(name) || mutants.iter().any(|mutant| mutant.name == *name)
+        });
     }
 
     fn write(&self) -> Result<(), String> {
-        let entries: serde_json::Map<String, Value> = self
-            .by_name
-            .iter()
-            .map(|(name, (digest, outcome))| {
-                let entry = json!({ "digest": digest, "outcome": outcome.word() });
-                (name.clone(), entry)
-            })
-            .collect();
-        let text = format!("{:#}\n", Value::Object(entries));
+        let text = render(&self.by_name);
         fs::write(&self.path, text).map_err(|error| format!("{}: {error}", self.path.display()))
     }
+}
+
+fn parse(text: &str) -> Result<BTreeMap<String, Known>, String> {
+    let mut by_name: BTreeMap<String, Known> = BTreeMap::new();
+    for (line, number) in text.lines().zip(1..) {
+        if line.starts_with('#') {
+            continue;
+        }
+        let mut words = line.splitn(3, ' ');
+        let outcome = words.next().and_then(Outcome::from_word);
+        let (Some(outcome), Some(digest), Some(name)) = (outcome, words.next(), words.next())
+        else {
+            return Err(format!(
+                "line {number}: not an outcome, a digest and a name"
+            ));
+        };
+        let digest = digest.to_owned();
+        let known = Known { outcome, digest };
+        if by_name.get(name).is_some_and(|other| *other != known) {
+            return Err(format!(
+                "line {number}: another line says otherwise of {name}"
+            ));
+        }
+        by_name.insert(name.to_owned(), known);
+    }
+    Ok(by_name)
+}
+
+fn render(by_name: &BTreeMap<String, Known>) -> String {
+    let lines = by_name.iter().map(|(name, known)| {
+        let (word, digest) = (known.outcome.word(), &known.digest);
+        format!("{word} {digest} {name}\n")
+    });
+    HEAD.to_owned() + &lines.collect::<String>()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mutants::targets::TARGETS;
+    use serde_json::json;
 
     fn mutant(line: u32, digest: &str) -> Mutant {
         Mutant {
@@ -141,21 +196,22 @@ mod tests {
     }
 
     #[test]
-    fn outcomes_of_several_runs_add_up_until_the_file_changes() {
-        let name = format!("outcomes-{}.json", std::process::id());
+    fn outcomes_of_several_runs_add_up_until_the_function_changes() {
+        let name = format!("outcomes-{}.txt", std::process::id());
         let path = crate::exec::root().join("target/xtask").join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let both = [mutant(1, "x"), mutant(2, "x"), mutant(3, "x")];
+        let all = [mutant(1, "x"), mutant(2, "x"), mutant(3, "x")];
         let mut outcomes = Outcomes::read(&path).unwrap();
         outcomes
-            .add(&report(&[(1, "CaughtMutant"), (2, "MissedMutant")]), &both)
+            .add(&report(&[(1, "CaughtMutant"), (2, "MissedMutant")]), &all)
             .unwrap();
         let mut outcomes = Outcomes::read(&path).unwrap();
         outcomes
-            .add(&report(&[(2, "Timeout"), (3, "Unviable")]), &both)
+            .add(&report(&[(2, "Timeout"), (3, "Unviable")]), &all)
             .unwrap();
         let outcomes = Outcomes::read(&path).unwrap();
-        let found: Vec<_> = both.iter().map(|mutant| outcomes.of(mutant)).collect();
+        fs::remove_file(path).unwrap();
+        let found: Vec<_> = all.iter().map(|mutant| outcomes.of(mutant)).collect();
         assert_eq!(
             found,
             [
@@ -166,15 +222,71 @@ mod tests {
         );
         assert_eq!(outcomes.of(&mutant(1, "y")), None, "another text");
         assert_eq!(outcomes.of(&mutant(4, "x")), None, "never run");
-        fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn the_lines_stand_by_name_and_those_of_two_shards_can_be_put_together() {
+        let text = "caught 0a b.rs: change | with ^\nmissed 0b a.rs: change\n";
+        let rendered = render(&parse(text).unwrap());
+        let lines: Vec<&str> = rendered
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .collect();
+        assert_eq!(
+            lines,
+            ["missed 0b a.rs: change", "caught 0a b.rs: change | with ^"]
+        );
+        let twice = format!("{rendered}{rendered}");
+        assert_eq!(render(&parse(&twice).unwrap()), rendered);
+    }
+
+    #[test]
+    fn lines_that_say_nothing_or_differ_are_refused() {
+        for (text, why) in [
+            ("caught 0a\n", "line 1: not an outcome"),
+            (
+                "# head\nsurvived 0a a.rs: change\n",
+                "line 2: not an outcome",
+            ),
+            (
+                "missed 0a a.rs: change\ncaught 0a a.rs: change\n",
+                "line 2: another line says otherwise of a.rs: change",
+            ),
+        ] {
+            let error = parse(text).err().unwrap();
+            assert!(error.starts_with(why), "{error}");
+        }
+    }
+
+    #[test]
+    fn lines_of_code_that_is_gone_are_dropped_for_the_target_alone() {
+        let target = TARGETS.iter().find(|target| target.name == "seal").unwrap();
+        let here = "crates/vram-residency/src/seal/mod.rs: change";
+        let gone = "crates/vram-residency/src/seal/mod.rs: gone";
+        let other = "crates/vram-residency/src/verify/mod.rs: gone";
+        let text = format!("caught 0a {here}\ncaught 0b {gone}\ncaught 0c {other}\n");
+        let mut outcomes = Outcomes {
+            path: PathBuf::new(),
+            by_name: parse(&text).unwrap(),
+        };
+        let mut left = mutant(1, "0a");
+        left.name = here.to_owned();
+        outcomes.drop_gone(target, &[left]);
+        let names: Vec<&str> = outcomes.all().map(|(name, _)| name).collect();
+        assert_eq!(names, [here, other]);
     }
 
     #[test]
     fn words_that_nobody_knows_are_refused() {
-        let path = Path::new("no/such/folder/outcomes.json");
-        let mut outcomes = Outcomes::read(path).unwrap();
-        let error = outcomes.add(&report(&[(1, "Failure")]), &[mutant(1, "x")]);
+        let mut outcomes = Outcomes::default();
+        let error = outcomes.take_over(&report(&[(1, "Failure")]), &[mutant(1, "x")]);
         assert!(error.unwrap_err().contains("`Failure` of a.rs:1:1"));
-        assert!(outcomes.add("{}", &[]).is_err());
+        assert!(outcomes.take_over("{}", &[]).is_err());
+    }
+
+    #[test]
+    fn the_committed_outcomes_can_be_read() {
+        let path = crate::exec::root().join(super::super::OUTCOMES);
+        assert!(Outcomes::read(&path).unwrap().all().count() > 0);
     }
 }

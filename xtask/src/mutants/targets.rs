@@ -14,6 +14,13 @@ pub(super) struct Target {
     pub(super) tests: &'static [&'static str],
 }
 
+impl Target {
+    /// Whether a mutant of this name, or a file of this path, is of this module.
+    pub(super) fn holds(&self, name: &str) -> bool {
+        name.starts_with(self.files.trim_end_matches("**"))
+    }
+}
+
 /// In the order in which a campaign takes them.
 pub(super) const TARGETS: &[Target] = &[
     Target {
@@ -109,8 +116,7 @@ mod tests {
     fn every_target_has_sources_and_every_named_test_is_there() {
         let tree = Tree::read(&crate::exec::root()).unwrap();
         for target in TARGETS {
-            let sources = target.files.trim_end_matches("**");
-            let found = tree.rust().any(|file| file.path.starts_with(sources));
+            let found = tree.rust().any(|file| target.holds(&file.path));
             assert!(found, "{}", target.files);
             for test in target.tests {
                 let Some(name) = test.strip_prefix("--test=") else {

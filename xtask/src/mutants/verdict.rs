@@ -4,9 +4,8 @@ use super::listed::Listed;
 use super::mutant::Mutant;
 use super::outcomes::{Outcome, Outcomes};
 use super::targets::Target;
-use crate::exec;
+use crate::report;
 use serde_json::{Value, json};
-use std::fs;
 
 /// How many mutants of a target ended how.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -21,24 +20,44 @@ struct Counts {
     not_run: usize,
 }
 
-/// Prints and writes the counts; the error names every survivor without a reason and every reason
-/// without a survivor.
+/// Prints the counts and leaves them for the report; the error names every survivor without a
+/// reason and every reason without a survivor.
 pub(super) fn give(
     mutants: &[(&'static Target, Vec<Mutant>)],
     outcomes: &Outcomes,
     listed: &[Listed],
 ) -> Result<(), String> {
     let mut modules = Vec::new();
+    let mut not_run = 0;
     for (target, mutants) in mutants {
         let counts = count(mutants, outcomes, listed);
         println!("{}", line(target.name, &counts));
         modules.push(to_json(target.name, &counts));
+        not_run += counts.not_run;
     }
-    let path = exec::root().join("target/mutants/results.json");
-    let text = format!("{:#}\n", json!({ "modules": modules }));
-    fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+    println!("{not_run} mutants have no outcome yet");
     let all: Vec<&Mutant> = mutants.iter().flat_map(|(_, mutants)| mutants).collect();
-    let wrong = wrong(&all, outcomes, listed);
+    let known = all
+        .iter()
+        .filter_map(|mutant| Some((mutant.name.as_str(), outcomes.of(mutant)?)));
+    let mut wrong = disagreements(known, listed);
+    wrong.extend(unknown(listed, "no mutant any more", |name| {
+        all.iter().any(|mutant| mutant.name == name)
+    }));
+    report::leave("mutants", &json!({ "modules": modules, "wrong": wrong }))?;
+    joined(wrong)
+}
+
+/// The same from the outcomes alone, where nothing can tell which mutants there are.
+pub(super) fn without_mutants(outcomes: &Outcomes, listed: &[Listed]) -> Result<(), String> {
+    let mut wrong = disagreements(outcomes.all(), listed);
+    wrong.extend(unknown(listed, "was never run", |name| {
+        outcomes.all().any(|(known, _)| known == name)
+    }));
+    joined(wrong)
+}
+
+fn joined(wrong: Vec<String>) -> Result<(), String> {
     if wrong.is_empty() {
         Ok(())
     } else {
@@ -52,7 +71,9 @@ fn count(mutants: &[Mutant], outcomes: &Outcomes, listed: &[Listed]) -> Counts {
         counts.generated += 1;
         let slot = match outcomes.of(mutant) {
             Some(Outcome::Caught) => &mut counts.caught,
-            Some(Outcome::Missed) if is_listed(mutant, listed) => &mut counts.listed,
+            Some(outcome) if outcome.survives() && is_listed(&mutant.name, listed) => {
+                &mut counts.listed
+            }
             Some(Outcome::Missed) => &mut counts.missed,
             Some(Outcome::Timeout) => &mut counts.timeout,
             Some(Outcome::Unviable) => &mut counts.unviable,
@@ -63,32 +84,33 @@ fn count(mutants: &[Mutant], outcomes: &Outcomes, listed: &[Listed]) -> Counts {
     counts
 }
 
-fn is_listed(mutant: &Mutant, listed: &[Listed]) -> bool {
-    listed.iter().any(|entry| entry.name == mutant.name)
+fn is_listed(name: &str, listed: &[Listed]) -> bool {
+    listed.iter().any(|entry| entry.name == name)
 }
 
-/// Everything that makes a campaign fail.
-fn wrong(mutants: &[&Mutant], outcomes: &Outcomes, listed: &[Listed]) -> Vec<String> {
-    let mut wrong = Vec::new();
-    for mutant in mutants {
-        match outcomes.of(mutant) {
-            Some(Outcome::Missed) if !is_listed(mutant, listed) => {
-                wrong.push(format!("no test notices: {}", mutant.exact));
-            }
-            Some(Outcome::Caught | Outcome::Unviable) if is_listed(mutant, listed) => {
-                wrong.push(format!("listed, and no survivor any more: {}", mutant.name));
-            }
-            _ => {}
-        }
-    }
-    let gone = |entry: &&Listed| !mutants.iter().any(|mutant| mutant.name == entry.name);
-    wrong.extend(
-        listed
-            .iter()
-            .filter(gone)
-            .map(|entry| format!("listed, and no mutant any more: {}", entry.name)),
-    );
-    wrong
+/// Where outcomes and list say different things of a mutant.
+fn disagreements<'a>(
+    known: impl Iterator<Item = (&'a str, Outcome)>,
+    listed: &[Listed],
+) -> Vec<String> {
+    let wrong = known.filter_map(|(name, outcome)| {
+        let why = match (outcome, is_listed(name, listed)) {
+            (Outcome::Missed, false) => "no test notices",
+            (Outcome::Timeout, false) => "the tests did not end in time",
+            (Outcome::Caught | Outcome::Unviable, true) => "listed, and no survivor any more",
+            (Outcome::Missed | Outcome::Timeout, true)
+            | (Outcome::Caught | Outcome::Unviable, false) => return None,
+        };
+        Some(format!("{why}: {name}"))
+    });
+    wrong.collect()
+}
+
+/// Entries of the list that name nothing that is known.
+fn unknown(listed: &[Listed], why: &str, is_known: impl Fn(&str) -> bool) -> Vec<String> {
+    let gone = listed.iter().filter(|entry| !is_known(&entry.name));
+    gone.map(|entry| format!("listed, and {why}: {}", entry.name))
+        .collect()
 }
 
 fn line(name: &str, counts: &Counts) -> String {
@@ -123,7 +145,6 @@ fn to_json(name: &str, counts: &Counts) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     fn mutant(number: usize) -> Mutant {
         Mutant {
@@ -159,58 +180,60 @@ mod tests {
                 json!({ "scenario": { "Mutant": { "name": mutant.exact } }, "summary": word })
             })
             .collect();
-        let name = format!(
-            "target/xtask/verdict-{:?}.json",
-            std::thread::current().id()
-        );
-        let path = exec::root().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let mut outcomes = Outcomes::read(Path::new(&path)).unwrap();
+        let mut outcomes = Outcomes::default();
         let report = json!({ "outcomes": entries }).to_string();
-        outcomes.add(&report, &mutants).unwrap();
-        fs::remove_file(path).unwrap();
+        outcomes.take_over(&report, &mutants).unwrap();
         (mutants, outcomes)
     }
 
     #[test]
     fn every_mutant_is_counted_once() {
         let (mutants, outcomes) = known();
-        let counts = count(&mutants, &outcomes, &list(&["a.rs: change 1"]));
+        let listed = list(&["a.rs: change 1", "a.rs: change 3"]);
+        let counts = count(&mutants, &outcomes, &listed);
         let expected = Counts {
             generated: 6,
             caught: 1,
-            listed: 1,
+            listed: 2,
             missed: 1,
-            timeout: 1,
+            timeout: 0,
             unviable: 1,
             not_run: 1,
         };
         assert_eq!(counts, expected);
+        assert_eq!(count(&mutants, &outcomes, &[]).timeout, 1);
         assert!(line("seal", &counts).contains("6 mutants: 1 caught, 1 missed"));
         assert_eq!(to_json("seal", &counts)["not_run"], json!(1));
     }
 
     #[test]
     fn survivors_and_the_list_must_agree() {
-        let (mutants, outcomes) = known();
-        let mutants: Vec<&Mutant> = mutants.iter().collect();
-        let both = ["a.rs: change 1", "a.rs: change 2"];
-        assert!(wrong(&mutants, &outcomes, &list(&both)).is_empty());
-        // One that was never run may be listed: the campaign has not come to it.
-        let early = ["a.rs: change 1", "a.rs: change 2", "a.rs: change 5"];
-        assert!(wrong(&mutants, &outcomes, &list(&early)).is_empty());
-        let found = wrong(
-            &mutants,
-            &outcomes,
-            &list(&["a.rs: change 0", "a.rs: change 2", "a.rs: gone"]),
-        );
+        let (_, outcomes) = known();
+        let wrong = |names: &[&str]| disagreements(outcomes.all(), &list(names));
+        let survivors = ["a.rs: change 1", "a.rs: change 2", "a.rs: change 3"];
+        assert_eq!(wrong(&survivors), Vec::<String>::new());
         assert_eq!(
-            found,
+            wrong(&["a.rs: change 0", "a.rs: change 2", "a.rs: change 4"]),
             [
                 "listed, and no survivor any more: a.rs: change 0",
-                "no test notices: a.rs:1:1: change 1",
-                "listed, and no mutant any more: a.rs: gone",
+                "no test notices: a.rs: change 1",
+                "the tests did not end in time: a.rs: change 3",
+                "listed, and no survivor any more: a.rs: change 4",
             ]
         );
+    }
+
+    #[test]
+    fn an_entry_of_the_list_must_name_something() {
+        let (_, outcomes) = known();
+        let survivors = ["a.rs: change 1", "a.rs: change 2", "a.rs: change 3"];
+        assert_eq!(without_mutants(&outcomes, &list(&survivors)), Ok(()));
+        let more = [&survivors[..], &["a.rs: change 5"]].concat();
+        assert_eq!(
+            without_mutants(&outcomes, &list(&more)),
+            Err("listed, and was never run: a.rs: change 5".to_owned())
+        );
+        let gone = unknown(&list(&more), "no mutant any more", |_| false);
+        assert_eq!(gone[3], "listed, and no mutant any more: a.rs: change 5");
     }
 }

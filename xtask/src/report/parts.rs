@@ -33,7 +33,7 @@ pub(super) const PARTS: &[Part] = &[
     },
     Part {
         title: "Mutants",
-        command: "cargo xtask mutants",
+        command: "cargo xtask mutants --check",
         read: mutants,
     },
     Part {
@@ -121,27 +121,17 @@ fn coverage(root: &Path) -> Result<String, String> {
     Ok(text + &table::of(&rows) + branches)
 }
 
-/// The outcomes that `cargo xtask mutants` adds up: an object by mutant.
+/// The counts of `cargo xtask mutants`, and where it fails.
 fn mutants(root: &Path) -> Result<String, String> {
-    let Some((mut text, value)) = read(root, &root.join("target/mutants/outcomes.json"))? else {
+    let path = root.join("target/xtask/mutants.json");
+    let Some((mut text, value)) = read(root, &path)? else {
         return Ok(String::new());
     };
-    let outcomes = value.as_object().ok_or("the outcomes are no object")?;
-    let mut counts = serde_json::Map::new();
-    let mut survivors = Vec::new();
-    for (name, outcome) in outcomes {
-        let word = outcome["outcome"].as_str().unwrap_or("unknown");
-        let count = counts.get(word).and_then(Value::as_u64).unwrap_or(0) + 1;
-        counts.insert(word.to_owned(), json!(count));
-        if word == "missed" {
-            survivors.push(json!({ "mutant": name }));
-        }
+    text += &tables(&value, &["modules"]);
+    for why in value["wrong"].as_array().into_iter().flatten() {
+        text += &format!("\n- {}", why.as_str().unwrap_or_default());
     }
-    text += &table::of_one(&Value::Object(counts));
-    if !survivors.is_empty() {
-        text += &format!("\nSurvivors:\n\n{}", table::of(&survivors));
-    }
-    Ok(text)
+    Ok(text + "\n")
 }
 
 /// What `vram bench` printed, and the medians of criterion.
