@@ -45,12 +45,32 @@ pub(super) fn run(
         let of_one_file = todo.chunk_by(|one, next| one.file == next.file);
         let few = of_one_file.flat_map(|mutants| mutants.chunks(AT_ONCE));
         for few in few.take_while(|_| !over()) {
-            let report = mutate(&twin, target, few)?;
-            // All, for it may have run more than it was asked to.
-            outcomes.add(&report, &all)?;
-            if let Some(mutant) = few.iter().find(|mutant| outcomes.of(mutant).is_none()) {
-                return Err(format!("`cargo mutants` stopped before {}", mutant.exact));
-            }
+            stages(&twin, target, few, outcomes)?;
+            outcomes.write()?;
+        }
+    }
+    Ok(())
+}
+
+/// Lets the tests at these mutants, stage by stage.
+fn stages(
+    twin: &Twin,
+    target: &Target,
+    mutants: &[Mutant],
+    outcomes: &mut Outcomes,
+) -> Result<(), String> {
+    let mut left = mutants.to_vec();
+    outcomes.forget(mutants);
+    for tests in target.stages {
+        let report = mutate(twin, target, tests, &left)?;
+        // Of these only, for it may have run more than it was asked to.
+        outcomes.take_over(&report, &left)?;
+        if let Some(mutant) = left.iter().find(|mutant| outcomes.of(mutant).is_none()) {
+            return Err(format!("`cargo mutants` stopped before {}", mutant.exact));
+        }
+        left.retain(|mutant| outcomes.of(mutant) == Some(Outcome::Missed));
+        if left.is_empty() {
+            break;
         }
     }
     Ok(())
@@ -74,13 +94,18 @@ fn pending(mutants: &[Mutant], wish: &Wish, outcomes: &Outcomes) -> Vec<Mutant> 
 fn baseline(twin: &Twin, target: &Target) -> Result<(), String> {
     let mut command = twin.cargo(&["test", "--quiet", "--profile", PROFILE]);
     command.args(["--package", target.package]);
-    exec::run(command.args(target.tests))
+    exec::run(command.args(target.stages.concat()))
         .map_err(|end| format!("{}: the tests fail without a mutant: {end}", target.name))
 }
 
 /// Lets cargo-mutants make and test these changes of one file; returns its report. Version 27
 /// takes every `delete field` of the file along, asked for or not.
-fn mutate(twin: &Twin, target: &Target, mutants: &[Mutant]) -> Result<String, String> {
+fn mutate(
+    twin: &Twin,
+    target: &Target,
+    tests: &[&str],
+    mutants: &[Mutant],
+) -> Result<String, String> {
     let folder = exec::root().join("target/mutants");
     fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let report = folder.join("mutants.out/outcomes.json");
@@ -93,7 +118,7 @@ fn mutate(twin: &Twin, target: &Target, mutants: &[Mutant]) -> Result<String, St
         .args(["--timeout", TEST_SECONDS, "--build-timeout", BUILD_SECONDS])
         .args(["--colors=never", "--output"])
         .arg(&folder);
-    for test in target.tests {
+    for test in tests {
         command.arg(format!("--cargo-arg={test}"));
     }
     for mutant in mutants {

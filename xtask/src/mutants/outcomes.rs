@@ -99,12 +99,7 @@ impl Outcomes {
         all.map(|(name, known)| (name.as_str(), known.outcome))
     }
 
-    /// Takes over what cargo-mutants wrote about these mutants, and writes it down.
-    pub(super) fn add(&mut self, report: &str, mutants: &[Mutant]) -> Result<(), String> {
-        self.take_over(report, mutants)?;
-        self.write()
-    }
-
+    /// Takes over what cargo-mutants wrote about these mutants.
     pub(super) fn take_over(&mut self, report: &str, mutants: &[Mutant]) -> Result<(), String> {
         let report: Value = serde_json::from_str(report).map_err(|error| error.to_string())?;
         let entries = report["outcomes"].as_array();
@@ -124,6 +119,13 @@ impl Outcomes {
         Ok(())
     }
 
+    /// Drops what is known of these, which are run again.
+    pub(super) fn forget(&mut self, mutants: &[Mutant]) {
+        for mutant in mutants {
+            self.by_name.remove(&mutant.name);
+        }
+    }
+
     /// Drops the lines of a target that name none of its mutants: the code is gone.
     pub(super) fn drop_gone(&mut self, target: &Target, mutants: &[Mutant]) {
         self.by_name.retain(|name, _| {
@@ -131,7 +133,7 @@ impl Outcomes {
         });
     }
 
-    fn write(&self) -> Result<(), String> {
+    pub(super) fn write(&self) -> Result<(), String> {
         let text = render(&self.by_name);
         fs::write(&self.path, text).map_err(|error| format!("{}: {error}", self.path.display()))
     }
@@ -201,15 +203,15 @@ mod tests {
         let path = crate::exec::root().join("target/xtask").join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let all = [mutant(1, "x"), mutant(2, "x"), mutant(3, "x")];
+        for run in [
+            report(&[(1, "CaughtMutant"), (2, "MissedMutant")]),
+            report(&[(2, "Timeout"), (3, "Unviable")]),
+        ] {
+            let mut outcomes = Outcomes::read(&path).unwrap();
+            outcomes.take_over(&run, &all).unwrap();
+            outcomes.write().unwrap();
+        }
         let mut outcomes = Outcomes::read(&path).unwrap();
-        outcomes
-            .add(&report(&[(1, "CaughtMutant"), (2, "MissedMutant")]), &all)
-            .unwrap();
-        let mut outcomes = Outcomes::read(&path).unwrap();
-        outcomes
-            .add(&report(&[(2, "Timeout"), (3, "Unviable")]), &all)
-            .unwrap();
-        let outcomes = Outcomes::read(&path).unwrap();
         fs::remove_file(path).unwrap();
         let found: Vec<_> = all.iter().map(|mutant| outcomes.of(mutant)).collect();
         assert_eq!(
@@ -222,6 +224,9 @@ mod tests {
         );
         assert_eq!(outcomes.of(&mutant(1, "y")), None, "another text");
         assert_eq!(outcomes.of(&mutant(4, "x")), None, "never run");
+        outcomes.forget(&all[..1]);
+        assert_eq!(outcomes.of(&all[0]), None, "to be run again");
+        assert_eq!(outcomes.of(&all[1]), Some(Outcome::Timeout));
     }
 
     #[test]
