@@ -12,7 +12,7 @@ use common::Seeded;
 use serde_json::Value;
 use vram_residency::device::Uuid;
 use vram_residency::error::{Code, Error};
-use vram_residency::key::{KeyContext, KeyError, KeyProvider, RootKey, SealKey};
+use vram_residency::key::{KeyContext, KeyError, KeyProvider, RootKey, Scope, SealKey, SigningKey};
 use vram_residency::random::{Random, RandomError};
 use vram_residency::shard::WorkerId;
 
@@ -158,6 +158,57 @@ fn a_key_file_of_another_user_is_refused() {
     );
 }
 
+// requirement: KD-6
+#[test]
+fn an_ordinary_user_may_use_a_key_file_of_its_own() {
+    if !rustix::process::geteuid().is_root() {
+        // Then every other test here reads such files.
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(dir.path(), everybody).unwrap();
+    let path = key_file(dir.path(), "ours", GOOD.as_bytes(), 0o600);
+    std::os::unix::fs::chown(&path, Some(4242), None).unwrap();
+    // Linux gives each thread a user of its own.
+    let answer = std::thread::spawn(move || {
+        rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(4242)).unwrap();
+        RootKey::from_file(&path).map(|key| effect(&key))
+    });
+    let expected = effect(&RootKey::from_token(&bytes(GOOD)).unwrap());
+    assert_eq!(answer.join().unwrap(), Ok(expected));
+}
+
+// requirement: KD-6, EV-10
+#[test]
+fn only_a_credential_of_root_may_be_shared_with_its_group() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = key_file(dir.path(), "shared", GOOD.as_bytes(), 0o440);
+    let error = refused(RootKey::from_file(&path));
+    assert!(
+        matches!(error, KeyError::PermissionsTooOpen { mode: 0o440, .. }),
+        "{error}"
+    );
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("NOT TESTED: a credential of root's needs root");
+        return;
+    }
+    RootKey::from_credential(dir.path(), "shared").unwrap();
+    let too_open = |name: &str| {
+        let error = refused(RootKey::from_credential(dir.path(), name));
+        assert!(
+            matches!(error, KeyError::PermissionsTooOpen { .. }),
+            "{error}"
+        );
+    };
+    for mode in [0o444, 0o460, 0o450] {
+        key_file(dir.path(), "open", GOOD.as_bytes(), mode);
+        too_open("open");
+    }
+    std::os::unix::fs::chown(&path, Some(4242), None).unwrap();
+    too_open("shared");
+}
+
 // requirement: KD-6, KD-7, SG-3
 #[test]
 fn key_text_must_be_exactly_64_lower_case_hex_digits() {
@@ -193,10 +244,13 @@ fn key_text_must_be_exactly_64_lower_case_hex_digits() {
         );
     }
     let endless = refused(RootKey::from_reader(std::io::repeat(b'0')));
-    assert!(
-        endless.to_string().contains("longer than 1024 bytes"),
-        "{endless}"
-    );
+    let longest = refused(digits(&[b'0'; 1024]));
+    for (error, words) in [
+        (endless, "longer than 1024 bytes"),
+        (longest, "wrong length"),
+    ] {
+        assert!(error.to_string().contains(words), "{error}");
+    }
 }
 
 // requirement: KD-2, SG-5, SG-3
@@ -217,6 +271,10 @@ fn tokens_need_length_and_entropy() {
         refused(RootKey::from_reader("00".repeat(32).as_bytes())),
         KeyError::Entropy
     );
+    // Eight different bytes are the fewest.
+    let of = |kinds: u8| -> Vec<u8> { (0..kinds).cycle().take(32).collect() };
+    assert_eq!(refused(RootKey::from_token(&of(7))), KeyError::Entropy);
+    RootKey::from_token(&of(8)).unwrap();
     struct Broken;
     impl Random for Broken {
         fn fill(&self, _: &mut [u8]) -> Result<(), RandomError> {
@@ -294,4 +352,51 @@ fn an_inherited_descriptor_and_a_made_file_work() {
         refused(RootKey::from_reader(write_only)),
         KeyError::Io { .. }
     ));
+}
+
+// requirement: KD-6, KD-7
+#[test]
+fn a_signing_key_stands_in_a_file_with_its_mark() {
+    let dir = tempfile::tempdir().unwrap();
+    for (scope, mark) in [
+        (Scope::Production, "signing:"),
+        (Scope::Test, "test-signing:"),
+    ] {
+        let path = dir.path().join(scope.to_string());
+        let made = SigningKey::create_file(&path, scope, &Seeded::new(7)).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let digits = text.strip_prefix(mark).unwrap();
+        assert_eq!((digits.len(), made.scope()), (65, scope));
+        let read = SigningKey::from_file(&path).unwrap();
+        assert_eq!((read.public(), read.scope()), (made.public(), scope));
+        assert!(
+            matches!(refused(RootKey::from_file(&path)), KeyError::Format { .. }),
+            "it seals nothing"
+        );
+        let open = key_file(dir.path(), "open", text.as_bytes(), 0o644);
+        assert!(matches!(
+            SigningKey::from_file(&open).err(),
+            Some(KeyError::PermissionsTooOpen { .. })
+        ));
+    }
+}
+
+// requirement: KD-6, KD-7
+#[test]
+fn the_mark_of_a_signing_key_says_what_it_speaks_for() {
+    let read = |text: &str| SigningKey::from_reader(text.as_bytes()).unwrap();
+    let bare = read(GOOD);
+    let marked = read(&format!("signing:{GOOD}\n"));
+    let test = read(&format!("test-signing:{GOOD}"));
+    assert_eq!(bare.scope(), Scope::Production);
+    assert_eq!(marked.scope(), Scope::Production);
+    assert_eq!(test.scope(), Scope::Test);
+    assert_eq!(bare.public(), marked.public());
+    // The two keys of one secret share nothing.
+    assert_ne!(test.public().as_bytes(), marked.public().as_bytes());
+    let signature = test.sign(b"words").unwrap();
+    assert!(test.public().verifies(b"words", &signature));
+    assert!(!marked.public().verifies(b"words", &signature));
+    let other = SigningKey::from_reader(format!("signing :{GOOD}").as_bytes());
+    assert!(matches!(other.err(), Some(KeyError::Format { .. })));
 }

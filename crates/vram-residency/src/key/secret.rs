@@ -60,6 +60,44 @@ impl Drop for Secret {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::File;
+    use std::hint::black_box;
+    use std::os::unix::fs::FileExt;
+
+    const SECRET: &[u8; 32] = b"no-word-of-this-may-stay-behind!";
+
+    /// Fills a frame with the secret and leaves it.
+    #[inline(never)]
+    fn forget(secret: &[u8]) {
+        let mut frame = [[0_u8; 32]; 128];
+        for copy in &mut frame {
+            copy.copy_from_slice(secret);
+        }
+        black_box(&frame);
+    }
+
+    /// Whether the secret stands in what this thread's stack held below here.
+    #[cfg(target_os = "linux")]
+    #[inline(never)]
+    fn left_behind() -> bool {
+        let mut below = vec![0; 16 << 10];
+        let here = std::ptr::from_ref(&below).addr();
+        let here = here.checked_sub(below.len()).unwrap();
+        let memory = File::open("/proc/self/mem").unwrap();
+        memory.read_exact_at(&mut below, here as u64).unwrap();
+        below.windows(SECRET.len()).any(|window| window == SECRET)
+    }
+
+    // requirement: TY-6, CI-006
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_stack_that_used_a_secret_is_wiped() {
+        let secret = Secret::new(&mut SECRET.to_owned()).unwrap();
+        apart(&secret.map, forget);
+        assert!(left_behind(), "without the wipe it can be seen");
+        secret.lend(forget);
+        assert!(!left_behind());
+    }
 
     // requirement: TY-6, CI-006
     #[test]
