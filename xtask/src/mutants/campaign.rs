@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 /// How many mutants one start of cargo-mutants takes; so many are lost when it is killed.
 const AT_ONCE: usize = 16;
 
-/// Seconds that the tests of one mutant may take. They take a few, on a busy machine twenty.
-const TEST_SECONDS: &str = "90";
+/// Seconds that the tests of one mutant may take. They take a few, on a busy machine sixty.
+const TEST_SECONDS: &str = "120";
 
 /// Seconds that its build may take.
 const BUILD_SECONDS: &str = "900";
