@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the signed models of this directory with the real signing tool.
 
-    python3 -m venv venv && venv/bin/pip install -r testdata/signed/requirements.txt
+    python3 -m venv venv && venv/bin/pip install --require-hashes -r testdata/signed/requirements.txt
     venv/bin/python testdata/signed/make.py [OUT]
 
 Writes model/, the public halves and one bundle a way of signing. Private keys

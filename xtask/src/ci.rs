@@ -6,6 +6,8 @@ use crate::{
     Task, coverage, faults, fuzz, kernels, mutants, only_options, races, report, tally, tidy, trace,
 };
 use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 pub(crate) const TASK: Task = Task {
@@ -26,7 +28,7 @@ const ADVISORY_DEADLINE: Duration = Duration::from_secs(90);
 
 /// Something that some tests need and that a machine may lack.
 struct Need {
-    /// A program, or a file by its path from the root when it has a `/`.
+    /// A program, a file by its path from the root when it has a `/`, or an `import` of Python.
     what: &'static str,
     /// How to get it.
     how: &'static str,
@@ -46,6 +48,16 @@ const TEST_NEEDS: &[Need] = &[
         what: "tmux",
         how: "Debian package tmux",
         lost: "nothing is drawn on a terminal",
+    },
+    Need {
+        what: "import cryptography",
+        how: "pip install --require-hashes -r testdata/signed/requirements.txt",
+        lost: "checkpoints, receipts and attestations are judged by our own code only",
+    },
+    Need {
+        what: "import model_signing, OpenSSL",
+        how: "the same file",
+        lost: "no model is signed or checked with the real tool",
     },
     Need {
         what: "target/testdata/minilm/model.safetensors",
@@ -212,6 +224,10 @@ fn test_needs() -> Outcome {
     missing_needs(TEST_NEEDS, |what| {
         if what.contains('/') {
             exec::root().join(what).is_file()
+        } else if what.starts_with("import ") {
+            let kept = exec::root().join("target/ci-tools/bin/python3");
+            let mut pythons = [PathBuf::from("python3"), kept].into_iter();
+            pythons.any(|python| exec::answers(Command::new(python).args(["-c", what])))
         } else {
             exec::starts(what)
         }

@@ -1,28 +1,21 @@
 //! A log's checkpoint, root and tiles as an independent program sees them.
 
 mod audit_log_support;
+#[path = "common/python.rs"]
+mod python;
 
 use std::path::Path;
 use std::process::{Command, Output};
 
 use audit_log_support::*;
+use python::python;
 use vram_residency::audit::Sink;
 
-fn python(dir: &Path, key: &str) -> Option<Output> {
-    let has = Command::new("python3")
-        .args(["-c", "import cryptography"])
-        .output();
-    if !has.is_ok_and(|output| output.status.success()) {
-        eprintln!("SKIPPED: python3 with the package `cryptography` is not here;");
-        eprintln!("SKIPPED: checkpoints are checked by the library's own code only");
-        return None;
-    }
+fn judged(dir: &Path, key: &str) -> Option<Output> {
+    let instead = "checkpoints are checked by the library's own code only";
+    let python = python("cryptography", instead)?;
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/audit_reference.py");
-    let output = Command::new("python3")
-        .arg(script)
-        .arg(dir)
-        .arg(key)
-        .output();
+    let output = Command::new(python).arg(script).arg(dir).arg(key).output();
     Some(output.unwrap())
 }
 
@@ -36,7 +29,7 @@ fn an_independent_program_accepts_the_log_and_refuses_a_changed_one() {
     (1..=600).for_each(|id| log.record(&event(id)).unwrap());
     drop(log);
     let public = key().public().to_string();
-    let Some(good) = python(&dir, &public) else {
+    let Some(good) = judged(&dir, &public) else {
         return;
     };
     assert!(
@@ -48,5 +41,5 @@ fn an_independent_program_accepts_the_log_and_refuses_a_changed_one() {
     let path = dir.join("events.jsonl");
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, text.replacen("shard-", "shart-", 1)).unwrap();
-    assert!(!python(&dir, &public).unwrap().status.success());
+    assert!(!judged(&dir, &public).unwrap().status.success());
 }

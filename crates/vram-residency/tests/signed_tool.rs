@@ -1,38 +1,15 @@
 //! The real signing tool, where it is installed: what it makes now is believed,
 //! and both of us refuse the same changes.
 
+#[path = "common/python.rs"]
+mod python;
 mod signed_support;
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use signed_support::*;
 use vram_residency::signed::ModelTrust;
-
-/// A Python that has the tool: the one on the path, or of the folder that
-/// `.ci/run` keeps.
-fn python() -> Option<PathBuf> {
-    let kept = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../target/ci-tools/bin/python3"
-    );
-    let candidates = [PathBuf::from("python3"), PathBuf::from(kept)];
-    let has_tool = |python: &PathBuf| {
-        let probe = Command::new(python)
-            .args(["-c", "import model_signing, OpenSSL"])
-            .output();
-        probe.is_ok_and(|probe| probe.status.success())
-    };
-    let found = candidates.into_iter().find(has_tool);
-    if found.is_none() {
-        // Past the harness, which hides what a passing test prints.
-        let what = "the PyPI packages model-signing and pyopenssl are not here: \
-                    only the checked-in bundles were looked at";
-        writeln!(std::io::stderr().lock(), "\n*** SKIPPED: {what} ***\n").unwrap();
-    }
-    found
-}
 
 /// What happens to a model.
 type Change = (&'static str, fn(&Path));
@@ -86,7 +63,8 @@ fn we_believe(kind: &str, model: &Path, dir: &Path) -> bool {
 // requirement: PM-15
 #[test]
 fn the_installed_tool_and_we_agree() {
-    let Some(python) = python() else {
+    let instead = "only the checked-in bundles were looked at";
+    let Some(python) = python::python("model_signing, OpenSSL", instead) else {
         return;
     };
     let dir = tempfile::tempdir().unwrap();

@@ -4,6 +4,8 @@
 //! requirement: VP-006, KD-10
 
 mod common;
+#[path = "../../vram-residency/tests/common/python.rs"]
+mod python;
 
 use std::process::Command;
 
@@ -225,19 +227,14 @@ fn keys_of_one_kind_do_not_pass_for_another() {
 }
 
 /// The checker that shares no code with us.
-fn python(session: &Session, words: &[&str]) -> Option<Outcome> {
-    let mut has = Command::new("python3");
-    let has = has.args(["-c", "import cryptography"]).output();
-    if !has.is_ok_and(|output| output.status.success()) {
-        eprintln!("SKIPPED: python3 with the package `cryptography` is not here;");
-        eprintln!("SKIPPED: receipts are checked by the library's own code only");
-        return None;
-    }
+fn reference(session: &Session, words: &[&str]) -> Option<Outcome> {
+    let instead = "receipts are checked by the library's own code only";
+    let python = python::python("cryptography", instead)?;
     let script = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../vram-residency/testdata/receipt_reference.py"
     );
-    let mut command = Command::new("python3");
+    let mut command = Command::new(python);
     command
         .arg(script)
         .args(words)
@@ -256,16 +253,16 @@ fn an_independent_program_believes_what_the_command_wrote() {
     session.vram(&format!("{attest} --out answer.json")).exit(0);
     let key = session.read("w.pub");
     let key = key.trim();
-    let Some(receipt) = python(&session, &["verify", "receipt.json", key]) else {
+    let Some(receipt) = reference(&session, &["verify", "receipt.json", key]) else {
         return;
     };
     receipt.exit(0).says("good");
     let answer = ["verify", "answer.json", key, NONCE];
-    python(&session, &answer).unwrap().exit(0).says("good");
+    reference(&session, &answer).unwrap().exit(0).says("good");
     let replayed = ["verify", "answer.json", key, "ff"];
-    python(&session, &replayed).unwrap().exit(1);
+    reference(&session, &replayed).unwrap().exit(1);
     let forged = session.read("receipt.json").replace("20000", "20001");
     session.write("receipt.json", &forged);
     let forged = ["verify", "receipt.json", key];
-    python(&session, &forged).unwrap().exit(1);
+    reference(&session, &forged).unwrap().exit(1);
 }
