@@ -8,6 +8,7 @@
 //! requirement: TP-5
 #![forbid(unsafe_code)]
 
+mod allow_list;
 mod audit_log;
 mod certificate;
 mod checkpoint;
@@ -35,7 +36,7 @@ pub struct Target {
 }
 
 /// Every target; those that read the largest files of strangers first.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 16] = [
     target("safetensors_header", formats::safetensors_header),
     target("index", formats::index),
     target("gguf", formats::gguf),
@@ -46,6 +47,8 @@ pub const TARGETS: [Target; 14] = [
     target("certificate", certificate::run),
     target("keys", keys::run),
     target("model_sig", model_sig::run),
+    target("allow_list", allow_list::list),
+    target("model_policy", allow_list::policy),
     target("checkpoint", checkpoint::run),
     target("audit_log", audit_log::run),
     target("device_options", device_options::run),

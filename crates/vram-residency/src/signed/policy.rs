@@ -108,20 +108,36 @@ impl ModelPolicy {
     /// [`AllowError::File`] naming the file and what is wrong with it.
     pub fn from_file(path: &Path) -> Result<Self, AllowError> {
         let text = text_of(path, MAX_POLICY_BYTES)?;
-        let read = allow::read::<Text>(&text, MAX_POLICY_BYTES);
-        let policy = read.map_err(|reason| in_file(path, AllowError::Policy { reason }))?;
-        policy.check().map_err(|error| in_file(path, error))?;
         let folder = path.parent().unwrap_or(Path::new(""));
+        Self::from_toml(&text, folder, &text_of).map_err(|error| match error {
+            AllowError::File { .. } => error,
+            error => in_file(path, error),
+        })
+    }
+
+    /// Reads a policy that is not a file itself. `read` gets the lists that it
+    /// names, with `folder` before their names, and at most so many bytes.
+    ///
+    /// # Errors
+    /// [`AllowError::Policy`], or [`AllowError::File`] about a list.
+    pub fn from_toml(
+        text: &str,
+        folder: &Path,
+        read: &dyn Fn(&Path, usize) -> Result<String, AllowError>,
+    ) -> Result<Self, AllowError> {
+        let policy = allow::read::<Text>(text, MAX_POLICY_BYTES);
+        let policy = policy.map_err(|reason| AllowError::Policy { reason })?;
+        policy.check()?;
         let keys: Vec<_> = policy.trust.into_iter().map(|key| key.0).collect();
         let revoked = policy.revoked.map(|name| {
             let path = folder.join(name);
-            let list = Revocations::from_json(&text_of(&path, MAX_RECEIPT_BYTES)?, &keys);
+            let list = Revocations::from_json(&read(&path, MAX_RECEIPT_BYTES)?, &keys);
             list.map_err(|error| in_file(&path, AllowError::Revocations(error)))
         });
         let revoked = revoked.transpose()?;
         let lists = policy.allow.iter().map(|name| {
             let path = folder.join(name);
-            let text = text_of(&path, MAX_ALLOW_BYTES)?;
+            let text = read(&path, MAX_ALLOW_BYTES)?;
             let list = AllowList::from_toml(&text, &keys, revoked.as_ref());
             list.map_err(|error| in_file(&path, error))
         });

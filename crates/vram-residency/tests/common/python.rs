@@ -7,7 +7,7 @@ use std::process::Command;
 /// A Python that can `import` this: the one on the path, or of the folder that
 /// `.ci/run` keeps. Without one, says so and that only `instead` was done;
 /// `cargo xtask ci` lists it as well.
-pub fn python(import: &str, instead: &str) -> Option<PathBuf> {
+pub(crate) fn python(import: &str, instead: &str) -> Option<PathBuf> {
     let kept = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../../target/ci-tools/bin/python3"
