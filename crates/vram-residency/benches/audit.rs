@@ -7,13 +7,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
+use rustix::time::{ClockId, clock_gettime};
 use vram_residency::audit::check::{self, DirFiles};
 use vram_residency::audit::log::{LogOptions, LogSink};
 use vram_residency::audit::note::Origin;
 use vram_residency::audit::{Body, Event, Sink, Text};
 use vram_residency::clock::{SystemClock, Timestamp};
 use vram_residency::key::{RootKey, SigningKey};
+use vram_residency::sim::SimDevice;
+use vram_residency::{Mode, Policy, SealRequest, SealedShard, VramManager};
 
 const BURST: u64 = 200_000;
 /// Fewer than the queue holds.
@@ -117,5 +120,77 @@ fn verify(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, write, verify);
+/// Bursts with and without a log for one figure; their middle is it.
+const PAIRS: usize = 101;
+
+/// A shard, and whether a verification counts for more than one lease.
+fn sealed(reuse: bool, log: Option<LogSink>) -> (VramManager, SealedShard) {
+    let policy = Policy {
+        max_lease_age: reuse.then_some(Duration::from_secs(3600)),
+        ..Policy::default()
+    };
+    let builder = VramManager::builder()
+        .device(SimDevice::new(1 << 20))
+        .key(RootKey::from_token(b"0123456789abcdef0123456789abcdef").unwrap())
+        .policy(policy);
+    let builder = match log {
+        Some(log) => builder.sink(Arc::new(log)),
+        None => builder,
+    };
+    let manager = builder.build().unwrap();
+    let shard = manager.seal(SealRequest::bytes(&[7; 1024])).unwrap();
+    (manager, shard)
+}
+
+/// Seconds by some clock.
+type Seconds = fn() -> f64;
+
+fn wall() -> f64 {
+    seconds(ClockId::Monotonic)
+}
+
+/// Of this thread alone: what a lease pays on a machine that does other things.
+fn processor() -> f64 {
+    seconds(ClockId::ThreadCPUTime)
+}
+
+fn seconds(clock: ClockId) -> f64 {
+    let now = clock_gettime(clock);
+    now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
+}
+
+/// Seconds for as many leases as the queue has room for, each with one event.
+fn burst((manager, shard): &(VramManager, SealedShard), now: Seconds) -> f64 {
+    let start = now();
+    (0..QUEUED).for_each(|_| manager.lease(shard, Mode::TagOnly).unwrap().finish());
+    let spent = now() - start;
+    manager.flush_audit().unwrap();
+    spent
+}
+
+/// What a log adds to a lease: the middle of the differences between bursts in
+/// turn, so that neither a busy machine nor its drift decides.
+fn lease(c: &mut Criterion) {
+    let temp = tempfile::tempdir().unwrap();
+    let mut group = c.benchmark_group("audit");
+    group.sample_size(10).sampling_mode(SamplingMode::Flat);
+    for (name, reuse) in [("verified lease", false), ("reused verification", true)] {
+        let without = sealed(reuse, None);
+        let with = sealed(reuse, Some(open(&temp.path().join(name))));
+        for (clock, now) in [("wall", wall as Seconds), ("processor", processor)] {
+            group.bench_function(format!("added to a {name}, {clock} time"), |b| {
+                b.iter_custom(|rounds| {
+                    let pairs = (0..PAIRS).map(|_| burst(&with, now) - burst(&without, now));
+                    let mut added: Vec<f64> = pairs.collect();
+                    added.sort_by(f64::total_cmp);
+                    let one = added[PAIRS / 2].max(0.0) / QUEUED as f64;
+                    Duration::from_secs_f64(one * rounds as f64)
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, write, lease, verify);
 criterion_main!(benches);

@@ -44,6 +44,9 @@ use crate::sync::thread::{self, JoinHandle};
 use crate::sync::{Arc, Mutex, PoisonError};
 use queue::Queue;
 
+/// Room for an event's JSON before it has to grow.
+const USUAL_EVENT_BYTES: usize = 512;
+
 /// How a log is kept.
 #[derive(Debug, Clone)]
 pub struct LogOptions {
@@ -194,7 +197,8 @@ impl LogSink {
 
 impl Sink for LogSink {
     fn record(&self, event: &Event) -> Result<(), AuditError> {
-        let json = serde_json::to_vec(event).map_err(|error| AuditError {
+        let mut json = Vec::with_capacity(USUAL_EVENT_BYTES);
+        serde_json::to_writer(&mut json, event).map_err(|error| AuditError {
             reason: error.to_string(),
         })?;
         let critical = event.severity == Severity::Critical;

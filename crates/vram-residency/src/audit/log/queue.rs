@@ -43,6 +43,8 @@ struct State {
     covered: u64,
     urgent: bool,
     stop: bool,
+    /// The writer waits for work; waking one that does not is a wasted system call.
+    waits: bool,
     /// The writer has ended.
     ended: bool,
     attempt: u64,
@@ -94,7 +96,9 @@ impl Queue {
             state.lose(critical);
             return Err(refused("the event is longer than 256 KiB"));
         }
-        state = self.wait_for_room(state, json.len());
+        if self.is_full(&state, json.len()) {
+            state = self.wait_for_room(state, json.len());
+        }
         if let Some(reason) = self.no_room(&state, json.len()) {
             state.lose(critical);
             return Err(reason);
@@ -109,7 +113,7 @@ impl Queue {
             }
             return answer;
         }
-        if state.entries.len() == 1 || state.entries.len() == self.batch {
+        if state.waits && (state.entries.len() == 1 || state.entries.len() == self.batch) {
             self.work.notify_one();
         }
         Ok(())
@@ -196,6 +200,7 @@ impl Queue {
             if state.stop || state.urgent || batch || (!idle && left.is_zero()) {
                 return state.take();
             }
+            state.waits = true;
             state = if idle {
                 let waited = self.work.wait(state);
                 waited.unwrap_or_else(PoisonError::into_inner)
@@ -203,6 +208,7 @@ impl Queue {
                 let waited = self.work.wait_timeout(state, left);
                 waited.unwrap_or_else(PoisonError::into_inner).0
             };
+            state.waits = false;
         }
     }
 
