@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use vram_residency::key::RootKey;
-use vram_residency::load::{LoadError, Model};
+use vram_residency::load::{LoadError, Model, Part};
 use vram_residency::random::OsRandom;
 use vram_residency::sim::SimDevice;
 use vram_residency::{Mode, VramManager};
@@ -131,7 +131,24 @@ fn a_hugging_face_cache_may_keep_its_files_in_blobs() {
         let link = snapshot.join(path.file_name().unwrap());
         std::os::unix::fs::symlink(Path::new("../../blobs").join(blob), link).unwrap();
     }
-    assert_eq!(Model::open(&snapshot).unwrap().parts().len(), 2);
+    let model = Model::open(&snapshot).unwrap();
+    let paths: Vec<_> = model.parts().iter().map(Part::path).collect();
+    let expected = [1, 2].map(|n| snapshot.join(format!("model-0000{n}-of-00002.safetensors")));
+    assert_eq!(paths, expected, "named as the index does, not as the cache");
+    let group = manager().seal_group(model.into_requests()).unwrap();
+    let names: Vec<_> = group
+        .record()
+        .members
+        .into_iter()
+        .map(|m| m.model_ref)
+        .collect();
+    assert_eq!(
+        names.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        [
+            "model-00001-of-00002.safetensors",
+            "model-00002-of-00002.safetensors"
+        ]
+    );
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 use vram_residency::device::DeviceError;
 use vram_residency::error::{Code, Damage, InputError, VerifyError};
+use vram_residency::format::FormatError;
 use vram_residency::key::KeyError;
 use vram_residency::load::LoadError;
 use vram_residency::policy::PolicyError;
@@ -125,6 +126,25 @@ impl Failure {
         } else {
             failure.naming(name)
         }
+    }
+
+    /// The failure to seal one file, which could be sealed without looking at
+    /// its tensors; a pointer to a file never should.
+    pub(crate) fn to_seal(name: &str, error: Error) -> Self {
+        let malformed = match &error {
+            Error::Load(LoadError::Format { source, .. }) => !matches!(
+                source,
+                FormatError::LfsPointer(_)
+                    | FormatError::LfsMalformed { .. }
+                    | FormatError::Io { .. }
+            ),
+            _ => false,
+        };
+        let failure = Self::about(name, error);
+        if malformed {
+            return failure.hint("--format raw seals the bytes without looking at tensors");
+        }
+        failure
     }
 
     /// Puts the file's name before the message.
@@ -259,9 +279,6 @@ fn hint(error: &Error) -> Option<&'static str> {
         ) => "an empty model cannot be sealed; was the download complete?",
         Error::Load(LoadError::NotRegular { .. }) => {
             "name a regular file; for a pipe use: vram digest -"
-        }
-        Error::Load(LoadError::Format { .. }) => {
-            "--format raw seals the bytes without looking at tensors"
         }
         Error::Misuse(Misuse::NotSealed) => "do not trust a record that does not say it is sealed",
         _ => return None,

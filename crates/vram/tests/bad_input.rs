@@ -470,6 +470,27 @@ fn a_record_never_replaces_anything_but_a_record() {
 }
 
 #[test]
+fn sealing_plain_bytes_is_advised_only_where_it_helps() {
+    let session = Session::new();
+    session.write("lie.safetensors", "this is no model at all");
+    session.write("bad.safetensors.index.json", "[]");
+    let pointer = format!(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 4096\n",
+        "a".repeat(64)
+    );
+    session.write("pointer.safetensors", &pointer);
+    for args in [
+        "inspect lie.safetensors",
+        "plan lie.safetensors --device sim",
+        "seal bad.safetensors.index.json --device sim",
+        "seal pointer.safetensors --device sim",
+    ] {
+        let refused = session.vram(args).exit(1);
+        assert!(!refused.err.contains("--format"), "{args}: {}", refused.err);
+    }
+}
+
+#[test]
 fn a_flip_that_could_never_strike_is_refused() {
     let session = Session::new();
     session.file("model", 5000);

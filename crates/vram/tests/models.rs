@@ -139,6 +139,46 @@ fn any_part_of_a_split_gguf_stands_for_all_of_it() {
 }
 
 #[test]
+fn a_flip_is_held_against_the_longest_file_of_a_model() {
+    let session = Session::new();
+    split(
+        &session,
+        ["small-00001-of-00002.gguf", "small-00002-of-00002.gguf"],
+    );
+    let sharded = small().with_file_name("sharded");
+    let index = sharded.join("model.safetensors.index.json");
+    let models = [
+        session.path("small-00001-of-00002.gguf"),
+        session.path("small-00002-of-00002.gguf"),
+        index,
+        sharded,
+    ];
+    for model in models {
+        let dir = if model.is_dir() {
+            model.as_path()
+        } else {
+            model.parent().unwrap()
+        };
+        let entries = std::fs::read_dir(dir).unwrap().map(Result::unwrap);
+        let weights =
+            entries.filter(|entry| !entry.path().ends_with("model.safetensors.index.json"));
+        let longest = weights
+            .map(|entry| entry.metadata().unwrap().len())
+            .max()
+            .unwrap();
+        let seal = |offset: u64| {
+            let device = format!("sim:1GiB,flip={offset}:0");
+            session.vram_words(&["seal", model.to_str().unwrap(), "--device", &device])
+        };
+        seal(longest)
+            .exit(2)
+            .refuses(&format!("the longest has {longest} bytes"));
+        // Behind the index and behind the shorter file, and still a byte of the model.
+        seal(longest - 1).exit(3);
+    }
+}
+
+#[test]
 fn a_part_under_another_name_is_not_taken_for_a_model() {
     let session = Session::new();
     split(&session, ["model.gguf", "rest.gguf"]);

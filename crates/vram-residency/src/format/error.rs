@@ -273,9 +273,7 @@ pub enum FormatError {
         reason: String,
     },
     /// A file named by an index lies outside the allowed directory.
-    #[error(
-        "\"{name}\" leads outside the model directory; allow the directory it points into by naming it as the root"
-    )]
+    #[error("\"{name}\" leads outside the model directory; put the file itself into it")]
     Escapes {
         /// The name in the index.
         name: Excerpt,

@@ -61,6 +61,7 @@ impl Identity {
 /// the cache carry the hint that they come once, so that the model does not
 /// push out what others use.
 pub struct FileSource {
+    /// What leads to another file by now is noticed and not followed.
     path: PathBuf,
     file: File,
     opened: Identity,
@@ -100,7 +101,13 @@ impl FileSource {
     /// # Errors
     /// [`LoadError::Open`] or [`LoadError::NotRegular`].
     pub fn open(path: &Path) -> Result<Self, LoadError> {
-        let name = || path.display().to_string();
+        Self::open_as(path, path)
+    }
+
+    /// Opens `path` under another name of the same file: a cache keeps files
+    /// under names that say nothing, and links to them that do.
+    pub(super) fn open_as(path: &Path, called: &Path) -> Result<Self, LoadError> {
+        let name = || called.display().to_string();
         let nonblock = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
         let mut options = File::options();
         let opened = options.read(true).custom_flags(nonblock).open(path);
@@ -116,7 +123,7 @@ impl FileSource {
         // A hint; systems before Linux 6.3 ignore it.
         let _ = rustix::fs::fadvise(&file, 0, None, Advice::NoReuse);
         Ok(Self {
-            path: path.to_owned(),
+            path: called.to_owned(),
             file,
             opened: identity,
             cold: OnceLock::new(),
@@ -124,7 +131,7 @@ impl FileSource {
         })
     }
 
-    /// The path it was opened by.
+    /// The path it is called by.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -305,11 +312,15 @@ mod tests {
                 assert_eq!(reads.direct, 0, "odd addresses cannot be read directly");
             }
         }
-        // Now it is cached: nothing goes past the cache.
-        std::fs::read(file.path()).unwrap();
-        let source = FileSource::open(file.path()).unwrap();
-        assert!(read_all(&source, 0) == bytes);
-        assert_eq!(source.reads().direct, 0);
+        // Now it is cached: nothing goes past the cache. A system that is short
+        // of memory may drop a page in between, so more than one try counts.
+        let stays_in_the_cache = || {
+            std::fs::read(file.path()).unwrap();
+            let source = FileSource::open(file.path()).unwrap();
+            assert!(read_all(&source, 0) == bytes);
+            source.reads().direct == 0
+        };
+        assert!((0..10).any(|_| stays_in_the_cache()));
     }
 
     #[test]

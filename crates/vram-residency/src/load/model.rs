@@ -28,8 +28,19 @@ pub struct Part {
 
 impl Part {
     fn open(path: &Path) -> Result<Self, LoadError> {
-        let source = FileSource::open(path)?;
-        let extension = path.extension().and_then(|extension| extension.to_str());
+        Self::of(FileSource::open(path)?)
+    }
+
+    /// The part that an index or another part calls `called`, which is a link
+    /// to `real` or the same.
+    fn called(called: &Path, real: &Path) -> Result<Self, LoadError> {
+        Self::of(FileSource::open_as(real, called)?)
+    }
+
+    /// The name decides the format.
+    fn of(source: FileSource) -> Result<Self, LoadError> {
+        let extension = source.path().extension();
+        let extension = extension.and_then(|extension| extension.to_str());
         let found = format::detect_with(extension, &source, &Limits::default());
         let (format, table) = found.map_err(|error| refused(&source.name(), error))?;
         Ok(Self {
@@ -39,7 +50,7 @@ impl Part {
         })
     }
 
-    /// The file's real path.
+    /// The file as the model calls it: links are not followed.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.source.path()
@@ -210,31 +221,13 @@ fn indexed(path: &Path) -> Result<Vec<Part>, LoadError> {
     let mut parts = Vec::new();
     for file in index.files() {
         let real = index::resolve(&root, &dir, file).map_err(|e| refused(&name, e))?;
-        let part = Part::named(&real, file)?;
+        let part = Part::called(&path.with_file_name(file), &real)?;
         index
             .check_file(file, &part.table)
             .map_err(|e| refused(&name, e))?;
         parts.push(part);
     }
     Ok(parts)
-}
-
-impl Part {
-    /// Opens the real path of a file whose name decides its format: a cache
-    /// keeps files under names without an extension.
-    fn named(real: &Path, file: &str) -> Result<Self, LoadError> {
-        let source = FileSource::open(real)?;
-        let extension = Path::new(file)
-            .extension()
-            .and_then(|extension| extension.to_str());
-        let found = format::detect_with(extension, &source, &Limits::default());
-        let (format, table) = found.map_err(|error| refused(file, error))?;
-        Ok(Self {
-            source,
-            format,
-            table,
-        })
-    }
 }
 
 fn split_parts(path: &Path, split: Split) -> Result<Vec<Part>, LoadError> {
@@ -254,7 +247,8 @@ fn split_parts(path: &Path, split: Split) -> Result<Vec<Part>, LoadError> {
     for number in 1..=split.count {
         let sibling = pattern.sibling(number);
         let real = index::resolve(&root, &dir, &sibling).map_err(|e| refused(&sibling, e))?;
-        parts.push((sibling.clone(), Part::named(&real, &sibling)?));
+        let part = Part::called(&path.with_file_name(&sibling), &real)?;
+        parts.push((sibling, part));
     }
     let tables: Vec<_> = parts
         .iter()

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use vram_residency::capacity::Sharing;
 use vram_residency::key::RootKey;
+use vram_residency::load::{Model, Part};
 use vram_residency::random::OsRandom;
 use vram_residency::receipt::Receipt;
 use vram_residency::shard::GroupRecord;
@@ -18,7 +19,7 @@ use crate::device;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::output::Output;
-use crate::progress::{Part, Progress};
+use crate::progress::{self, Progress};
 use crate::signing::{Hand, believed};
 use crate::{papers, records, text};
 
@@ -45,7 +46,6 @@ pub(super) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     if let Some(path) = &args.receipt {
         papers::check_target(path)?;
     }
-    check_flips(args)?;
     let hand = args.sign.load()?;
     let policy = args.models.load()?;
     let key = args.key.load()?;
@@ -70,29 +70,59 @@ pub(super) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         hand: hand.as_ref(),
         ephemeral_key,
     };
-    let outcome = job.work(&manager, &interrupt, output);
+    let outcome = Asked::of(args).and_then(|asked| {
+        asked.check_flips(args)?;
+        job.work(asked, &manager, &interrupt, output)
+    });
     outcome.map_err(|failure| failure.with_note(aftermath(&manager)))
 }
 
-/// A scripted flip behind every file would never strike, and who tests an alarm
-/// with it would believe that it works.
-fn check_flips(args: &Args) -> Result<(), Failure> {
-    let Some(offset) = args.device.largest_flip() else {
-        return Ok(());
-    };
-    let lengths = args
-        .files
-        .iter()
-        .filter_map(|file| std::fs::metadata(file).ok());
-    let files: Vec<u64> = lengths
-        .filter(|meta| meta.is_file())
-        .map(|meta| meta.len())
-        .collect();
-    match files.iter().max() {
-        Some(longest) if offset >= *longest => Err(Failure::usage(format!(
+/// What is to be sealed.
+struct Asked {
+    /// The one FILE, where it stands for a model of several files.
+    model: Option<Model>,
+    names: Vec<String>,
+    /// In bytes; 0 for what cannot be read, of which the seal tells.
+    sizes: Vec<u64>,
+}
+
+impl Asked {
+    fn of(args: &Args) -> Result<Self, Failure> {
+        let model = args.model()?;
+        let (names, sizes) = match &model {
+            Some(model) => {
+                let one = |part: &Part| (part.path().display().to_string(), part.bytes());
+                model.parts().iter().map(one).unzip()
+            }
+            None => {
+                let size = |path: &Path| match std::fs::metadata(path) {
+                    Ok(meta) if meta.is_file() => meta.len(),
+                    _ => 0,
+                };
+                let one = |path: &PathBuf| (path.display().to_string(), size(path));
+                args.files.iter().map(one).unzip()
+            }
+        };
+        Ok(Self {
+            model,
+            names,
+            sizes,
+        })
+    }
+
+    /// A scripted flip behind every file would never strike, and who tests an
+    /// alarm with it would believe that it works.
+    fn check_flips(&self, args: &Args) -> Result<(), Failure> {
+        let (Some(offset), Some(&longest)) = (args.device.largest_flip(), self.sizes.iter().max())
+        else {
+            return Ok(());
+        };
+        if longest == 0 || offset < longest {
+            return Ok(());
+        }
+        Err(Failure::usage(format!(
             "the flip at offset {offset} lies behind the end of every file; the longest has {longest} bytes"
-        ))),
-        _ => Ok(()),
+        )))
     }
 }
 
@@ -137,13 +167,14 @@ impl Job<'_> {
 
     fn work(
         &self,
+        asked: Asked,
         manager: &VramManager,
         interrupt: &Interrupt,
         output: &Output,
     ) -> Result<(), Failure> {
         let args = self.args;
         let started = Instant::now();
-        let loaded = seal(args, manager, interrupt, output)?;
+        let loaded = seal(asked, args, manager, (interrupt, output))?;
         let load = started.elapsed();
         if args.device.discards() {
             return Err(dropped(&loaded, load));
@@ -238,36 +269,27 @@ struct Loaded {
 
 /// Seals every file, or none.
 fn seal(
+    asked: Asked,
     args: &Args,
     manager: &VramManager,
-    interrupt: &Interrupt,
-    output: &Output,
+    (interrupt, output): (&Interrupt, &Output),
 ) -> Result<Loaded, Failure> {
     let dress = Dress {
         args,
         interrupt,
         output,
     };
-    if let Some(model) = args.model()? {
-        let names = model
-            .parts()
-            .iter()
-            .map(|part| part.path().display().to_string());
-        let names: Vec<String> = names.collect();
-        let sizes = model.parts().iter().map(vram_residency::load::Part::bytes);
-        let sizes: Vec<u64> = sizes.collect();
+    let Asked {
+        model,
+        names,
+        sizes,
+    } = asked;
+    if let Some(model) = model {
         let all = dress.progress(&names, &sizes);
         let requests = model.into_requests().into_iter().zip(&names);
         let requests = requests.map(|(request, name)| dress.request(request, name, &all));
         return grouped(manager, requests.collect(), names.clone());
     }
-    let names: Vec<String> = args
-        .files
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect();
-    let size = |path: &PathBuf| std::fs::metadata(path).map_or(0, |meta| meta.len());
-    let sizes: Vec<u64> = args.files.iter().map(size).collect();
     if args.group {
         let all = dress.progress(&names, &sizes);
         let requests = args.files.iter().map(|path| dress.file(path, &all));
@@ -277,7 +299,7 @@ fn seal(
     for ((path, name), size) in args.files.iter().zip(&names).zip(sizes) {
         let progress = dress.progress(std::slice::from_ref(name), &[size]);
         let sealed = manager.seal(dress.file(path, &progress));
-        shards.push(sealed.map_err(|error| Failure::about(name, error))?);
+        shards.push(sealed.map_err(|error| Failure::to_seal(name, error))?);
     }
     Ok(Loaded {
         names,
@@ -293,7 +315,7 @@ fn grouped(
     names: Vec<String>,
 ) -> Result<Loaded, Failure> {
     let group = manager.seal_group(requests);
-    let group = group.map_err(|error| Failure::about("group", error))?;
+    let group = group.map_err(|error| Failure::to_seal("group", error))?;
     Ok(Loaded {
         names,
         group: Some(group.record()),
@@ -336,7 +358,7 @@ impl Dress<'_> {
             if now.all_total == now.total {
                 return progress.set(now.done);
             }
-            let part = Part {
+            let part = progress::Part {
                 name: &name,
                 done: now.done,
                 total: now.total,
