@@ -155,7 +155,7 @@ impl Device for SimDevice {
             source,
         };
         let answer = self.inner.enter(Op::Free).map_err(strand).and_then(|()| {
-            let clean = buffer.scrub();
+            let clean = buffer.scrub(self.inner.options.threads);
             let dirty = DeviceError::Unsupported {
                 what: "scrubbing: the memory kept its contents",
             };

@@ -2,12 +2,16 @@
 //! reader threads fill different parts at once.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::num::NonZeroUsize;
 
 use super::backing::Pool;
 use super::chunk::{CHUNK_BYTES, Chunk, POISON};
 use super::filled::filled;
 use super::lock;
+use super::parallel::for_each;
 use crate::device::{DeviceError, Protection};
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Arc, Mutex, PoisonError, RwLock};
 
 pub(super) struct Buffer {
@@ -159,15 +163,18 @@ impl Buffer {
     }
 
     /// Zeroes everything that was ever written and reads it back.
-    pub(super) fn scrub(&self) -> bool {
+    pub(super) fn scrub(&self, threads: NonZeroUsize) -> bool {
         let chunks = self.chunks.read().unwrap_or_else(PoisonError::into_inner);
-        let scrub = |chunk: &Arc<RwLock<Chunk>>| {
-            chunk
-                .write()
-                .unwrap_or_else(PoisonError::into_inner)
-                .scrub()
+        let clean = AtomicBool::new(true);
+        let scrub = |chunk: &Arc<RwLock<Chunk>>, _: &mut ()| {
+            let mut chunk = chunk.write().unwrap_or_else(PoisonError::into_inner);
+            if !chunk.scrub() {
+                clean.store(false, Ordering::Relaxed);
+            }
+            Ok::<(), Infallible>(())
         };
-        chunks.values().all(scrub)
+        let Ok(()) = for_each(threads, chunks.values(), scrub);
+        clean.load(Ordering::Relaxed)
     }
 
     /// Returns the memory to the pool, after a scrub that succeeded.
@@ -237,4 +244,22 @@ fn pieces(start: u64, len: usize) -> impl Iterator<Item = Piece> {
         offset = offset.saturating_add(piece.len);
         Some(piece)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scrub_reaches_every_piece_with_any_number_of_threads() {
+        let len = 5 * CHUNK_BYTES + 100;
+        for threads in [1, 2, 9] {
+            let buffer = Buffer::new(0, len, false, Arc::new(Pool::new(false)));
+            buffer.fill(0, len, 7).unwrap();
+            assert!(buffer.scrub(NonZeroUsize::new(threads).unwrap()));
+            let mut out = vec![1; usize::try_from(len).unwrap()];
+            buffer.read(0, &mut out).unwrap();
+            assert!(out.iter().all(|byte| *byte == 0), "{threads} threads");
+        }
+    }
 }
