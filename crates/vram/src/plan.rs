@@ -1,13 +1,15 @@
 //! `vram plan`.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use serde::Serialize;
 use vram_residency::VramManager;
 use vram_residency::capacity::Sharing;
 use vram_residency::capacity::plan::{DevicePlan, Placement, Plan, PlanPart};
+use vram_residency::capacity::ranks::rank_bytes;
 use vram_residency::key::RootKey;
-use vram_residency::load::Model;
+use vram_residency::load::{Model, Part};
 use vram_residency::random::OsRandom;
 
 use crate::device::{self, DeviceSpec};
@@ -18,14 +20,16 @@ use crate::text;
 /// Say whether a model fits, and where, before a byte of it is loaded
 ///
 /// Reads headers and asks the drivers what is free. Files go to devices whole,
-/// the largest first, each where it leaves the least room; tensors within a
-/// file are not split, so a tensor-parallel model needs a file for each rank.
-/// Exit code 1 when it does not fit.
+/// the largest first, each where it leaves the least room. With
+/// --tensor-parallel the model is cut into ranks first, each on a device of its
+/// own: matrices evenly, all else whole on every rank. Sealing cuts no file, so
+/// the ranks need files made for them. Exit code 1 when it does not fit.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   vram plan model.safetensors --device cuda:0 --reserve 8GiB
   vram plan model.safetensors.index.json --device cuda:0 --device cuda:1
+  vram plan model.safetensors --tensor-parallel 2 --device cuda:0 --device cuda:1
   vram plan model.gguf --device sim:24GiB --headroom 2GiB --json
 
 The answer is of this moment: others may take the room before the load.
@@ -38,6 +42,9 @@ pub(crate) struct Args {
     /// A device that may be used; give it several times for several devices
     #[arg(long, value_name = "DEVICE", required = true)]
     device: Vec<DeviceSpec>,
+    /// Cut the model for this many devices
+    #[arg(long, value_name = "RANKS", default_value = "1")]
+    tensor_parallel: NonZeroU32,
     /// Set aside on each device for context, activations and KV cache
     #[arg(long, value_name = "SIZE", default_value = "0", value_parser = size_or_zero)]
     reserve: u64,
@@ -59,28 +66,28 @@ struct Report<'a> {
     model: &'a str,
     bytes: u64,
     headroom: u64,
+    tensor_parallel: NonZeroU32,
     #[serde(flatten)]
     plan: &'a Plan,
 }
 
 impl Args {
     pub(crate) fn run(self, output: &Output) -> Result<(), Failure> {
+        self.check()?;
         let model = Model::open(&self.model)?;
-        let parts: Vec<PlanPart> = model
-            .parts()
-            .iter()
-            .map(|part| PlanPart {
-                name: part.path().to_string_lossy().into_owned(),
-                bytes: part.bytes(),
-            })
-            .collect();
-        let plan = self.manager()?.plan(&parts, self.reserve)?;
+        let manager = self.manager()?;
+        let plan = if self.tensor_parallel.get() > 1 {
+            manager.plan_ranks(&self.ranks(&model), self.reserve)?
+        } else {
+            manager.plan(&files(&model), self.reserve)?
+        };
         if output.is_json() {
             output.json(&Report {
                 schema: "vram-residency/plan/v1",
                 model: model.name(),
                 bytes: model.bytes(),
                 headroom: self.headroom,
+                tensor_parallel: self.tensor_parallel,
                 plan: &plan,
             })?;
         } else {
@@ -105,6 +112,29 @@ impl Args {
         )
     }
 
+    fn check(&self) -> Result<(), Failure> {
+        let (ranks, named) = (self.tensor_parallel.get(), self.device.len());
+        if u32::try_from(named).is_ok_and(|named| named < ranks) {
+            return Err(Failure::usage(format!(
+                "--tensor-parallel {ranks} needs as many devices, {named} named"
+            ))
+            .hint("give --device once for each rank"));
+        }
+        Ok(())
+    }
+
+    /// What each rank would hold of all files.
+    fn ranks(&self, model: &Model) -> Vec<PlanPart> {
+        let degree = self.tensor_parallel;
+        let held = |part: &Part| rank_bytes(part.bytes(), part.tensors(), degree);
+        let bytes = model.parts().iter().map(held).fold(0, u64::saturating_add);
+        let rank = |rank: u32| PlanPart {
+            name: format!("rank {rank} of {degree}"),
+            bytes,
+        };
+        (0..degree.get()).map(rank).collect()
+    }
+
     /// A manager that only asks: its key seals nothing.
     fn manager(&self) -> Result<VramManager, Failure> {
         let mut builder = VramManager::builder().key(RootKey::generate(&OsRandom)?);
@@ -114,6 +144,14 @@ impl Args {
         }
         Ok(builder.build()?)
     }
+}
+
+fn files(model: &Model) -> Vec<PlanPart> {
+    let file = |part: &Part| PlanPart {
+        name: part.path().to_string_lossy().into_owned(),
+        bytes: part.bytes(),
+    };
+    model.parts().iter().map(file).collect()
 }
 
 fn placed(placement: &Placement) -> String {

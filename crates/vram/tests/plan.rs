@@ -47,6 +47,33 @@ fn a_model_that_does_not_fit_is_refused_with_the_missing_bytes() {
     assert_eq!(report.json("vram-residency/plan/v1")["fits"], false);
 }
 
+// requirement: PM-1
+#[test]
+fn a_model_can_be_cut_for_several_devices() {
+    let session = Session::new();
+    let two = "--device sim:40KiB --device sim:40KiB,ordinal=1";
+    plan(&session, two).exit(1).says("fits on no device");
+    let cut = format!("{two} --tensor-parallel 2");
+    plan(&session, &cut)
+        .exit(0)
+        .quiet()
+        .says("rank 0 of 2: ")
+        .says("rank 1 of 2: ");
+    let report = plan(&session, &format!("{cut} --json")).exit(0);
+    let report = report.json("vram-residency/plan/v1");
+    assert_eq!(report["tensor_parallel"], 2);
+    let ranks = report["placements"].as_array().unwrap();
+    let ordinals: Vec<_> = ranks.iter().map(|rank| rank["ordinal"].as_u64()).collect();
+    assert_eq!(ordinals, [Some(0), Some(1)]);
+    // More than half of the file: the header and the vectors are on both.
+    let bytes = ranks[0]["bytes"].as_u64().unwrap();
+    assert!((65_249 / 2..40 << 10).contains(&bytes), "{bytes}");
+    plan(&session, &format!("{two} --tensor-parallel 3"))
+        .exit(2)
+        .refuses("--tensor-parallel 3 needs as many devices, 2 named");
+    plan(&session, &format!("{two} --tensor-parallel 0")).exit(2);
+}
+
 #[test]
 fn what_cannot_be_planned_is_said() {
     let session = Session::new();

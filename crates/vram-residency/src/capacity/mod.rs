@@ -7,6 +7,7 @@
 mod allocation;
 mod ledger;
 pub mod plan;
+pub mod ranks;
 
 use serde::Serialize;
 

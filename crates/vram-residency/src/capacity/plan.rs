@@ -3,9 +3,9 @@
 //! (requirement: CAP-3, CAP-8, CAP-10).
 //!
 //! Parts go to devices whole, the largest first, each to the device where it
-//! leaves the least room. A part is a file of the model: tensors within a file
-//! are not split, so a tensor-parallel model needs files made for its ranks. A
-//! layout that fits may exist where this search finds none; one that it finds
+//! leaves the least room. A part is a file of the model, or what one rank of a
+//! tensor-parallel model holds ([`super::ranks`]): ranks lie on devices of their
+//! own. Sealing cuts no file, so the ranks need files made for them. A layout that fits may exist where this search finds none; one that it finds
 //! does fit, if nobody takes room in the meantime.
 
 use serde::Serialize;
@@ -93,6 +93,7 @@ pub struct Plan {
 struct Bin<'d> {
     device: &'d PlanDevice,
     placed: u64,
+    parts: usize,
 }
 
 impl Bin<'_> {
@@ -127,15 +128,29 @@ impl Bin<'_> {
 /// the plan then names those. It frees nothing.
 #[must_use]
 pub fn plan(devices: &[PlanDevice], parts: &[PlanPart], padding: u64) -> Plan {
-    let mut bins: Vec<Bin<'_>> = devices
-        .iter()
-        .map(|device| Bin { device, placed: 0 })
-        .collect();
+    lay_out(devices, parts, padding, usize::MAX)
+}
+
+/// The same for the ranks of a tensor-parallel model: no two of them share a
+/// device (requirement: PM-1).
+#[must_use]
+pub fn plan_ranks(devices: &[PlanDevice], ranks: &[PlanPart], padding: u64) -> Plan {
+    lay_out(devices, ranks, padding, 1)
+}
+
+/// With at most `each` parts on one device.
+fn lay_out(devices: &[PlanDevice], parts: &[PlanPart], padding: u64, each: usize) -> Plan {
+    let empty = |device| Bin {
+        device,
+        placed: 0,
+        parts: 0,
+    };
+    let mut bins: Vec<Bin<'_>> = devices.iter().map(empty).collect();
     let mut order: Vec<(usize, &PlanPart)> = parts.iter().enumerate().collect();
     order.sort_by_key(|(index, part)| (std::cmp::Reverse(part.bytes), *index));
     let mut placements: Vec<(usize, Placement)> = order
         .into_iter()
-        .map(|(index, part)| (index, place(&mut bins, part, padding)))
+        .map(|(index, part)| (index, place(&mut bins, part, padding, each)))
         .collect();
     placements.sort_by_key(|(index, _)| *index);
     let placements: Vec<Placement> = placements.into_iter().map(|(_, p)| p).collect();
@@ -155,10 +170,16 @@ pub fn plan(devices: &[PlanDevice], parts: &[PlanPart], padding: u64) -> Plan {
 
 /// The tightest device that has room; failing that, the one where the fewest
 /// bytes would have to go.
-fn place(bins: &mut [Bin<'_>], part: &PlanPart, padding: u64) -> Placement {
+fn place(bins: &mut [Bin<'_>], part: &PlanPart, padding: u64, each: usize) -> Placement {
     let size = |bin: &Bin<'_>| bin.rounded(part.bytes.saturating_add(padding));
-    let now = |bin: &Bin<'_>| bin.left(bin.device.available, size(bin));
+    let now = |bin: &Bin<'_>| match bin.parts < each {
+        true => bin.left(bin.device.available, size(bin)),
+        false => None,
+    };
     let short = |bin: &Bin<'_>| {
+        if bin.parts >= each {
+            return None;
+        }
         let _room = bin.left(bin.emptied(), size(bin))?;
         let needed = bin.needed().saturating_add(size(bin));
         Some(needed.saturating_sub(bin.device.available))
@@ -173,6 +194,7 @@ fn place(bins: &mut [Bin<'_>], part: &PlanPart, padding: u64) -> Placement {
     };
     let bytes = size(bin);
     bin.placed = bin.placed.saturating_add(bytes);
+    bin.parts = bin.parts.saturating_add(1);
     Placement {
         part: part.name.clone(),
         bytes,
@@ -331,6 +353,29 @@ mod tests {
         let plan = plan(&[full, device(1, 50)], &parts(&[50]), 0);
         assert!(plan.fits);
         assert_eq!(where_to(&plan), [Some(1)]);
+    }
+
+    // requirement: PM-1
+    #[test]
+    fn ranks_lie_on_devices_of_their_own() {
+        let devices = [device(0, 100), device(1, 60), device(2, 50)];
+        let two = plan_ranks(&devices, &parts(&[50, 50]), 0);
+        assert_eq!(where_to(&two), [Some(2), Some(1)]);
+        assert!(two.fits);
+        let roomy = plan_ranks(&devices[..1], &parts(&[50, 50]), 0);
+        assert_eq!(
+            where_to(&roomy),
+            [Some(0), None],
+            "room alone is not enough"
+        );
+        assert!(!roomy.fits && !roomy.fits_after_freeing);
+        assert!(plan(&devices[..1], &parts(&[50, 50]), 0).fits);
+        let mut full = device(3, 0);
+        full.resident = resident(&[("old", 50, 1)]);
+        let freed = plan_ranks(&[device(0, 200), full], &parts(&[50, 50]), 0);
+        assert_eq!(where_to(&freed), [Some(0), Some(3)]);
+        assert!(!freed.fits && freed.fits_after_freeing);
+        assert_eq!(would_free(&freed), ["old"]);
     }
 
     // requirement: CAP-10

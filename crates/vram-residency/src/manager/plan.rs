@@ -2,7 +2,7 @@
 
 use super::VramManager;
 use super::failure::About;
-use crate::capacity::plan::{Plan, PlanDevice, PlanPart, PlanResident, plan};
+use crate::capacity::plan::{Plan, PlanDevice, PlanPart, PlanResident, plan, plan_ranks};
 use crate::device::Device;
 use crate::error::{Error, Result};
 
@@ -17,6 +17,20 @@ impl VramManager {
     /// # Errors
     /// [`crate::device::DeviceError`] when a driver does not say what is free.
     pub fn plan(&self, parts: &[PlanPart], reserve: u64) -> Result<Plan> {
+        Ok(plan(&self.plan_devices(reserve)?, parts, PADDING))
+    }
+
+    /// The same for the ranks of a tensor-parallel model, each of which needs a
+    /// device of its own; [`crate::capacity::ranks::rank_bytes`] says how large
+    /// they are (requirement: PM-1).
+    ///
+    /// # Errors
+    /// As [`VramManager::plan`].
+    pub fn plan_ranks(&self, ranks: &[PlanPart], reserve: u64) -> Result<Plan> {
+        Ok(plan_ranks(&self.plan_devices(reserve)?, ranks, PADDING))
+    }
+
+    fn plan_devices(&self, reserve: u64) -> Result<Vec<PlanDevice>> {
         let slots = self.inner.slots.iter();
         let devices = slots.map(|slot| {
             let capacity = slot.ledger.capacity();
@@ -34,8 +48,7 @@ impl VramManager {
                 resident: self.could_go(capacity.ordinal),
             })
         });
-        let devices = devices.collect::<Result<Vec<_>>>()?;
-        Ok(plan(&devices, parts, PADDING))
+        devices.collect()
     }
 
     fn could_go(&self, ordinal: u32) -> Vec<PlanResident> {
