@@ -2,18 +2,15 @@
 //! (requirement: POL-1, POL-2, POL-7, WORKER-4101).
 
 mod common;
+#[path = "../../vram-residency/tests/common/forward.rs"]
+mod forward;
 
-use std::any::Any;
-use std::ops::Range;
 use std::sync::Arc;
 
 use common::{Machine, sample};
-use vram_digest::{BlockHash, nh};
+use forward::forward;
 use vram_residency::capacity::Sharing;
-use vram_residency::device::{
-    Allocated, BufferId, Device, DeviceAddress, DeviceError, DeviceInfo, DeviceKind, Extent,
-    FreeError, MemoryInfo, Protection, Upload, UploadPlan, Witness,
-};
+use vram_residency::device::{self, Device, DeviceError, DeviceInfo, DeviceKind, Protection};
 use vram_residency::key::RootKey;
 use vram_residency::policy::{Policy, PolicyError};
 use vram_residency::random::OsRandom;
@@ -41,61 +38,8 @@ impl Device for AsGpu {
     fn info(&self) -> &DeviceInfo {
         &self.info
     }
-    fn memory(&self) -> Result<MemoryInfo, DeviceError> {
-        self.inner.memory()
-    }
-    fn allocate(&self, len: u64) -> Result<Allocated, DeviceError> {
-        self.inner.allocate(len)
-    }
-    fn free(&self, buffer: BufferId) -> Result<(), FreeError> {
-        self.inner.free(buffer)
-    }
-    fn protect(&self, buffer: BufferId, protection: Protection) -> Result<(), DeviceError> {
-        self.inner.protect(buffer, protection)
-    }
-    fn witness(&self, buffer: BufferId) -> Result<Witness, DeviceError> {
-        self.inner.witness(buffer)
-    }
-    fn address(&self, extent: Extent) -> Result<Option<DeviceAddress>, DeviceError> {
-        self.inner.address(extent)
-    }
-    fn upload<'d>(&'d self, plan: UploadPlan<'_>) -> Result<Box<dyn Upload + 'd>, DeviceError> {
-        self.inner.upload(plan)
-    }
-    fn read(&self, extent: Extent, offset: u64, out: &mut [u8]) -> Result<(), DeviceError> {
-        self.inner.read(extent, offset, out)
-    }
-    fn write(&self, extent: Extent, offset: u64, bytes: &[u8]) -> Result<(), DeviceError> {
-        self.inner.write(extent, offset, bytes)
-    }
-    fn fill(&self, extent: Extent, byte: u8) -> Result<(), DeviceError> {
-        self.inner.fill(extent, byte)
-    }
-    fn block_digests(
-        &self,
-        extent: Extent,
-        blocks: Range<u64>,
-        out: &mut [BlockHash],
-    ) -> Result<(), DeviceError> {
-        self.inner.block_digests(extent, blocks, out)
-    }
-    fn keyed_tags(
-        &self,
-        extent: Extent,
-        segments: &[u64],
-        keys: &[&nh::Key],
-    ) -> Result<Vec<nh::Tag>, DeviceError> {
-        self.inner.keyed_tags(extent, segments, keys)
-    }
-    fn copy_to(&self, from: Extent, to: &dyn Device, dest: Extent) -> Result<(), DeviceError> {
-        self.inner.copy_to(from, to, dest)
-    }
-    fn as_any(&self) -> &dyn Any {
-        self.inner.as_any()
-    }
-    fn close(&self) -> Result<(), FreeError> {
-        self.inner.close()
-    }
+
+    forward!(inner: memory allocate free protect witness address upload read write fill block_digests keyed_tags copy_to as_any close);
 }
 
 fn manager(device: Arc<dyn Device>, policy: Policy) -> Result<VramManager, Error> {

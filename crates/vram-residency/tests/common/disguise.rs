@@ -2,15 +2,16 @@
 //! witnesses and the addresses that a test chooses.
 
 use std::any::Any;
-use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-use vram_digest::{BlockHash, nh};
+use vram_digest::BlockHash;
 use vram_residency::device::{
-    Allocated, BufferId, Device, DeviceAddress, DeviceError, DeviceInfo, DeviceKind, DriverInfo,
-    Extent, FreeError, MemoryInfo, MemoryKind, Protection, Upload, UploadPlan, Uuid, Witness,
+    self, Allocated, BufferId, Device, DeviceAddress, DeviceError, DeviceInfo, DeviceKind,
+    DriverInfo, Extent, MemoryInfo, MemoryKind, Uuid, Witness,
 };
 use vram_residency::sim::SimDevice;
+
+use super::forward::forward;
 
 /// Changes the honest witness of a GPU.
 pub(crate) type Lie = Box<dyn Fn(Witness) -> Witness + Send + Sync>;
@@ -108,14 +109,6 @@ impl Device for Disguise {
         })
     }
 
-    fn free(&self, buffer: BufferId) -> Result<(), FreeError> {
-        self.sim.free(buffer)
-    }
-
-    fn protect(&self, buffer: BufferId, protection: Protection) -> Result<(), DeviceError> {
-        self.sim.protect(buffer, protection)
-    }
-
     fn witness(&self, buffer: BufferId) -> Result<Witness, DeviceError> {
         let honest = Witness {
             memory: MemoryKind::Device,
@@ -133,50 +126,14 @@ impl Device for Disguise {
         Ok(base.checked_add(extent.start).map(DeviceAddress::new))
     }
 
-    fn upload<'d>(&'d self, plan: UploadPlan<'_>) -> Result<Box<dyn Upload + 'd>, DeviceError> {
-        self.sim.upload(plan)
-    }
-
-    fn read(&self, extent: Extent, offset: u64, out: &mut [u8]) -> Result<(), DeviceError> {
-        self.sim.read(extent, offset, out)
-    }
-
-    fn write(&self, extent: Extent, offset: u64, bytes: &[u8]) -> Result<(), DeviceError> {
-        self.sim.write(extent, offset, bytes)
-    }
-
-    fn fill(&self, extent: Extent, byte: u8) -> Result<(), DeviceError> {
-        self.sim.fill(extent, byte)
-    }
-
-    fn block_digests(
-        &self,
-        extent: Extent,
-        blocks: Range<u64>,
-        out: &mut [BlockHash],
-    ) -> Result<(), DeviceError> {
-        self.sim.block_digests(extent, blocks, out)
-    }
-
     fn tree_root(&self, extent: Extent) -> Result<Option<BlockHash>, DeviceError> {
         let _of_the_tests_choice = extent;
         Ok(*self.root.lock().unwrap())
-    }
-
-    fn keyed_tags(
-        &self,
-        extent: Extent,
-        segments: &[u64],
-        keys: &[&nh::Key],
-    ) -> Result<Vec<nh::Tag>, DeviceError> {
-        self.sim.keyed_tags(extent, segments, keys)
     }
 
     fn as_any(&self) -> &dyn Any {
         self
     }
 
-    fn close(&self) -> Result<(), FreeError> {
-        self.sim.close()
-    }
+    forward!(sim: free protect upload read write fill block_digests keyed_tags close);
 }

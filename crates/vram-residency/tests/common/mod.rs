@@ -5,6 +5,7 @@
 pub(crate) mod days;
 pub(crate) mod disguise;
 pub(crate) mod errors;
+pub(crate) mod forward;
 pub(crate) mod listen;
 pub(crate) mod secrets;
 pub(crate) mod source;

@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each feature uses its part")]
 
 mod features;
+#[path = "../../common/forward.rs"]
+mod forward;
 mod run;
 mod stage;
 mod steps;

@@ -1,15 +1,16 @@
 //! A decorator around any device, real ones too: remembers what was allocated,
 //! damages it from outside, and answers wrongly when a scenario says so.
 
-use std::any::Any;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use vram_digest::{BlockHash, nh};
+use vram_digest::BlockHash;
 use vram_residency::device::{
-    Allocated, BufferId, Device, DeviceAddress, DeviceError, DeviceInfo, Extent, FreeError,
-    MemoryInfo, Protection, Upload, UploadPlan, Witness,
+    self, Allocated, BufferId, Device, DeviceError, DeviceInfo, Extent, FreeError, MemoryInfo,
+    Protection, Witness,
 };
+
+use super::forward::forward;
 
 #[derive(Default)]
 pub(crate) struct Script {
@@ -102,33 +103,9 @@ impl Device for Tap {
         self.inner.free(buffer)
     }
 
-    fn protect(&self, buffer: BufferId, protection: Protection) -> Result<(), DeviceError> {
-        self.inner.protect(buffer, protection)
-    }
-
     fn witness(&self, buffer: BufferId) -> Result<Witness, DeviceError> {
         let honest = self.inner.witness(buffer)?;
         Ok(self.script().lie.map_or(honest, |lie| lie(honest)))
-    }
-
-    fn address(&self, extent: Extent) -> Result<Option<DeviceAddress>, DeviceError> {
-        self.inner.address(extent)
-    }
-
-    fn upload<'d>(&'d self, plan: UploadPlan<'_>) -> Result<Box<dyn Upload + 'd>, DeviceError> {
-        self.inner.upload(plan)
-    }
-
-    fn read(&self, extent: Extent, offset: u64, out: &mut [u8]) -> Result<(), DeviceError> {
-        self.inner.read(extent, offset, out)
-    }
-
-    fn write(&self, extent: Extent, offset: u64, bytes: &[u8]) -> Result<(), DeviceError> {
-        self.inner.write(extent, offset, bytes)
-    }
-
-    fn fill(&self, extent: Extent, byte: u8) -> Result<(), DeviceError> {
-        self.inner.fill(extent, byte)
     }
 
     fn block_digests(
@@ -143,15 +120,6 @@ impl Device for Tap {
         self.inner.block_digests(extent, blocks, out)
     }
 
-    fn keyed_tags(
-        &self,
-        extent: Extent,
-        segments: &[u64],
-        keys: &[&nh::Key],
-    ) -> Result<Vec<nh::Tag>, DeviceError> {
-        self.inner.keyed_tags(extent, segments, keys)
-    }
-
     fn copy_to(&self, from: Extent, to: &dyn Device, dest: Extent) -> Result<(), DeviceError> {
         self.inner.copy_to(from, to, dest)?;
         if std::mem::take(&mut self.script().damage_copy) {
@@ -162,11 +130,5 @@ impl Device for Tap {
         Ok(())
     }
 
-    fn as_any(&self) -> &dyn Any {
-        self.inner.as_any()
-    }
-
-    fn close(&self) -> Result<(), FreeError> {
-        self.inner.close()
-    }
+    forward!(inner: protect address upload read write fill keyed_tags as_any close);
 }
