@@ -329,6 +329,7 @@ fn measure() -> Outcome {
 /// failures show.
 fn test() -> Outcome {
     let (result, tally) = tally::run(cargo(&["test", "--workspace", "--no-fail-fast"]));
+    println!("{}", tally.about_cuda());
     from_result(result.and(report::leave("tests", &tally.as_json())))
 }
 

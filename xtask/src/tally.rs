@@ -7,6 +7,10 @@ use serde_json::{Value, json};
 
 use crate::exec;
 
+/// How the scenarios' programs say that they ran on a real GPU, and that there is none.
+const REAL_CUDA: &str = "behaviour on CUDA with real GPUs:";
+const NO_REAL_CUDA: &str = "behaviour: real GPUs did NOT run";
+
 /// What the closing lines of all test programs add up to.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tally {
@@ -18,6 +22,8 @@ pub(crate) struct Tally {
     /// Behaviour scenarios, which are no test functions; the same for their failures.
     pub(crate) scenarios: u64,
     pub(crate) scenarios_failed: u64,
+    /// Whether the scenarios ran on a real GPU; `None` when no program said.
+    pub(crate) real_cuda: Option<bool>,
 }
 
 impl Tally {
@@ -31,6 +37,22 @@ impl Tally {
         } else if before(line, "scenarios") + before(line, "scenario") > 0 {
             self.scenarios += before(line, "scenarios") + before(line, "scenario");
             self.scenarios_failed += before(line, "failed");
+        } else if line.starts_with(REAL_CUDA) {
+            self.real_cuda = Some(true);
+        } else if line.starts_with(NO_REAL_CUDA) {
+            self.real_cuda = Some(false);
+        }
+    }
+
+    /// For the end of a run. requirement: DM-6
+    pub(crate) const fn about_cuda(self) -> &'static str {
+        match self.real_cuda {
+            Some(true) => "real CUDA: ran",
+            Some(false) => {
+                "real CUDA: did NOT run, there is no GPU; not verified are the real driver's FFI, \
+                 real memory, protection and timing (`cargo xtask gpu-suite` carries the tests to one)"
+            }
+            None => "real CUDA: NOT known, the tests that tell did not run",
         }
     }
 
@@ -42,6 +64,7 @@ impl Tally {
             "ignored": self.ignored,
             "scenarios": self.scenarios,
             "scenarios_failed": self.scenarios_failed,
+            "real_cuda": self.real_cuda,
         })
     }
 }
@@ -118,9 +141,37 @@ test result: ok. 40 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out
             ignored: 2,
             scenarios: 32,
             scenarios_failed: 1,
+            real_cuda: None,
         };
         assert_eq!(tally, expected);
         assert_eq!(tally.as_json()["scenarios"], 32);
+    }
+
+    // requirement: DM-6
+    #[test]
+    fn the_end_says_whether_real_cuda_ran() {
+        let about = |said: &str| {
+            follow(said.as_bytes(), &mut Vec::new())
+                .unwrap()
+                .about_cuda()
+        };
+        assert!(about("9 features\n").contains("NOT known"));
+        let none = "behaviour on CUDA with the fake driver:\nbehaviour: real GPUs did NOT run, there is none\n";
+        assert!(about(none).contains("did NOT run") && about(none).contains("not verified"));
+        assert_eq!(
+            about("behaviour on CUDA with real GPUs:\n[Summary]\n"),
+            "real CUDA: ran"
+        );
+    }
+
+    /// The lines are made elsewhere.
+    #[test]
+    fn the_scenarios_say_it_in_these_words() {
+        let text = |path: &str| std::fs::read_to_string(exec::root().join(path)).unwrap();
+        let cuda = text("crates/vram-residency-cuda/tests/behaviour.rs");
+        assert!(cuda.contains(NO_REAL_CUDA) && cuda.contains("\"CUDA with real GPUs\""));
+        let suite = text("crates/vram-residency/tests/behaviour/suite/run.rs");
+        assert!(suite.contains("\"behaviour on {mode}:\\n{}\""));
     }
 
     #[test]
