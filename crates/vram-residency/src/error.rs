@@ -122,7 +122,7 @@ pub enum VerifyError {
         shard_id: ShardId,
     },
     /// The bytes in VRAM differ from the sealed digest.
-    #[error("seal verification failed: shard {shard_id} has {} bad 4 KiB block(s), the first at file offset {}{}", .damage.blocks, .damage.first_offset(), .damage.tensor_text())]
+    #[error("seal verification failed: shard {shard_id} has {} bad 4 KiB block(s), the first at file offset {}{}{}", .damage.blocks, .damage.first_offset(), .damage.tensor_text(), .damage.opinion_text())]
     Contents {
         /// The shard.
         shard_id: ShardId,
@@ -206,6 +206,11 @@ pub struct Damage {
     pub runs: Vec<(u64, u64)>,
     /// Tensors that the listed runs touch, at most [`Damage::MAX_TENSORS`].
     pub tensors: Vec<String>,
+    /// Bad blocks that were read back for a second opinion by the CPU; of very
+    /// many, some.
+    pub read_back: u64,
+    /// Those of them in which the CPU found what the device found.
+    pub confirmed: u64,
 }
 
 impl Damage {
@@ -219,6 +224,17 @@ impl Damage {
     pub fn first_offset(&self) -> u64 {
         let block = self.runs.first().map_or(0, |(first, _)| *first);
         block.saturating_mul(vram_digest::BLOCK_BYTES as u64)
+    }
+
+    /// What the second opinion said (requirement: AU-3).
+    fn opinion_text(&self) -> String {
+        match self.read_back {
+            0 => String::new(),
+            read => format!(
+                "; the CPU found {} of {read} blocks bad that it read back",
+                self.confirmed
+            ),
+        }
     }
 
     fn tensor_text(&self) -> String {

@@ -248,16 +248,66 @@ fn an_old_seal_is_refused_and_condemns_nothing() {
         .build()
         .unwrap();
     let shard = manager.seal(SealRequest::bytes(&WEIGHTS)).unwrap();
-    clock.advance(11_000_000_000);
-    assert!(matches!(
-        manager.lease(&shard, Mode::Full),
-        Err(Error::Policy(_))
-    ));
-    assert!(!shard.is_quarantined());
-    assert_eq!(manager.state(), RunState::Running);
+    let refused = || {
+        let refused = manager.lease(&shard, Mode::Full).err().unwrap();
+        assert!(matches!(refused, Error::Policy(_)), "{refused}");
+        assert!(!shard.is_quarantined());
+        assert_eq!(manager.state(), RunState::Running);
+    };
+    clock.set_wall(Timestamp::from_nanos(12_000_000_001));
+    refused();
     // The clock is put right again, and the shard is as good as before.
     clock.set_wall(Timestamp::from_nanos(2_000_000_000));
     assert!(manager.lease(&shard, Mode::Full).is_ok());
+    // Time that passed has passed, whatever the clock on the wall is set to.
+    clock.advance(11_000_000_000);
+    clock.set_wall(Timestamp::from_nanos(2_000_000_000));
+    refused();
+}
+
+/// A member that was just proved whole is condemned with its group before its
+/// quarantine ends: the later word counts.
+// requirement: PM-3, WORKER-4122
+#[test]
+fn a_group_that_fails_during_a_repair_stays_condemned() {
+    let policy = Policy {
+        allow_repair: true,
+        ..Policy::default()
+    };
+    let world = world(2, policy);
+    let requests = (0..2).map(|i| SealRequest::bytes(&WEIGHTS).device(i));
+    let group = Arc::new(world.manager.seal_group(requests.collect()).unwrap());
+    let (manager, members) = (world.manager.clone(), Arc::clone(&group));
+    let sim = world.sims[0].clone();
+    let strike = move || {
+        sim.flip_bit(sim.buffers()[0], 5, 1).unwrap();
+        let failed = manager.verify_sealed(&members.shards()[0], Mode::Full);
+        assert!(failed.is_err());
+        Ok(())
+    };
+    let second = &group.shards()[1];
+    for flipped in [false, true] {
+        if flipped {
+            let buffer = world.sims[1].buffers()[0];
+            world.sims[1].flip_bit(buffer, 9, 1).unwrap();
+        }
+        world
+            .hook
+            .arm("shard.repaired", 1, Box::new(strike.clone()));
+        let answer = world.manager.repair(second, &WEIGHTS.as_slice());
+        let error = answer.map(drop).unwrap_err();
+        assert!(
+            matches!(error, Error::Verify(VerifyError::Quarantined { .. })),
+            "{error}"
+        );
+        assert!(second.is_quarantined());
+        // Without another failure in between, a repair lifts it.
+        let first = &group.shards()[0];
+        for shard in [first, second] {
+            let _ = world.manager.repair(shard, &WEIGHTS.as_slice()).unwrap();
+        }
+        assert!(!first.is_quarantined() && !second.is_quarantined());
+    }
 }
 
 #[test]

@@ -89,28 +89,62 @@ fn keyed_passes_read_every_byte_and_see_every_segment() {
     }
 }
 
+/// The least that a sweep can be: a batch of eight segments, and one at a time once
+/// it is known that even that takes longer than no time.
+const LEAST: Mode = Mode::Sweep {
+    budget: Duration::ZERO,
+};
+
+/// Wherever in its secret order the sweep stands and wherever the flip is: it is found
+/// within as many passes as the last good one said.
+// requirement: PM-8, VA-5
 #[test]
-fn sweeps_cover_everything_within_the_stated_number_of_passes() {
-    let world = world(9 * MIB + 100, Policy::default());
-    world.flip(4 * MIB + 5);
-    // A budget of no time still checks one batch of eight segments.
-    let mode = Mode::Sweep {
-        budget: Duration::ZERO,
-    };
-    let mut passes = 0;
-    let error = loop {
-        passes += 1;
-        match world.manager.verify_sealed(&world.shard, mode) {
-            Ok(verified) => {
-                let verification = verified.verification();
-                assert!(verification.bytes_checked > 0 && verification.coverage() < 1.0);
-                assert_eq!(verification.passes_to_cover, 2);
-            }
-            Err(error) => break error,
+fn sweeps_find_a_change_within_the_stated_number_of_passes() {
+    for seed in 0..24_u64 {
+        let world = world(9 * MIB + 100, Policy::default());
+        let mut stated = 0;
+        for pass in 0..=seed % 12 {
+            let verified = world.manager.verify_sealed(&world.shard, LEAST).unwrap();
+            let verification = verified.verification();
+            let most = if pass == 0 { 8 * MIB } else { MIB };
+            assert!(verification.bytes_checked <= most);
+            assert!(verification.coverage() < 1.0 && verification.bytes_checked > 0);
+            stated = verification.passes_to_cover;
         }
-        assert!(passes <= 2, "a flip survived the stated number of passes");
-    };
-    world.assert_condemned(&error, (4 * MIB + 5) / 4096);
+        world.flip(seed % 10 * MIB + 5);
+        let mut passes = 0;
+        let error = loop {
+            passes += 1;
+            assert!(passes <= stated, "{passes} of {stated} passes, seed {seed}");
+            match world.manager.verify_sealed(&world.shard, LEAST) {
+                Ok(_) => {}
+                Err(error) => break error,
+            }
+        };
+        world.assert_condemned(&error, (seed % 10 * MIB + 5) / 4096);
+    }
+}
+
+/// Ten segments, of which the first pass takes eight and every later one a single one.
+#[test]
+fn a_sweep_says_how_many_passes_cover_everything() {
+    let world = world(9 * MIB + 100, Policy::default());
+    let stated: Vec<u64> = (0..14)
+        .map(|_| {
+            let verified = world.manager.verify_sealed(&world.shard, LEAST).unwrap();
+            verified.verification().passes_to_cover
+        })
+        .collect();
+    // What is left of a round, and a whole one; a new one begins after the third.
+    assert_eq!(
+        stated,
+        [12, 11, 10, 19, 18, 17, 16, 15, 14, 13, 12, 11, 10, 19]
+    );
+    // A keyed pass reads everything at once, a tag nothing.
+    for (mode, passes) in [(Mode::Keyed, 1), (Mode::Full, 1), (Mode::TagOnly, 0)] {
+        let verified = world.manager.verify_sealed(&world.shard, mode).unwrap();
+        assert_eq!(verified.verification().passes_to_cover, passes, "{mode}");
+    }
 }
 
 #[test]
@@ -283,4 +317,45 @@ fn scrub_steps_visit_the_shard_that_waited_longest() {
     let count = |id: &str| visits.iter().filter(|visit| *visit == id).count();
     assert_eq!((count("shard"), count("other")), (3, 3), "{visits:?}");
     drop(other);
+}
+
+/// A shard that is given up between the scrubber's choice and its check is nobody's
+/// failure: nothing was checked, and another one is.
+// requirement: PM-8
+#[test]
+fn a_shard_that_is_freed_while_the_scrubber_chooses_it_is_no_failure() {
+    use std::sync::Barrier;
+    let sim = SimDevice::new(64 * MIB);
+    let sink = Arc::new(MemorySink::new());
+    let manager = VramManager::builder()
+        .device(sim.clone())
+        .key(RootKey::generate(&OsRandom).unwrap())
+        .sink(sink.clone())
+        .build()
+        .unwrap();
+    let stays = PatternSource::new(2 * MIB, 1);
+    let stays = manager
+        .seal(SealRequest::source(stays).id("stays"))
+        .unwrap();
+    const ROUNDS: usize = 1000;
+    let (gate, bytes) = (Barrier::new(2), [7; 5000]);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..ROUNDS {
+                let shard = manager.seal(SealRequest::bytes(&bytes)).unwrap();
+                gate.wait();
+                manager.deallocate(&shard).unwrap();
+                gate.wait();
+            }
+        });
+        for _ in 0..ROUNDS {
+            gate.wait();
+            let step = manager.scrub_step(MIB).unwrap().unwrap();
+            assert!(step.bytes == 5000 || step.shard_id == *stays.id());
+            gate.wait();
+        }
+    });
+    assert_eq!(manager.metrics().verify_failures_total, 0);
+    assert!(sink.types().iter().all(|t| t != "seal.verification_failed"));
+    assert_eq!(sim.buffers().len(), 1);
 }

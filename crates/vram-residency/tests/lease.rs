@@ -94,6 +94,45 @@ fn a_fresh_verification_is_reused_for_as_long_as_the_policy_says_and_says_so() {
     assert!(!lease(Mode::Full).reused);
 }
 
+/// A clock whose monotonic time is what the test says: also one that breaks its promise.
+struct Broken(std::sync::atomic::AtomicU64);
+
+impl vram_residency::clock::Clock for Broken {
+    fn now(&self) -> vram_residency::clock::Timestamp {
+        vram_residency::clock::Timestamp::from_nanos(common::START_NS)
+    }
+
+    fn monotonic(&self) -> u64 {
+        self.0.load(std::sync::atomic::Ordering::SeqCst)
+    }
+}
+
+// requirement: DG-7, PM-6
+#[test]
+fn a_monotonic_clock_that_goes_back_makes_nothing_young() {
+    const HOUR: u64 = 3_600_000_000_000;
+    let clock = std::sync::Arc::new(Broken(HOUR.into()));
+    let rig = Rig::build(
+        &[vram_residency::sim::SimOptions::new(1 << 20)],
+        fresh_for(10),
+        |b| b.clock(clock.clone()),
+    );
+    let shard = seal(&rig);
+    let reused = |mode| {
+        let lease = rig.manager.lease(&shard, mode).unwrap();
+        lease.verification().reused
+    };
+    assert!(!reused(Mode::Full) && reused(Mode::Full));
+    clock.0.store(HOUR - 1, std::sync::atomic::Ordering::SeqCst);
+    assert!(!reused(Mode::Full), "verified later than now");
+    // The anchor of keyed checks, too: a tree pass, for nobody knows its age.
+    let trees = rig.device().calls(Op::BlockDigests);
+    let _ = rig.manager.verify_sealed(&shard, Mode::Keyed).unwrap();
+    assert_eq!(rig.device().calls(Op::BlockDigests), trees + 1);
+    let _ = rig.manager.verify_sealed(&shard, Mode::Keyed).unwrap();
+    assert_eq!(rig.device().calls(Op::BlockDigests), trees + 1);
+}
+
 // requirement: DG-7
 #[test]
 fn a_failure_ends_the_reuse_at_once() {
@@ -226,6 +265,85 @@ fn damage_that_a_failed_repair_finds_condemns_the_shard() {
     assert!(rig.manager.lease(&shard, Mode::Full).is_err());
     let failed = |body: &Body| matches!(body, Body::SealVerificationFailed { reason, .. } if reason.as_str() == "digest_mismatch");
     assert!(rig.bodies().iter().any(failed));
+}
+
+/// A source whose second block cannot be read.
+struct HalfReadable(Vec<u8>);
+
+impl vram_residency::format::ReadAt for HalfReadable {
+    fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read_exact_at(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        if offset >= 4096 {
+            return Err(std::io::Error::other("a bad sector"));
+        }
+        out.copy_from_slice(&self.0[offset as usize..offset as usize + out.len()]);
+        Ok(())
+    }
+}
+
+impl vram_residency::load::Source for HalfReadable {
+    fn name(&self) -> String {
+        "half".to_owned()
+    }
+}
+
+/// Whatever ends a repair half way, a verification from before it counts no more
+/// and what was found bad is not leased, in no mode.
+// requirement: AU-3, DG-7, WORKER-4122
+#[test]
+fn a_repair_that_ends_half_way_leaves_nothing_to_lease() {
+    type Break = fn(&Rig, &SealedShard) -> Error;
+    let breaks: [(&str, Break); 4] = [
+        ("source", |rig, shard| {
+            let source = HalfReadable(weights(9000, 1));
+            rig.manager.repair(shard, &source).map(drop).unwrap_err()
+        }),
+        ("write", |rig, shard| broken(rig, shard, Op::Write, 2)),
+        ("protect", |rig, shard| broken(rig, shard, Op::Protect, 2)),
+        // The blocks are whole again, and nobody saw it.
+        ("verification", |rig, shard| {
+            broken(rig, shard, Op::BlockDigests, 2)
+        }),
+    ];
+    for (what, strike) in breaks {
+        let policy = Policy {
+            allow_repair: true,
+            ..fresh_for(3600)
+        };
+        let rig = rig_of(1, 1 << 20, policy);
+        let shard = seal(&rig);
+        rig.manager.lease(&shard, Mode::Full).unwrap().finish();
+        rig.flip_newest(&shard, 0, 0);
+        rig.flip_newest(&shard, 5000, 0);
+        let error = strike(&rig, &shard);
+        assert!(!matches!(error, Error::Verify(_)), "{what}: {error}");
+        assert!(shard.is_quarantined(), "{what}");
+        for mode in [Mode::Full, Mode::Keyed, SWEEP, Mode::TagOnly] {
+            assert!(rig.manager.lease(&shard, mode).is_err(), "{what}, {mode}");
+        }
+        let _ = rig
+            .manager
+            .repair(&shard, &weights(9000, 1).as_slice())
+            .unwrap();
+        let lease = rig.manager.lease(&shard, Mode::Full).unwrap();
+        assert!(lease.verification().reused, "by the repair's own: {what}");
+    }
+}
+
+/// A repair during which the n-th call of `op` fails.
+fn broken(rig: &Rig, shard: &SealedShard, op: Op, nth: u64) -> Error {
+    let fault = vram_residency::device::DeviceError::Driver {
+        op: "repair",
+        code: 1,
+        name: "invalid".to_owned(),
+        text: "scripted".to_owned(),
+    };
+    rig.device().fail(op, nth, fault);
+    let answer = rig.manager.repair(shard, &weights(9000, 1).as_slice());
+    answer.map(drop).unwrap_err()
 }
 
 // requirement: API-F26, API-F27, EXP-VRAM-7001
@@ -374,12 +492,39 @@ fn modes_have_the_names_that_events_give_them() {
     }
 }
 
+// requirement: PM-6
 #[test]
-fn only_a_full_check_covers_one_that_reads_bytes() {
-    for wanted in [Mode::Full, Mode::Keyed, SWEEP, Mode::TagOnly] {
-        assert!(Mode::Full.covers(wanted), "{wanted}");
-        assert!(!Mode::Keyed.covers(wanted), "{wanted}");
-        assert!(!SWEEP.covers(wanted), "{wanted}");
-        assert_eq!(Mode::TagOnly.covers(wanted), wanted == Mode::TagOnly);
+fn a_check_covers_what_proves_no_more_than_it() {
+    let modes = [Mode::Full, Mode::Keyed, SWEEP, Mode::TagOnly];
+    for (rank, mode) in modes.into_iter().enumerate() {
+        for (wanted_rank, wanted) in modes.into_iter().enumerate() {
+            // Two sweeps look at different segments: neither is the other.
+            let covers = rank <= wanted_rank && (mode, wanted) != (SWEEP, SWEEP);
+            assert_eq!(mode.covers(wanted), covers, "{mode} for {wanted}");
+        }
+    }
+}
+
+/// Sixteen threads want the shard at once; one of them checks it.
+// requirement: PM-5, PM-6, WORKER-4121
+#[test]
+fn leases_at_the_same_time_share_one_verification() {
+    for (mode, event) in [(Mode::Full, "full"), (Mode::Keyed, "keyed")] {
+        let rig = rig_of(1, 1 << 20, fresh_for(3600));
+        let shard = seal(&rig);
+        let barrier = std::sync::Barrier::new(16);
+        let leases: Vec<Lease> = std::thread::scope(|scope| {
+            let lease = || {
+                barrier.wait();
+                rig.manager.lease(&shard, mode).unwrap()
+            };
+            let threads: Vec<_> = (0..16).map(|_| scope.spawn(lease)).collect();
+            threads.into_iter().map(|t| t.join().unwrap()).collect()
+        });
+        let reused = leases.iter().filter(|l| l.verification().reused).count();
+        assert_eq!((reused, shard.leases()), (15, 16), "{event}");
+        assert_eq!(rig.count("seal.verified"), 1, "{event}");
+        assert_eq!(rig.count("lease.reused"), 15, "{event}");
+        assert!(leases.iter().all(|l| l.verification().mode == mode));
     }
 }

@@ -123,16 +123,52 @@ fn erring_checker(blocks: u64) -> (Rig, SealedShard) {
     (rig, shard)
 }
 
+// requirement: DG-2
 #[test]
-fn up_to_1024_suspect_blocks_get_a_second_opinion() {
-    let (rig, shard) = erring_checker(1024);
-    let _ = rig.manager.verify_sealed(&shard, Mode::Full).unwrap();
-    assert_eq!(checker_faults(&rig.sink), [1024]);
+fn any_number_of_suspect_blocks_gets_a_second_opinion() {
+    for suspects in [1, 1024, 1025, 1100] {
+        let (rig, shard) = erring_checker(suspects);
+        let _ = rig.manager.verify_sealed(&shard, Mode::Full).unwrap();
+        assert_eq!(checker_faults(&rig.sink), [suspects]);
+        assert!(!shard.is_quarantined());
+    }
+}
 
-    let (rig, shard) = erring_checker(1025);
-    let damage = damage(&rig.manager, &shard);
-    assert_eq!((damage.blocks, &damage.runs[..]), (1025, &[(0, 1025)][..]));
-    assert!(checker_faults(&rig.sink).is_empty());
+/// Suspect blocks of an erring checker, and one that is bad indeed, looked at by the CPU or not.
+// requirement: DG-2, AU-3
+#[test]
+fn damage_among_very_many_suspect_blocks_is_damage() {
+    for (erring, confirmed) in [(1023, 1), (1049, 0), (1050, 1)] {
+        let (rig, shard) = erring_checker(erring);
+        rig.flip_newest(&shard, 1099 * 4096 + 5, 6);
+        let damage = damage(&rig.manager, &shard);
+        assert_eq!((damage.blocks, damage.confirmed), (erring + 1, confirmed));
+        assert!((500..=1024).contains(&damage.read_back));
+        assert!(checker_faults(&rig.sink).is_empty());
+        assert!(shard.is_quarantined());
+    }
+}
+
+/// Both answers are told, and stand in the event.
+// requirement: AU-3
+#[test]
+fn what_the_second_opinion_said_is_on_record() {
+    let rig = Rig::build(&[SimOptions::new(16 << 20)], lenient(), |b| b);
+    let bytes = weights(1100 * 4096, 2);
+    for (bad, read) in [(1, 1), (3, 3), (1100, 550)] {
+        let shard = rig.manager.seal(SealRequest::bytes(&bytes)).unwrap();
+        for block in 0..bad {
+            rig.flip_newest(&shard, block * 4096, 0);
+        }
+        let damage = damage(&rig.manager, &shard);
+        assert_eq!(
+            (damage.blocks, damage.read_back, damage.confirmed),
+            (bad, read, read)
+        );
+        let said = format!("the CPU found {read} of {read} blocks bad that it read back");
+        let told = |body: &Body| matches!(body, Body::SealVerificationFailed { details, .. } if details.as_str().contains(&said));
+        assert!(rig.bodies().iter().any(told), "{bad}");
+    }
 }
 
 /// A safetensors file of `count` tensors of `len` bytes each.

@@ -268,6 +268,16 @@ fn stale_digest_rejected() {
     let fresh = rig.manager.seal(SealRequest::bytes(b"fresh")).unwrap();
     rig.clock.set_wall(Timestamp::from_nanos(1));
     assert!(rig.manager.verify_shard_integrity(&fresh).unwrap());
+    // Nor younger: the age counts on by the other clock.
+    rig.clock.advance(60_000_000_000);
+    assert!(rig.manager.verify_shard_integrity(&fresh).unwrap());
+    rig.clock.advance(1);
+    rig.clock.set_wall(fresh.record().sealed_at);
+    let error = rig.manager.lease(&fresh, Mode::Full).err().unwrap();
+    assert!(
+        matches!(error, Error::Policy(PolicyError::SealAge { .. })),
+        "{error}"
+    );
 }
 
 // requirement: DG-6

@@ -319,6 +319,8 @@ mod tests {
             blocks: 4,
             runs: vec![(1, 1), (5, 3)],
             tensors: vec!["a.weight".to_owned(), "b".to_owned()],
+            read_back: 4,
+            confirmed: 4,
         };
         assert_eq!(
             places(&damage),

@@ -60,6 +60,7 @@ fn every_mode_stands_beside_the_roof_and_covers_everything() {
         if row["mode"] == "tag-only" {
             assert_eq!(read, 0.0);
             assert!(row["calls_to_cover"].is_null() && row["cover_nanos"].is_null());
+            assert!(row["found_within_nanos"].is_null());
             continue;
         }
         assert!(near(number(&row["calls_to_cover"]) * read, bytes), "{row}");
@@ -71,7 +72,10 @@ fn every_mode_stands_beside_the_roof_and_covers_everything() {
             // Every call lies in a token, which takes its time as well.
             let tokens = number(&row["calls_to_cover"]) * token;
             assert!(number(&row["cover_nanos"]) > tokens, "{row}");
+            let found = number(&row["found_within_nanos"]);
+            assert!(near(found, 2.0 * number(&row["cover_nanos"])), "{row}");
         } else {
+            assert_eq!(row["found_within_nanos"], row["cover_nanos"], "{row}");
             assert_eq!(read, bytes, "{row}");
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{DeviceSlot, VramManager};
-use crate::device::{Checked as Latched, Device, Extent};
+use crate::device::{Checked as Latched, Device, Extent, UPLOAD_ALIGN};
 use crate::error::{Error, Result};
 use crate::shard::Resident;
 use crate::verify::{Contents, Pass, Reference, Rolling};
@@ -13,6 +13,8 @@ use crate::verify::{Contents, Pass, Reference, Rolling};
 pub(super) struct Checked {
     pub(super) contents: Contents,
     pub(super) bytes: u64,
+    /// Such checks from now on until every byte was read.
+    pub(super) passes: u64,
 }
 
 /// How far a keyed pass goes.
@@ -59,10 +61,17 @@ impl VramManager {
             }
         };
         if let Some(contents) = pass.intact() {
+            let passes = match span {
+                Span::All | Span::Segments(_) => 1,
+                Span::Time(budget) => {
+                    rolling.passes_to_cover(budget, pass.bytes.div_ceil(UPLOAD_ALIGN))
+                }
+            };
             resident.set_rolling(Some(rolling));
             return Ok(Checked {
                 contents,
                 bytes: pass.bytes,
+                passes,
             });
         }
         // A second opinion by other means: the tree condemns or acquits.
@@ -73,13 +82,12 @@ impl VramManager {
 
     fn anchor_due(&self, rolling: &Rolling) -> bool {
         let policy = &self.inner.policy;
-        let age = self
-            .inner
-            .clock
-            .monotonic()
-            .saturating_sub(rolling.anchored_at);
+        let now = self.inner.clock.monotonic();
+        // A clock that went back says nothing about ages: it is time.
+        let age = now.checked_sub(rolling.anchored_at);
+        let young = age.is_some_and(|age| u128::from(age) < policy.anchor_age.as_nanos());
         let limit = policy.anchor_passes.saturating_mul(rolling.segments());
-        rolling.since_anchor >= limit || u128::from(age) >= policy.anchor_age.as_nanos()
+        rolling.since_anchor >= limit || !young
     }
 
     /// Two references in one pass, then the tree, which vouches for them.
@@ -98,6 +106,7 @@ impl VramManager {
         Ok(Checked {
             contents,
             bytes: extent.len,
+            passes: 1,
         })
     }
 
@@ -120,7 +129,7 @@ impl VramManager {
     }
 
     /// Batches until the time is spent or the epoch ends; each batch is sized
-    /// by the rate of those before it.
+    /// by the rate of those before it, the first by that of earlier passes.
     fn timed_pass(
         &self,
         device: &dyn Device,
@@ -131,7 +140,7 @@ impl VramManager {
         let budget = u64::try_from(budget.as_nanos()).unwrap_or(u64::MAX);
         let started = self.inner.clock.monotonic();
         let whole = rolling.left();
-        let mut batch = FIRST_BATCH;
+        let mut batch = budget.checked_div(rolling.pace).unwrap_or(FIRST_BATCH);
         let mut done = 0_u64;
         let mut pass = Pass::default();
         loop {
@@ -139,6 +148,7 @@ impl VramManager {
             pass.add(rolling.visit(device, extent, count, self.inner.random.as_ref())?);
             done = done.saturating_add(count);
             let spent = self.inner.clock.monotonic().saturating_sub(started).max(1);
+            rolling.pace = spent.checked_div(done).unwrap_or(0).max(1);
             let left = budget.saturating_sub(spent);
             let affordable = u128::from(done).saturating_mul(u128::from(left));
             let affordable = affordable.checked_div(u128::from(spent)).unwrap_or(0);

@@ -83,8 +83,9 @@ impl VramManager {
         // Keys retire and seals grow old in between; both cost next to nothing.
         let keys = &self.slot_of(resident).ok()?.keys;
         seal::authenticate(resident.record(), &keys.accepted()).ok()?;
-        self.check_age(resident.record()).ok()?;
-        let age = self.inner.clock.monotonic().saturating_sub(stamp.monotonic);
+        self.check_age(resident).ok()?;
+        // A clock that went back says nothing about ages.
+        let age = self.inner.clock.monotonic().checked_sub(stamp.monotonic)?;
         let young = u128::from(age) <= limit.as_nanos();
         let enough = stamp.verification.mode.covers(mode);
         (young && enough).then(|| Verified::reuse(&stamp.verification, age))

@@ -28,7 +28,9 @@ pub struct Repaired {
 
 impl VramManager {
     /// Rewrites the damaged 4 KiB blocks of a shard from `source` and verifies
-    /// it in full. Only then, and once that is recorded, is its quarantine
+    /// it in full. A shard that is found damaged is quarantined before a byte of
+    /// it is rewritten, and whatever was verified before counts no more. Only
+    /// after the verification, and once that is recorded, is the quarantine
     /// lifted; a stopped manager stays stopped until it is resumed.
     ///
     /// # Errors
@@ -57,20 +59,29 @@ impl VramManager {
         let _one_at_a_time = resident.verifying();
         let about = || About::shard(resident.record());
         let level0 = self.recorded("repair", about(), self.sealed_hashes(&resident))?;
+        let known = resident.is_quarantined();
         let healed =
             resident.exclusively(|allocation| heal(&resident, allocation, &level0, source));
-        let quarantined = resident.is_quarantined();
-        if matches!(&healed, Err(Error::Verify(_))) && !quarantined {
-            // Damage that nobody knew of, and no cure: condemn the shard, which
-            // records what is wrong with it.
-            let _ = self.verify_resident(&resident, Mode::Full);
+        if healed.is_err() && resident.is_quarantined() && !known {
+            // Damage that nobody knew of, and no cure: condemning the shard
+            // records what is wrong with it. If it is intact after all, the
+            // checker erred, and nobody condemned it but this repair.
+            let condemned = resident.condemned();
+            if self.verify_even_quarantined(&resident, Mode::Full).is_ok() {
+                resident.acquit(condemned);
+            }
         }
         let blocks = self.recorded("repair", about(), healed)?;
+        let condemned = resident.condemned();
         let _ = self.verify_even_quarantined(&resident, Mode::Full)?;
         let shard_id = resident.record().shard_id.clone();
         self.emit(None, Body::ShardRepaired { shard_id, blocks })?;
-        resident.clear_quarantine();
-        Ok(Repaired { blocks })
+        if resident.acquit(condemned) {
+            return Ok(Repaired { blocks });
+        }
+        // Condemned with its group meanwhile.
+        let shard_id = resident.record().shard_id.clone();
+        Err(VerifyError::Quarantined { shard_id }.into())
     }
 
     /// Block hashes that the sealed digest vouches for.
@@ -104,6 +115,9 @@ fn heal(
         device.protect(extent.buffer, Protection::ReadOnly)?;
         return Ok(0);
     }
+    // Whatever fails from here on, nobody leases what is known to be bad or
+    // half written.
+    resident.quarantine();
     device.protect(extent.buffer, Protection::ReadWrite)?;
     let written = bad.iter().try_for_each(|(block, (_, sealed))| {
         let offset = block.saturating_mul(BLOCK_BYTES as u64);

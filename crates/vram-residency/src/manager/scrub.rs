@@ -9,7 +9,7 @@ use tracing::{debug, debug_span};
 use super::keyed::Span;
 use super::{RunState, VramManager};
 use crate::device::UPLOAD_ALIGN;
-use crate::error::{Error, Result};
+use crate::error::{Error, Misuse, Result};
 use crate::seal;
 use crate::shard::{Resident, ShardId};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -50,24 +50,28 @@ impl VramManager {
     }
 
     fn scrub_oldest(&self, max_bytes: u64) -> Result<Option<ScrubStep>> {
-        let waiting = self.inner.registry.all().into_iter();
-        let waiting = waiting.filter(|r| r.is_held() && !r.is_quarantined());
-        let Some(resident) = waiting.min_by_key(|resident| resident.scrubbed_at()) else {
-            return Ok(None);
-        };
-        let _one_at_a_time = resident.verifying();
-        let answer = self.scrub_resident(&resident, (max_bytes / UPLOAD_ALIGN).max(1));
-        resident.set_scrubbed_at(self.inner.clock.monotonic());
-        match answer {
-            Ok(bytes) => {
-                let shard_id = resident.record().shard_id.clone();
-                Ok(Some(ScrubStep { shard_id, bytes }))
-            }
-            Err(error @ Error::Misuse(_)) => Err(error),
-            Err(error) => {
-                self.inner.counters.verification_failed();
-                self.condemn(&resident, &error)?;
-                Err(error)
+        loop {
+            let waiting = self.inner.registry.all().into_iter();
+            let waiting = waiting.filter(|r| r.is_held() && !r.is_quarantined());
+            let Some(resident) = waiting.min_by_key(|resident| resident.scrubbed_at()) else {
+                return Ok(None);
+            };
+            let _one_at_a_time = resident.verifying();
+            let answer = self.scrub_resident(&resident, (max_bytes / UPLOAD_ALIGN).max(1));
+            resident.set_scrubbed_at(self.inner.clock.monotonic());
+            match answer {
+                Ok(bytes) => {
+                    let shard_id = resident.record().shard_id.clone();
+                    return Ok(Some(ScrubStep { shard_id, bytes }));
+                }
+                // Given up since it was chosen: nothing was checked and nothing
+                // failed. It is held no more, so another one is chosen next.
+                Err(Error::Misuse(Misuse::NotSealed)) => {}
+                Err(error) => {
+                    self.inner.counters.verification_failed();
+                    self.condemn(&resident, &error)?;
+                    return Err(error);
+                }
             }
         }
     }
@@ -163,30 +167,70 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What may be read: thousandths of a byte, so that slow rates count too. A step
+/// of 1 MiB can cost several ticks, and a tree pass that was due many: the debt
+/// is paid off before the next step.
+struct Credit {
+    thousandths: i128,
+    bytes_per_second: u64,
+}
+
+impl Credit {
+    const fn new(bytes_per_second: u64) -> Self {
+        Self {
+            thousandths: 0,
+            bytes_per_second,
+        }
+    }
+
+    /// What one [`TICK`] adds; no more is saved up than a second's worth, or a
+    /// step where that is more.
+    fn tick(&mut self) {
+        let second = i128::from(self.bytes_per_second).saturating_mul(1000);
+        let ms = i128::try_from(TICK.as_millis()).unwrap_or(1);
+        let more = i128::from(self.bytes_per_second).saturating_mul(ms);
+        let step = i128::from(UPLOAD_ALIGN).saturating_mul(1000);
+        let most = second.max(step.saturating_add(more));
+        self.thousandths = self.thousandths.saturating_add(more).min(most);
+    }
+
+    /// Bytes of the next step, when one can be paid.
+    fn step(&self) -> Option<u64> {
+        let bytes = u64::try_from(self.thousandths.max(0) / 1000).unwrap_or(u64::MAX);
+        (bytes >= UPLOAD_ALIGN).then_some(bytes)
+    }
+
+    /// A step that read so many bytes; one costs 1 MiB at least.
+    fn spend(&mut self, bytes: u64) {
+        let cost = i128::from(bytes.max(UPLOAD_ALIGN)).saturating_mul(1000);
+        self.thousandths = self.thousandths.saturating_sub(cost);
+    }
+}
+
 fn run(manager: &VramManager, shared: &Shared, bytes_per_second: u64) {
-    let per_second = u64::try_from(TICK.as_millis()).unwrap_or(1);
-    let per_tick = (bytes_per_second / 1000).saturating_mul(per_second);
-    // What a tick may spend. A step of 1 MiB can cost several ticks, and a tree
-    // pass that was due many: the debt is paid off before the next step.
-    let mut credit = 0_i128;
+    let mut credit = Credit::new(bytes_per_second);
     while !shared.stop.load(Ordering::SeqCst) {
         thread::park_timeout(TICK);
         if shared.paused.load(Ordering::SeqCst) {
             continue;
         }
-        let most = i128::from(bytes_per_second.max(UPLOAD_ALIGN));
-        credit = credit.saturating_add(i128::from(per_tick)).min(most);
-        while credit >= i128::from(UPLOAD_ALIGN) && !shared.stop.load(Ordering::SeqCst) {
-            match manager.scrub_step(u64::try_from(credit).unwrap_or(u64::MAX)) {
+        credit.tick();
+        while let Some(bytes) = credit.step() {
+            if shared.stop.load(Ordering::SeqCst) {
+                break;
+            }
+            match manager.scrub_step(bytes) {
                 Ok(Some(step)) => {
                     shared.bytes.fetch_add(step.bytes, Ordering::SeqCst);
-                    credit = credit.saturating_sub(i128::from(step.bytes.max(UPLOAD_ALIGN)));
+                    credit.spend(step.bytes);
                 }
                 Ok(None) => break,
                 Err(error) => {
                     // First: who sees the count may ask for it.
                     *lock(&shared.failure) = Some(error);
                     shared.failures.fetch_add(1, Ordering::SeqCst);
+                    // Nobody knows how much it read.
+                    credit.spend(bytes);
                     break;
                 }
             }
@@ -196,5 +240,52 @@ fn run(manager: &VramManager, shared: &Shared, bytes_per_second: u64) {
         if manager.state() != RunState::Running {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes read in so many ticks by steps that take `cost` of what they are offered.
+    fn read(rate: u64, ticks: u64, cost: impl Fn(u64) -> u64) -> u64 {
+        let (mut credit, mut total) = (Credit::new(rate), 0_u64);
+        for _ in 0..ticks {
+            credit.tick();
+            while let Some(offered) = credit.step() {
+                let bytes = cost(offered);
+                credit.spend(bytes);
+                total = total.saturating_add(bytes);
+            }
+        }
+        total
+    }
+
+    // requirement: PM-8
+    #[test]
+    fn the_rate_is_kept_whatever_steps_cost() {
+        const HOUR: u64 = 36_000;
+        for rate in [1, 999, 1000, 300_000, 1 << 20, 50 << 20, 7 << 30] {
+            let allowed = rate * HOUR / 10;
+            // Segments one by one, all that is offered, and trees of 5 GiB.
+            for bytes in [UPLOAD_ALIGN, 5 << 30] {
+                let total = read(rate, HOUR, |_| bytes);
+                assert!(total <= allowed + bytes, "{rate}: {total} of {allowed}");
+                let idle = allowed.saturating_sub(total);
+                assert!(idle <= bytes.max(rate), "{rate}: {total} of {allowed}");
+            }
+            let total = read(rate, HOUR, |offered| offered);
+            assert!(total <= allowed, "{rate}: {total} of {allowed}");
+        }
+    }
+
+    #[test]
+    fn no_more_than_a_second_is_saved_up() {
+        let mut credit = Credit::new(10 << 20);
+        (0..1000).for_each(|_| credit.tick());
+        assert_eq!(credit.step(), Some(10 << 20));
+        let mut slow = Credit::new(1000);
+        (0..20_000).for_each(|_| slow.tick());
+        assert_eq!(slow.step(), Some(UPLOAD_ALIGN + 100));
     }
 }

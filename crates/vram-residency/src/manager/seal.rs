@@ -357,7 +357,7 @@ impl VramManager {
             .map(|reference| Rolling::new(reference, None, now, self.inner.random.as_ref()));
         let rolling = rolling.transpose()?;
         self.emit(correlation_id, body)?;
-        let resident = Resident::new(filled, record, tensors, rolling);
+        let resident = Resident::new(filled, record, tensors, rolling, now);
         Ok(SealedShard::new(resident))
     }
 

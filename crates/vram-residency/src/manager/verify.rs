@@ -130,7 +130,7 @@ impl VramManager {
         let slot = self.slot(record.gpu_device)?;
         let started = self.inner.clock.monotonic();
         let tag = seal::authenticate(record, &slot.keys.accepted())?;
-        self.check_age(record)?;
+        self.check_age(resident)?;
         let memory = self.witness_again(slot, resident, &tag)?;
         let checked = match mode {
             Mode::Full => self
@@ -138,12 +138,14 @@ impl VramManager {
                 .map(|contents| Checked {
                     contents,
                     bytes: record.vram_bytes,
+                    passes: 1,
                 })?,
             Mode::Keyed => self.check_keyed(slot, resident, Span::All)?,
             Mode::Sweep { budget } => self.check_keyed(slot, resident, Span::Time(budget))?,
             Mode::TagOnly => Checked {
                 contents: Contents::not_asked_for(),
                 bytes: 0,
+                passes: 0,
             },
         };
         let ended = self.inner.clock.monotonic();
@@ -151,13 +153,7 @@ impl VramManager {
             mode,
             bytes_checked: checked.bytes,
             bytes_total: record.vram_bytes,
-            passes_to_cover: record
-                .vram_bytes
-                .checked_div(checked.bytes)
-                .map_or(0, |whole| {
-                    let rest = record.vram_bytes.checked_rem(checked.bytes).unwrap_or(0);
-                    whole.saturating_add(u64::from(rest > 0))
-                }),
+            passes_to_cover: checked.passes,
             at: self.inner.clock.now(),
             nanos: ended.saturating_sub(started),
             age_nanos: 0,
@@ -217,16 +213,20 @@ impl VramManager {
         Ok(self.inner.policy.admit_memory(device.info(), now)?)
     }
 
-    /// Seals can be limited in age, and in how far they are dated ahead
+    /// Seals can be limited in age, and in how far they are dated ahead. The age
+    /// is what either clock says: one that is set back makes no seal younger
     /// (requirement: DG-6, PM-7).
-    pub(super) fn check_age(&self, record: &Record) -> Result<(), PolicyError> {
-        let policy = &self.inner.policy;
-        let (now, sealed) = (self.inner.clock.now().nanos(), record.sealed_at.nanos());
+    pub(super) fn check_age(&self, resident: &Resident) -> Result<(), PolicyError> {
+        let (policy, clock) = (&self.inner.policy, &self.inner.clock);
+        let sealed = resident.record().sealed_at.nanos();
+        let now = clock.now().nanos();
+        let held = clock.monotonic().saturating_sub(resident.since());
+        let age = now.saturating_sub(sealed).max(held);
         let over = |nanos: u64, limit: Option<Duration>| {
             let limit = limit.filter(|limit| u128::from(nanos) > limit.as_nanos())?;
             Some((nanos / 1_000_000_000, limit.as_secs()))
         };
-        if let Some((age_s, max_s)) = over(now.saturating_sub(sealed), policy.max_seal_age) {
+        if let Some((age_s, max_s)) = over(age, policy.max_seal_age) {
             return Err(PolicyError::SealAge { age_s, max_s });
         }
         match over(sealed.saturating_sub(now), policy.max_clock_skew) {
@@ -327,11 +327,13 @@ impl VramManager {
         let mut others = self.inner.registry.all();
         others.retain(|other| {
             let member = other.record().group == Some(group) && !Arc::ptr_eq(other, failed);
-            member && !other.is_quarantined()
+            let news = member && !other.is_quarantined();
+            if member {
+                // Again if need be: a repair under way must not end it.
+                other.quarantine();
+            }
+            news
         });
-        for other in &others {
-            other.quarantine();
-        }
         others
             .iter()
             .map(|other| other.record().shard_id.clone())

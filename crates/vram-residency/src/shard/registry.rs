@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{Resident, ShardId};
 use crate::error::InputError;
-use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Ids of one manager. An id is taken by a [`Claim`] before any byte is loaded
@@ -48,7 +48,7 @@ impl Registry {
             registry: Arc::clone(self),
             serial,
             id,
-            quarantined: AtomicBool::new(false),
+            quarantine: AtomicU64::new(0),
         }))
     }
 
@@ -70,13 +70,39 @@ pub(crate) struct Claim {
     registry: Arc<Registry>,
     serial: u64,
     id: ShardId,
-    /// Of the shard, wherever it moves.
-    quarantined: AtomicBool,
+    /// Of the shard, wherever it moves: twice the number of condemnations, and
+    /// one more while it is quarantined.
+    quarantine: AtomicU64,
 }
 
+/// Which condemnation a shard stands under, if any.
+#[derive(Clone, Copy)]
+pub(crate) struct Condemned(u64);
+
 impl Claim {
-    pub(crate) const fn quarantined(&self) -> &AtomicBool {
-        &self.quarantined
+    pub(crate) fn is_quarantined(&self) -> bool {
+        self.quarantine.load(Ordering::SeqCst) & 1 == 1
+    }
+
+    /// Condemns the shard, once more if it was condemned before.
+    pub(crate) fn quarantine(&self) {
+        let condemn = |state: u64| Some((state | 1).saturating_add(2));
+        let _ = self
+            .quarantine
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, condemn);
+    }
+
+    pub(crate) fn condemned(&self) -> Condemned {
+        Condemned(self.quarantine.load(Ordering::SeqCst))
+    }
+
+    /// Ends the quarantine, unless the shard was condemned again since; true
+    /// when it has ended.
+    pub(crate) fn acquit(&self, of: Condemned) -> bool {
+        let Condemned(state) = of;
+        self.quarantine
+            .compare_exchange(state, state & !1, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok()
     }
 
     pub(crate) const fn id(&self) -> &ShardId {

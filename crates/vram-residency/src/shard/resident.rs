@@ -2,7 +2,7 @@
 
 use vram_digest::BlockHash;
 
-use super::{Claim, Filled};
+use super::{Claim, Condemned, Filled};
 use crate::capacity::Allocation;
 use crate::error::{Error, Misuse};
 use crate::format::TensorTable;
@@ -17,6 +17,8 @@ pub(crate) struct Resident {
     record: Arc<Record>,
     tensors: TensorTable,
     claim: Arc<Claim>,
+    /// Monotonic time of the seal.
+    since: u64,
     memory: RwLock<Option<Allocation>>,
     /// What `memory` says, without its lock: to ask must never wait for I/O.
     held: AtomicBool,
@@ -51,16 +53,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Resident {
-    /// Takes over the memory of a filled and sealed shard.
+    /// Takes over the memory of a shard that was filled, and sealed `since`.
     pub(crate) fn new(
         filled: Filled,
         record: Record,
         tensors: TensorTable,
         rolling: Option<Rolling>,
+        since: u64,
     ) -> Arc<Self> {
         let resident = Arc::new(Self {
             record: Arc::new(record),
             tensors,
+            since,
             memory: RwLock::new(Some(filled.allocation)),
             held: AtomicBool::new(true),
             level0: Mutex::new(Arc::new(filled.tree.into_level0())),
@@ -78,6 +82,10 @@ impl Resident {
 
     pub(crate) const fn record(&self) -> &Arc<Record> {
         &self.record
+    }
+
+    pub(crate) const fn since(&self) -> u64 {
+        self.since
     }
 
     pub(crate) const fn tensors(&self) -> &TensorTable {
@@ -141,18 +149,23 @@ impl Resident {
     }
 
     pub(crate) fn is_quarantined(&self) -> bool {
-        self.claim.quarantined().load(Ordering::SeqCst)
+        self.claim.is_quarantined()
     }
 
     /// Bars the shard from leases; what was verified before counts no more.
     pub(crate) fn quarantine(&self) {
-        self.claim.quarantined().store(true, Ordering::SeqCst);
+        self.claim.quarantine();
         self.set_last(None);
     }
 
-    /// Only a repair that was followed by a full verification may call this.
-    pub(crate) fn clear_quarantine(&self) {
-        self.claim.quarantined().store(false, Ordering::SeqCst);
+    pub(crate) fn condemned(&self) -> Condemned {
+        self.claim.condemned()
+    }
+
+    /// Only a repair may call this, after a full verification that began when
+    /// the shard stood condemned so. False when it was condemned again since.
+    pub(crate) fn acquit(&self, of: Condemned) -> bool {
+        self.claim.acquit(of)
     }
 
     pub(crate) fn leases(&self) -> u64 {

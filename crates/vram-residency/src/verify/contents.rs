@@ -13,8 +13,8 @@ use crate::format::TensorTable;
 /// 64 MiB of the model, and whole nodes of the tree.
 const WINDOW: usize = 16_384;
 
-/// Suspect blocks that the second opinion reads back.
-const MAX_SECOND_OPINION: usize = 1024;
+/// Suspect blocks that the second opinion reads back at most.
+const MAX_READ_BACK: usize = 1024;
 
 /// What a check of all bytes found.
 pub(crate) enum Outcome {
@@ -89,16 +89,24 @@ fn check_blocks(
             return Ok(Outcome::StaleHashes(Contents(()), measured, count));
         }
     }
-    if !suspects.is_empty() && second_opinion_disagrees(device, extent, level0, &suspects)? {
+    let look = look_again(device, extent, level0, &suspects)?;
+    if look.differ == 0 {
         let again = measure(device, extent)?;
         if file_digest(&root(&again), extent.len).ct_eq(&sealed) {
-            return Ok(Outcome::CheckerFault(Contents(()), suspects.len() as u64));
+            // With no block to suspect, any of them may have been why.
+            let count = match suspects.len() {
+                0 => level0.len() as u64,
+                count => count as u64,
+            };
+            return Ok(if again == level0 {
+                Outcome::CheckerFault(Contents(()), count)
+            } else {
+                Outcome::StaleHashes(Contents(()), again, count)
+            });
         }
     }
-    Ok(Outcome::Damaged(
-        actual,
-        describe(&suspects, level0.len(), tensors),
-    ))
+    let damage = describe(&suspects, level0.len(), tensors);
+    Ok(Outcome::Damaged(actual, look.noted_in(damage)))
 }
 
 /// The digest of what the device holds, and the blocks that differ from the
@@ -138,32 +146,50 @@ fn compare(
     Ok((file_digest(&root, extent.len), suspects))
 }
 
-/// Reads the suspect blocks back and hashes them on the CPU: an independent
-/// path. True when it finds every one of them as sealed.
-fn second_opinion_disagrees(
+/// What the CPU found in suspect blocks.
+#[derive(Default)]
+struct Look {
+    /// Blocks that were read back.
+    read: u64,
+    /// Those of them that are not as sealed.
+    differ: u64,
+}
+
+impl Look {
+    /// Both answers stay on record.
+    fn noted_in(self, damage: Damage) -> Damage {
+        Damage {
+            read_back: self.read,
+            confirmed: self.differ,
+            ..damage
+        }
+    }
+}
+
+/// Reads suspect blocks back and hashes them on the CPU: an independent path.
+/// Of very many it takes some all over the shard: it decides only whether the
+/// device is asked once more, and that second run covers every byte.
+fn look_again(
     device: &dyn Device,
     extent: Extent,
     level0: &[BlockHash],
     suspects: &[u64],
-) -> Result<bool, DeviceError> {
-    if suspects.len() > MAX_SECOND_OPINION {
-        return Ok(false);
-    }
+) -> Result<Look, DeviceError> {
     let mut bytes = Zeroizing::new(vec![0_u8; BLOCK_BYTES]);
-    for block in suspects {
+    let mut look = Look::default();
+    let step = suspects.len().div_ceil(MAX_READ_BACK).max(1);
+    for block in suspects.iter().step_by(step) {
         let offset = block.saturating_mul(BLOCK_BYTES as u64);
         let len = extent.len.saturating_sub(offset).min(BLOCK_BYTES as u64);
         let len = usize::try_from(len).unwrap_or(BLOCK_BYTES);
-        let Some(out) = bytes.get_mut(..len) else {
-            return Ok(false);
-        };
+        let out = bytes.get_mut(..len).unwrap_or_default();
         device.read(extent, offset, out)?;
         let index = usize::try_from(*block).unwrap_or(usize::MAX);
-        if hash_block(out).ok().as_ref() != level0.get(index) {
-            return Ok(false);
-        }
+        let differs = hash_block(out).ok().as_ref() != level0.get(index);
+        look.read = look.read.saturating_add(1);
+        look.differ = look.differ.saturating_add(u64::from(differs));
     }
-    Ok(true)
+    Ok(look)
 }
 
 /// Blocks as runs, and the tensors they belong to. With no suspect block the
@@ -198,13 +224,15 @@ fn describe(suspects: &[u64], total: usize, tensors: &TensorTable) -> Damage {
         blocks,
         runs,
         tensors: names,
+        read_back: 0,
+        confirmed: 0,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sim::SimDevice;
+    use crate::sim::{Flip, Moment, SimDevice};
 
     const LEN: usize = 5 * BLOCK_BYTES + 17;
 
@@ -263,5 +291,34 @@ mod tests {
         };
         assert_ne!(actual, sealed);
         assert_eq!(damage.blocks, kept.len() as u64);
+        assert_eq!((damage.read_back, damage.confirmed), (0, 0));
+    }
+
+    /// The kept hashes went wrong in the way in which the checker erred once:
+    /// no block is suspect, and still nobody is condemned unasked.
+    #[test]
+    fn a_digest_without_a_suspect_block_gets_a_second_opinion_too() {
+        let (device, extent) = holding(&[7; LEN]);
+        let good = measure(&device, extent).unwrap();
+        let sealed = file_digest(&root(&good), extent.len);
+        let flip = |moment| {
+            device.flip_at(Flip {
+                moment,
+                offset: 4096,
+                bit: 2,
+            });
+        };
+        let buffer = extent.buffer;
+        device.flip_bit(buffer, 4096, 2).unwrap();
+        let kept = measure(&device, extent).unwrap();
+        device.flip_bit(buffer, 4096, 2).unwrap();
+        flip(Moment::BeforeCheck);
+        flip(Moment::AfterCheck);
+        match check(&device, extent, &kept, sealed) {
+            Outcome::StaleHashes(_, measured, suspects) => {
+                assert_eq!((measured, suspects), (good, 6));
+            }
+            _ => panic!("condemned without a second opinion"),
+        }
     }
 }

@@ -6,6 +6,8 @@
 //! A key is uploaded for one visit of each segment and never used again, so
 //! what a device learns of it does not help to forge the next check.
 
+use std::time::Duration;
+
 use vram_digest::nh;
 use zeroize::Zeroizing;
 
@@ -67,6 +69,11 @@ pub(crate) struct Rolling {
     pub(crate) since_anchor: u64,
     /// Monotonic time of the last tree pass.
     pub(crate) anchored_at: u64,
+    /// What timed passes told: nanoseconds for a segment, 0 before the first.
+    pub(crate) pace: u64,
+    /// Budget and segments of the last timed pass that the end of an epoch did
+    /// not cut short.
+    usual: (Duration, u64),
 }
 
 /// What a keyed pass found.
@@ -118,7 +125,30 @@ impl Rolling {
             spare,
             since_anchor: 0,
             anchored_at: now,
+            pace: 0,
+            usual: (Duration::ZERO, 0),
         })
+    }
+
+    /// After a pass that visited `count` segments in `budget`: how many like it,
+    /// from now on, visit every segment whatever the secret order is. What this
+    /// epoch has visited already may come last in the next.
+    pub(crate) fn passes_to_cover(&mut self, budget: Duration, count: u64) -> u64 {
+        let (of, usual) = self.usual;
+        // A first pass whose pace nobody knew may have taken more than its time.
+        let nanos = u64::try_from(budget.as_nanos()).unwrap_or(u64::MAX);
+        let count = count.min(nanos.checked_div(self.pace).unwrap_or(count));
+        let count = if self.visited == 0 && of == budget {
+            count.max(usual)
+        } else {
+            count.max(1)
+        };
+        self.usual = (budget, count);
+        let epoch = self.segments().div_ceil(count);
+        match self.visited {
+            0 => epoch,
+            _ => epoch.saturating_add(self.left().div_ceil(count)),
+        }
     }
 
     /// Segments in all.

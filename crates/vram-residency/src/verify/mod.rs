@@ -44,10 +44,12 @@ impl Mode {
     /// Whether a verification of this mode proves all that `wanted` would.
     #[must_use]
     pub fn covers(self, wanted: Self) -> bool {
-        matches!(
-            (self, wanted),
-            (Self::Full, _) | (Self::TagOnly, Self::TagOnly)
-        )
+        match (self, wanted) {
+            (Self::Full, _) | (_, Self::TagOnly) => true,
+            (Self::Keyed, wanted) => wanted != Self::Full,
+            // Two sweeps look at different segments.
+            (Self::Sweep { .. } | Self::TagOnly, _) => false,
+        }
     }
 }
 
@@ -77,8 +79,11 @@ pub struct Verification {
     pub bytes_checked: u64,
     /// Bytes of the model.
     pub bytes_total: u64,
-    /// How many passes like this one read every byte at least once; 0 when none
-    /// would.
+    /// How many passes like this one, made from now on, read every byte at least
+    /// once, whatever their secret order: a change that comes after this pass is
+    /// found by the last of them. For a sweep nearly twice what one round takes,
+    /// for a segment may come first in one round and last in the next. 0 when no
+    /// number would do.
     pub passes_to_cover: u64,
     /// When it ended.
     pub at: Timestamp,

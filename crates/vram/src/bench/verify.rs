@@ -38,7 +38,8 @@ Examples:
 
 Each line is the median with the fastest and the slowest. 'of a token' is what
 the check adds to a token if it is made once a token; 'everything in' is how
-long it then takes until every byte was checked, the tokens in between counted.
+long it then takes until every byte was checked, the tokens in between counted;
+'found within' is the longest that a change can stay unseen by such checks.
 
 Exit codes: 0 fine, 1 failure, 2 usage. A missed target is
 no failure.")]
@@ -88,6 +89,9 @@ struct Row {
     /// Calls until every byte was checked; absent when none is read.
     calls_to_cover: Option<f64>,
     cover_nanos: Option<f64>,
+    /// How old a change can be at most when it is found. The secret order of a
+    /// round says nothing of the next, so that a sweep may take two rounds.
+    found_within_nanos: Option<f64>,
 }
 
 impl Args {
@@ -234,6 +238,7 @@ impl Bench {
         let calls = (bytes > 0.0).then(|| (self.plan.bytes as f64 / bytes).max(1.0));
         // Between two sweeps lies a token; what reads everything is done at once.
         let between = if percent.is_some() { token } else { 0.0 };
+        let rounds = if percent.is_some() { 2.0 } else { 1.0 };
         // One call of a mode that reads everything: its median says the rate.
         let rate = bytes
             / if percent.is_some() {
@@ -253,6 +258,7 @@ impl Bench {
             token_share: spread.median / token,
             calls_to_cover: calls,
             cover_nanos: calls.map(|calls| calls * (between + mean) * 1e9),
+            found_within_nanos: calls.map(|calls| rounds * calls * (between + mean) * 1e9),
         }
     }
 
@@ -290,12 +296,18 @@ impl Row {
             Some(percent) => format!("{}, {percent} % of a token", self.mode),
             None => self.mode.clone(),
         };
-        let reads = match (self.calls_to_cover, self.cover_nanos) {
-            (Some(calls), Some(cover)) => format!(
-                "{:.2} GB/s, {:.0} % of the roof; everything in {calls:.0} call(s), {}",
+        let reads = match (
+            self.calls_to_cover,
+            self.cover_nanos,
+            self.found_within_nanos,
+        ) {
+            (Some(calls), Some(cover), Some(found)) => format!(
+                "{:.2} GB/s, {:.0} % of the roof; everything in {calls:.0} call(s), {}; \
+                 a change found within {}",
                 self.bytes_per_second / 1e9,
                 self.roof_share * 100.0,
                 time(cover),
+                time(found),
             ),
             _ => "no byte read".to_owned(),
         };

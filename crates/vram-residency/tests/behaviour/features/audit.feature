@@ -14,14 +14,14 @@ Feature: The audit log
     And 1 MiB of weights sealed as "model"
     When the worker ends
     And a shard's name is changed in the audit log
-    Then the audit log does not verify: changed
+    Then the audit log does not verify: a line was edited
 
   Scenario: A line is dropped
     Given a worker with 10 MiB of VRAM and an audit log
     And 1 MiB of weights sealed as "model"
     When the worker ends
     And the line of the seal is dropped from the audit log
-    Then the audit log does not verify: changed
+    Then the audit log does not verify: a line was dropped
 
   Scenario: A failed verification is durable before anybody hears of it
     Given a worker with 10 MiB of VRAM and an audit log

@@ -50,9 +50,12 @@ fn verifies(stage: &mut Stage) {
     assert_eq!(report.lines, report.size);
 }
 
-#[then("the audit log does not verify: changed")]
-fn does_not_verify(stage: &mut Stage) {
-    assert!(!report(stage).is_good());
+#[then(expr = "the audit log does not verify: a line was {word}")]
+fn does_not_verify(stage: &mut Stage, how: String) {
+    let report = report(stage);
+    assert!(!report.is_good());
+    let found: Vec<&str> = report.findings.iter().map(|f| f.fault.name()).collect();
+    assert_eq!(found, [how.as_str()], "{report:?}");
 }
 
 #[then(expr = "it holds {word}, {word} and {word} in this order")]
