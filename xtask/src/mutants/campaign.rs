@@ -21,6 +21,10 @@ const BUILD_SECONDS: &str = "900";
 /// The build profile: see `Cargo.toml`.
 const PROFILE: &str = "mutants";
 
+/// Cases of a property test, for proptest: a change that is to be noticed fails in the first few,
+/// and a thousand take longer than the build.
+const CASES: (&str, &str) = ("PROPTEST_CASES", "50");
+
 /// Runs what is wished and not yet known.
 pub(super) fn run(
     wish: &Wish,
@@ -94,6 +98,7 @@ fn pending(mutants: &[Mutant], wish: &Wish, outcomes: &Outcomes) -> Vec<Mutant> 
 fn baseline(twin: &Twin, target: &Target) -> Result<(), String> {
     let mut command = twin.cargo(&["test", "--quiet", "--profile", PROFILE]);
     command.args(["--package", target.package]);
+    command.env(CASES.0, CASES.1);
     exec::run(command.args(target.stages.concat()))
         .map_err(|end| format!("{}: the tests fail without a mutant: {end}", target.name))
 }
@@ -113,6 +118,7 @@ fn mutate(
     let _ = fs::remove_file(&report);
     let mut command = twin.cargo(&["mutants", "--in-place", "--baseline=skip", "--caught"]);
     command
+        .env(CASES.0, CASES.1)
         .args(["--profile", PROFILE])
         .args(["--package", target.package, "--file", &mutants[0].file])
         .args(["--timeout", TEST_SECONDS, "--build-timeout", BUILD_SECONDS])

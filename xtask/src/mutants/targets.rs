@@ -1,8 +1,8 @@
 //! What is mutated, in which order, and which tests a mutant of it must get past.
 
-/// One module of the product.
+/// A module of the product, or the files of one that have tests of their own.
 pub(super) struct Target {
-    /// How the command line names it.
+    /// How the command line names the module.
     pub(super) name: &'static str,
     /// The package whose tests run.
     pub(super) package: &'static str,
@@ -36,28 +36,69 @@ pub(super) const TARGETS: &[Target] = &[
     Target {
         name: "verify",
         package: "vram-residency",
-        files: "crates/vram-residency/src/verify/**",
+        files: "crates/vram-residency/src/verify/contents.rs",
         stages: &[
-            &["--test=keyed", "--test=offline", "--test=second_opinion"],
-            &["--lib", "--test=lease"],
+            &["--test=second_opinion"],
+            &["--lib", "--test=keyed", "--test=lease"],
+        ],
+    },
+    Target {
+        name: "verify",
+        package: "vram-residency",
+        files: "crates/vram-residency/src/verify/keyed.rs",
+        stages: &[&["--test=keyed"], &["--lib"]],
+    },
+    Target {
+        name: "verify",
+        package: "vram-residency",
+        files: "crates/vram-residency/src/verify/mod.rs",
+        stages: &[&["--test=lease"], &["--lib", "--test=keyed"]],
+    },
+    Target {
+        name: "verify",
+        package: "vram-residency",
+        files: "crates/vram-residency/src/verify/offline.rs",
+        stages: &[&["--test=offline"], &["--test=security"]],
+    },
+    Target {
+        name: "capacity",
+        package: "vram-residency",
+        files: "crates/vram-residency/src/capacity/plan.rs",
+        stages: &[&["--lib"], &["--test=capacity", "--test=load_plan"]],
+    },
+    Target {
+        name: "capacity",
+        package: "vram-residency",
+        files: "crates/vram-residency/src/capacity/allocation.rs",
+        stages: &[&["--test=capacity"], &["--test=audit_events"]],
+    },
+    Target {
+        name: "capacity",
+        package: "vram-residency",
+        files: "crates/vram-residency/src/capacity/ledger.rs",
+        stages: &[
+            &["--test=capacity"],
+            &["--test=audit_events", "--test=security"],
         ],
     },
     Target {
         name: "capacity",
         package: "vram-residency",
-        files: "crates/vram-residency/src/capacity/**",
-        stages: &[
-            &["--test=capacity", "--test=load_plan"],
-            &["--lib", "--test=audit_events"],
-        ],
+        files: "crates/vram-residency/src/capacity/mod.rs",
+        stages: &[&["--test=capacity"]],
     },
     Target {
         name: "key",
         package: "vram-residency",
         files: "crates/vram-residency/src/key/**",
         stages: &[
-            &["--test=keys", "--test=key_rotation"],
-            &["--lib", "--test=token_provider", "--test=security"],
+            &["--test=keys"],
+            &[
+                "--lib",
+                "--test=key_rotation",
+                "--test=token_provider",
+                "--test=security",
+            ],
         ],
     },
     Target {
@@ -69,16 +110,62 @@ pub(super) const TARGETS: &[Target] = &[
     Target {
         name: "audit",
         package: "vram-residency",
-        files: "crates/vram-residency/src/audit/**",
+        files: "crates/vram-residency/src/audit/check/**",
+        stages: &[&["--test=audit_log_tamper"], &["--lib", "--test=audit_log"]],
+    },
+    Target {
+        name: "audit",
+        package: "vram-residency",
+        files: "crates/vram-residency/src/audit/event.rs",
         stages: &[
-            &["--test=audit_log", "--test=audit_log_tamper"],
-            &[
-                "--lib",
-                "--test=audit_events",
-                "--test=audit_log_crash",
-                "--test=audit_variants",
-            ],
+            &["--test=audit_variants"],
+            &["--lib", "--test=audit_events"],
         ],
+    },
+    Target {
+        name: "audit",
+        package: "vram-residency",
+        files: "crates/vram-residency/src/audit/line.rs",
+        stages: &[&["--lib"], &["--test=audit_log", "--test=audit_log_tamper"]],
+    },
+    Target {
+        name: "audit",
+        package: "vram-residency",
+        files: "crates/vram-residency/src/audit/log/**",
+        stages: &[
+            &["--test=audit_log"],
+            &["--lib", "--test=audit_log_crash", "--test=audit_log_tamper"],
+        ],
+    },
+    Target {
+        name: "audit",
+        package: "vram-residency",
+        files: "crates/vram-residency/src/audit/memory.rs",
+        stages: &[&["--test=audit_events"], &["--lib", "--test=capacity"]],
+    },
+    Target {
+        name: "audit",
+        package: "vram-residency",
+        files: "crates/vram-residency/src/audit/merkle/**",
+        stages: &[&["--lib"], &["--test=audit_log", "--test=audit_log_tamper"]],
+    },
+    Target {
+        name: "audit",
+        package: "vram-residency",
+        files: "crates/vram-residency/src/audit/mod.rs",
+        stages: &[&["--test=audit_events"], &["--lib", "--test=audit_log"]],
+    },
+    Target {
+        name: "audit",
+        package: "vram-residency",
+        files: "crates/vram-residency/src/audit/note.rs",
+        stages: &[&["--lib"], &["--test=audit_log", "--test=audit_log_tamper"]],
+    },
+    Target {
+        name: "audit",
+        package: "vram-residency",
+        files: "crates/vram-residency/src/audit/recorder.rs",
+        stages: &[&["--test=audit_events"], &["--lib", "--test=audit_log"]],
     },
     Target {
         name: "digest",
@@ -94,7 +181,8 @@ pub(super) const TARGETS: &[Target] = &[
 /// The targets of these names, in campaign order; all without names.
 pub(super) fn chosen(names: &[&str]) -> Result<Vec<&'static Target>, String> {
     let known = || {
-        let names: Vec<&str> = TARGETS.iter().map(|target| target.name).collect();
+        let mut names: Vec<&str> = TARGETS.iter().map(|target| target.name).collect();
+        names.dedup();
         names.join(" ")
     };
     if let Some(name) = names
@@ -130,10 +218,25 @@ mod tests {
     }
 
     #[test]
+    fn no_source_of_a_module_is_left_out_or_taken_twice() {
+        let tree = Tree::read(&crate::exec::root()).unwrap();
+        let folders = ["seal", "verify", "capacity", "key", "audit"];
+        let folders = folders.map(|name| format!("crates/vram-residency/src/{name}/"));
+        for file in tree.rust() {
+            if folders.iter().any(|folder| file.path.starts_with(folder)) {
+                let holders = TARGETS.iter().filter(|target| target.holds(&file.path));
+                assert_eq!(holders.count(), 1, "{}", file.path);
+            }
+        }
+    }
+
+    #[test]
     fn modules_are_picked_by_name_and_keep_their_order() {
         let names = |picked: &[&str]| -> Vec<&str> {
             let targets = chosen(picked).unwrap();
-            targets.iter().map(|target| target.name).collect()
+            let mut names: Vec<&str> = targets.iter().map(|target| target.name).collect();
+            names.dedup();
+            names
         };
         assert_eq!(names(&["policy", "seal"]), ["seal", "policy"]);
         assert_eq!(

@@ -29,10 +29,12 @@ pub(super) fn give(
 ) -> Result<(), String> {
     let mut modules = Vec::new();
     let mut not_run = 0;
-    for (target, mutants) in mutants {
-        let counts = count(mutants, outcomes, listed);
-        println!("{}", line(target.name, &counts));
-        modules.push(to_json(target.name, &counts));
+    for targets in mutants.chunk_by(|(one, _), (next, _)| one.name == next.name) {
+        let name = targets[0].0.name;
+        let of_module = targets.iter().flat_map(|(_, mutants)| mutants);
+        let counts = count(of_module, outcomes, listed);
+        println!("{}", line(name, &counts));
+        modules.push(to_json(name, &counts));
         not_run += counts.not_run;
     }
     println!("{not_run} mutants have no outcome yet");
@@ -65,7 +67,11 @@ fn joined(wrong: Vec<String>) -> Result<(), String> {
     }
 }
 
-fn count(mutants: &[Mutant], outcomes: &Outcomes, listed: &[Listed]) -> Counts {
+fn count<'a>(
+    mutants: impl IntoIterator<Item = &'a Mutant>,
+    outcomes: &Outcomes,
+    listed: &[Listed],
+) -> Counts {
     let mut counts = Counts::default();
     for mutant in mutants {
         counts.generated += 1;
