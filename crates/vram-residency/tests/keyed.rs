@@ -47,6 +47,20 @@ impl World {
         self.sim.flip_bit(self.sim.buffers()[0], offset, 3).unwrap();
     }
 
+    /// Spends the key of a pass on a launch that fails.
+    fn fail_a_keyed_pass(&self) {
+        let fault = vram_residency::device::DeviceError::Driver {
+            op: "launch",
+            code: 12345,
+            name: "unknown".to_owned(),
+            text: "scripted".to_owned(),
+        };
+        self.sim.fail(Op::KeyedTags, 1, fault);
+        let failed = self.manager.verify_sealed(&self.shard, Mode::Keyed);
+        let error = failed.err().unwrap();
+        assert!(matches!(error, Error::Device(_)), "{error}");
+    }
+
     fn assert_condemned(&self, error: &Error, block: u64) {
         let Error::Verify(VerifyError::Contents { damage, .. }) = error else {
             panic!("{error}");
@@ -66,13 +80,14 @@ impl World {
 fn keyed_passes_read_every_byte_and_see_every_segment() {
     for at in [0, MIB - 1, MIB, 5 * MIB + 77, 9 * MIB + 99] {
         let world = world(9 * MIB + 100, Policy::default());
-        for _ in 0..3 {
+        for pass in 1..=3 {
             let verified = world
                 .manager
                 .verify_sealed(&world.shard, Mode::Keyed)
                 .unwrap();
             assert_eq!(verified.verification().bytes_checked, 9 * MIB + 100);
             assert_eq!(verified.verification().passes_to_cover, 1);
+            assert_eq!(world.sim.calls(Op::KeyedTags), pass, "one call for all");
         }
         assert_eq!(
             world.sim.calls(Op::BlockDigests),
@@ -195,25 +210,53 @@ fn a_failed_pass_spends_its_key_and_the_shard_still_verifies() {
             ..Policy::default()
         },
     );
-    let fault = vram_residency::device::DeviceError::Driver {
-        op: "launch",
-        code: 12345,
-        name: "unknown".to_owned(),
-        text: "scripted".to_owned(),
-    };
     for _ in 0..4 {
-        world.sim.fail(Op::KeyedTags, 1, fault.clone());
-        let error = world
-            .manager
-            .verify_sealed(&world.shard, Mode::Keyed)
-            .err()
-            .unwrap();
-        assert!(matches!(error, Error::Device(_)), "{error}");
+        world.fail_a_keyed_pass();
         let _ = world
             .manager
             .verify_sealed(&world.shard, Mode::Keyed)
             .unwrap();
     }
+    assert!(!world.shard.is_quarantined());
+}
+
+#[test]
+fn the_spare_reference_of_a_tree_pass_saves_the_next_one() {
+    let world = world(3 * MIB, Policy::default());
+    let mut trees = Vec::new();
+    for _ in 0..4 {
+        world.fail_a_keyed_pass();
+        let _ = world
+            .manager
+            .verify_sealed(&world.shard, Mode::Keyed)
+            .unwrap();
+        trees.push(world.sim.calls(Op::BlockDigests));
+    }
+    // Sealing leaves no spare; each tree pass leaves one.
+    assert_eq!(trees, [1, 1, 2, 2]);
+}
+
+#[test]
+fn references_that_the_device_computed_wrongly_are_refused() {
+    use vram_residency::device::DeviceError;
+    use vram_residency::sim::{Flip, Moment};
+    let world = world(MIB / 2, Policy::default());
+    world.fail_a_keyed_pass();
+    // New references come of bytes that the memory does not hold.
+    for moment in [Moment::BeforeCheck, Moment::AfterCheck] {
+        world.sim.flip_at(Flip {
+            moment,
+            offset: 5000,
+            bit: 1,
+        });
+    }
+    let verify = || world.manager.verify_sealed(&world.shard, Mode::Keyed);
+    let error = verify().err().unwrap();
+    assert!(
+        matches!(error, Error::Device(DeviceError::NoResult { .. })),
+        "{error}"
+    );
+    let _ = verify().unwrap();
     assert!(!world.shard.is_quarantined());
 }
 

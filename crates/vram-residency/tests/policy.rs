@@ -335,6 +335,73 @@ fn a_weaker_allocation_is_refused_when_the_policy_asks_for_the_stronger() {
     );
 }
 
+// requirement: POL-2, WORKER-4101
+#[test]
+fn each_kind_of_device_has_its_kind_of_memory() {
+    let admitted = |policy: &Policy, kind, memory, pinned_on_device| {
+        let info = DeviceInfo {
+            kind,
+            ..gpu_info(2 << 30)
+        };
+        let witness = Witness {
+            memory,
+            managed: false,
+            host_pointer: false,
+            pinned_on_device,
+            ordinal: 0,
+            protection: Protection::ReadOnly,
+        };
+        let answer = policy.admit_memory(&info, witness);
+        answer.map(|confirmed| assert_eq!(confirmed.witness(), witness))
+    };
+    let (cuda, simulated) = (DeviceKind::Cuda, DeviceKind::Simulated);
+    let default = Policy::default();
+    // A fake driver under the CUDA backend says what a driver says.
+    for (kind, memory, good) in [
+        (cuda, MemoryKind::Device, true),
+        (cuda, MemoryKind::Simulated, false),
+        (cuda, MemoryKind::Host, false),
+        (cuda, MemoryKind::Managed, false),
+        (simulated, MemoryKind::Simulated, true),
+        (simulated, MemoryKind::Device, true),
+        (simulated, MemoryKind::Host, false),
+        (simulated, MemoryKind::Unknown, false),
+    ] {
+        let answer = admitted(&default, kind, memory, true);
+        assert_eq!(answer.is_ok(), good, "{kind:?} {memory:?}");
+    }
+    // Only a GPU can be asked for pinned allocations, and only if the policy does.
+    let strict = Policy {
+        require_pinned_allocation: true,
+        ..Policy::default()
+    };
+    for (policy, kind, memory, good) in [
+        (&strict, cuda, MemoryKind::Device, false),
+        (&default, cuda, MemoryKind::Device, true),
+        (&strict, simulated, MemoryKind::Simulated, true),
+        (&default, simulated, MemoryKind::Simulated, true),
+    ] {
+        let answer = admitted(policy, kind, memory, false);
+        assert_eq!(answer.is_ok(), good, "{kind:?} {memory:?}");
+    }
+}
+
+// requirement: IV-001, VA-3
+#[test]
+fn a_size_is_admitted_from_one_byte_to_the_limit() {
+    let policy = Policy {
+        max_model_bytes: 10,
+        ..Policy::default()
+    };
+    for len in [1, 2, 9, 10] {
+        assert_eq!(policy.admit_size(len).unwrap().bytes(), len);
+    }
+    for len in [0, 11, u64::MAX] {
+        let error = policy.admit_size(len).unwrap_err();
+        assert_eq!(error, InputError::ModelSize { len, max: 10 });
+    }
+}
+
 // requirement: VP-005, POL-6, DM-11
 #[test]
 fn ram_inference_rejected() {

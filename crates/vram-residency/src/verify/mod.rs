@@ -169,3 +169,27 @@ impl Verified {
         self.verification
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Events hold the one and receipts the other.
+    #[test]
+    fn a_mode_has_one_name_in_text_and_in_json() {
+        let budget = Duration::ZERO;
+        let modes = [
+            Mode::Full,
+            Mode::Keyed,
+            Mode::Sweep { budget },
+            Mode::TagOnly,
+        ];
+        for (mode, name) in modes
+            .into_iter()
+            .zip(["full", "keyed", "sweep", "tag-only"])
+        {
+            assert_eq!(mode.to_string(), name);
+            assert_eq!(serde_json::to_value(mode).unwrap(), name);
+        }
+    }
+}
