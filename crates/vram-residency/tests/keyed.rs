@@ -2,7 +2,7 @@
 //! them, and nothing that it cannot.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use vram_residency::audit::MemorySink;
 use vram_residency::error::{Error, VerifyError};
@@ -73,6 +73,15 @@ impl World {
             types.contains(&"seal.verification_failed".to_owned()),
             "{types:?}"
         );
+    }
+}
+
+/// Waits for another thread; a minute is far more than it takes.
+fn wait_until(reached: impl Fn() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !reached() {
+        assert!(Instant::now() < end, "nothing goes on");
+        std::thread::yield_now();
     }
 }
 
@@ -331,16 +340,12 @@ fn a_checker_that_errs_once_is_recorded_and_condemns_nobody() {
 fn the_scrubber_finds_a_flip_and_stops_the_manager() {
     let world = world(6 * MIB, Policy::default());
     let scrubber = Scrubber::start(&world.manager, 1 << 40).unwrap();
-    while scrubber.bytes_checked() < 12 * MIB {
-        std::thread::yield_now();
-    }
+    wait_until(|| scrubber.bytes_checked() >= 12 * MIB);
     assert_eq!(scrubber.failures(), 0);
     scrubber.pause();
     world.flip(3 * MIB);
     scrubber.resume();
-    while scrubber.failures() == 0 {
-        std::thread::yield_now();
-    }
+    wait_until(|| scrubber.failures() > 0);
     drop(scrubber);
     assert!(world.shard.is_quarantined());
     assert!(matches!(world.manager.state(), RunState::Stopped { .. }));

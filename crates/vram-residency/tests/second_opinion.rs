@@ -171,6 +171,19 @@ fn what_the_second_opinion_said_is_on_record() {
     }
 }
 
+#[test]
+fn damage_is_told_in_runs_of_blocks_that_touch() {
+    let rig = Rig::build(&[SimOptions::new(1 << 20)], lenient(), |b| b);
+    let bytes = weights(8 * 4096, 4);
+    let shard = rig.manager.seal(SealRequest::bytes(&bytes)).unwrap();
+    for block in [1, 2, 5, 7] {
+        rig.flip_newest(&shard, block * 4096, 0);
+    }
+    let damage = damage(&rig.manager, &shard);
+    assert_eq!(damage.runs, [(1, 2), (5, 1), (7, 1)]);
+    assert_eq!(damage.blocks, 4);
+}
+
 /// A safetensors file of `count` tensors of `len` bytes each.
 fn tensors(count: usize, len: usize) -> Vec<u8> {
     let entries: Vec<String> = (0..count)
