@@ -4,7 +4,7 @@
 mod signed_support;
 
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use signed_support::*;
 use vram_residency::signed::{CheckedModel, ModelTrust, SignedError};
@@ -260,11 +260,109 @@ fn swap(at: &Path) {
     std::fs::write(&other, contents).unwrap();
 }
 
-/// The same bytes or others, through a link: links are never followed.
+/// The same bytes or others, through a link that no cache made.
 fn link(at: &Path, target: &Path) {
     let place = at.join("config.json");
     std::fs::remove_file(&place).unwrap();
     symlink(target, place).unwrap();
+}
+
+/// The model as a Hugging Face cache keeps it; the snapshot's path.
+fn cache() -> (tempfile::TempDir, PathBuf) {
+    let home = tempfile::tempdir().unwrap();
+    let snapshot = home.path().join("models--a--b/snapshots/0123abc");
+    let blobs = home.path().join("models--a--b/blobs");
+    std::fs::create_dir_all(snapshot.join("tokenizer")).unwrap();
+    std::fs::create_dir(&blobs).unwrap();
+    for (at, name) in NAMES.iter().enumerate() {
+        std::fs::copy(fixture("model").join(name), blobs.join(at.to_string())).unwrap();
+        let up = if name.contains('/') { "../" } else { "" };
+        let target = format!("{up}../../blobs/{at}");
+        symlink(target, snapshot.join(name)).unwrap();
+    }
+    (home, snapshot)
+}
+
+// requirement: PM-15
+#[test]
+fn a_snapshot_of_a_cache_is_its_files() {
+    let (_home, snapshot) = cache();
+    for bundle in ["p256", "shards"] {
+        let bytes = read(&format!("{bundle}.sig"));
+        let model = check(&trust_key(bundle), &bytes, &snapshot).unwrap();
+        let plain = check(&trust_key(bundle), &bytes, &fixture("model")).unwrap();
+        assert_eq!(model.files(), plain.files());
+    }
+}
+
+// requirement: PM-15
+#[test]
+fn links_lead_into_the_caches_own_blobs_or_nowhere() {
+    let changes: [Change; 7] = [
+        (
+            "a blob",
+            |at| std::fs::write(at.join("../../blobs/0"), "{}").unwrap(),
+            "is not as",
+        ),
+        (
+            "out",
+            |at| link(at, Path::new("/etc/passwd")),
+            "is a symbolic link",
+        ),
+        (
+            "beside the cache",
+            |at| {
+                std::fs::copy(at.join("config.json"), at.join("../../../same")).unwrap();
+                link(at, Path::new("../../../same"));
+            },
+            "is a symbolic link",
+        ),
+        (
+            "out by two steps",
+            |at| {
+                symlink("/etc/passwd", at.join("../../blobs/9")).unwrap();
+                link(at, Path::new("../../blobs/9"));
+            },
+            "is a symbolic link",
+        ),
+        (
+            "all blobs",
+            |at| link(at, Path::new("../../blobs")),
+            "is a symbolic link",
+        ),
+        (
+            "nothing",
+            |at| link(at, Path::new("../../blobs/10")),
+            "is a symbolic link",
+        ),
+        (
+            "blobs that lie elsewhere",
+            |at| {
+                std::fs::rename(at.join("../../blobs"), at.join("../../../blobs")).unwrap();
+                symlink("../blobs", at.join("../../blobs")).unwrap();
+            },
+            "is a symbolic link",
+        ),
+    ];
+    for (name, change, expected) in changes {
+        let (_home, snapshot) = cache();
+        change(&snapshot);
+        let error = refusal(check(&trust_key("p256"), &read("p256.sig"), &snapshot));
+        let text = error.to_string();
+        assert!(text.contains(expected), "{name}: {text}");
+    }
+    let (home, snapshot) = cache();
+    let other = home.path().join("models--a--b/others");
+    std::fs::rename(snapshot.parent().unwrap(), &other).unwrap();
+    let error = refusal(check(
+        &trust_key("p256"),
+        &read("p256.sig"),
+        &other.join("0123abc"),
+    ));
+    assert!(
+        matches!(error, SignedError::NotAFile { is_link: true, .. }),
+        "{error}"
+    );
 }
 
 #[test]

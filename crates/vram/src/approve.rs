@@ -186,9 +186,10 @@ fn judged(name: &str, error: &SignedError) -> Failure {
         SignedError::Extra { .. } => {
             failure.hint("take it out of the directory, or ask the publisher to sign it")
         }
-        SignedError::NotAFile { is_link: true, .. } => {
-            failure.hint("copy the model with its links resolved: cp -rL")
-        }
+        SignedError::NotAFile { is_link: true, .. } => failure.hint(
+            "only the links of a Hugging Face snapshot into its own blobs are followed; \
+                 copy the model with its links resolved: cp -rL",
+        ),
         SignedError::Changed { .. } | SignedError::Missing { .. } => {
             failure.hint("get the model again from its publisher")
         }

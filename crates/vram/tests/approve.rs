@@ -183,6 +183,33 @@ fn a_model_that_is_not_the_signed_one_is_not_listed() {
     refused(&session, &APPROVE.replace("--trust p256.pub", ""), 2, "");
 }
 
+// requirement: PM-15
+#[test]
+fn a_snapshot_of_a_cache_is_approved_and_sealed() {
+    let session = operator();
+    let snapshot = session.path("hub/models--a--b/snapshots/0123abc");
+    std::fs::create_dir_all(snapshot.join("tokenizer")).unwrap();
+    let blobs = session.path("hub/models--a--b/blobs");
+    std::fs::create_dir(&blobs).unwrap();
+    for (name, up) in [
+        ("config.json", ""),
+        ("empty.txt", ""),
+        ("tokenizer-2.json", ""),
+        ("tokenizer/vocab.txt", "../"),
+        ("weights.bin", ""),
+    ] {
+        let blob = name.replace('/', "-");
+        std::fs::rename(session.path("model").join(name), blobs.join(&blob)).unwrap();
+        let target = format!("{up}../../blobs/{blob}");
+        std::os::unix::fs::symlink(target, snapshot.join(name)).unwrap();
+    }
+    let place = "hub/models--a--b/snapshots/0123abc";
+    let line = APPROVE.replacen("model", place, 1);
+    session.vram(&line).exit(0).says("approved  5 files");
+    let line = SEAL.replace("model/weights", &format!("{place}/weights"));
+    session.vram(&line).exit(0);
+}
+
 #[test]
 fn certificates_need_their_root_and_the_name_that_is_asked_for() {
     let session = operator();

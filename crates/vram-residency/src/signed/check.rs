@@ -2,7 +2,7 @@
 //! the digest that the signature speaks of and the one that a device measures
 //! are of the same bytes.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
 use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -33,7 +33,8 @@ pub struct CheckedFile {
 
 /// What lies in the model's directory.
 struct Found {
-    files: BTreeSet<FileName>,
+    /// Each file and where its bytes lie.
+    files: BTreeMap<FileName, PathBuf>,
     uncovered: Vec<FileName>,
 }
 
@@ -45,18 +46,18 @@ pub(super) fn check(
     advance: &dyn Fn(u64),
 ) -> Result<(Vec<CheckedFile>, Vec<FileName>), SignedError> {
     let found = look(manifest, root, signature)?;
-    if let Some(missing) = manifest
+    let place = |name: &FileName| {
+        let missing = || SignedError::Missing { name: name.clone() };
+        found.files.get(name).ok_or_else(missing)
+    };
+    // Before the first byte is read.
+    manifest
         .files
         .keys()
-        .find(|name| !found.files.contains(*name))
-    {
-        return Err(SignedError::Missing {
-            name: missing.clone(),
-        });
-    }
+        .try_for_each(|name| place(name).map(drop))?;
     let mut checked = Vec::with_capacity(manifest.files.len());
     for (name, expected) in &manifest.files {
-        checked.push(measure(name, expected, &name.below(root), advance)?);
+        checked.push(measure(name, expected, place(name)?, advance)?);
     }
     Ok((checked, found.uncovered))
 }
@@ -68,16 +69,36 @@ fn failed(path: &Path, error: &std::io::Error) -> SignedError {
     }
 }
 
+/// The folder that the links of a Hugging Face snapshot lead into: with `root`
+/// `CACHE/snapshots/REVISION` it is `CACHE/blobs`.
+fn blobs_of(root: &Path) -> Option<PathBuf> {
+    let root = root.canonicalize().ok()?;
+    let snapshots = root.parent().filter(|dir| dir.ends_with("snapshots"))?;
+    let blobs = snapshots.parent()?.join("blobs");
+    let is_folder = std::fs::symlink_metadata(&blobs).is_ok_and(|meta| meta.is_dir());
+    is_folder.then_some(blobs)
+}
+
+/// The file behind a link, if it is one of `blobs`.
+fn blob(link: &Path, blobs: Option<&Path>) -> Option<(PathBuf, Metadata)> {
+    let real = link.canonicalize().ok()?;
+    let meta = std::fs::symlink_metadata(&real).ok()?;
+    (meta.is_file() && real.parent() == Some(blobs?)).then_some((real, meta))
+}
+
 /// Finds every file; one that is not listed, a link or a special file ends it.
+/// Only the links of a cache are followed: what they lead to is a file that the
+/// cache itself keeps, and its bytes are compared like all others.
 fn look(manifest: &Manifest, root: &Path, signature: Option<&Path>) -> Result<Found, SignedError> {
     let mut found = Found {
-        files: BTreeSet::new(),
+        files: BTreeMap::new(),
         uncovered: Vec::new(),
     };
     let meta = std::fs::metadata(root).map_err(|error| failed(root, &error))?;
     if meta.is_file() {
-        found.files.insert(FileName::new(FileName::SINGLE)?);
-        return covered(manifest, found, &|_| false);
+        let name = FileName::new(FileName::SINGLE)?;
+        found.files.insert(name, root.to_owned());
+        return covered(manifest, found);
     }
     // Told by what it is, not by how its path is written.
     let signature = signature.and_then(|path| std::fs::metadata(path).ok());
@@ -85,6 +106,7 @@ fn look(manifest: &Manifest, root: &Path, signature: Option<&Path>) -> Result<Fo
         let same = |one: &Metadata| one.dev() == meta.dev() && one.ino() == meta.ino();
         signature.as_ref().is_some_and(same)
     };
+    let blobs = blobs_of(root);
     let mut seen = 0_usize;
     let mut folders: Vec<(PathBuf, String)> = vec![(root.to_owned(), String::new())];
     while let Some((folder, prefix)) = folders.pop() {
@@ -101,26 +123,24 @@ fn look(manifest: &Manifest, root: &Path, signature: Option<&Path>) -> Result<Fo
                 found.uncovered.push(name);
                 continue;
             }
-            let meta = entry
-                .metadata()
-                .map_err(|error| failed(&entry.path(), &error))?;
+            let mut path = entry.path();
+            let mut meta = entry.metadata().map_err(|error| failed(&path, &error))?;
+            if let Some(kept) = blob(&path, blobs.as_deref()).filter(|_| meta.is_symlink()) {
+                (path, meta) = kept;
+            }
             if meta.is_dir() {
-                folders.push((entry.path(), format!("{}/", name.as_str())));
+                folders.push((path, format!("{}/", name.as_str())));
             } else if !meta.is_file() {
                 let is_link = meta.is_symlink();
                 return Err(SignedError::NotAFile { name, is_link });
             } else if is_signature(&meta) && !manifest.files.contains_key(&name) {
                 found.uncovered.push(name);
             } else {
-                found.files.insert(name);
+                found.files.insert(name, path);
             }
         }
     }
-    let empty = |name: &FileName| {
-        let meta = std::fs::symlink_metadata(name.below(root));
-        meta.is_ok_and(|meta| meta.is_file() && meta.len() == 0)
-    };
-    covered(manifest, found, &empty)
+    covered(manifest, found)
 }
 
 fn utf8(entry: &std::fs::DirEntry) -> Result<String, SignedError> {
@@ -135,17 +155,16 @@ fn utf8(entry: &std::fs::DirEntry) -> Result<String, SignedError> {
 
 /// Refuses a file that is there and not listed. Where files are cut into shards
 /// the signing tool lists no empty ones; they hold nothing that could be loaded.
-fn covered(
-    manifest: &Manifest,
-    mut found: Found,
-    is_empty: &dyn Fn(&FileName) -> bool,
-) -> Result<Found, SignedError> {
-    let listed = |name: &FileName| manifest.files.contains_key(name);
+fn covered(manifest: &Manifest, mut found: Found) -> Result<Found, SignedError> {
+    let listed = |(name, _): &(FileName, PathBuf)| manifest.files.contains_key(name);
     let (known, others) = found.files.into_iter().partition(listed);
-    let others: BTreeSet<FileName> = others;
+    let others: BTreeMap<FileName, PathBuf> = others;
     found.files = known;
-    for name in others {
-        if manifest.lists_empty_files || !is_empty(&name) {
+    for (name, path) in others {
+        let meta = std::fs::symlink_metadata(&path);
+        let is_empty = meta.is_ok_and(|meta| meta.is_file() && meta.len() == 0);
+        let is_single = name.as_str() == FileName::SINGLE;
+        if manifest.lists_empty_files || is_single || !is_empty {
             return Err(SignedError::Extra { name });
         }
         found.uncovered.push(name);

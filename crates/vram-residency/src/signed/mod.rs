@@ -6,8 +6,9 @@
 //! the signing tool's methods are read: *key*, an EC key on P-256 or P-384, and
 //! *certificate*, an X.509 chain to a given root. Keyless signatures, other
 //! curves, RSA, other hashes and signatures of the tool's versions before 1.0
-//! are refused by name. Where the tool is lax we are not: no link is followed,
-//! nothing may stand twice, and a file that is not listed ends the check.
+//! are refused by name. Where the tool is lax we are not: no link is followed but
+//! those of a Hugging Face snapshot into its cache's own blobs, nothing may stand
+//! twice, and a file that is not listed ends the check.
 //!
 //! That is done once, on the CPU. An [`AllowList`] keeps the result: the digests
 //! that a device measures, signed by who checked. A [`ModelPolicy`] in

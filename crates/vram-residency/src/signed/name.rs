@@ -1,7 +1,6 @@
 //! Names of files in a model, as a signature lists them.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
 
 use super::SignedError;
 use crate::text::Shown;
@@ -53,14 +52,6 @@ impl FileName {
     pub(super) fn is_under(&self, other: &Self) -> bool {
         let rest = self.0.strip_prefix(other.as_str());
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    }
-
-    /// Where it is, for a model at `root`.
-    pub(super) fn below(&self, root: &Path) -> PathBuf {
-        if self.0 == Self::SINGLE {
-            return root.to_owned();
-        }
-        root.join(&self.0)
     }
 }
 
