@@ -385,7 +385,7 @@ fn a_shard_that_is_freed_while_the_scrubber_chooses_it_is_no_failure() {
     let stays = manager
         .seal(SealRequest::source(stays).id("stays"))
         .unwrap();
-    const ROUNDS: usize = 1000;
+    const ROUNDS: usize = 300;
     let (gate, bytes) = (Barrier::new(2), [7; 5000]);
     std::thread::scope(|scope| {
         scope.spawn(|| {
