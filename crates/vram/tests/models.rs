@@ -139,6 +139,19 @@ fn any_part_of_a_split_gguf_stands_for_all_of_it() {
 }
 
 #[test]
+fn a_format_is_not_ignored_for_an_index_or_a_directory() {
+    let session = Session::new();
+    let sharded = small().with_file_name("sharded");
+    let index = sharded.join("model.safetensors.index.json");
+    for model in [sharded, index] {
+        let words = ["seal", model.to_str().unwrap(), "--device", "sim"];
+        let refused = session.vram_words(&[&words[..], &["--format", "raw"]].concat());
+        refused.exit(2).refuses("--format is about one file");
+        session.vram_words(&words).exit(0);
+    }
+}
+
+#[test]
 fn a_flip_is_held_against_the_longest_file_of_a_model() {
     let session = Session::new();
     split(

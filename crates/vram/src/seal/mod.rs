@@ -152,6 +152,11 @@ impl Args {
         };
         let is_index = path.to_string_lossy().ends_with(".safetensors.index.json");
         let model = if is_index || path.is_dir() {
+            if !matches!(self.format, FormatArg::Auto) {
+                return Err(Failure::usage(
+                    "--format is about one file; an index or a directory stands for several",
+                ));
+            }
             Model::open(path)?
         } else {
             match self.split(path)? {
