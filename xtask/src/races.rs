@@ -128,7 +128,8 @@ fn folder(part: &str) -> PathBuf {
 }
 
 fn models(options: &Options) -> Result<(), String> {
-    modelled("vram-residency", &["--lib", "races::"], options)
+    modelled("vram-residency", &["--lib", "races::"], options)?;
+    modelled("vram-residency-cuda", &["--test=races"], options)
 }
 
 /// Runs the models among a package's tests.

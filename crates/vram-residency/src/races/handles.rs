@@ -49,3 +49,25 @@ fn an_id_has_one_owner() {
         rig.assert_empty();
     });
 }
+
+/// Two that want one id at once: one has it, and its shard is found under it.
+#[test]
+fn an_id_is_not_given_twice() {
+    explore(|| {
+        let rig = Rig::new(1, Policy::default());
+        let name = || SealRequest::bytes(&WEIGHTS).id("x");
+        let theirs = Arc::clone(&rig);
+        let other = thread::spawn(move || theirs.manager.seal(name()).ok());
+        let one = rig.manager.seal(name()).ok();
+        let sealed: Vec<_> = [one, other.join().unwrap()].into_iter().flatten().collect();
+        let [shard] = sealed.as_slice() else {
+            panic!("{} shards of one id", sealed.len())
+        };
+        assert_eq!(
+            rig.manager.get_shard(shard.id()).as_ref(),
+            Some(shard.record())
+        );
+        drop(sealed);
+        rig.assert_empty();
+    });
+}

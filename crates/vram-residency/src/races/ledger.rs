@@ -4,12 +4,17 @@
 //! requirement: CAP-1, CAP-9, GC-6, TP-2
 
 use super::explore;
-use super::rig::{LEN, Rig};
+use super::rig::Rig;
+use crate::Error;
+use crate::audit::{AuditMode, Recorder};
+use crate::capacity::{Allocation, Ledger, Sharing};
+use crate::clock::{ManualClock, Timestamp};
+use crate::device::{Checked, Device};
 use crate::manager::VramManager;
 use crate::policy::Policy;
+use crate::sim::SimDevice;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Arc, thread};
-use crate::{Error, SealRequest};
 
 const MIB: u64 = 1 << 20;
 
@@ -59,19 +64,31 @@ fn reservations_never_pass_the_budget_and_all_come_back() {
 #[test]
 fn room_that_becomes_memory_is_counted_once() {
     explore(|| {
-        let rig = Rig::new(1, Policy::default());
-        let theirs = Arc::clone(&rig);
-        let other = thread::spawn(move || {
-            let shard = theirs.seal();
-            look(&theirs.manager);
-            shard
+        let device = Arc::new(Checked::new(Arc::new(SimDevice::new(MIB))));
+        let ledger = Arc::new(Ledger::new(device, None, Sharing::Dedicated));
+        let clock = Arc::new(ManualClock::new(Timestamp::from_nanos(1)));
+        let worker = "w".parse().unwrap();
+        let recorder = Recorder::new(Vec::new(), AuditMode::Required, worker, clock);
+        let recorder = Arc::new(recorder);
+        let half = |ledger: &Arc<Ledger>| {
+            let policy = Policy::default();
+            let admitted = policy.admit_device(ledger.device().info()).unwrap();
+            let size = policy.admit_size(MIB / 2).unwrap();
+            let reservation = ledger.reserve(admitted, size).expect("it fits");
+            let id = "x".parse().unwrap();
+            Allocation::take(reservation, Arc::clone(&recorder), id, 0, MIB / 2).unwrap()
+        };
+        let allocations: Vec<_> = thread::scope(|scope| {
+            let other = scope.spawn(|| half(&ledger));
+            vec![half(&ledger), other.join().unwrap()]
         });
-        let rest = rig.manager.reserve(0, MIB - LEN as u64).unwrap();
-        look(&rig.manager);
-        let shard = other.join().unwrap();
-        assert_eq!(rig.used(), [MIB]);
-        assert!(rig.manager.seal(SealRequest::bytes(&[1])).is_err());
-        drop((rest, shard));
-        rig.assert_empty();
+        assert_eq!(
+            (ledger.capacity().used, ledger.capacity().reserved),
+            (MIB, 0)
+        );
+        for allocation in allocations {
+            allocation.free().unwrap();
+        }
+        assert_eq!((ledger.capacity().used, ledger.capacity().holders), (0, 0));
     });
 }
