@@ -149,6 +149,23 @@ fn sweeps_find_a_change_within_the_stated_number_of_passes() {
     }
 }
 
+/// The first pass reads all of a small shard, though it has no time at all.
+#[test]
+fn a_sweep_of_a_shard_that_one_batch_covers_says_so() {
+    for len in [1, 5000, MIB, 3 * MIB, 8 * MIB] {
+        let world = world(len, Policy::default());
+        for _ in 0..20 {
+            let verified = world.manager.verify_sealed(&world.shard, LEAST).unwrap();
+            let passes = verified.verification().passes_to_cover;
+            let segments = len.div_ceil(MIB);
+            assert!(
+                (1..2 * segments.max(2)).contains(&passes),
+                "{len}: {passes}"
+            );
+        }
+    }
+}
+
 /// Ten segments, of which the first pass takes eight and every later one a single one.
 #[test]
 fn a_sweep_says_how_many_passes_cover_everything() {

@@ -137,11 +137,12 @@ impl Rolling {
         let (of, usual) = self.usual;
         // A first pass whose pace nobody knew may have taken more than its time.
         let nanos = u64::try_from(budget.as_nanos()).unwrap_or(u64::MAX);
-        let count = count.min(nanos.checked_div(self.pace).unwrap_or(count));
+        let affordable = nanos.checked_div(self.pace).unwrap_or(count);
+        let count = count.min(affordable).max(1);
         let count = if self.visited == 0 && of == budget {
             count.max(usual)
         } else {
-            count.max(1)
+            count
         };
         self.usual = (budget, count);
         let epoch = self.segments().div_ceil(count);
