@@ -274,7 +274,7 @@ pub(crate) struct LogArgs {
     /// Key file that signs the log's checkpoints ('vram key new --signing' makes one)
     #[arg(long, value_name = "FILE", requires = "audit")]
     audit_key: Option<PathBuf>,
-    /// Go on when the log cannot be written [default: what cannot be recorded fails]
+    /// Go on when the open log cannot be written [default: what cannot be recorded fails]
     #[arg(long, requires = "audit")]
     audit_best_effort: bool,
 }

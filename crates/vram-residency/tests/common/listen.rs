@@ -1,11 +1,15 @@
-//! A listener for a whole test program: it hears the beginning of what is told,
-//! and all that a test keeps, at the most verbose level, writes it in both forms that the command has, and fails the test in
-//! which a planted secret is told.
+//! A listener for a whole test program, at the most verbose level: it writes what
+//! is told in both forms that the command has, and fails the test in which a
+//! planted secret is told. It hears the first of each kind, and all while a test
+//! keeps them.
 
+use std::collections::HashMap;
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
+use tracing::Metadata;
+use tracing::callsite::Identifier;
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::dynamic_filter_fn;
 use tracing_subscriber::fmt;
@@ -23,14 +27,19 @@ struct Heard {
 static HEARD: Mutex<Option<Heard>> = Mutex::new(None);
 static KEEPING: Mutex<()> = Mutex::new(());
 
-/// Lines of a program that are searched. A property with a thousand cases tells
-/// the same hundreds of thousands of times, and a search is slow unoptimised.
-const SEARCHED: usize = 2000;
-static LINES: AtomicUsize = AtomicUsize::new(0);
+/// How many of the events and spans of one place in the code are searched: what
+/// is told there differs in its values only. A property with a thousand cases
+/// tells them hundreds of thousands of times, and a search is slow unoptimised.
+const OF_EACH: usize = 50;
+static HEARD_OF: Mutex<Option<HashMap<Identifier, usize>>> = Mutex::new(None);
 static IS_KEPT: AtomicBool = AtomicBool::new(false);
 
-fn listens() -> bool {
-    IS_KEPT.load(Ordering::Relaxed) || LINES.load(Ordering::Relaxed) < SEARCHED
+fn listens(to: &Metadata<'_>) -> bool {
+    let mut heard_of = HEARD_OF.lock().unwrap_or_else(PoisonError::into_inner);
+    let counts = heard_of.get_or_insert_default();
+    let count = counts.entry(to.callsite()).or_default();
+    *count += 1;
+    *count <= OF_EACH || IS_KEPT.load(Ordering::Relaxed)
 }
 
 fn heard<R>(work: impl FnOnce(&mut Heard) -> R) -> R {
@@ -50,7 +59,6 @@ enum Form {
 
 impl Write for Form {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        LINES.fetch_add(1, Ordering::Relaxed);
         let leaked = heard(|heard| {
             match (&mut heard.kept, *self) {
                 (Some((json, _)), Self::Json) => json.extend_from_slice(line),
@@ -78,7 +86,7 @@ pub(crate) fn listen() {
         let json = fmt::layer().json().with_writer(|| Form::Json);
         let text = fmt::layer().with_ansi(false).with_writer(|| Form::Text);
         let both = json.and_then(text);
-        let both = both.with_filter(dynamic_filter_fn(|_, _| listens()));
+        let both = both.with_filter(dynamic_filter_fn(|told, _| listens(told)));
         tracing_subscriber::registry().with(both).init();
     });
 }
