@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use vram_residency::error::{Error, InputError};
 use vram_residency::key::RootKey;
 use vram_residency::seal::Record;
+use vram_residency::shard::GroupRecord;
 use vram_residency::verify::check_record;
 use vram_residency::{Mode, SealRequest};
 
@@ -195,6 +196,20 @@ fn a_signer_stands_where_the_schema_says_so_and_is_covered() {
         other(record);
     };
     assert!(check_record(&Record::from_json(&with(&none)).unwrap(), &key).is_err());
+    // As a part of another paper as well, where a fuzzer once found it accepted.
+    let mut unsigned = vector["record"].clone();
+    remove(&mut unsigned);
+    let group = json!({
+        "schema": "vram-residency/group/v1",
+        "group": "0123456789abcdef0123456789abcdef",
+        "members": [unsigned],
+    });
+    let error = GroupRecord::from_json(&group.to_string()).unwrap_err();
+    assert!(error.to_string().contains("a signer stands"), "{error}");
+    let mut placed = vector["record"].clone();
+    placed["position"] = json!({ "index": 2, "total": 2 });
+    let error = serde_json::from_value::<Record>(placed).unwrap_err();
+    assert!(error.to_string().contains("index must be below"), "{error}");
     // Not only what is read: whatever is put together by hand.
     let mut odd = good.clone();
     odd.schema = "vram-residency/record/v1".to_owned();

@@ -79,7 +79,7 @@ random_id!(
 
 /// Position of a shard in its model (requirement: VA-6, PM-1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "Place")]
 pub struct ShardPosition {
     /// From 0.
     pub index: u32,
@@ -101,10 +101,26 @@ impl ShardPosition {
     }
 }
 
+/// A position as it is written, unchecked.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Place {
+    index: u32,
+    total: u32,
+}
+
+impl TryFrom<Place> for ShardPosition {
+    type Error = InputError;
+
+    fn try_from(place: Place) -> Result<Self, InputError> {
+        Self::new(place.index, place.total)
+    }
+}
+
 /// Every public fact about a sealed shard, and the tag over all of them
 /// (requirement: WORKER-4110, WORKER-4113, TY-1). Never an address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct Record {
     /// [`RECORD_SCHEMA`], or [`SIGNED_RECORD_SCHEMA`] with a signer; anything
     /// else is refused.
@@ -204,13 +220,6 @@ impl Record {
         };
         let record: Self = serde_json::from_str(text).map_err(refused)?;
         refuse_lists(text, &record)?;
-        if let Some(position) = record.position {
-            ShardPosition::new(position.index, position.total)?;
-        }
-        if record.statement_version().is_none() {
-            let reason = format!("a signer stands in {SIGNED_RECORD_SCHEMA}, and nowhere else");
-            return Err(InputError::Record(reason).into());
-        }
         Ok(record)
     }
 
@@ -220,6 +229,24 @@ impl Record {
     /// [`Error::Internal`], which no field of a record can cause.
     pub fn to_json(&self) -> Result<String, Error> {
         serde_json::to_string(self).map_err(|_| Error::Internal("a record did not serialise"))
+    }
+}
+
+impl Serialize for Record {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
+/// Alone, in a group, in a receipt: what no seal can have made is no record.
+impl<'de> Deserialize<'de> for Record {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let record = Self::deserialize(deserializer)?;
+        if record.statement_version().is_none() {
+            let reason = format!("a signer stands in {SIGNED_RECORD_SCHEMA}, and nowhere else");
+            return Err(serde::de::Error::custom(reason));
+        }
+        Ok(record)
     }
 }
 
