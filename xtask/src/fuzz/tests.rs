@@ -28,16 +28,19 @@ fn every_target_has_seeds_and_is_run_by_default() {
         assert!(!seeds.is_empty(), "{name} has no seeds");
     }
     let plan = plan(&[], &all, 8).unwrap();
-    assert_eq!((plan.targets, plan.seconds, plan.jobs), (all, 30, 2));
+    assert_eq!(
+        (plan.targets, plan.seconds, plan.jobs, plan.seed),
+        (all, 30, 2, 0)
+    );
 }
 
 #[test]
 fn targets_and_options_are_taken_in_any_order_and_others_refused() {
     let known = words("gguf index");
-    let some = plan(&words("--seconds 600 gguf --jobs 1"), &known, 8).unwrap();
+    let some = plan(&words("--seconds 600 gguf --jobs 1 --seed 7"), &known, 8).unwrap();
     assert_eq!(
-        (some.targets, some.seconds, some.jobs),
-        (words("gguf"), 600, 1)
+        (some.targets, some.seconds, some.jobs, some.seed),
+        (words("gguf"), 600, 1, 7)
     );
     for bad in ["ggufs", "--seconds", "--seconds 0", "--jobs x", "--fast"] {
         let error = plan(&words(bad), &known, 8).unwrap_err();
