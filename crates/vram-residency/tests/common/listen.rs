@@ -1,11 +1,11 @@
 //! A listener for a whole test program, at the most verbose level: it writes what
 //! is told in both forms that the command has, and fails the test in which a
-//! planted secret is told. It hears the first of each kind, and all while a test
-//! keeps them.
+//! planted secret is told. It hears the beginning, the first of each kind, and
+//! all while a test keeps it.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use tracing::Metadata;
@@ -27,10 +27,12 @@ struct Heard {
 static HEARD: Mutex<Option<Heard>> = Mutex::new(None);
 static KEEPING: Mutex<()> = Mutex::new(());
 
-/// How many of the events and spans of one place in the code are searched: what
-/// is told there differs in its values only. A property with a thousand cases
-/// tells them hundreds of thousands of times, and a search is slow unoptimised.
+/// So much of the beginning of a program is searched, and after that the first
+/// of each place in the code. A property with a thousand cases tells the same
+/// hundreds of thousands of times, and a search is slow unoptimised.
+const SEARCHED: usize = 2000;
 const OF_EACH: usize = 50;
+static LINES: AtomicUsize = AtomicUsize::new(0);
 static HEARD_OF: Mutex<Option<HashMap<Identifier, usize>>> = Mutex::new(None);
 static IS_KEPT: AtomicBool = AtomicBool::new(false);
 
@@ -39,7 +41,8 @@ fn listens(to: &Metadata<'_>) -> bool {
     let counts = heard_of.get_or_insert_default();
     let count = counts.entry(to.callsite()).or_default();
     *count += 1;
-    *count <= OF_EACH || IS_KEPT.load(Ordering::Relaxed)
+    let early = LINES.load(Ordering::Relaxed) < SEARCHED;
+    early || *count <= OF_EACH || IS_KEPT.load(Ordering::Relaxed)
 }
 
 fn heard<R>(work: impl FnOnce(&mut Heard) -> R) -> R {
@@ -59,6 +62,7 @@ enum Form {
 
 impl Write for Form {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        LINES.fetch_add(1, Ordering::Relaxed);
         let leaked = heard(|heard| {
             match (&mut heard.kept, *self) {
                 (Some((json, _)), Self::Json) => json.extend_from_slice(line),
