@@ -9,6 +9,7 @@ mod roofs;
 mod sample;
 mod scaling;
 mod target;
+mod teams;
 mod verify;
 mod whole;
 
@@ -48,9 +49,10 @@ Examples:
   vram bench verify --device sim
   vram bench --device cuda:0 --size-mib 4096
 
-Each line is the median of the runs, with the slowest and the fastest. Let the
-machine rest: other work shows as spread. Where fsverity is installed, the same
-file is digested by both programs in turn.
+Each line is the median of the runs, with the slowest and the fastest. A row on
+one core and the same row on all run in turn, and the one core is another each
+time. Let the machine rest: other work shows as spread. Where fsverity is
+installed, the same file is digested by both programs in turn.
 
 Exit codes: 0 fine, 1 failure, 2 usage. A missed target is
 no failure.")]

@@ -12,16 +12,17 @@ pub(super) struct Pinned {
 }
 
 impl Pinned {
-    /// Pins for a team of one; a larger team may use what it may use.
-    pub(super) fn to(team: NonZeroUsize) -> Result<Option<Self>, Failure> {
+    /// Pins for a team of one, in each round to the next CPU: they are not all
+    /// equally fast. A larger team may use what it may use.
+    pub(super) fn to(team: NonZeroUsize, round: usize) -> Result<Option<Self>, Failure> {
         if team > NonZeroUsize::MIN {
             return Ok(None);
         }
         let failed = |error| Failure::new(format!("cannot keep to one CPU: {error}"));
         let before = sched_getaffinity(None).map_err(failed)?;
-        let first = (0..CpuSet::MAX_CPU).find(|cpu| before.is_set(*cpu));
+        let allowed = (0..CpuSet::MAX_CPU).filter(|cpu| before.is_set(*cpu));
         let mut one = CpuSet::new();
-        one.set(first.unwrap_or(0));
+        one.set(allowed.cycle().nth(round % CpuSet::MAX_CPU).unwrap_or(0));
         sched_setaffinity(None, &one).map_err(failed)?;
         Ok(Some(Self { before }))
     }
@@ -40,11 +41,20 @@ mod tests {
 
     #[test]
     fn one_core_is_one_until_the_end() {
-        let before = sched_getaffinity(None).unwrap().count();
-        let pinned = Pinned::to(NonZeroUsize::MIN).unwrap();
-        assert_eq!(sched_getaffinity(None).unwrap().count(), 1);
-        drop(pinned);
-        assert_eq!(sched_getaffinity(None).unwrap().count(), before);
-        assert!(Pinned::to(NonZeroUsize::new(2).unwrap()).unwrap().is_none());
+        let before = sched_getaffinity(None).unwrap();
+        let mut used = CpuSet::new();
+        for round in 0..before.count() as usize {
+            let pinned = Pinned::to(NonZeroUsize::MIN, round).unwrap();
+            let now = sched_getaffinity(None).unwrap();
+            assert_eq!(now.count(), 1);
+            (0..CpuSet::MAX_CPU)
+                .filter(|cpu| now.is_set(*cpu))
+                .for_each(|cpu| used.set(cpu));
+            drop(pinned);
+            assert_eq!(sched_getaffinity(None).unwrap(), before);
+        }
+        assert_eq!(used, before, "each CPU had its round");
+        let two = NonZeroUsize::new(2).unwrap();
+        assert!(Pinned::to(two, 0).unwrap().is_none());
     }
 }

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::pin::Pinned;
-use super::sample::{rate, timed};
+use super::sample::{in_turn, timed};
+use super::teams::turns;
 use super::{Plan, Show};
 use crate::environment;
 use crate::failure::Failure;
@@ -20,37 +20,28 @@ const READ: usize = 1 << 20;
 
 /// Reading and copying memory, on one core and on all.
 pub(super) fn memory(plan: &Plan, show: Show<'_>) -> Result<(), Failure> {
-    let mut teams = plan.teams().into_iter();
-    teams.try_for_each(|team| memory_on(plan, team, show))
+    let source = words(plan);
+    let mut target = vec![1_u64; source.len()];
+    let mut rows = turns(plan, "memory read", |team| read_all(&source, team));
+    rows.extend(turns(plan, "memory copy", |team| {
+        timed(|| copy_all(&source, &mut target, source.len().div_ceil(team.get())))
+    }));
+    in_turn(plan.runs, rows)?.into_iter().try_for_each(show)
 }
 
-/// The same on `team` cores.
-pub(super) fn memory_on(plan: &Plan, team: NonZeroUsize, show: Show<'_>) -> Result<(), Failure> {
-    let words = plan.bytes.div_ceil(size_of::<u64>());
-    let source = vec![0x0123_4567_89AB_CDEF_u64; words];
-    let mut target = vec![1_u64; words];
-    let _pinned = Pinned::to(team)?;
-    let part = words.div_ceil(team.get());
-    let measure = |name, work: &mut dyn FnMut() -> Result<Duration, Failure>| {
-        rate(name, team.get(), plan.bytes, plan.runs, work)
-    };
-    show(measure("memory read", &mut || {
-        timed(|| read_all(&source, part))
-    })?)?;
-    show(measure("memory copy", &mut || {
-        timed(|| copy_all(&source, &mut target, part))
-    })?)?;
-    black_box(&target);
-    Ok(())
+/// Memory of the plan's size that was touched.
+pub(super) fn words(plan: &Plan) -> Vec<u64> {
+    vec![0x0123_4567_89AB_CDEF; plan.bytes.div_ceil(size_of::<u64>())]
 }
 
-/// Reads every word, each thread `part` of them.
-fn read_all(source: &[u64], part: usize) -> Result<(), Failure> {
+/// Reads every word on `team` threads.
+pub(super) fn read_all(source: &[u64], team: NonZeroUsize) -> Result<Duration, Failure> {
+    let part = source.len().div_ceil(team.get());
     let sum = |words: &[u64]| {
         let sum = |sum: u64, word: &u64| sum.wrapping_add(*word);
         black_box(words.iter().fold(0, sum));
     };
-    each_on_its_thread(source.chunks(part.max(1)), sum)
+    timed(|| each_on_its_thread(source.chunks(part.max(1)), sum))
 }
 
 /// Copies on as many threads as there are parts.
@@ -119,24 +110,13 @@ impl Drop for Scratch {
 
 /// Reads and digests from the page cache: the file was just written.
 pub(super) fn file(plan: &Plan, scratch: &Scratch, show: Show<'_>) -> Result<(), Failure> {
-    for team in plan.teams() {
-        let _pinned = Pinned::to(team)?;
-        show(rate(
-            "file read, cached",
-            team.get(),
-            plan.bytes,
-            plan.runs,
-            || timed(|| read_file(&scratch.file, plan.bytes, team)),
-        )?)?;
-        show(rate(
-            "digest of a file, cached",
-            team.get(),
-            plan.bytes,
-            plan.runs,
-            || timed(|| Ok(crate::measure::file(scratch.path(), team, &|_| {})?)),
-        )?)?;
-    }
-    Ok(())
+    let mut rows = turns(plan, "file read, cached", |team| {
+        timed(|| read_file(&scratch.file, plan.bytes, team))
+    });
+    rows.extend(turns(plan, "digest of a file, cached", |team| {
+        timed(|| Ok(crate::measure::file(scratch.path(), team, &|_| {})?))
+    }));
+    in_turn(plan.runs, rows)?.into_iter().try_for_each(show)
 }
 
 fn fill(mut file: &File, bytes: usize) -> std::io::Result<()> {

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::ratios::{CACHED, READ_AGAIN};
 use super::sample::Rate;
 
 /// One row on all cores, as a multiple of the same row on one.
@@ -18,10 +19,8 @@ pub(super) struct Scaling {
 /// The roof of a row; roofs have none.
 fn roof_of(name: &str) -> Option<&'static str> {
     match name {
-        "digest of memory" | "verify, full" | "verify, keyed" | "unseal, each block checked" => {
-            Some("memory read")
-        }
-        "digest of a file, cached" => Some("file read, cached"),
+        "digest of memory" | "digest of a file, cached" | "verify, full" => Some(CACHED),
+        "verify, keyed" | "unseal, each block checked" => Some(READ_AGAIN),
         "seal, simulated device" => Some("memory copy"),
         _ => None,
     }
@@ -76,8 +75,8 @@ mod tests {
             rate(name, cores, 1 << 20, 1, work).unwrap()
         };
         let rates = [
-            measured("file read, cached", 1, 100),
-            measured("file read, cached", 4, 25),
+            measured(CACHED, 1, 100),
+            measured(CACHED, 4, 25),
             measured("digest of a file, cached", 1, 300),
             measured("digest of a file, cached", 4, 100),
             measured("seal, named device", 4, 100),
@@ -86,6 +85,9 @@ mod tests {
         assert_eq!(scalings.len(), 2, "one core is needed to compare with");
         let line = scalings[1].line();
         assert!(line.contains(" 3.00 x"), "{line}");
-        assert!(line.contains("(file read, cached: 4.00 x)"), "{line}");
+        assert!(
+            line.contains("(digest in the cores' caches: 4.00 x)"),
+            "{line}"
+        );
     }
 }
