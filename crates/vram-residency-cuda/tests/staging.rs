@@ -3,14 +3,13 @@
 
 mod common;
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use common::{Machine, sample, take};
+use common::{Machine, readers, sample, take};
 use vram_digest::nh;
-use vram_residency::device::{Device as _, DeviceError, Extent, Upload, UploadPlan};
+use vram_residency::device::{Device as _, DeviceError, Extent, UploadPlan};
 use vram_residency_cuda::CudaDevice;
 use vram_residency_cuda::device::PINNED_LIMIT;
 
@@ -27,32 +26,6 @@ fn plan(extent: Extent, key: &nh::Key, slot_mib: usize, slots: usize) -> UploadP
     }
 }
 
-/// Submits one MiB after the other, as one of several readers, until it fails.
-fn read_until_error(session: &dyn Upload, next: &AtomicU64) -> DeviceError {
-    loop {
-        let turn = session.slot().and_then(|mut slot| {
-            slot.bytes_mut().fill(7);
-            let offset = next.fetch_add(1, Ordering::Relaxed) << 20;
-            session.submit(slot, offset, 1 << 20)
-        });
-        if let Err(error) = turn {
-            return error;
-        }
-    }
-}
-
-/// What four readers of one session end with.
-fn four_readers(device: &CudaDevice, slots: usize) -> Vec<DeviceError> {
-    let (extent, key) = (take(device, 64 << 20), key());
-    let session = device.upload(plan(extent, &key, 1, slots)).unwrap();
-    let (session, next) = (session.as_ref(), AtomicU64::new(0));
-    thread::scope(|scope| {
-        let read = || read_until_error(session, &next);
-        let readers: Vec<_> = (0..4).map(|_| scope.spawn(read)).collect();
-        readers.into_iter().map(|r| r.join().unwrap()).collect()
-    })
-}
-
 #[test]
 fn readers_that_wait_for_a_slot_hear_of_a_lost_device() {
     for slots in [1, 2] {
@@ -61,7 +34,7 @@ fn readers_that_wait_for_a_slot_hear_of_a_lost_device() {
         machine.fake_ctl().tell("fail exec.htod 3 700");
         let (done, ended) = mpsc::channel();
         let lost = Arc::clone(&device);
-        thread::spawn(move || done.send(four_readers(&lost, slots)));
+        thread::spawn(move || done.send(readers(&lost, 64, slots, 4)));
         let errors = ended.recv_timeout(Duration::from_secs(120));
         let errors = errors.expect("a reader waits for ever");
         assert_eq!(errors.len(), 4);

@@ -8,5 +8,7 @@
 
 pub mod fake;
 pub mod machine;
+pub mod readers;
 
 pub use machine::{Machine, assert_restored, free, sample, take};
+pub use readers::readers;
