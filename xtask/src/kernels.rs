@@ -129,7 +129,7 @@ impl Session {
         let path = self.backend.join(unit.ptx);
         let stale = "is not what the sources give; run `cargo xtask kernels` and commit it";
         let source = unit.source(&self.backend)?;
-        let nvrtc = match tools::NVRTC.installed(&self.work) {
+        let nvrtc = match tools::nvrtc(&self.work) {
             Ok(library) => library,
             Err(why) if check => {
                 self.skips.push(format!("regenerate {}: {why}", unit.ptx));

@@ -3,7 +3,7 @@
 
 use crate::exec::answers;
 use crate::wheel::{Wheel, text_of};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The compiler that makes the committed PTX.
@@ -36,6 +36,14 @@ pub(super) const NVDISASM: Wheel = Wheel {
     sha256: "53606e719ecae07a2335f95902d5a1393a0cc1c317499ee7ffcf628a44385f2c",
     file: "nvidia/cu13/bin/nvdisasm",
 };
+
+/// NVRTC where it can be used: it is a library, and Python calls it.
+pub(super) fn nvrtc(work: &Path) -> Result<PathBuf, String> {
+    if answers(Command::new("python3").arg("--version")) {
+        return NVRTC.installed(work);
+    }
+    Err("there is no python3 to run NVRTC with".to_owned())
+}
 
 /// Compiles `source` with the NVRTC in `library`.
 pub(super) fn compile_nvrtc(library: &Path, source: &Path, out: &Path) -> Result<(), String> {
