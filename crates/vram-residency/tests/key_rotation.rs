@@ -79,6 +79,41 @@ fn a_retired_key_vouches_for_nothing_any_more() {
     assert!(rig.manager.unseal_model(&shard).is_err());
 }
 
+/// It cannot be checked any more: that is said once a minute, and others are
+/// scrubbed meanwhile.
+// requirement: KD-10, PM-8
+#[test]
+fn the_scrubber_does_not_dwell_on_a_shard_whose_key_was_retired() {
+    const MINUTE: u64 = 60_000_000_000;
+    let rig = rig(2 << 20);
+    let seal = |id: &str| {
+        let bytes = weights(100, 1);
+        rig.manager.seal(SealRequest::bytes(&bytes).id(id)).unwrap()
+    };
+    let _old = seal("old");
+    rig.manager.rotate_key(&root_key(50)).unwrap();
+    rig.manager.retire_old_keys().unwrap();
+    let _new = seal("new");
+    let scrub = || {
+        rig.clock.advance(1);
+        rig.manager.scrub_step(1 << 20)
+    };
+    for minute in 1..=3 {
+        let mut failed = 0;
+        for _ in 0..20 {
+            match scrub() {
+                Ok(step) => assert_eq!(step.unwrap().shard_id.as_str(), "new"),
+                Err(Error::Verify(VerifyError::UnknownKey { .. })) => failed += 1,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert_eq!((failed, rig.count("seal.verification_failed")), (1, minute));
+        rig.clock.advance(MINUTE - 25);
+        assert!(scrub().is_ok(), "not yet");
+        rig.clock.advance(25);
+    }
+}
+
 // requirement: KD-10, DG-7
 #[test]
 fn a_fresh_verification_is_not_reused_after_its_key_was_retired() {

@@ -19,6 +19,9 @@ use crate::trace;
 
 /// Time between two steps of the background thread.
 const TICK: Duration = Duration::from_millis(100);
+/// Nanoseconds until a shard is tried again whose check failed and condemned
+/// nothing: a retired key stays retired, and once a minute is noise enough.
+const PAUSE: u64 = 60_000_000_000;
 
 /// What one step of scrubbing did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,8 +35,9 @@ pub struct ScrubStep {
 impl VramManager {
     /// Checks at most `max_bytes` (at least one 1 MiB segment) of the shard that
     /// was scrubbed longest ago: tag, witnesses, and segments in secret order. A
-    /// tree pass that is due (`Policy::anchor_passes`) reads the whole shard.
-    /// `None` when there is nothing to check.
+    /// tree pass that is due (`Policy::anchor_passes`) reads the whole shard. A
+    /// shard whose check fails without condemning it (its key is retired) waits a
+    /// minute. `None` when there is nothing to check.
     ///
     /// # Errors
     /// As [`VramManager::verify_sealed`]; a failure condemns the shard as usual.
@@ -52,7 +56,9 @@ impl VramManager {
     fn scrub_oldest(&self, max_bytes: u64) -> Result<Option<ScrubStep>> {
         loop {
             let waiting = self.inner.registry.all().into_iter();
+            let now = self.inner.clock.monotonic();
             let waiting = waiting.filter(|r| r.is_held() && !r.is_quarantined());
+            let waiting = waiting.filter(|r| r.may_be_scrubbed(now, PAUSE));
             let Some(resident) = waiting.min_by_key(|resident| resident.scrubbed_at()) else {
                 return Ok(None);
             };
@@ -68,6 +74,7 @@ impl VramManager {
                 // failed. It is held no more, so another one is chosen next.
                 Err(Error::Misuse(Misuse::NotSealed)) => {}
                 Err(error) => {
+                    resident.scrub_after(now.saturating_add(PAUSE));
                     self.inner.counters.verification_failed();
                     self.condemn(&resident, &error)?;
                     return Err(error);

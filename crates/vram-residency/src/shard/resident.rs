@@ -29,6 +29,8 @@ pub(crate) struct Resident {
     rolling: Mutex<Option<Rolling>>,
     /// Monotonic time of the last scrub step; 0 before the first.
     scrubbed_at: AtomicU64,
+    /// Monotonic time before which the scrubber does not come again.
+    scrub_after: AtomicU64,
     verifying: Mutex<()>,
 }
 
@@ -73,6 +75,7 @@ impl Resident {
             last: Mutex::new(None),
             rolling: Mutex::new(rolling),
             scrubbed_at: AtomicU64::new(0),
+            scrub_after: AtomicU64::new(0),
             verifying: Mutex::new(()),
             claim: filled.claim,
         });
@@ -136,6 +139,17 @@ impl Resident {
 
     pub(crate) fn set_scrubbed_at(&self, now: u64) {
         self.scrubbed_at.store(now, Ordering::Relaxed);
+    }
+
+    /// Whether a scrub that failed without a verdict may be tried again. A time
+    /// further off than `pause` was set by a clock that has gone back since.
+    pub(crate) fn may_be_scrubbed(&self, now: u64, pause: u64) -> bool {
+        let left = self.scrub_after.load(Ordering::Relaxed).saturating_sub(now);
+        left == 0 || left > pause
+    }
+
+    pub(crate) fn scrub_after(&self, then: u64) {
+        self.scrub_after.store(then, Ordering::Relaxed);
     }
 
     /// Takes the state of keyed checks out for a pass. A pass that fails half
