@@ -1,7 +1,7 @@
 //! Memory for keys: locked against swapping, left out of core dumps, wiped.
 
 use memmap2::{Advice, MmapMut};
-use zeroize::{Zeroize, zeroize_stack};
+use zeroize::{Zeroize, Zeroizing, zeroize_stack};
 
 use super::KeyError;
 
@@ -13,33 +13,23 @@ const STACK_BYTES: usize = 8 << 10;
 /// Up to one page of secret bytes. No `Debug`, `Clone` or `Serialize`
 /// (requirement: TY-6, CI-006).
 pub(super) struct Secret {
-    map: MmapMut,
+    bytes: Zeroizing<Protected>,
 }
 
 impl Secret {
     /// Moves `bytes` into protected memory and wipes the original.
     pub(super) fn new(bytes: &mut [u8]) -> Result<Self, KeyError> {
-        let moved = Self::protected(bytes);
+        let moved = Protected::holding(bytes);
         bytes.zeroize();
-        moved
-    }
-
-    fn protected(bytes: &[u8]) -> Result<Self, KeyError> {
-        let memory = |source: std::io::Error| KeyError::Memory {
-            reason: source.to_string(),
-        };
-        let mut map = MmapMut::map_anon(bytes.len().max(1)).map_err(memory)?;
-        map.lock().map_err(memory)?;
-        #[cfg(target_os = "linux")]
-        map.advise(Advice::DontDump).map_err(memory)?;
-        map.copy_from_slice(bytes);
-        Ok(Self { map })
+        moved.map(|moved| Self {
+            bytes: Zeroizing::new(moved),
+        })
     }
 
     /// Lends the bytes to `work`, then wipes the stack that it used: the
     /// libraries pad keys and hand results over in frames that nobody wipes.
     pub(super) fn lend<R>(&self, work: impl FnOnce(&[u8]) -> R) -> R {
-        let answer = apart(&self.map, work);
+        let answer = apart(&self.bytes.0, work);
         zeroize_stack::<STACK_BYTES>();
         answer
     }
@@ -51,9 +41,26 @@ fn apart<R>(bytes: &[u8], work: impl FnOnce(&[u8]) -> R) -> R {
     work(bytes)
 }
 
-impl Drop for Secret {
-    fn drop(&mut self) {
-        self.map.zeroize();
+/// A locked mapping. `Zeroizing` around it wipes it before it is given back.
+struct Protected(MmapMut);
+
+impl Protected {
+    fn holding(bytes: &[u8]) -> Result<Self, KeyError> {
+        let memory = |source: std::io::Error| KeyError::Memory {
+            reason: source.to_string(),
+        };
+        let mut map = MmapMut::map_anon(bytes.len().max(1)).map_err(memory)?;
+        map.lock().map_err(memory)?;
+        #[cfg(target_os = "linux")]
+        map.advise(Advice::DontDump).map_err(memory)?;
+        map.copy_from_slice(bytes);
+        Ok(Self(map))
+    }
+}
+
+impl Zeroize for Protected {
+    fn zeroize(&mut self) {
+        self.0.zeroize();
     }
 }
 
@@ -93,10 +100,20 @@ mod tests {
     #[test]
     fn the_stack_that_used_a_secret_is_wiped() {
         let secret = Secret::new(&mut SECRET.to_owned()).unwrap();
-        apart(&secret.map, forget);
+        apart(&secret.bytes.0, forget);
         assert!(left_behind(), "without the wipe it can be seen");
         secret.lend(forget);
         assert!(!left_behind());
+    }
+
+    /// `Zeroizing` calls this when a secret is dropped.
+    // requirement: TY-6, CI-006
+    #[test]
+    fn protected_memory_is_wiped_as_a_whole() {
+        let mut protected = Protected::holding(SECRET).unwrap();
+        assert_eq!(protected.0[..], SECRET[..]);
+        protected.zeroize();
+        assert_eq!(protected.0[..], [0; 32]);
     }
 
     // requirement: TY-6, CI-006

@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
 use super::secret::Secret;
@@ -214,17 +215,18 @@ fn read_text(reader: impl Read) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     Ok(text)
 }
 
-/// Mode bits of others that are tolerated in a file of root's.
-const NOBODY_ELSE: u32 = 0;
+/// Mode bits that a key file may have: its owner may read and write.
+const NOBODY_ELSE: u32 = 0o600;
 /// As [`NOBODY_ELSE`], for systemd's credentials: the group may read.
-const ROOT_MAY_SHARE: u32 = 0o040;
+const ROOT_MAY_SHARE: u32 = 0o640;
 
 /// Opens `path` without following a final link and checks what was opened, so
 /// that nothing can be swapped between check and use. Opened non-blocking: a
-/// FIFO must be refused, not waited for.
-fn open_private(path: &Path, shared_by_root: u32) -> Result<File, KeyError> {
+/// FIFO must be refused, not waited for. `for_root`: mode bits that a file of
+/// root's may have.
+fn open_private(path: &Path, for_root: u32) -> Result<File, KeyError> {
     let path_buf = || path.to_owned();
-    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let flags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK);
     let flags = i32::try_from(flags.bits()).unwrap_or(0);
     let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
     let file = opened.map_err(|error| {
@@ -245,8 +247,12 @@ fn open_private(path: &Path, shared_by_root: u32) -> Result<File, KeyError> {
         return Err(KeyError::NotRegular { path: path_buf() });
     }
     let mode = meta.mode() & 0o7777;
-    let tolerated = if meta.uid() == 0 { shared_by_root } else { 0 };
-    if mode & !(0o600 | tolerated) != 0 {
+    let allowed = if meta.uid() == 0 {
+        for_root
+    } else {
+        NOBODY_ELSE
+    };
+    if mode & !allowed != 0 {
         return Err(KeyError::PermissionsTooOpen {
             path: path_buf(),
             mode,
