@@ -389,7 +389,7 @@ fn scrub_steps_visit_the_shard_that_waited_longest() {
 // requirement: PM-8
 #[test]
 fn a_shard_that_is_freed_while_the_scrubber_chooses_it_is_no_failure() {
-    use std::sync::Barrier;
+    use std::sync::mpsc::sync_channel;
     let sim = SimDevice::new(64 * MIB);
     let sink = Arc::new(MemorySink::new());
     let manager = VramManager::builder()
@@ -403,21 +403,24 @@ fn a_shard_that_is_freed_while_the_scrubber_chooses_it_is_no_failure() {
         .seal(SealRequest::source(stays).id("stays"))
         .unwrap();
     const ROUNDS: usize = 300;
-    let (gate, bytes) = (Barrier::new(2), [7; 5000]);
+    let bytes = [7; 5000];
     std::thread::scope(|scope| {
-        scope.spawn(|| {
+        // A meeting place that a side which panics leaves, so that the other goes on and ends.
+        let (gate, other_side) = sync_channel(0);
+        let manager = &manager;
+        scope.spawn(move || {
             for _ in 0..ROUNDS {
                 let shard = manager.seal(SealRequest::bytes(&bytes)).unwrap();
-                gate.wait();
+                gate.send(()).unwrap();
                 manager.deallocate(&shard).unwrap();
-                gate.wait();
+                gate.send(()).unwrap();
             }
         });
         for _ in 0..ROUNDS {
-            gate.wait();
+            other_side.recv().unwrap();
             let step = manager.scrub_step(MIB).unwrap().unwrap();
             assert!(step.bytes == 5000 || step.shard_id == *stays.id());
-            gate.wait();
+            other_side.recv().unwrap();
         }
     });
     assert_eq!(manager.metrics().verify_failures_total, 0);

@@ -293,6 +293,10 @@ impl<'r> Draws<'r> {
     /// Most bytes that are taken at once.
     const MOST: usize = 64 << 10;
 
+    /// Draws for one number. Fewer than half of all are to be rejected, so that
+    /// only a broken source needs more.
+    const TRIES: usize = 128;
+
     /// For about `count` numbers.
     fn new(random: &'r dyn Random, count: usize) -> Self {
         let len = count.saturating_mul(8).clamp(8, Self::MOST);
@@ -320,12 +324,13 @@ impl<'r> Draws<'r> {
     fn below(&mut self, bound: u64) -> Result<u64, RandomError> {
         // The largest multiple of `bound` that fits.
         let zone = u64::MAX.saturating_sub(u64::MAX.checked_rem(bound).unwrap_or(0));
-        loop {
+        for _ in 0..Self::TRIES {
             let draw = self.next()?;
             if draw < zone {
                 return Ok(draw.checked_rem(bound).unwrap_or(0));
             }
         }
+        Err(RandomError::new("only numbers that must be rejected"))
     }
 }
 
@@ -345,6 +350,32 @@ mod tests {
             shuffled(100, &OsRandom).unwrap(),
             shuffled(100, &OsRandom).unwrap()
         );
+    }
+
+    /// Ten segments, of which a pass of four nanoseconds visits four.
+    // requirement: PM-8, VA-5
+    #[test]
+    fn only_a_pass_that_the_end_of_an_epoch_cut_short_counts_as_those_before_it() {
+        let key = fresh_key(&OsRandom).unwrap();
+        let tags = vec![nh::Tag::from_bytes([1; 16]); 10];
+        let mut rolling = Rolling::new(Reference { key, tags }, None, 0, &OsRandom).unwrap();
+        rolling.pace = 1;
+        for (visited, nanos, count, expected) in [
+            // What is left of the epoch, four at a time, and a whole one.
+            (4, 4, 4, 2 + 3),
+            (8, 4, 4, 1 + 3),
+            // Two were left: no fewer are expected of the next pass than before.
+            (0, 4, 2, 3),
+            // A slow pass that nothing cut short counts as it is, and from now on.
+            (1, 4, 1, 9 + 10),
+            (0, 4, 4, 3),
+            // So does the first of another budget.
+            (0, 2, 2, 5),
+        ] {
+            rolling.visited = visited;
+            let passes = rolling.passes_to_cover(Duration::from_nanos(nanos), count);
+            assert_eq!(passes, expected, "{visited} visited, {count} in {nanos} ns");
+        }
     }
 
     #[test]
@@ -385,6 +416,14 @@ mod tests {
             assert_eq!(draw.unwrap(), expected, "{script:?}");
             assert!(random.0.lock().unwrap().is_empty(), "{script:?}");
         }
+    }
+
+    #[test]
+    fn a_source_that_only_gives_numbers_to_reject_is_given_up() {
+        let random = Scripted(vec![u64::MAX; 200].into());
+        let error = Draws::new(&random, 1).below(10).unwrap_err();
+        assert!(error.to_string().contains("rejected"), "{error}");
+        assert_eq!(random.0.lock().unwrap().len(), 200 - Draws::TRIES);
     }
 
     #[test]

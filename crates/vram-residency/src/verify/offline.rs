@@ -67,10 +67,11 @@ pub fn check_file(
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
             answer => answer.map_err(failed)?,
         };
-        match chunk.get(..n) {
-            Some(bytes) if n > 0 => hasher.update(bytes),
-            _ => break,
+        let bytes = chunk.get(..n).unwrap_or_default();
+        if bytes.is_empty() {
+            break;
         }
+        hasher.update(bytes);
     }
     let len = hasher.len();
     Ok(check_digest(record, hasher.finalize().digest(), len))
