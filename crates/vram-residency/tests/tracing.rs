@@ -5,9 +5,9 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::listen;
 use common::{days, rig, weights};
 use serde_json::Value;
+use test_listener as listen;
 use vram_residency::audit::Severity;
 use vram_residency::{Mode, SealRequest};
 
@@ -179,53 +179,4 @@ fn stages_of_a_load_calls_of_the_device_and_refusals_are_told() {
         assert!(ops.contains_key(op), "{op} in {ops:?}");
     }
     assert!(calls.iter().all(|line| line["fields"]["nanos"].is_u64()));
-}
-
-/// The search itself finds what is told, however it is written.
-// requirement: AU-11, CI-006
-#[test]
-fn a_secret_that_is_told_would_be_found() {
-    let secret = weights(32, 77);
-    let mut secrets = common::secrets::Secrets::default();
-    secrets.plant(&secret);
-    let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-    for (how, text) in [
-        ("in hex", format!("key=0{hex}")),
-        ("in hex", format!("key={}", hex.to_uppercase())),
-        ("as numbers", format!("{secret:?}")),
-        ("as numbers", format!("{:?}", &secret[8..20])),
-    ] {
-        assert_eq!(secrets.found_in(text.as_bytes()), Some(how), "{text}");
-    }
-    // At each place in a group of three bytes, in base64.
-    let plain = b"in clear, and not random";
-    let mut secrets = common::secrets::Secrets::default();
-    secrets.plant(plain);
-    for text in [
-        "aW4gY2xlYXIsIGFuZCBub3QgcmFuZG9t",
-        "eGluIGNsZWFyLCBhbmQgbm90IHJhbmRvbQ",
-        "eHlpbiBjbGVhciwgYW5kIG5vdCByYW5kb20=",
-    ] {
-        let line = format!("\"note\":\"{text}\"");
-        assert_eq!(
-            secrets.found_in(line.as_bytes()),
-            Some("in base64"),
-            "{text}"
-        );
-    }
-    assert_eq!(secrets.found_in(plain), Some("as it is"));
-    assert_eq!(
-        secrets.found_in(b"in hex 00112233445566778899aabbccddeeff"),
-        None
-    );
-}
-
-// requirement: AU-11, CI-006
-#[test]
-#[should_panic(expected = "a secret was told")]
-fn a_listener_that_hears_a_secret_fails_the_test() {
-    listen::listen();
-    let secret = [3, 1, 4, 1, 5, 9, 2, 6];
-    listen::plant(&secret);
-    tracing::info!(tag = ?secret, "careless");
 }

@@ -5,9 +5,9 @@ mod common;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 
-use common::secrets::Secrets;
 use common::{Outcome, Session, finish, interrupt, search, unhex};
 use serde_json::Value;
+use test_listener::Secrets;
 
 const SEAL: &str = "seal model --device sim --key-file key --id m --record r.json";
 

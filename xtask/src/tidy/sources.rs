@@ -8,7 +8,7 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 const UNSAFE_PACKAGES: &[&str] = &["vram-digest", "vram-residency-cuda", "fake-cuda"];
 
 /// Crates that never ship.
-const UNSHIPPED_PACKAGES: &[&str] = &["fake-cuda", "xtask"];
+const UNSHIPPED_PACKAGES: &[&str] = &["fake-cuda", "test-listener", "xtask"];
 
 /// What shipped code may not do and tests may: panic, and calculate or convert without a check.
 const DENIED: &[&str] = &[
@@ -27,7 +27,7 @@ const DENIED: &[&str] = &[
 ];
 
 /// Crates that are held to that: all but the tools for work on the repository.
-const TOOLS: &[&str] = &["fuzz-targets", "xtask"];
+const TOOLS: &[&str] = &["fuzz-targets", "test-listener", "xtask"];
 
 /// The only shipped files that may look at the environment; the command documents what it reads.
 const ENVIRONMENT_FILES: &[&str] = &["crates/vram/src/environment.rs"];

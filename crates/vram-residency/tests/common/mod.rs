@@ -6,11 +6,11 @@ pub(crate) mod days;
 pub(crate) mod disguise;
 pub(crate) mod errors;
 pub(crate) mod forward;
-pub(crate) mod listen;
-pub(crate) mod secrets;
 pub(crate) mod source;
 
 use std::sync::{Arc, Mutex};
+
+pub(crate) use test_listener as listen;
 
 use proptest::test_runner::{Config, RngSeed};
 use vram_residency::audit::{Body, MemorySink};

@@ -2,9 +2,6 @@
 //! of any test prints is searched for the keys and the models of the sessions.
 #![allow(dead_code, reason = "each test file uses its part")]
 
-#[path = "../../../vram-residency/tests/common/secrets.rs"]
-pub(crate) mod secrets;
-
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -14,15 +11,16 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use test_listener::Secrets;
 
 /// A test that takes longer waits for something that will not come. The
 /// longest take seconds, and minutes on a machine that does much else.
 const LIMIT: Duration = Duration::from_secs(900);
 
 /// Keys and models of every session of this test program.
-static PLANTED: LazyLock<Mutex<secrets::Secrets>> = LazyLock::new(Mutex::default);
+static PLANTED: LazyLock<Mutex<Secrets>> = LazyLock::new(Mutex::default);
 
-fn planted() -> MutexGuard<'static, secrets::Secrets> {
+fn planted() -> MutexGuard<'static, Secrets> {
     PLANTED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

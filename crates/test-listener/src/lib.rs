@@ -1,23 +1,32 @@
-//! A listener for a whole test program, at the most verbose level: it writes what
-//! is told in both forms that the command has, and fails the test in which a
-//! planted secret is told. It hears the beginning, the first of each kind, and
-//! all while a test keeps it.
+//! A listener for whole test programs, at the most verbose level. All that is
+//! told through `tracing` is written in both forms that the command has, every
+//! line is searched for the secrets that tests planted, and the first leak ends
+//! the program: a test or a thread that catches panics cannot hide one.
+//!
+//! A line is searched when it is told, for what was planted before. So a test
+//! plants a secret where it makes it, before the library has it. Keys that the
+//! library derives are not known here.
+//!
+//! This is a crate because a test program is built unoptimised, and each line
+//! takes fifty times longer there; see the profiles in the root's `Cargo.toml`.
+#![forbid(unsafe_code)]
 
-use std::collections::HashMap;
+mod secrets;
+
+use std::backtrace::Backtrace;
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
-use tracing::Metadata;
-use tracing::callsite::Identifier;
-use tracing_subscriber::Layer as _;
-use tracing_subscriber::filter::dynamic_filter_fn;
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use super::secrets::Secrets;
+pub use secrets::Secrets;
 
+/// What the program exits with after a leak: what it does when a test fails.
+pub const LEAKED: i32 = 101;
+
+#[derive(Default)]
 struct Heard {
     secrets: Secrets,
     /// JSON lines, and text lines, while somebody wants to see them.
@@ -27,30 +36,9 @@ struct Heard {
 static HEARD: Mutex<Option<Heard>> = Mutex::new(None);
 static KEEPING: Mutex<()> = Mutex::new(());
 
-/// So much of the beginning of a program is searched, and after that the first
-/// of each place in the code. A property with a thousand cases tells the same
-/// hundreds of thousands of times, and a search is slow unoptimised.
-const SEARCHED: usize = 2000;
-const OF_EACH: usize = 50;
-static LINES: AtomicUsize = AtomicUsize::new(0);
-static HEARD_OF: Mutex<Option<HashMap<Identifier, usize>>> = Mutex::new(None);
-static IS_KEPT: AtomicBool = AtomicBool::new(false);
-
-fn listens(to: &Metadata<'_>) -> bool {
-    let mut heard_of = HEARD_OF.lock().unwrap_or_else(PoisonError::into_inner);
-    let counts = heard_of.get_or_insert_default();
-    let count = counts.entry(to.callsite()).or_default();
-    *count += 1;
-    let early = LINES.load(Ordering::Relaxed) < SEARCHED;
-    early || *count <= OF_EACH || IS_KEPT.load(Ordering::Relaxed)
-}
-
 fn heard<R>(work: impl FnOnce(&mut Heard) -> R) -> R {
     let mut heard = HEARD.lock().unwrap_or_else(PoisonError::into_inner);
-    work(heard.get_or_insert_with(|| Heard {
-        secrets: Secrets::default(),
-        kept: None,
-    }))
+    work(heard.get_or_insert_default())
 }
 
 /// Where one form of the log goes.
@@ -62,7 +50,6 @@ enum Form {
 
 impl Write for Form {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        LINES.fetch_add(1, Ordering::Relaxed);
         let leaked = heard(|heard| {
             match (&mut heard.kept, *self) {
                 (Some((json, _)), Self::Json) => json.extend_from_slice(line),
@@ -71,9 +58,8 @@ impl Write for Form {
             }
             heard.secrets.found_in(line)
         });
-        if let Some(how) = leaked.filter(|_| !std::thread::panicking()) {
-            let line = String::from_utf8_lossy(line);
-            panic!("a secret was told {how}: {line}");
+        if let Some(how) = leaked {
+            end(how, line);
         }
         Ok(line.len())
     }
@@ -83,34 +69,45 @@ impl Write for Form {
     }
 }
 
+/// Ends the program. Past the capture of output, which would be lost with it.
+fn end(how: &str, line: &[u8]) -> ! {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a thread without a name");
+    let line = String::from_utf8_lossy(line);
+    let place = Backtrace::force_capture();
+    let message = format!("{test}: a secret was told {how}: {line}\n{place}\n");
+    let _ = io::stderr().write_all(message.as_bytes());
+    std::process::exit(LEAKED)
+}
+
 /// Listens for the rest of the program.
-pub(crate) fn listen() {
+pub fn listen() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let json = fmt::layer().json().with_writer(|| Form::Json);
         let text = fmt::layer().with_ansi(false).with_writer(|| Form::Text);
-        let both = json.and_then(text);
-        let both = both.with_filter(dynamic_filter_fn(|told, _| listens(told)));
-        tracing_subscriber::registry().with(both).init();
+        tracing_subscriber::registry().with(json).with(text).init();
     });
 }
 
-/// Looks for a secret in all that is told from now on.
-pub(crate) fn plant(secret: &[u8]) {
+/// Listens, and looks for a secret in all that is told from now on.
+pub fn plant(secret: &[u8]) {
+    listen();
     heard(|heard| heard.secrets.plant(secret));
 }
 
 /// What is told while this lives, also by tests beside this one.
-pub(crate) struct Keeping {
+#[derive(Debug)]
+pub struct Keeping {
     _one_at_a_time: MutexGuard<'static, ()>,
 }
 
 /// Keeps what is told from now on.
-pub(crate) fn keep() -> Keeping {
+#[must_use = "it keeps for as long as it lives"]
+pub fn keep() -> Keeping {
     listen();
     let one = KEEPING.lock().unwrap_or_else(PoisonError::into_inner);
     heard(|heard| heard.kept = Some(Default::default()));
-    IS_KEPT.store(true, Ordering::Relaxed);
     Keeping {
         _one_at_a_time: one,
     }
@@ -118,7 +115,8 @@ pub(crate) fn keep() -> Keeping {
 
 impl Keeping {
     /// The JSON lines and the text so far.
-    pub(crate) fn told(&self) -> (Vec<serde_json::Value>, String) {
+    #[must_use]
+    pub fn told(&self) -> (Vec<serde_json::Value>, String) {
         let (json, text) = heard(|heard| heard.kept.clone()).unwrap();
         let lines = json
             .split(|byte| *byte == b'\n')
@@ -130,7 +128,6 @@ impl Keeping {
 
 impl Drop for Keeping {
     fn drop(&mut self) {
-        IS_KEPT.store(false, Ordering::Relaxed);
         heard(|heard| heard.kept = None);
     }
 }
