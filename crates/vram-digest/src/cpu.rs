@@ -26,15 +26,36 @@ impl Avx2 {
 impl ShaNi {
     /// Detects; std caches the answer.
     pub(crate) fn detect() -> Option<Self> {
-        let all = is_x86_feature_detected!("sha") && is_x86_feature_detected!("avx");
-        all.then_some(Self(()))
+        let both = [
+            is_x86_feature_detected!("sha"),
+            is_x86_feature_detected!("avx"),
+        ];
+        (both == [true; 2]).then_some(Self(()))
     }
 }
 
 impl Avx512 {
     /// Detects; std caches the answer.
     pub(crate) fn detect() -> Option<Self> {
-        let all = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw");
-        all.then_some(Self(()))
+        let both = [
+            is_x86_feature_detected!("avx512f"),
+            is_x86_feature_detected!("avx512bw"),
+        ];
+        (both == [true; 2]).then_some(Self(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A path that is never found costs speed only, which no other test would notice.
+    #[test]
+    fn what_this_cpu_has_is_found() {
+        let sha = is_x86_feature_detected!("sha") && is_x86_feature_detected!("avx");
+        let wide = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw");
+        assert_eq!(Avx2::detect().is_some(), is_x86_feature_detected!("avx2"));
+        assert_eq!(ShaNi::detect().is_some(), sha);
+        assert_eq!(Avx512::detect().is_some(), wide);
     }
 }

@@ -98,7 +98,7 @@ impl FromStr for FileDigest {
         if digits.len() != HASH_BYTES.saturating_mul(2) {
             return Err(ParseDigestError::Length(text.chars().count()));
         }
-        let mut bytes = [0; HASH_BYTES];
+        let mut bytes = [0_u8; HASH_BYTES];
         for (position, (&digit, index)) in digits
             .iter()
             .zip((0..HASH_BYTES).flat_map(|i| [i, i]))
@@ -106,7 +106,7 @@ impl FromStr for FileDigest {
         {
             let value = nibble(digit, position)?;
             if let Some(byte) = bytes.get_mut(index) {
-                *byte = (*byte << 4) | value;
+                *byte = byte.wrapping_mul(16).wrapping_add(value);
             }
         }
         Ok(Self(bytes))

@@ -10,6 +10,10 @@ use crate::{BLOCK_BYTES, BlockHash, HASH_BYTES};
 /// Hashes that fit one block of an upper level.
 const FAN_OUT: usize = BLOCK_BYTES / HASH_BYTES;
 
+/// Levels above the block hashes of the longest file: 2^64 bytes are 2^52 blocks, and each level
+/// has 2^7 times fewer hashes.
+const MOST_LEVELS: usize = 8;
+
 /// The root hash over level-0 block hashes.
 ///
 /// Each upper level hashes 4096-byte blocks (128 hashes) of the level below until one hash remains.
@@ -22,13 +26,15 @@ pub fn root(level0: &[BlockHash]) -> BlockHash {
 
 /// The same on up to `threads` threads.
 fn root_on(level0: &[BlockHash], threads: NonZeroUsize) -> BlockHash {
-    let Some(mut level) = parents(level0, threads) else {
-        return level0.first().copied().unwrap_or_default();
-    };
-    while let Some(next) = parents(&level, threads) {
-        level = next;
+    let mut top: Option<Vec<BlockHash>> = None;
+    for _ in 0..MOST_LEVELS {
+        let Some(above) = parents(top.as_deref().unwrap_or(level0), threads) else {
+            break;
+        };
+        top = Some(above);
     }
-    level.first().copied().unwrap_or_default()
+    let top = top.as_deref().unwrap_or(level0);
+    top.first().copied().unwrap_or_default()
 }
 
 /// The level above, or `None` when there is none.

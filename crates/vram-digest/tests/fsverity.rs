@@ -114,8 +114,21 @@ fn any_chunking_gives_the_same_tree() {
             hasher.update(&[]);
         }
         assert_eq!(hasher.len(), data.len() as u64);
+        assert!(!hasher.is_empty());
         assert_eq!(hasher.finalize(), expected, "chunks of {chunk}");
     }
+    assert!(Hasher::new().is_empty());
+}
+
+#[test]
+fn a_tree_tells_what_it_was_made_of() {
+    let hashes = level(&pattern(2 * 4096 + 1, 5));
+    let tree = Tree::from_level0(hashes.clone(), 2 * 4096 + 1).unwrap();
+    assert_eq!((tree.len(), tree.is_empty()), (2 * 4096 + 1, false));
+    assert_eq!(tree.block(2), Some(&hashes[2]));
+    assert_eq!(tree.block(3), None);
+    assert_eq!(tree.level0(), hashes);
+    assert_eq!(tree.into_level0(), hashes);
 }
 
 #[test]
