@@ -120,6 +120,14 @@ fn any_chunking_gives_the_same_tree() {
     assert!(Hasher::new().is_empty());
 }
 
+// requirement: CI-006
+#[test]
+fn a_hasher_shows_its_length_and_no_byte() {
+    let mut hasher = Hasher::new();
+    hasher.update(b"weights");
+    assert_eq!(format!("{hasher:?}"), "Hasher { len: 7, .. }");
+}
+
 #[test]
 fn a_tree_tells_what_it_was_made_of() {
     let hashes = level(&pattern(2 * 4096 + 1, 5));
