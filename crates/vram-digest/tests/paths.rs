@@ -20,6 +20,25 @@ fn on_every_path(check: impl Fn(Path)) {
     }
 }
 
+/// Or every test here would skip what it is for.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn the_paths_are_those_of_this_cpu() {
+    let avx2 = is_x86_feature_detected!("avx2");
+    let sha = is_x86_feature_detected!("sha") && is_x86_feature_detected!("avx");
+    let avx512 = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw");
+    for (path, has, name) in [
+        (Path::Portable, true, "portable"),
+        (Path::Avx2, avx2, "AVX2, 8 lanes"),
+        (Path::ShaNi, sha, "SHA-NI, 2 streams"),
+        (Path::Avx512, avx512, "AVX-512, 16 lanes"),
+    ] {
+        assert_eq!(path.is_available(), has, "{path}");
+        assert_eq!(path.to_string(), name);
+        assert!(path <= path::detected() || !has, "{path}");
+    }
+}
+
 #[test]
 fn block_hashes_are_those_of_the_definition() {
     let data = pattern(50 * 4096, 31);
