@@ -346,7 +346,7 @@ fn metadata_is_typed_and_unambiguous() {
     refused!(
         Writer::new().pair("k", 8, &text(b"\xff\xfe")).refused(),
         FormatError::NotUtf8 {
-            field: "metadata string length",
+            field: "metadata string",
             ..
         }
     );

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
+use rustix::io::Errno;
 use serde::Serialize;
 use vram_residency::device::DeviceError;
 use vram_residency::error::{Code, Damage, InputError, VerifyError};
@@ -131,20 +132,23 @@ impl Failure {
     /// The failure to seal one file, which could be sealed without looking at
     /// its tensors; a pointer to a file never should.
     pub(crate) fn to_seal(name: &str, error: Error) -> Self {
-        let malformed = match &error {
-            Error::Load(LoadError::Format { source, .. }) => !matches!(
-                source,
+        let advice = match &error {
+            Error::Load(LoadError::Format { source, .. }) => match source {
                 FormatError::LfsPointer(_)
-                    | FormatError::LfsMalformed { .. }
-                    | FormatError::Io { .. }
-            ),
-            _ => false,
+                | FormatError::LfsMalformed { .. }
+                | FormatError::Io { .. } => None,
+                FormatError::Truncated { .. } | FormatError::OutsideFile { .. } => {
+                    Some("the file looks cut short: was the download complete?")
+                }
+                _ => Some("--format raw seals the bytes without looking at tensors"),
+            },
+            _ => None,
         };
         let failure = Self::about(name, error);
-        if malformed {
-            return failure.hint("--format raw seals the bytes without looking at tensors");
+        match advice {
+            Some(advice) => failure.hint(advice),
+            None => failure,
         }
-        failure
     }
 
     /// Puts the file's name before the message.
@@ -277,6 +281,11 @@ fn hint(error: &Error) -> Option<&'static str> {
         Error::Input(
             InputError::ModelSize { len: 0, .. } | InputError::SourceSize { len: 0, .. },
         ) => "an empty model cannot be sealed; was the download complete?",
+        Error::Load(LoadError::Open { source, .. })
+            if Errno::from_io_error(source) == Some(Errno::MFILE) =>
+        {
+            "the model has more files than this process may open; raise the limit: ulimit -n"
+        }
         Error::Load(LoadError::NotRegular { .. }) => {
             "name a regular file; for a pipe use: vram digest -"
         }

@@ -228,7 +228,7 @@ fn a_truncated_model_is_named_by_its_format() {
         .vram("seal cut.safetensors --device sim:1MiB")
         .exit(1)
         .refuses("cut.safetensors: ")
-        .tells("--format raw")
+        .tells("was the download complete?")
         .tells(LEFT);
     session.write("lie.safetensors", "this is no model at all");
     session

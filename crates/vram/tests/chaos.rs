@@ -204,6 +204,29 @@ fn too_little_memory_is_an_error_and_no_abort() {
 }
 
 #[test]
+fn a_model_of_more_files_than_may_be_open_says_what_to_raise() {
+    let session = session();
+    std::fs::create_dir(session.path("many")).unwrap();
+    let mut map = serde_json::Map::new();
+    for i in 0..40 {
+        let file = format!("f{i}.safetensors");
+        let header = format!(r#"{{"t{i}":{{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}}}"#);
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend_from_slice(header.as_bytes());
+        bytes.push(7);
+        std::fs::write(session.path("many").join(&file), bytes).unwrap();
+        map.insert(format!("t{i}"), file.into());
+    }
+    let index = serde_json::json!({"metadata": {}, "weight_map": map}).to_string();
+    session.write("many/model.safetensors.index.json", &index);
+    session.vram("inspect many").exit(0);
+    under(&session, "ulimit -n 24", "inspect many")
+        .exit(1)
+        .refuses("Too many open files")
+        .tells("ulimit -n");
+}
+
+#[test]
 fn too_few_descriptors_are_an_error() {
     let session = session();
     let seal = "seal model --device sim --key-file key --record r.json";

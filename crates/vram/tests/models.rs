@@ -191,6 +191,21 @@ fn a_flip_is_held_against_the_longest_file_of_a_model() {
     }
 }
 
+/// `llama-gguf-split --merge` leaves `split.count` in its output, as 0.
+#[test]
+fn a_merged_gguf_is_one_whole_model() {
+    let session = Session::new();
+    split(&session, ["merged.gguf", "rest.gguf"]);
+    let mut merged = std::fs::read(session.path("merged.gguf")).unwrap();
+    let key = b"split.count\x02\0\0\0";
+    let at = merged.windows(key.len()).position(|window| window == key);
+    merged[at.unwrap() + key.len()] = 0;
+    std::fs::write(session.path("merged.gguf"), merged).unwrap();
+    for command in ["inspect", "plan --device sim", "seal --device sim --id one"] {
+        session.vram(&format!("{command} merged.gguf")).exit(0);
+    }
+}
+
 #[test]
 fn a_part_under_another_name_is_not_taken_for_a_model() {
     let session = Session::new();

@@ -187,8 +187,8 @@ pub enum FormatError {
         /// What was expected.
         reason: &'static str,
     },
-    /// Elements or bytes of a tensor do not fit 64 bits.
-    #[error("the size of tensor \"{name}\" overflows 64 bits")]
+    /// Elements, bytes or end of a tensor do not fit 64 bits.
+    #[error("the size or the place of tensor \"{name}\" overflows 64 bits")]
     Overflow {
         /// The tensor.
         name: Excerpt,

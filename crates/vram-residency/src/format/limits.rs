@@ -3,8 +3,8 @@
 /// Upper bounds of what the parsers accept; every field is inclusive.
 ///
 /// The defaults admit every public model known to us and refuse headers that
-/// only an attacker writes. A caller with larger needs raises the one field.
-/// Below these bounds each count is also held against the bytes that the file
+/// only an attacker writes. A caller of the parsers raises the one field that
+/// it needs; sealing and [`crate::load::Model`] keep to the defaults. Below these bounds each count is also held against the bytes that the file
 /// really has, so a short file can never make the parsers allocate much.
 ///
 /// requirement: VA-10 (GGUF counts, strings and file size)

@@ -109,6 +109,7 @@ impl<'s> Cursor<'s> {
         // `string_length` has seen that the file holds so many bytes.
         let mut bytes = vec![0; usize::try_from(len).unwrap_or_default()];
         self.copy(&mut bytes, field)?;
+        let field = field.strip_suffix(" length").unwrap_or(field);
         String::from_utf8(bytes).map_err(|_| FormatError::NotUtf8 { field, offset })
     }
 

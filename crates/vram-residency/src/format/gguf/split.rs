@@ -17,7 +17,9 @@ pub struct Split {
 }
 
 impl Split {
-    /// Reads the split keys; `None` for a file that is a whole model.
+    /// Reads the split keys; `None` for a file that is a whole model: one
+    /// without them, the only part there is, or a merged file, in which
+    /// llama.cpp's tool leaves the keys with a count of 0.
     ///
     /// # Errors
     /// [`FormatError::Missing`] or [`FormatError::BadValue`] where some of the
@@ -41,6 +43,9 @@ impl Split {
                 value: found.count,
                 limit: limits.index_files,
             });
+        }
+        if found.number == 0 && found.count <= 1 {
+            return Ok(None);
         }
         if found.number >= found.count {
             return Err(FormatError::BadValue {
@@ -67,10 +72,14 @@ fn whole(key: &'static str, value: Option<&MetaValue>) -> Result<u64, FormatErro
         Some(MetaValue::Signed(n)) => u64::try_from(*n).ok(),
         Some(_) => None,
     };
+    let shown = match value {
+        Some(MetaValue::Signed(n)) => n.to_string(),
+        _ => "no whole number".to_owned(),
+    };
     number.ok_or_else(|| FormatError::BadValue {
         of: key.into(),
         field: "value",
-        value: format!("{value:?}").as_str().into(),
+        value: shown.as_str().into(),
         reason: "must be a whole number, not negative",
     })
 }
