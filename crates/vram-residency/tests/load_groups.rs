@@ -5,7 +5,8 @@ mod common;
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use common::source::Hooked;
 use common::{Rig, rig_of, weights};
@@ -118,6 +119,41 @@ fn all_or_nothing_is_the_default_on_several_devices() {
         assert_eq!(shard.record().digest, vram_digest::digest(&parts[i]));
     }
     rig.assert_balanced();
+}
+
+/// The first read of each member waits for that of the other.
+// requirement: PM-1
+#[test]
+fn two_devices_load_at_the_same_time() {
+    let rig = rig(2);
+    let parts = parts(2);
+    let (arrived, changed) = (&Mutex::new(0_u32), &Condvar::new());
+    let meet = move |offset| {
+        if offset > 0 {
+            return Ok(());
+        }
+        let mut arrived = arrived.lock().unwrap();
+        *arrived += 1;
+        changed.notify_all();
+        let minute = Duration::from_secs(60);
+        let waited = changed.wait_timeout_while(arrived, minute, |arrived| *arrived < 2);
+        match waited.unwrap().1.timed_out() {
+            true => Err(io::Error::other("the other device did not load meanwhile")),
+            false => Ok(()),
+        }
+    };
+    let request =
+        |i: u32| SealRequest::source(Hooked(parts[i as usize].as_slice(), meet)).device(i);
+    let group = rig
+        .manager
+        .seal_group(vec![request(0), request(1)])
+        .unwrap();
+    let devices: Vec<u32> = group
+        .shards()
+        .iter()
+        .map(|s| s.record().gpu_device)
+        .collect();
+    assert_eq!(devices, [0, 1]);
 }
 
 #[test]
