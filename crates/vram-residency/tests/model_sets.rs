@@ -117,6 +117,34 @@ fn links_may_not_lead_out_of_the_model() {
     assert!(message.contains(file), "{message}");
 }
 
+// requirement: VA-10
+#[test]
+fn what_a_directory_holds_may_not_be_a_link_out_of_it() {
+    let index = "model.safetensors.index.json";
+    let empty = tempfile::tempdir().unwrap();
+    let file = testdata("small.safetensors");
+    let single = (empty.path(), "model.safetensors", file, 1);
+    let sharded = copy_of("sharded");
+    std::fs::remove_file(sharded.path().join(index)).unwrap();
+    let real = testdata("sharded").join(index);
+    for (dir, name, target, parts) in [single, (sharded.path(), index, real.clone(), 2)] {
+        let link = dir.join(name);
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        let message = refused(dir);
+        let words = format!("\"{name}\" leads outside the model directory");
+        assert!(message.contains(&words), "{message}");
+        // Named by the caller it is the caller's choice.
+        assert_eq!(Model::open(&link).unwrap().parts().len(), parts);
+    }
+    // The directory itself may be a link, and links within it are as before.
+    let alias = empty.path().join("alias");
+    std::os::unix::fs::symlink(sharded.path(), &alias).unwrap();
+    std::fs::remove_file(sharded.path().join(index)).unwrap();
+    std::fs::copy(&real, sharded.path().join("real")).unwrap();
+    std::os::unix::fs::symlink("real", sharded.path().join(index)).unwrap();
+    assert_eq!(Model::open(&alias).unwrap().parts().len(), 2);
+}
+
 #[test]
 fn a_hugging_face_cache_may_keep_its_files_in_blobs() {
     let cache = tempfile::tempdir().unwrap();

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,12 +13,22 @@ use rustix::fs::Advice;
 use super::direct::{Cache, Direct, Trial, Way, is_unsupported, timed};
 use super::{LoadError, Source};
 use crate::clock::Clock;
-use crate::format::ReadAt;
+use crate::format::{Excerpt, FormatError, ReadAt};
 use crate::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Shorter files are read through the page cache: a trial costs more there
 /// than it could save.
 const WORTH_A_TRIAL: u64 = 64 << 20;
+
+/// Where an open file lies, links followed. Only the kernel knows: a path may
+/// lead elsewhere by the time it is asked.
+fn place_of(file: &File) -> io::Result<PathBuf> {
+    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+    std::fs::read_link(&link).map_err(|error| {
+        let text = format!("cannot tell where the open file lies, {link}: {error}");
+        io::Error::new(error.kind(), text)
+    })
+}
 
 /// What must stay the same while a file is read.
 #[derive(PartialEq, Eq)]
@@ -104,9 +115,32 @@ impl FileSource {
         Self::open_as(path, path)
     }
 
-    /// Opens `path` under another name of the same file: a cache keeps files
-    /// under names that say nothing, and links to them that do.
-    pub(super) fn open_as(path: &Path, called: &Path) -> Result<Self, LoadError> {
+    /// Opens `path`, which must lie beneath `root` (a real path), under another
+    /// name of the same file: a cache keeps files under names that say nothing,
+    /// and links to them that do. The open file decides where it lies, so a link
+    /// that is put there meanwhile leads nowhere.
+    ///
+    /// requirement: VA-10
+    pub(super) fn open_within(root: &Path, path: &Path, called: &Path) -> Result<Self, LoadError> {
+        let source = Self::open_as(path, called)?;
+        let name = || called.display().to_string();
+        let place = place_of(&source.file).map_err(|source| LoadError::Open {
+            name: name(),
+            source,
+        })?;
+        if place.starts_with(root) {
+            return Ok(source);
+        }
+        let file = called.file_name().unwrap_or_default().to_string_lossy();
+        Err(LoadError::Format {
+            name: name(),
+            source: FormatError::Escapes {
+                name: Excerpt::new(&file),
+            },
+        })
+    }
+
+    fn open_as(path: &Path, called: &Path) -> Result<Self, LoadError> {
         let name = || called.display().to_string();
         let nonblock = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
         let mut options = File::options();
@@ -356,5 +390,53 @@ mod tests {
         std::fs::write(file.path(), b"three").unwrap();
         let error = source.check_unchanged().unwrap_err().to_string();
         assert!(error.contains("size differs"), "{error}");
+    }
+    // requirement: VA-10
+    #[test]
+    fn a_file_that_became_a_link_after_it_was_resolved_is_refused() {
+        use crate::format::index::resolve;
+        use std::os::unix::fs::symlink;
+
+        let top = tempfile::tempdir().unwrap();
+        let top = top.path().canonicalize().unwrap();
+        let (dir, outside) = (top.join("model"), top.join("outside"));
+        for dir in [&dir.join("inner"), &outside] {
+            std::fs::create_dir_all(dir).unwrap();
+        }
+        for file in [
+            dir.join("part"),
+            dir.join("inner/part"),
+            outside.join("part"),
+        ] {
+            std::fs::write(file, b"tensors").unwrap();
+        }
+        let real = resolve(&dir, &dir, "part").unwrap();
+        FileSource::open_within(&dir, &real, &dir.join("part")).unwrap();
+
+        let refused = |path: &Path| {
+            let error = FileSource::open_within(&dir, path, path).err().unwrap();
+            let text = error.to_string();
+            let escapes = matches!(
+                error,
+                LoadError::Format {
+                    source: FormatError::Escapes { .. },
+                    ..
+                }
+            );
+            assert!(escapes && text.contains("\"part\""), "{text}");
+        };
+        // The part itself, then a directory on the way to one, is exchanged.
+        symlink(outside.join("part"), dir.join("link")).unwrap();
+        exchange(&dir.join("link"), &real);
+        refused(&real);
+        symlink(&outside, dir.join("away")).unwrap();
+        exchange(&dir.join("away"), &dir.join("inner"));
+        refused(&dir.join("inner/part"));
+    }
+
+    /// Both names change places at once, as a second process may do it.
+    fn exchange(a: &Path, b: &Path) {
+        let flags = rustix::fs::RenameFlags::EXCHANGE;
+        rustix::fs::renameat_with(rustix::fs::CWD, a, rustix::fs::CWD, b, flags).unwrap();
     }
 }

@@ -27,16 +27,6 @@ pub struct Part {
 }
 
 impl Part {
-    fn open(path: &Path) -> Result<Self, LoadError> {
-        Self::of(FileSource::open(path)?)
-    }
-
-    /// The part that an index or another part calls `called`, which is a link
-    /// to `real` or the same.
-    fn called(called: &Path, real: &Path) -> Result<Self, LoadError> {
-        Self::of(FileSource::open_as(real, called)?)
-    }
-
     /// The name decides the format.
     fn of(source: FileSource) -> Result<Self, LoadError> {
         let extension = source.path().extension();
@@ -82,17 +72,24 @@ impl Part {
 
 impl Model {
     /// Opens a file, a `*.safetensors.index.json`, any part of a split GGUF, or
-    /// a directory. Files that an index or a split names must lie in the same
-    /// directory, links followed (the loader rules of the sources, adopted in
-    /// design 8); a Hugging Face cache may keep them in its `blobs`.
+    /// a directory. What is found in a directory, and files that an index or a
+    /// split names, must lie in the same directory, links followed (the loader
+    /// rules of the sources, adopted in design 8); a Hugging Face cache may keep
+    /// them in its `blobs`. The open files are asked where they lie (Linux:
+    /// through `/proc`), so no link can take a file's place in between.
     ///
     /// # Errors
     /// [`LoadError`] naming the file and the rule it breaks.
     pub fn open(path: &Path) -> Result<Self, LoadError> {
-        let path = if path.is_dir() {
-            find(path)?
+        // A link that the caller names is the caller's choice; a link found
+        // inside a directory is not.
+        let is_dir = path.is_dir();
+        let path = if is_dir { find(path)? } else { path.to_owned() };
+        let place = Place::of(&path);
+        let source = if is_dir {
+            FileSource::open_within(&place.root, &path, &path)?
         } else {
-            path.to_owned()
+            FileSource::open(&path)?
         };
         let file_name = path
             .file_name()
@@ -100,11 +97,11 @@ impl Model {
             .to_string_lossy()
             .into_owned();
         let parts = if file_name.ends_with(INDEX_SUFFIX) {
-            indexed(&path)?
+            indexed(&path, &source, &place)?
         } else {
-            let first = Part::open(&path)?;
+            let first = Part::of(source)?;
             match Split::of(&first.table, &Limits::default()) {
-                Ok(Some(split)) => split_parts(&path, split)?,
+                Ok(Some(split)) => split_parts(&path, split, &place)?,
                 Ok(None) => vec![first],
                 Err(error) => return Err(refused(&path.display().to_string(), error)),
             }
@@ -206,22 +203,36 @@ fn root_of(dir: &Path) -> PathBuf {
     cache.unwrap_or(dir).to_owned()
 }
 
-fn directory_of(path: &Path) -> PathBuf {
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-    let dir = dir.unwrap_or(Path::new("."));
-    dir.canonicalize().unwrap_or_else(|_| dir.to_owned())
+/// Where the files of a model lie, settled once: both are real paths.
+struct Place {
+    dir: PathBuf,
+    root: PathBuf,
 }
 
-fn indexed(path: &Path) -> Result<Vec<Part>, LoadError> {
-    let source = FileSource::open(path)?;
+impl Place {
+    /// The place of the model that `path` is a file of.
+    fn of(path: &Path) -> Self {
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+        let dir = dir.unwrap_or(Path::new("."));
+        let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+        let root = root_of(&dir);
+        Self { dir, root }
+    }
+
+    /// The file `name` of the model that `path` is a file of; `by` names it.
+    fn part(&self, path: &Path, name: &str, by: &str) -> Result<Part, LoadError> {
+        let real = index::resolve(&self.root, &self.dir, name).map_err(|e| refused(by, e))?;
+        let called = path.with_file_name(name);
+        Part::of(FileSource::open_within(&self.root, &real, &called)?)
+    }
+}
+
+fn indexed(path: &Path, source: &FileSource, place: &Place) -> Result<Vec<Part>, LoadError> {
     let name = source.name();
-    let index = index::parse(&source, &Limits::default()).map_err(|e| refused(&name, e))?;
-    let dir = directory_of(path);
-    let root = root_of(&dir);
+    let index = index::parse(source, &Limits::default()).map_err(|e| refused(&name, e))?;
     let mut parts = Vec::new();
     for file in index.files() {
-        let real = index::resolve(&root, &dir, file).map_err(|e| refused(&name, e))?;
-        let part = Part::called(&path.with_file_name(file), &real)?;
+        let part = place.part(path, file, &name)?;
         index
             .check_file(file, &part.table)
             .map_err(|e| refused(&name, e))?;
@@ -230,7 +241,7 @@ fn indexed(path: &Path) -> Result<Vec<Part>, LoadError> {
     Ok(parts)
 }
 
-fn split_parts(path: &Path, split: Split) -> Result<Vec<Part>, LoadError> {
+fn split_parts(path: &Path, split: Split, place: &Place) -> Result<Vec<Part>, LoadError> {
     let file = path
         .file_name()
         .unwrap_or_default()
@@ -241,13 +252,10 @@ fn split_parts(path: &Path, split: Split) -> Result<Vec<Part>, LoadError> {
         name: file.clone(),
         count: split.count,
     })?;
-    let dir = directory_of(path);
-    let root = root_of(&dir);
     let mut parts = Vec::new();
     for number in 1..=split.count {
         let sibling = pattern.sibling(number);
-        let real = index::resolve(&root, &dir, &sibling).map_err(|e| refused(&sibling, e))?;
-        let part = Part::called(&path.with_file_name(&sibling), &real)?;
+        let part = place.part(path, &sibling, &sibling)?;
         parts.push((sibling, part));
     }
     let tables: Vec<_> = parts
