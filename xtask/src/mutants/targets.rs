@@ -179,7 +179,12 @@ pub(super) const TARGETS: &[Target] = &[
         files: "crates/vram-digest/src/**",
         stages: &[
             &["--lib"],
-            &["--test=fsverity", "--test=nhpoly1305", "--test=paths"],
+            &[
+                "--test=cap",
+                "--test=fsverity",
+                "--test=nhpoly1305",
+                "--test=paths",
+            ],
         ],
     },
 ];
