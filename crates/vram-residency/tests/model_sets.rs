@@ -117,6 +117,43 @@ fn links_may_not_lead_out_of_the_model() {
     assert!(message.contains(file), "{message}");
 }
 
+/// A safetensors file with one byte for each name.
+fn tensors(names: &[&str]) -> Vec<u8> {
+    let entry = |(i, name): (usize, &&str)| {
+        let end = i + 1;
+        format!(r#""{name}":{{"dtype":"U8","shape":[1],"data_offsets":[{i},{end}]}}"#)
+    };
+    let entries: Vec<_> = names.iter().enumerate().map(entry).collect();
+    let header = format!("{{{}}}", entries.join(","));
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend_from_slice(header.as_bytes());
+    bytes.resize(bytes.len() + names.len(), 0);
+    bytes
+}
+
+/// A directory with two files and an index `name` that lists "a" and "b".
+fn two_files(name: &str, one: &[&str], two: &[&str]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| std::fs::write(dir.path().join(name), bytes).unwrap();
+    write("one.safetensors", &tensors(one));
+    write("two.safetensors", &tensors(two));
+    let index = r#"{"weight_map":{"a":"one.safetensors","b":"two.safetensors"}}"#;
+    write(name, index.as_bytes());
+    dir
+}
+
+#[test]
+fn a_tensor_may_be_in_one_file_only_whether_listed_or_not() {
+    let index = "model.safetensors.index.json";
+    let apart = two_files(index, &["a", "c"], &["b", "d"]);
+    assert_eq!(Model::open(apart.path()).unwrap().parts().len(), 2);
+    let twice = two_files(index, &["a", "c"], &["b", "c"]);
+    let message = refused(twice.path());
+    for word in ["\"c\"", "one.safetensors", "two.safetensors"] {
+        assert!(message.contains(word), "{word}: {message}");
+    }
+}
+
 // requirement: VA-10
 #[test]
 fn what_a_directory_holds_may_not_be_a_link_out_of_it() {

@@ -124,6 +124,31 @@ impl Index {
         }
         Ok(unlisted)
     }
+
+    /// Holds the tables of all files against the index, each as
+    /// [`Index::check_file`] does, and against each other: a tensor that the
+    /// index does not list may be in one file only.
+    ///
+    /// # Errors
+    /// [`FormatError::Set`] naming the tensor and its file, or both files.
+    pub fn check_files(&self, files: &[(&str, &TensorTable)]) -> Result<(), FormatError> {
+        let mut holders: BTreeMap<&str, &str> = BTreeMap::new();
+        for (file, table) in files {
+            for tensor in self.check_file(file, table)? {
+                if let Some(other) = holders.insert(tensor, file) {
+                    return Err(FormatError::Set {
+                        part: (*file).into(),
+                        reason: format!(
+                            "has tensor \"{}\", and so has \"{}\"; the index lists it for neither",
+                            Excerpt::new(tensor),
+                            Excerpt::new(other)
+                        ),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Reads an index.

@@ -233,11 +233,11 @@ fn indexed(path: &Path, source: &FileSource, place: &Place) -> Result<Vec<Part>,
     let mut parts = Vec::new();
     for file in index.files() {
         let part = place.part(path, file, &name)?;
-        index
-            .check_file(file, &part.table)
-            .map_err(|e| refused(&name, e))?;
         parts.push(part);
     }
+    let tables = index.files().iter().zip(&parts);
+    let tables: Vec<_> = tables.map(|(f, p)| (f.as_str(), &p.table)).collect();
+    index.check_files(&tables).map_err(|e| refused(&name, e))?;
     Ok(parts)
 }
 
