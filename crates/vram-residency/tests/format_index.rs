@@ -160,8 +160,6 @@ fn structure_and_duplicates() {
             }
         );
     }
-    let bomb = format!(r#"{{"x":{}"#, "[".repeat(1_000_000));
-    refused!(refuse(&bomb), FormatError::Json { .. });
     let bomb = format!(r#"{{"weight_map":{}"#, r#"{"a":"#.repeat(1_000_000));
     refused!(refuse(&bomb), FormatError::Json { .. });
 }
@@ -229,6 +227,52 @@ fn every_limit_is_exact() {
             limit: 255
         }
     );
+}
+
+/// An index of one tensor with `value` under a key that nobody knows, at the
+/// top or in the metadata.
+fn with_unknown(value: &str) -> [String; 2] {
+    let map = r#""weight_map":{"a":"f"}"#;
+    [
+        format!(r#"{{"x":{value},{map}}}"#),
+        format!(r#"{{"metadata":{{"x":{value}}},{map}}}"#),
+    ]
+}
+
+// requirement: VA-10
+#[test]
+fn unknown_keys_may_hold_anything_but_not_at_any_depth() {
+    let nested = |depth: usize| {
+        let lists = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let objects = format!("{}1{}", r#"{"k":"#.repeat(depth), "}".repeat(depth));
+        [lists, objects]
+    };
+    let plain = r#"[null,true,-1,2,3.5,"s",[],{},{"a":[{"b":1}],"c":2}]"#;
+    for text in nested(64).iter().chain([&plain.to_owned()]) {
+        for index in with_unknown(text) {
+            read(&index).unwrap();
+        }
+    }
+    for depth in [65, 100_000] {
+        for index in nested(depth).iter().flat_map(|text| with_unknown(text)) {
+            refused!(
+                refuse(&index),
+                FormatError::TooLarge {
+                    field: "nesting in an unknown key",
+                    value: 65,
+                    limit: 64
+                }
+            );
+        }
+    }
+    // Never closed: the limit comes first.
+    let bomb = format!(r#"{{"x":{}"#, "[".repeat(1_000_000));
+    refused!(refuse(&bomb), FormatError::TooLarge { limit: 64, .. });
+    for broken in ["[1", "{\"k\":}", "tru", "[1,]"] {
+        for index in with_unknown(broken) {
+            refused!(refuse(&index), FormatError::Json { .. });
+        }
+    }
 }
 
 #[test]

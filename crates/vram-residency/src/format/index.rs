@@ -8,11 +8,11 @@
 //! requirement: VA-10, CO-6
 
 use super::error::{Excerpt, FormatError};
-use super::json::{Fields, Json, Object, Reader};
+use super::json::{Fields, Json, Object, Reader, Skipped};
 use super::limits::Limits;
 use super::source::{ReadAt, read_vec};
 use super::table::{TensorTable, check_name};
-use serde::de::{DeserializeSeed, IgnoredAny, MapAccess};
+use serde::de::{DeserializeSeed, MapAccess};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -207,7 +207,7 @@ impl<'de> Fields<'de> for Document<'_> {
                 self.weight_map = Some(map.next_value_seed(Object(empty))?);
             }
             _ => {
-                map.next_value::<IgnoredAny>()?;
+                map.next_value_seed(Skipped::new(reader))?;
             }
         }
         Ok(())
@@ -258,7 +258,7 @@ impl<'de> Fields<'de> for Metadata<'_> {
 
     fn field<A: MapAccess<'de>>(&mut self, key: String, map: &mut A) -> Result<(), A::Error> {
         if key != "total_size" {
-            return map.next_value::<IgnoredAny>().map(|_| ());
+            return map.next_value_seed(Skipped::new(self.reader));
         }
         self.reader.once(&self.total_size, "key", &key)?;
         let number = map.next_value::<serde_json::Number>()?;

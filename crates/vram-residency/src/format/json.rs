@@ -3,7 +3,7 @@
 
 use super::error::{Excerpt, FormatError};
 use super::limits::Limits;
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::cell::RefCell;
 use std::fmt;
 
@@ -25,7 +25,8 @@ impl<'l> Reader<'l> {
             fault: RefCell::new(None),
         };
         // serde_json stops at 128 nested levels; the visitors used here never
-        // descend further than three, and skipped values take no stack.
+        // descend further than three, and skipped values no further than
+        // `json_depth`.
         let mut json = serde_json::Deserializer::from_slice(text);
         let result = read(&reader, &mut json).and_then(|value| json.end().map(|()| value));
         result.map_err(|error| reader.fault.take().unwrap_or_else(|| explain(&error)))
@@ -127,5 +128,87 @@ impl<'de, T: Fields<'de>> Visitor<'de> for Object<T> {
             self.0.field(key, &mut map)?;
         }
         Ok(self.0)
+    }
+}
+
+/// Passes over the value of an unknown key: arrays and objects in each other
+/// down to `json_depth`. (`IgnoredAny` would take any depth.)
+pub(super) struct Skipped<'r> {
+    reader: &'r Reader<'r>,
+    depth: usize,
+}
+
+impl<'r> Skipped<'r> {
+    pub(super) const fn new(reader: &'r Reader<'r>) -> Self {
+        Self { reader, depth: 0 }
+    }
+
+    /// What stands one level further in.
+    fn inner<E: serde::de::Error>(&self) -> Result<Self, E> {
+        let depth = self.depth.saturating_add(1);
+        let limit = self.reader.limits.json_depth;
+        self.reader
+            .count("nesting in an unknown key", depth, limit)?;
+        let reader = self.reader;
+        Ok(Self { reader, depth })
+    }
+
+    /// The same level again.
+    const fn again(&self) -> Self {
+        Self { ..*self }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Skipped<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, de: D) -> Result<(), D::Error> {
+        de.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Skipped<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        let inner = self.inner()?;
+        while list.next_element_seed(inner.again())?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let inner = self.inner()?;
+        while map.next_key_seed(inner.again())?.is_some() {
+            map.next_value_seed(inner.again())?;
+        }
+        Ok(())
     }
 }

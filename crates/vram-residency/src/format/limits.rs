@@ -46,6 +46,9 @@ pub struct Limits {
     pub index_entries: u64,
     /// Files named by an index, or parts of a split GGUF. Default 10,000.
     pub index_files: u64,
+    /// Arrays and objects in each other, in values that an index may hold
+    /// besides its own. Default 64; from 126 on, JSON's own bound comes first.
+    pub json_depth: u64,
 }
 
 impl Default for Limits {
@@ -64,6 +67,7 @@ impl Default for Limits {
             index_bytes: 100_000_000,
             index_entries: 1_000_000,
             index_files: 10_000,
+            json_depth: 64,
         }
     }
 }
