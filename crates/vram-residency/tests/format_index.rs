@@ -107,8 +107,8 @@ fn what_other_tools_add_is_passed_over() {
         r#""weight_map":{"a":"f"},"trailer":"x"}"#
     ));
     assert_eq!(index.unwrap().total_size(), Some(12));
-    let bare = read(r#"{"weight_map":{}}"#).unwrap();
-    assert_eq!((bare.total_size(), bare.files().len()), (None, 0));
+    let bare = read(r#"{"weight_map":{"a":"f"}}"#).unwrap();
+    assert_eq!((bare.total_size(), bare.files().len()), (None, 1));
 }
 
 #[test]
@@ -120,6 +120,8 @@ fn structure_and_duplicates() {
             ..
         }
     );
+    let empty = refused!(refuse(r#"{"weight_map":{}}"#), FormatError::Missing { .. });
+    assert!(empty.contains("no tensor"), "{empty}");
     for text in [
         "",
         "[]",
@@ -373,7 +375,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn any_plain_map_comes_back(map in prop::collection::btree_map("[a-z.]{1,8}", "[a-z]{1,3}\\.st", 0..20)) {
+    fn any_plain_map_comes_back(map in prop::collection::btree_map("[a-z.]{1,8}", "[a-z]{1,3}\\.st", 1..20)) {
         let text = serde_json::json!({"weight_map": map}).to_string();
         let index = read(&text).unwrap();
         let found: BTreeMap<_, _> = index

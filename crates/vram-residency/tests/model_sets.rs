@@ -154,6 +154,19 @@ fn a_tensor_may_be_in_one_file_only_whether_listed_or_not() {
     }
 }
 
+#[test]
+fn an_index_without_tensors_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = dir.path().join("model.safetensors.index.json");
+    std::fs::write(&index, r#"{"weight_map":{}}"#).unwrap();
+    let message = refused(dir.path());
+    assert!(
+        message.contains("model.safetensors.index.json"),
+        "{message}"
+    );
+    assert!(message.contains("has no tensor"), "{message}");
+}
+
 // requirement: VA-10
 #[test]
 fn what_a_directory_holds_may_not_be_a_link_out_of_it() {

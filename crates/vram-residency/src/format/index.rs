@@ -222,6 +222,12 @@ impl Document<'_> {
             field: "weight_map",
         };
         let found = self.weight_map.ok_or_else(missing)?;
+        if found.entries.is_empty() {
+            return Err(FormatError::Missing {
+                of: "weight_map".into(),
+                field: "tensor, so the index stands for no file",
+            });
+        }
         // Files are numbered as they came; the index wants them by name.
         let order = found.files.values().copied().zip(0_u32..);
         let rank: BTreeMap<u32, u32> = order.collect();
