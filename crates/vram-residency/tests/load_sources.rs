@@ -106,10 +106,14 @@ fn a_file_that_changes_while_it_is_read_is_refused() {
             .write(true)
             .open(path)
             .unwrap()
-            .set_len(5)
+            .set_len(MIB as u64 + 545)
             .unwrap();
     });
+    // Where it ended, not where the piece began.
+    let expected = 2 * MIB as u64 - 545;
+    let said = format!("{expected} bytes expected at offset 1049121");
     assert!(matches!(error, LoadError::Short { .. }), "{error}");
+    assert!(error.to_string().contains(&said), "{error}");
     let error = changed_while_read(|path| {
         // Same size, other contents: the modification time tells.
         let file = OpenOptions::new().write(true).open(path).unwrap();
@@ -142,7 +146,10 @@ fn a_reader_must_give_exactly_what_it_promised() {
     assert_eq!(shard.digest(), vram_digest::digest(&bytes));
     drop(shard);
     let short = load_error(refused(&rig, SealRequest::reader(&bytes[..], len + 1)));
-    assert!(matches!(short, LoadError::Short { .. }), "{short}");
+    assert!(
+        matches!(short, LoadError::Short { offset, expected: 1, .. } if offset == len),
+        "{short}"
+    );
     let long = load_error(refused(&rig, SealRequest::reader(&bytes[..], len - 1)));
     assert!(
         matches!(long, LoadError::Changed { what: "size", .. }),

@@ -46,7 +46,8 @@ pub enum LoadError {
     Short {
         /// The source.
         name: String,
-        /// Where reading stopped.
+        /// Where it ended, or the piece of the load that came short where
+        /// nothing can tell.
         offset: u64,
         /// Bytes that were still expected.
         expected: u64,

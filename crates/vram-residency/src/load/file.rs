@@ -274,6 +274,10 @@ impl Source for FileSource {
         Ok(())
     }
 
+    fn end(&self) -> Option<u64> {
+        Some(self.file.metadata().ok()?.len())
+    }
+
     fn check_unchanged(&self) -> Result<(), LoadError> {
         let name = || self.path.display().to_string();
         let refused = |source| LoadError::Read {

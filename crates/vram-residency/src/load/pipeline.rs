@@ -243,12 +243,16 @@ impl Run<'_> {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), LoadError> {
+        let piece_end = offset.saturating_add(out.len() as u64);
         let named = |source: io::Error| match source.kind() {
-            ErrorKind::UnexpectedEof => LoadError::Short {
-                name: self.source.name(),
-                offset,
-                expected: self.len.saturating_sub(offset),
-            },
+            ErrorKind::UnexpectedEof => {
+                let end = self.source.end().unwrap_or(offset).min(piece_end);
+                LoadError::Short {
+                    name: self.source.name(),
+                    offset: end,
+                    expected: self.len.saturating_sub(end),
+                }
+            }
             _ => LoadError::Read {
                 name: self.source.name(),
                 offset,

@@ -29,6 +29,12 @@ pub trait Source: ReadAt + Send + Sync {
         self.read_exact_at(offset, out)
     }
 
+    /// Where the source ends by now, for the message about a read that came
+    /// short; `None` where nothing can tell.
+    fn end(&self) -> Option<u64> {
+        None
+    }
+
     /// Whether the source is still what it was when it was opened.
     ///
     /// # Errors
@@ -73,8 +79,18 @@ impl<R: Read + Send> ReadAt for ReaderSource<R> {
                 "a reader cannot go back",
             ));
         }
-        state.0.read_exact(out)?;
-        state.1 = offset.saturating_add(out.len() as u64);
+        let mut rest = out;
+        while !rest.is_empty() {
+            match state.0.read(rest) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(n) => {
+                    rest = rest.get_mut(n..).unwrap_or_default();
+                    state.1 = state.1.saturating_add(n as u64);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
         Ok(())
     }
 }
@@ -86,6 +102,11 @@ impl<R: Read + Send> Source for ReaderSource<R> {
 
     fn is_sequential(&self) -> bool {
         true
+    }
+
+    fn end(&self) -> Option<u64> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(state.1)
     }
 
     /// The reader must end where it said it would.

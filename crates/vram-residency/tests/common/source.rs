@@ -28,6 +28,10 @@ impl<S: Source, F: Fn(u64) -> io::Result<()> + Send + Sync> Source for Hooked<S,
         self.0.name()
     }
 
+    fn end(&self) -> Option<u64> {
+        self.0.end()
+    }
+
     fn check_unchanged(&self) -> Result<(), LoadError> {
         self.0.check_unchanged()
     }
