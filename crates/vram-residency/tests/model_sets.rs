@@ -167,6 +167,42 @@ fn an_index_without_tensors_is_refused_by_name() {
     assert!(message.contains("has no tensor"), "{message}");
 }
 
+#[test]
+fn the_parts_that_any_index_names_are_no_models_of_their_own() {
+    for index in [
+        "diffusion_pytorch_model.safetensors.index.json",
+        "model.safetensors.index.fp16.json",
+    ] {
+        let dir = two_files(index, &["a"], &["b"]);
+        for path in [dir.path(), &dir.path().join(index)] {
+            let model = Model::open(path).unwrap();
+            assert_eq!((model.parts().len(), model.name()), (2, index));
+        }
+        // A file that no index names is another model, and the refusal says which.
+        std::fs::write(dir.path().join("other.safetensors"), tensors(&["x"])).unwrap();
+        let message = refused(dir.path());
+        let words = format!("holds 2 models ({index}, other.safetensors); name the file");
+        assert!(message.contains(&words), "{message}");
+        for number in 0..8 {
+            let name = format!("z{number}.safetensors");
+            std::fs::write(dir.path().join(name), tensors(&["x"])).unwrap();
+        }
+        let message = refused(dir.path());
+        assert!(message.contains("holds 10 models"), "{message}");
+        assert!(message.contains("z2.safetensors and 5 more)"), "{message}");
+    }
+    for (name, is) in [
+        ("a.safetensors.index.json", true),
+        ("a.safetensors.index.fp16.json", true),
+        ("a.safetensors.index.a.b.json", false),
+        ("a.safetensors.index.fp16json", false),
+        ("a.safetensors.index.json.bak", false),
+        ("index.json", false),
+    ] {
+        assert_eq!(Model::is_index(Path::new(name)), is, "{name}");
+    }
+}
+
 // requirement: VA-10
 #[test]
 fn what_a_directory_holds_may_not_be_a_link_out_of_it() {

@@ -81,12 +81,14 @@ pub enum LoadError {
         name: String,
     },
     /// A directory with several models.
-    #[error("{} holds {count} models; name the file", Shown(name))]
+    #[error("{} holds {count} models ({}); name the file", Shown(name), listed(some, *count))]
     Ambiguous {
         /// The directory.
         name: String,
         /// How many.
         count: usize,
+        /// File names of the first few.
+        some: Vec<String>,
     },
     /// A part of a split model whose name does not lead to the others.
     #[error(
@@ -111,6 +113,16 @@ pub enum LoadError {
         /// The source.
         name: String,
     },
+}
+
+/// The names given of `count`, and how many more there are.
+fn listed(names: &[String], count: usize) -> String {
+    let shown: Vec<_> = names.iter().map(|n| Shown(n).to_string()).collect();
+    let text = shown.join(", ");
+    match count.saturating_sub(names.len()) {
+        0 => text,
+        more => format!("{text} and {more} more"),
+    }
 }
 
 impl LoadError {

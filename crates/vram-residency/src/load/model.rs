@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 
 use super::{FileSource, LoadError, SealRequest, Source};
 use crate::format::gguf::{PartName, Split, check_parts};
-use crate::format::{self, Format, FormatError, Limits, ReadAt, TensorTable, index};
+use crate::format::index::{self, Index};
+use crate::format::{self, Format, FormatError, Limits, ReadAt, TensorTable};
 
 /// Name that Hugging Face gives the index of a model in several files.
 const INDEX_NAME: &str = "model.safetensors.index.json";
-/// End of every index's name.
-const INDEX_SUFFIX: &str = ".safetensors.index.json";
+/// What comes before `json` or a variant and `json` in every index's name.
+const INDEX_MIDDLE: &str = ".safetensors.index.";
+/// Models of a directory with several that the refusal names.
+const SHOWN: usize = 5;
 
 /// A model's files, opened and checked against each other, in order. Reading
 /// starts when the parts are sealed.
@@ -65,8 +68,7 @@ impl Part {
     }
 
     fn file_name(&self) -> String {
-        let name = self.path().file_name().unwrap_or_default();
-        name.to_string_lossy().into_owned()
+        file_name(self.path())
     }
 }
 
@@ -91,12 +93,8 @@ impl Model {
         } else {
             FileSource::open(&path)?
         };
-        let file_name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        let parts = if file_name.ends_with(INDEX_SUFFIX) {
+        let file_name = file_name(&path);
+        let parts = if is_index_name(&file_name) {
             indexed(&path, &source, &place)?
         } else {
             let first = Part::of(source)?;
@@ -110,6 +108,13 @@ impl Model {
             name: file_name,
             parts,
         })
+    }
+
+    /// Whether `path` is named like an index (`NAME.safetensors.index.json`, or
+    /// with a variant before `json`), which stands for several files.
+    #[must_use]
+    pub fn is_index(path: &Path) -> bool {
+        is_index_name(&file_name(path))
     }
 
     /// What the model is called: the name of the file that was opened.
@@ -145,6 +150,11 @@ impl Model {
     }
 }
 
+fn file_name(path: impl AsRef<Path>) -> String {
+    let name = path.as_ref().file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
 fn printable(name: &str) -> String {
     name.chars()
         .map(|c| if c.is_control() { '?' } else { c })
@@ -169,20 +179,28 @@ fn find(dir: &Path) -> Result<PathBuf, LoadError> {
         name: name(),
         source,
     };
-    let mut found = Vec::new();
+    let (mut indices, mut found) = (Vec::new(), Vec::new());
     for entry in std::fs::read_dir(dir).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
-        let file = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let file = file_name(&path);
         let model = file.ends_with(".safetensors") || file.ends_with(".gguf");
         let later_part = PartName::parse(&file).is_some_and(|part| part.number > 1);
-        if file.ends_with(INDEX_SUFFIX) || (model && !later_part) {
+        if is_index_name(&file) {
+            indices.push(path);
+        } else if model && !later_part {
             found.push(path);
         }
     }
+    // The parts of an indexed model are no models of their own.
+    let place = Place::of(&index);
+    for path in &indices {
+        let named = read_index(&FileSource::open_within(&place.root, path, path)?)?;
+        found.retain(|path| {
+            let file = path.file_name().unwrap_or_default().to_string_lossy();
+            named.tensors_in(&file).next().is_none()
+        });
+    }
+    found.append(&mut indices);
     found.sort();
     match found.as_slice() {
         [only] => Ok(only.clone()),
@@ -190,8 +208,23 @@ fn find(dir: &Path) -> Result<PathBuf, LoadError> {
         several => Err(LoadError::Ambiguous {
             name: name(),
             count: several.len(),
+            some: several.iter().take(SHOWN).map(file_name).collect(),
         }),
     }
+}
+
+/// Whether a file of this name is an index: Hugging Face's own name and others
+/// that end like it, with the name of a variant (`fp16`) in between or not.
+fn is_index_name(file: &str) -> bool {
+    let rest = file.rsplit_once(INDEX_MIDDLE).map(|(_, rest)| rest);
+    let variant = rest.and_then(|rest| rest.strip_suffix("json"));
+    variant.is_some_and(|variant| {
+        variant.is_empty() || (variant.ends_with('.') && variant.matches('.').count() == 1)
+    })
+}
+
+fn read_index(source: &FileSource) -> Result<Index, LoadError> {
+    index::parse(source, &Limits::default()).map_err(|e| refused(&source.name(), e))
 }
 
 /// The directory that the files of a model may not leave.
@@ -229,7 +262,7 @@ impl Place {
 
 fn indexed(path: &Path, source: &FileSource, place: &Place) -> Result<Vec<Part>, LoadError> {
     let name = source.name();
-    let index = index::parse(source, &Limits::default()).map_err(|e| refused(&name, e))?;
+    let index = read_index(source)?;
     let mut parts = Vec::new();
     for file in index.files() {
         let part = place.part(path, file, &name)?;
@@ -242,11 +275,7 @@ fn indexed(path: &Path, source: &FileSource, place: &Place) -> Result<Vec<Part>,
 }
 
 fn split_parts(path: &Path, split: Split, place: &Place) -> Result<Vec<Part>, LoadError> {
-    let file = path
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
+    let file = file_name(path);
     let pattern = PartName::parse(&file).filter(|pattern| pattern.count == split.count);
     let pattern = pattern.ok_or_else(|| LoadError::SplitName {
         name: file.clone(),

@@ -53,6 +53,7 @@ pub(crate) fn load_errors() -> Vec<(&'static str, MakeLoadError)> {
         ("Load(Ambiguous", || LoadError::Ambiguous {
             name: name(),
             count: 2,
+            some: vec![name(), name()],
         }),
         ("Load(SplitName", || LoadError::SplitName {
             name: name(),

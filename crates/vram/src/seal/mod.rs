@@ -150,8 +150,7 @@ impl Args {
         let [path] = self.files.as_slice() else {
             return Ok(None);
         };
-        let is_index = path.to_string_lossy().ends_with(".safetensors.index.json");
-        let model = if is_index || path.is_dir() {
+        let model = if Model::is_index(path) || path.is_dir() {
             if !matches!(self.format, FormatArg::Auto) {
                 return Err(Failure::usage(
                     "--format is about one file; an index or a directory stands for several",
