@@ -435,7 +435,20 @@ fn a_claimed_extension_must_hold_and_content_speaks_otherwise() {
     let raw = b"just some bytes, nothing to parse".to_vec();
     assert_eq!(detect(Some("bin"), &raw).unwrap(), Format::Raw);
     assert_eq!(detect(None, &Vec::new()).unwrap(), Format::Raw);
-    assert_eq!(detect(None, &good[..9].to_vec()).unwrap(), Format::Raw);
+    // Cut inside the header: no plain bytes, whatever the name says.
+    for cut in [9, 10, good.len() - 5] {
+        for extension in [None, Some("bin")] {
+            refused!(
+                detect(extension, &good[..cut].to_vec()).unwrap_err(),
+                FormatError::Truncated { .. }
+            );
+        }
+    }
+    assert_eq!(detect(None, &good[..8].to_vec()).unwrap(), Format::Raw);
+    // No header is that long.
+    let mut long = 100_000_001_u64.to_le_bytes().to_vec();
+    long.extend_from_slice(b"{}");
+    assert_eq!(detect(None, &long).unwrap(), Format::Raw);
     assert_eq!(
         detect(None, &b"\0\0\0\0\0\0\0\0{}".to_vec()).unwrap(),
         Format::Raw

@@ -82,7 +82,8 @@ impl fmt::Display for Format {
 ///
 /// An extension that names a format is a claim: a file that does not parse as
 /// that is an error, never quietly plain bytes. Without such an extension the
-/// first bytes decide, and what starts like a format must parse as it.
+/// first bytes decide, and what starts like a format must parse as it, a file
+/// that was cut inside its header included.
 ///
 /// # Errors
 /// [`FormatError::LfsPointer`] for a git-LFS pointer, whatever its extension,
@@ -105,7 +106,7 @@ pub fn detect_with(
     let claimed = path_extension.and_then(|ext| Format::of_extension(&ext.to_ascii_lowercase()));
     let format = match claimed {
         Some(format) => format,
-        None => sniff(src)?,
+        None => sniff(src, limits)?,
     };
     read_table(format, src, limits).map(|table| (format, table))
 }
@@ -122,8 +123,9 @@ impl Format {
     }
 }
 
-/// What the first bytes look like.
-fn sniff(src: &dyn ReadAt) -> Result<Format, FormatError> {
+/// What the first bytes look like. A header that is longer than the file is a
+/// cut file and not plain bytes, as long as headers of that length exist.
+fn sniff(src: &dyn ReadAt, limits: &Limits) -> Result<Format, FormatError> {
     let mut head = [0_u8; 9];
     let len = usize::try_from(src.len()).unwrap_or(usize::MAX);
     let have = head.len().min(len);
@@ -134,7 +136,8 @@ fn sniff(src: &dyn ReadAt) -> Result<Format, FormatError> {
     let room = src.len().saturating_sub(safetensors::LENGTH_BYTES);
     let [length @ .., first] = head;
     let length = u64::from_le_bytes(length);
-    if first == b'{' && (2..=room).contains(&length) {
+    let plausible = room.max(limits.header_bytes);
+    if first == b'{' && (2..=plausible).contains(&length) {
         return Ok(Format::Safetensors);
     }
     Ok(Format::Raw)
