@@ -210,11 +210,22 @@ fn a_merged_gguf_is_one_whole_model() {
 fn a_part_under_another_name_is_not_taken_for_a_model() {
     let session = Session::new();
     split(&session, ["model.gguf", "rest.gguf"]);
-    session
-        .vram("seal model.gguf --device sim")
-        .exit(1)
-        .refuses("is one of 2 parts of a model and is not named")
-        .tells("--format raw seals this part alone");
+    let others = ["part.bin", "part", "x-00001-of-00002.GGUF"];
+    for other in others {
+        std::fs::copy(session.path("model.gguf"), session.path(other)).unwrap();
+    }
+    for name in ["model.gguf"].iter().chain(&others) {
+        let words = "is one of 2 parts of a model and is not named";
+        session
+            .vram(&format!("seal {name} --device sim"))
+            .exit(1)
+            .refuses(words)
+            .tells("--format raw seals this part alone");
+        session
+            .vram(&format!("inspect {name}"))
+            .exit(1)
+            .refuses(words);
+    }
     // What is named in full is meant so.
     session
         .vram("seal model.gguf rest.gguf --device sim --group")

@@ -174,12 +174,10 @@ impl Args {
     }
 
     /// All parts of a split GGUF, for any of them stands for the model, as the
-    /// first does for llama.cpp. A part alone is no model.
+    /// first does for llama.cpp. A part alone is no model, whatever its name
+    /// says: what it holds decides, as in the other commands.
     fn split(&self, path: &Path) -> Result<Option<Model>, Failure> {
-        let is_gguf = path
-            .extension()
-            .is_some_and(|extension| extension == "gguf");
-        if !is_gguf || !matches!(self.format, FormatArg::Auto | FormatArg::Gguf) {
+        if !matches!(self.format, FormatArg::Auto | FormatArg::Gguf) {
             return Ok(None);
         }
         match Model::open(path) {
