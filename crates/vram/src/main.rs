@@ -29,6 +29,7 @@ mod digest;
 mod doctor;
 mod environment;
 mod failure;
+mod fresh;
 mod gpu;
 mod inspect;
 mod interrupt;

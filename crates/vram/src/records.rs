@@ -10,7 +10,7 @@ use vram_residency::Record;
 use vram_residency::shard::{GROUP_SCHEMA, GroupRecord, MAX_GROUP_RECORD_BYTES};
 
 use crate::failure::Failure;
-use crate::regular;
+use crate::{fresh, regular};
 
 /// Longest file of records that is read, in bytes.
 const MAX_BYTES: u64 = MAX_GROUP_RECORD_BYTES as u64;
@@ -111,13 +111,8 @@ pub(crate) fn write(path: &Path, text: &str) -> Result<(), Failure> {
     let failed = |error: std::io::Error| {
         Failure::new(format!("cannot write record {}: {error}", path.display()))
     };
-    let name = path
-        .file_name()
-        .ok_or_else(|| failed(std::io::ErrorKind::IsADirectory.into()))?;
-    let mut temporary = std::ffi::OsString::from(".");
-    temporary.push(name);
-    temporary.push(format!(".{}.tmp", std::process::id()));
-    let temporary = path.with_file_name(temporary);
+    let temporary =
+        fresh::temporary(path).ok_or_else(|| failed(std::io::ErrorKind::IsADirectory.into()))?;
     let mut options = File::options();
     let created = options
         .write(true)

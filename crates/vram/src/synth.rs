@@ -1,14 +1,17 @@
 //! `vram synth`.
 
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use vram_residency::format::Format;
 use vram_residency::format::synth::{self, Like, Spec, Summary};
+use vram_residency::load::CancelToken;
 
 use crate::failure::Failure;
+use crate::fresh::Fresh;
+use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::text;
 
@@ -25,14 +28,18 @@ Examples:
   vram synth model.safetensors --size 4GiB
   vram synth model.gguf --size 512MiB --like llama --seed 7
 
-The name's extension says what is written: .safetensors or .gguf.
+The name's extension says what is written: .safetensors or .gguf. Lengths are
+rounded down to a multiple of 8 bytes for safetensors and of 32 for GGUF. The
+file has its name once it is whole; when it cannot be finished, or at SIGINT or
+SIGTERM, nothing of it stays.
 
 Exit codes: 0 fine, 1 failure, 2 usage.")]
 pub(crate) struct Args {
     /// The file to make; it must not exist
     #[arg(value_name = "OUT")]
     out: PathBuf,
-    /// Length of the file: bytes, or a number with KiB, MiB, GiB or TiB
+    /// Length of the file, rounded down (below): bytes, or a number with KiB,
+    /// MiB, GiB or TiB
     #[arg(long, value_name = "SIZE", value_parser = text::parse_size)]
     size: u64,
     /// The family: llama
@@ -96,12 +103,37 @@ impl Args {
 /// Writes a new file; an unfinished one does not stay.
 fn write(path: &Path, spec: &Spec) -> Result<Summary, Failure> {
     let name = path.display();
-    let file = File::create_new(path)
-        .map_err(|error| Failure::new(format!("cannot make {name}: {error}")))?;
-    let made = synth::write(spec, &mut BufWriter::with_capacity(BUFFER, file));
-    made.map_err(|error| {
-        // What matters is already being reported.
-        let _ = std::fs::remove_file(path);
-        Failure::new(format!("{name}: {error}"))
-    })
+    let interrupt = Interrupt::listen()?;
+    let failed = |error| Failure::new(format!("cannot make {name}: {error}"));
+    let (fresh, file) = Fresh::create(path).map_err(failed)?;
+    let token = interrupt.token();
+    let out = Cancellable { file, token };
+    let made = synth::write(spec, &mut BufWriter::with_capacity(BUFFER, out));
+    if token.is_cancelled() {
+        return Err(Failure::new(format!(
+            "making {name} was cancelled; nothing of it stays"
+        )));
+    }
+    let made = made.map_err(|error| Failure::new(format!("{name}: {error}")))?;
+    fresh.finish().map_err(failed)?;
+    Ok(made)
+}
+
+/// A file that takes nothing more once it was cancelled.
+struct Cancellable<'t> {
+    file: File,
+    token: &'t CancelToken,
+}
+
+impl Write for Cancellable<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.token.is_cancelled() {
+            return Err(io::Error::other("cancelled"));
+        }
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }

@@ -2,7 +2,10 @@
 
 mod common;
 
-use common::{Session, small};
+use std::process::Stdio;
+
+use common::{Session, finish, signal, small};
+use rustix::process::Signal;
 
 #[test]
 fn a_synthetic_model_is_repeatable_and_seals() {
@@ -51,6 +54,55 @@ fn what_cannot_be_written_leaves_no_file() {
         .vram("synth a.gguf --size 1MiB --like gpt")
         .exit(2)
         .refuses("unknown model family");
+}
+
+#[test]
+fn the_length_of_a_synthetic_model_is_rounded_down_as_help_says() {
+    let session = Session::new();
+    for (name, bytes) in [("a.gguf", 1_000_000), ("a.safetensors", 1_000_024)] {
+        session
+            .vram(&format!("synth {name} --size {}", bytes + 7))
+            .exit(0)
+            .says(&format!("{name}: {bytes} bytes"));
+    }
+    session.vram("synth --help").exit(0).says("rounded down");
+}
+
+/// Names in the session's directory.
+fn names(session: &Session) -> Vec<String> {
+    let entries = std::fs::read_dir(session.path("")).unwrap();
+    let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name();
+    entries
+        .map(|entry| name(entry).into_string().unwrap())
+        .collect()
+}
+
+#[test]
+fn an_interrupted_or_limited_synthetic_model_leaves_nothing() {
+    for sent in [Signal::INT, Signal::TERM] {
+        let session = Session::new();
+        let words = ["synth", "a.safetensors", "--size", "2GiB"];
+        let child = session.command(&words).spawn().unwrap();
+        while names(&session).is_empty() {
+            std::thread::yield_now();
+        }
+        assert_ne!(names(&session), ["a.safetensors"], "it is not whole yet");
+        signal(&child, sent);
+        finish(child, words.join(" "))
+            .exit(1)
+            .refuses("making a.safetensors was cancelled");
+        assert_eq!(names(&session), [""; 0]);
+    }
+    let session = Session::new();
+    let vram = env!("CARGO_BIN_EXE_vram");
+    let line = format!("ulimit -f 1024; exec {vram} synth a.safetensors --size 8MiB");
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", &line]).current_dir(session.path(""));
+    shell.stdout(Stdio::piped()).stderr(Stdio::piped());
+    finish(shell.spawn().unwrap(), line)
+        .exit(1)
+        .refuses("a.safetensors: cannot write the model after ");
+    assert_eq!(names(&session), [""; 0]);
 }
 
 #[test]
