@@ -56,6 +56,11 @@ fn a_load_onto_a_named_device_is_one_more_line() {
     outcome.says("sealed load, cached, named device");
     // A device that is too small is an error that says so.
     session.vram(&format!("{load} sim:2MiB")).exit(1);
+    // One that is not there is refused before anything is measured.
+    session
+        .vram(&format!("{load} cuda:4000"))
+        .exit(1)
+        .refuses("");
 }
 
 #[test]

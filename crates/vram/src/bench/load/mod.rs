@@ -68,6 +68,8 @@ struct Report<'a> {
 
 impl Args {
     pub(super) fn run(self, output: &Output) -> Result<(), Failure> {
+        // Better now than after minutes of measuring.
+        let device = self.device.as_ref().map(device::open).transpose()?;
         let subject = Subject::open(self.model, self.runs)?;
         let mut rates = Vec::new();
         let mut show = |rate: Rate| {
@@ -79,8 +81,7 @@ impl Args {
         };
         subject.simulated(&mut show)?;
         let mut targets = Vec::new();
-        if let Some(spec) = &self.device {
-            let device = device::open(spec)?;
+        if let Some(device) = device {
             targets.extend(cuda::measure(&subject, &device, &mut show)?);
         }
         let allowed = allowed(&rates)?;
