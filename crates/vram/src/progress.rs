@@ -270,6 +270,6 @@ mod tests {
         let output = Output::new(false, true, false);
         let progress = Progress::start(&output, "loading", "a\nb", Some(4 << 20));
         assert!(matches!(progress.shown, Shown::Nothing));
-        assert_eq!(progress.name, "a?b");
+        assert_eq!(progress.name, "a\\nb");
     }
 }

@@ -69,10 +69,18 @@ pub(crate) fn time(elapsed: Duration) -> String {
     format!("{seconds:.2} s")
 }
 
-/// Keeps terminals safe from names that others chose.
+/// Keeps terminals safe from names that others chose: what does not show as
+/// itself, as control characters and marks that turn the reading direction do
+/// not, is escaped as the errors of the library do.
 pub(crate) fn printable(text: &str) -> String {
-    let shown = |c: char| if c.is_control() { '?' } else { c };
-    text.chars().map(shown).collect()
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\'' | '"' | '\\' => shown.push(c),
+            other => shown.extend(other.escape_debug()),
+        }
+    }
+    shown
 }
 
 /// Lower-case hex digits.
@@ -123,7 +131,21 @@ mod tests {
     }
 
     #[test]
-    fn control_characters_do_not_reach_the_terminal() {
-        assert_eq!(printable("a\u{1b}[31m\nb"), "a?[31m?b");
+    fn only_what_shows_as_itself_reaches_the_terminal() {
+        assert_eq!(printable("a\u{1b}[31m\nb"), "a\\u{1b}[31m\\nb");
+        let plain = "mod\u{e8}le 'a' \"b\" c\\d \u{6a21}\u{578b}";
+        assert_eq!(printable(plain), plain);
+        for hidden in [
+            '\u{202e}',
+            '\u{2066}',
+            '\u{200b}',
+            '\u{200f}',
+            '\u{feff}',
+            '\u{ad}',
+            '\u{e0041}',
+        ] {
+            let escaped = format!("a\\u{{{:x}}}b", u32::from(hidden));
+            assert_eq!(printable(&format!("a{hidden}b")), escaped);
+        }
     }
 }
