@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use common::source::Hooked;
 use common::{Rig, rig_of, weights};
+use vram_residency::clock::Clock as _;
 use vram_residency::error::{Error, InputError};
 use vram_residency::load::{CancelToken, LoadError, Progress};
 use vram_residency::{Policy, SealRequest};
@@ -154,6 +155,34 @@ fn two_devices_load_at_the_same_time() {
         .map(|s| s.record().gpu_device)
         .collect();
     assert_eq!(devices, [0, 1]);
+}
+
+// requirement: ER-8
+#[test]
+fn the_time_of_a_member_starts_with_its_load() {
+    let rig = rig(1);
+    let (parts, long) = (parts(4), weights(8 * LEN, 5));
+    let second = |_| {
+        rig.clock.advance(1_000_000_000);
+        Ok(())
+    };
+    let limited = |bytes| {
+        let request = SealRequest::source(Hooked(bytes, second));
+        request.timeout(Duration::from_secs(3))
+    };
+    // No member takes longer than its time; all of them do.
+    let before = rig.clock.monotonic();
+    let requests = parts.iter().map(|part| limited(&part[..]));
+    drop(rig.manager.seal_group(requests.collect()).unwrap());
+    let all = rig.clock.monotonic() - before;
+    assert!(all > 3_000_000_000, "{all} ns");
+    let requests = vec![limited(&parts[0]), limited(&long)];
+    let error = rig.manager.seal_group(requests).unwrap_err();
+    assert!(
+        matches!(error, Error::Load(LoadError::Deadline { .. })),
+        "{error}"
+    );
+    rig.assert_empty();
 }
 
 #[test]

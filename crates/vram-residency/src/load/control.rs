@@ -1,6 +1,7 @@
 //! Progress, cancellation and deadlines of a load.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::LoadError;
 use crate::clock::Clock;
@@ -83,8 +84,9 @@ pub(crate) struct Control {
     pub(crate) cancel: CancelToken,
     pub(crate) progress: Option<ProgressFn>,
     pub(crate) clock: Arc<dyn Clock>,
-    /// Monotonic nanoseconds.
-    pub(crate) deadline: Option<u64>,
+    timeout: Option<Duration>,
+    /// Monotonic nanoseconds; known once the load starts.
+    deadline: Option<u64>,
     done: Arc<AtomicU64>,
     total: u64,
     together: Option<Together>,
@@ -95,18 +97,29 @@ impl Control {
         cancel: CancelToken,
         progress: Option<ProgressFn>,
         clock: Arc<dyn Clock>,
-        deadline: Option<u64>,
+        timeout: Option<Duration>,
         total: u64,
     ) -> Self {
         Self {
             cancel,
             progress,
             clock,
-            deadline,
+            timeout,
+            deadline: None,
             done: Arc::default(),
             total,
             together: None,
         }
+    }
+
+    /// The load starts, and its time with it: waiting for the other members of
+    /// a group does not count.
+    pub(crate) fn start(&mut self) {
+        let after = |timeout: Duration| {
+            let nanos = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
+            self.clock.monotonic().saturating_add(nanos)
+        };
+        self.deadline = self.timeout.map(after);
     }
 
     /// Makes this the load of a group's member. Gives the count of its bytes.

@@ -196,7 +196,8 @@ impl<'a> SealRequest<'a> {
         self
     }
 
-    /// Gives up after this long.
+    /// Gives up when the load takes longer. Its time starts with the load: a
+    /// member of a group does not pay for those before it.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self

@@ -1,7 +1,6 @@
 //! Sealing one shard.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tracing::{debug, info_span, warn};
 use vram_digest::FileDigest;
@@ -134,10 +133,10 @@ impl VramManager {
                 request.extension.as_deref(),
             )?,
         };
-        let deadline = request.timeout.map(|timeout| self.deadline(timeout));
         let clock = Arc::clone(&self.inner.clock);
         let total = size.bytes();
-        let control = Control::new(request.cancel, request.progress, clock, deadline, total);
+        let (cancel, progress) = (request.cancel, request.progress);
+        let control = Control::new(cancel, progress, clock, request.timeout, total);
         Ok(Checked {
             source,
             size,
@@ -156,12 +155,8 @@ impl VramManager {
         })
     }
 
-    fn deadline(&self, timeout: Duration) -> u64 {
-        let nanos = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
-        self.inner.clock.monotonic().saturating_add(nanos)
-    }
-
-    pub(super) fn seal_checked(&self, request: Checked<'_>) -> Result<SealedShard> {
+    pub(super) fn seal_checked(&self, mut request: Checked<'_>) -> Result<SealedShard> {
+        request.control.start();
         let span = info_span!(
             "seal",
             shard_id = %request.id,
