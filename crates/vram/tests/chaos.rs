@@ -117,6 +117,36 @@ fn a_stopped_hold_goes_on_when_continued() {
     let _ = finish(child, HOLD.to_owned()).exit(0);
 }
 
+/// After the load, too, a signal ends the command and leaves no record.
+#[test]
+fn an_interrupt_between_verifications_ends_the_command() {
+    let session = Session::new();
+    let names: Vec<String> = (0..300).map(|i| format!("f{i}")).collect();
+    for name in &names {
+        session.file(name, 1000);
+    }
+    let options = "--log debug seal --format raw --device sim --record r.json";
+    let files = names.iter().map(String::as_str);
+    let words: Vec<&str> = options.split_whitespace().chain(files).collect();
+    let mut child = session.command(&words).spawn().unwrap();
+    let err = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut err = err.map(Result::unwrap);
+    assert!(err.any(|line| line.contains(" verify{")));
+    // Nobody reads now: the command cannot log, nor verify, many files more.
+    interrupt(&child);
+    let rest: Vec<String> = err.filter(|line| line.starts_with("vram: ")).collect();
+    assert!(
+        rest[0].starts_with("vram: error: cancelled before f"),
+        "{rest:?}"
+    );
+    assert!(
+        rest[1].contains("nothing is left on the device"),
+        "{rest:?}"
+    );
+    finish(child, "seal".to_owned()).exit(1);
+    assert!(!session.path("r.json").exists());
+}
+
 /// A terminal that goes away, and a signal for a scrubber that is not there yet.
 #[test]
 fn a_hangup_wipes_and_frees_and_an_early_signal_is_no_death() {

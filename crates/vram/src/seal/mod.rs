@@ -74,8 +74,8 @@ reads them in a secret order in between, at --scrub-rate bytes a second. SIGUSR1
 pauses the scrubber, SIGUSR2 lets it go on.
 
 Exit codes: 0 sealed and verified, 1 failure, 2 usage, 3 the bytes are not the
-expected or approved ones, or VRAM was damaged. SIGINT and SIGTERM cancel a load (exit 1) and
-end a hold (exit 0).")]
+expected or approved ones, or VRAM was damaged. SIGINT and SIGTERM cancel a load or what
+follows it (exit 1; no record is written) and end a hold (exit 0).")]
 pub(crate) struct Args {
     /// Models, or the shards of one
     #[arg(required = true, value_name = "FILE")]
@@ -122,7 +122,7 @@ pub(crate) struct Args {
     receipt: Option<PathBuf>,
     #[command(flatten)]
     sign: SignArgs,
-    /// Give up loading one FILE after this long
+    /// Give up loading one FILE when it takes longer than this
     #[arg(long, value_name = "TIME", value_parser = args::duration)]
     timeout: Option<Duration>,
     /// Keep the models resident and verify them again until interrupted

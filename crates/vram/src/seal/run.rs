@@ -180,7 +180,7 @@ impl Job<'_> {
             return Err(dropped(&loaded, load));
         }
         let group = loaded.group;
-        let held = verify(manager, loaded.names, loaded.shards)?;
+        let held = verify(manager, loaded.names, loaded.shards, interrupt)?;
         let sealed = Sealed {
             held,
             group,
@@ -190,9 +190,11 @@ impl Job<'_> {
         let papers = self.papers(manager, &sealed)?;
         if !args.hold {
             free(manager, &sealed.held)?;
+            go_on(interrupt, "anything was written")?;
             write_all(&papers)?;
             return report::print(args, manager, &sealed, output);
         }
+        go_on(interrupt, "anything was written")?;
         write_all(&papers)?;
         report::print(args, manager, &sealed, output)?;
         let rounds = hold::Rounds {
@@ -388,14 +390,24 @@ impl Dress<'_> {
     }
 }
 
+/// After a signal nothing more is begun.
+fn go_on(interrupt: &Interrupt, before: &str) -> Result<(), Failure> {
+    if interrupt.token().is_cancelled() {
+        return Err(Failure::new(format!("cancelled before {before}")));
+    }
+    Ok(())
+}
+
 /// Verifies every shard in VRAM, in full.
 fn verify(
     manager: &VramManager,
     names: Vec<String>,
     shards: Vec<SealedShard>,
+    interrupt: &Interrupt,
 ) -> Result<Vec<Held>, Failure> {
     let mut held = Vec::new();
     for (file, shard) in names.into_iter().zip(shards) {
+        go_on(interrupt, &format!("{file} was verified"))?;
         let verified = manager.verify_sealed(&shard, Mode::Full);
         let verified = verified.map_err(|error| Failure::about(&file, error))?;
         held.push(Held {
