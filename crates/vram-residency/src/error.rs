@@ -378,6 +378,20 @@ pub enum InputError {
     Group(&'static str),
 }
 
+impl InputError {
+    /// The same, about a model whose source is known by name.
+    pub(crate) fn of_source(self, name: &str) -> Self {
+        match self {
+            Self::ModelSize { len, max } => Self::SourceSize {
+                name: name.to_owned(),
+                len,
+                max,
+            },
+            other => other,
+        }
+    }
+}
+
 /// The caller asked for something that the state does not allow.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

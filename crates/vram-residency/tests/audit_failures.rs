@@ -86,6 +86,7 @@ const OPERATIONS: [(&str, Operation); 21] = [
         let part = PlanPart {
             name: "part".to_owned(),
             bytes: 5,
+            padding: 0,
         };
         s.rig.manager.plan(&[part], 0).map(drop)
     }),

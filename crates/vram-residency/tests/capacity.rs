@@ -9,6 +9,7 @@ use common::disguise::{Disguise, Grant, gpu_info};
 use common::{Rig, assert_balanced, cases, rig, weights};
 use proptest::prelude::*;
 use vram_residency::capacity::Sharing;
+use vram_residency::capacity::plan::{MAX_PADDING, PlanPart};
 use vram_residency::compat::{s1, s4};
 use vram_residency::device::{DeviceError, MemoryInfo};
 use vram_residency::error::{Code, Error, InsufficientVram};
@@ -425,7 +426,7 @@ fn shard_size_calculations_safe() {
         let bytes = mib * MIB + overhead;
         let options = SimOptions::new(200_000 * MIB).granularity(granularity);
         let rig = Rig::build(&[options], policy.clone(), |b| b);
-        let part = vram_residency::capacity::plan::PlanPart { name: "part".to_owned(), bytes };
+        let part = PlanPart { name: "part".to_owned(), bytes, padding: MAX_PADDING };
         let plan = rig.manager.plan(&[part], 0).unwrap();
         let room = rig.manager.reserve(0, bytes).unwrap();
         prop_assert!(room.bytes() >= bytes && room.bytes() - bytes < granularity);

@@ -3,8 +3,10 @@
 mod common;
 
 use common::{Rig, weights};
-use vram_residency::capacity::plan::PlanPart;
-use vram_residency::error::Error;
+use vram_residency::capacity::plan::{PlanPart, padding};
+use vram_residency::error::{Error, InputError};
+use vram_residency::format::Format;
+use vram_residency::load::FormatChoice;
 use vram_residency::sim::SimOptions;
 use vram_residency::{Mode, Policy, SealRequest};
 
@@ -12,6 +14,7 @@ fn part(bytes: u64) -> PlanPart {
     PlanPart {
         name: "part".to_owned(),
         bytes,
+        padding: 0,
     }
 }
 
@@ -30,7 +33,7 @@ fn what_the_plan_accepts_can_be_sealed_and_what_it_refuses_cannot() {
         .seal(SealRequest::bytes(&weights(300_000, 1)).id("held"))
         .unwrap();
     let room = rig.manager.capacity(0).unwrap().available;
-    for (bytes, fits) in [(room - 255, true), (room + 1, false)] {
+    for (bytes, fits) in [(room, true), (room + 1, false)] {
         let plan = rig.manager.plan(&[part(bytes)], 0).unwrap();
         assert_eq!(plan.fits, fits, "{bytes}: {plan:?}");
         let weights = weights(usize::try_from(bytes).unwrap(), 2);
@@ -49,6 +52,54 @@ fn what_the_plan_accepts_can_be_sealed_and_what_it_refuses_cannot() {
         room + named[0].bytes
     );
     assert!(rig.manager.plan(&[part(room + 1)], 0).unwrap().fits);
+    // A file whose tensor data begins at byte 120 takes 136 bytes more, no others.
+    let file = safetensors(112, 64);
+    let part = PlanPart {
+        padding: padding(120),
+        ..part(file.len() as u64)
+    };
+    for total in 180..=450 {
+        let rig = Rig::build(&[SimOptions::new(total)], Policy::default(), |b| b);
+        let plan = rig.manager.plan(std::slice::from_ref(&part), 0).unwrap();
+        let choice = FormatChoice::Exactly(Format::Safetensors);
+        let sealed = rig.manager.seal(SealRequest::bytes(&file).format(choice));
+        assert_eq!(plan.fits, sealed.is_ok(), "{total}: {plan:?}");
+        assert_eq!(plan.fits, total >= 320, "{total}");
+    }
+}
+
+/// A file with a header of `header` bytes and one tensor of `len` bytes.
+fn safetensors(header: usize, len: usize) -> Vec<u8> {
+    let json = format!(r#"{{"a":{{"dtype":"U8","shape":[{len}],"data_offsets":[0,{len}]}}}}"#);
+    let mut file = (header as u64).to_le_bytes().to_vec();
+    file.extend(format!("{json:<header$}").bytes());
+    file.extend(weights(len, 3));
+    file
+}
+
+// requirement: CAP-3, VA-3
+#[test]
+fn a_part_that_the_policy_would_not_seal_does_not_fit() {
+    let policy = Policy {
+        max_model_bytes: 1000,
+        ..Policy::default()
+    };
+    let rig = Rig::build(&[SimOptions::new(1 << 20)], policy, |b| b);
+    assert!(rig.manager.plan(&[part(1000)], 0).unwrap().fits);
+    let parts = [part(1), part(1001)];
+    for answer in [
+        rig.manager.plan(&parts, 0),
+        rig.manager.plan_ranks(&parts, 0),
+    ] {
+        let error = answer.unwrap_err();
+        let Error::Input(InputError::SourceSize { len, max, .. }) = &error else {
+            panic!("{error}");
+        };
+        assert_eq!((*len, *max), (1001, 1000));
+        assert!(error.to_string().starts_with("part: "), "{error}");
+    }
+    let sealed = rig.manager.seal(SealRequest::bytes(&weights(1001, 1)));
+    assert!(matches!(sealed, Err(Error::Input(_))));
 }
 
 #[test]

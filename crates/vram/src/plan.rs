@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use vram_residency::VramManager;
 use vram_residency::capacity::Sharing;
-use vram_residency::capacity::plan::{DevicePlan, Placement, Plan, PlanPart};
+use vram_residency::capacity::plan::{DevicePlan, MAX_PADDING, Placement, Plan, PlanPart, padding};
 use vram_residency::capacity::ranks::rank_bytes;
 use vram_residency::key::RootKey;
 use vram_residency::load::{Model, Part};
@@ -20,8 +20,8 @@ use crate::text;
 /// Say whether a model fits, and where, before a byte of it is loaded
 ///
 /// Reads headers and asks the drivers what is free. Files go to devices whole,
-/// the largest first, each where it leaves the least room. With
-/// --tensor-parallel the model is cut into ranks first, each on a device of its
+/// the largest first, each where it leaves the least room; where that fails other
+/// layouts are tried, up to a limit. With --tensor-parallel the model is cut into ranks first, each on a device of its
 /// own: matrices evenly, all else whole on every rank. Sealing cuts no file, so
 /// the ranks need files made for them. Exit code 1 when it does not fit.
 #[derive(clap::Args)]
@@ -95,7 +95,7 @@ impl Args {
                 output.line(placed(placement))?;
             }
             for device in &plan.devices {
-                output.line(summary(device))?;
+                output.line(summary(device, self.headroom))?;
             }
         }
         if plan.fits {
@@ -106,10 +106,12 @@ impl Args {
             return Err(Failure::reported(Exit::Failure));
         }
         let name = text::printable(model.name());
-        Err(
-            Failure::new(format!("{name} does not fit on these devices"))
-                .hint("free other uses of the memory, reserve less, or name more devices"),
-        )
+        let failure = Failure::new(format!("{name} does not fit on these devices"))
+            .hint("free other uses of the memory, reserve less, or name more devices");
+        if plan.certain {
+            return Err(failure);
+        }
+        Err(failure.with_note("not every layout was tried: another one may fit"))
     }
 
     fn check(&self) -> Result<(), Failure> {
@@ -131,6 +133,8 @@ impl Args {
         let rank = |rank: u32| PlanPart {
             name: format!("rank {rank} of {degree}"),
             bytes,
+            // Of a file that is yet to be made.
+            padding: MAX_PADDING,
         };
         (0..degree.get()).map(rank).collect()
     }
@@ -150,6 +154,7 @@ fn files(model: &Model) -> Vec<PlanPart> {
     let file = |part: &Part| PlanPart {
         name: part.path().to_string_lossy().into_owned(),
         bytes: part.bytes(),
+        padding: padding(part.tensors().data_start()),
     };
     model.parts().iter().map(file).collect()
 }
@@ -161,20 +166,25 @@ fn placed(placement: &Placement) -> String {
     );
     match placement.ordinal {
         Some(ordinal) => format!("{part}: {size} on device {ordinal}"),
-        None => format!("{part}: {size} fits on no device"),
+        None if placement.missing == 0 => format!("{part}: {size} fits on no device"),
+        None => {
+            let missing = placement.missing;
+            format!("{part}: {size} fits on no device, {missing} bytes missing")
+        }
     }
 }
 
-fn summary(device: &DevicePlan) -> String {
+fn summary(device: &DevicePlan, headroom: u64) -> String {
     let what = format!(
-        "device {}: {} placed, {} reserved",
+        "device {}: {} placed, {} reserved, {} headroom",
         device.ordinal,
         text::size(device.placed),
         text::size(device.reserve),
+        text::size(headroom),
     );
     if device.fits {
         format!("{what}, {} left", text::size(device.left))
     } else {
-        format!("{what}, {} missing", text::size(device.missing))
+        format!("{what}, {} bytes missing", device.missing)
     }
 }

@@ -33,18 +33,81 @@ fn a_model_that_fits_is_placed() {
 #[test]
 fn a_model_that_does_not_fit_is_refused_with_the_missing_bytes() {
     let session = Session::new();
-    for options in [
-        "--device sim:63KiB",
-        "--device sim:1MiB --reserve 1000KiB",
-        "--device sim:1MiB --headroom 1000KiB",
+    for (options, missing) in [
+        ("--device sim:63KiB", 65_249 + 48 - (63 << 10)),
+        (
+            "--device sim:1MiB --reserve 1000KiB",
+            65_249 + 48 - (24 << 10),
+        ),
+        (
+            "--device sim:1MiB --headroom 1000KiB",
+            65_249 + 48 - (24 << 10),
+        ),
     ] {
         plan(&session, options)
             .exit(1)
-            .says("fits on no device")
+            .says(&format!("fits on no device, {missing} bytes missing\n"))
+            .says(&format!(" headroom, {missing} bytes missing\n"))
             .tells("does not fit on these devices");
     }
     let report = plan(&session, "--device sim:63KiB --json").exit(1);
-    assert_eq!(report.json("vram-residency/plan/v1")["fits"], false);
+    let report = report.json("vram-residency/plan/v1");
+    assert_eq!(report["fits"], false);
+    assert_eq!(report["certain"], true);
+    let device = &report["devices"][0];
+    assert_eq!(device["fits"], false);
+    assert_eq!(device["missing"], report["placements"][0]["missing"]);
+    plan(&session, "--device sim:1MiB --headroom 4KiB")
+        .exit(0)
+        .says(", 4.0 KiB headroom, ");
+}
+
+#[test]
+fn the_plan_and_the_seal_agree_on_small_and_on_huge_files() {
+    let session = Session::new();
+    let json = r#"{"a":{"dtype":"U8","shape":[64],"data_offsets":[0,64]}}"#;
+    let mut file = 112_u64.to_le_bytes().to_vec();
+    file.extend(format!("{json:<112}").bytes());
+    file.extend(0..64);
+    std::fs::write(session.path("a.safetensors"), file).unwrap();
+    for (room, code) in [(319, 1), (320, 0), (438, 0)] {
+        for command in ["plan", "seal"] {
+            session
+                .vram(&format!("{command} a.safetensors --device sim:{room}"))
+                .exit(code);
+        }
+    }
+    // Sparse, and more than the policy lets seal.
+    let huge = std::fs::File::create(session.path("huge.bin")).unwrap();
+    huge.set_len(200_000_000_000).unwrap();
+    for command in ["plan", "seal"] {
+        session
+            .vram(&format!("{command} huge.bin --device sim:300GiB"))
+            .exit(1)
+            .refuses("huge.bin: the model has 200000000000 bytes; the limits are 1 and ");
+    }
+}
+
+#[test]
+fn files_are_placed_where_the_largest_first_finds_no_layout() {
+    let session = Session::new();
+    let mib = 1 << 20;
+    std::fs::create_dir(session.path("m")).unwrap();
+    let mut map = Vec::new();
+    for (i, size) in [4, 4, 3, 3, 3, 3].into_iter().enumerate() {
+        let len = size * mib - 8 - 248;
+        let json =
+            format!(r#"{{"t{i}":{{"dtype":"U8","shape":[{len}],"data_offsets":[0,{len}]}}}}"#);
+        let mut file = 248_u64.to_le_bytes().to_vec();
+        file.extend(format!("{json:<248}").bytes());
+        file.resize(size * mib, 0);
+        std::fs::write(session.path(&format!("m/{i}.safetensors")), file).unwrap();
+        map.push(format!(r#""t{i}":"{i}.safetensors""#));
+    }
+    let index = format!(r#"{{"weight_map":{{{}}}}}"#, map.join(","));
+    session.write("m/model.safetensors.index.json", &index);
+    let words = "plan m --device sim:10244KiB --device sim:10244KiB,ordinal=1";
+    session.vram(words).exit(0).quiet().says("4.0 KiB left");
 }
 
 // requirement: PM-1

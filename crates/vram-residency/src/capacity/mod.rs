@@ -6,6 +6,7 @@
 
 mod allocation;
 mod ledger;
+mod pack;
 pub mod plan;
 pub mod ranks;
 

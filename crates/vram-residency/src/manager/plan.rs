@@ -6,18 +6,18 @@ use crate::capacity::plan::{Plan, PlanDevice, PlanPart, PlanResident, plan, plan
 use crate::device::Device;
 use crate::error::{Error, Result};
 
-/// Most that the alignment of tensor data adds to a shard.
-const PADDING: u64 = 255;
-
 impl VramManager {
     /// Answers where `parts` would go now, with `reserve` bytes of each device
     /// set aside for context and KV cache. Nothing is taken, read or freed; a
     /// dry run names the shards that would have to go. Leased shards cannot go.
     ///
     /// # Errors
-    /// [`crate::device::DeviceError`] when a driver does not say what is free.
+    /// [`crate::error::InputError::SourceSize`] for a part of a size that the policy does not
+    /// let seal; [`crate::device::DeviceError`] when a driver does not say what
+    /// is free.
     pub fn plan(&self, parts: &[PlanPart], reserve: u64) -> Result<Plan> {
-        Ok(plan(&self.plan_devices(reserve)?, parts, PADDING))
+        self.admit_parts(parts)?;
+        Ok(plan(&self.plan_devices(reserve)?, parts))
     }
 
     /// The same for the ranks of a tensor-parallel model, each of which needs a
@@ -27,7 +27,18 @@ impl VramManager {
     /// # Errors
     /// As [`VramManager::plan`].
     pub fn plan_ranks(&self, ranks: &[PlanPart], reserve: u64) -> Result<Plan> {
-        Ok(plan_ranks(&self.plan_devices(reserve)?, ranks, PADDING))
+        self.admit_parts(ranks)?;
+        Ok(plan_ranks(&self.plan_devices(reserve)?, ranks))
+    }
+
+    /// Whether the policy admits parts of these sizes, as it does when they are
+    /// sealed.
+    fn admit_parts(&self, parts: &[PlanPart]) -> Result<()> {
+        for part in parts {
+            let admitted = self.inner.policy.admit_size(part.bytes);
+            admitted.map_err(|error| error.of_source(&part.name))?;
+        }
+        Ok(())
     }
 
     fn plan_devices(&self, reserve: u64) -> Result<Vec<PlanDevice>> {

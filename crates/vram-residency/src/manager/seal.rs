@@ -8,6 +8,7 @@ use vram_digest::FileDigest;
 use super::failure::About;
 use super::{DeviceSlot, VramManager};
 use crate::audit::{Body, Text};
+use crate::capacity::plan::padding;
 use crate::device::DeviceError;
 use crate::error::{Error, InputError, Result};
 use crate::format::{self, Format, TensorTable};
@@ -21,8 +22,6 @@ use crate::signed::Approved;
 use crate::trace;
 use crate::verify::{Rolling, fresh_key};
 
-/// Tensor data begins at a multiple of this in device memory (design 8).
-const TENSOR_ALIGN: u64 = 256;
 /// Less than this part of the budget left is worth a warning (requirement: OB-1).
 const LOW_VRAM: u64 = 10;
 
@@ -117,14 +116,7 @@ impl VramManager {
         let expect_content = request.expect_content.transpose()?;
         let source = request.source?;
         let size = self.inner.policy.admit_size(source.len());
-        let size = size.map_err(|error| match error {
-            InputError::ModelSize { len, max } => InputError::SourceSize {
-                name: source.name(),
-                len,
-                max,
-            },
-            other => other,
-        })?;
+        let size = size.map_err(|error| error.of_source(&source.name()))?;
         let tensors = match request.tensors {
             Some(tensors) => tensors,
             None => tensors(
@@ -209,8 +201,7 @@ impl VramManager {
         request: &Checked<'_>,
         claim: Arc<crate::shard::Claim>,
     ) -> Result<Filling> {
-        let data_start = request.tensors.data_start();
-        let start = TENSOR_ALIGN.saturating_sub(data_start % TENSOR_ALIGN) % TENSOR_ALIGN;
+        let start = padding(request.tensors.data_start());
         let len = request.size.bytes();
         self.take_room(slot, len, start, claim, request.correlation_id.as_ref())
     }
