@@ -1,8 +1,8 @@
 //! How far a long operation is: a line that is drawn again and again on a
 //! terminal, a line now and then elsewhere.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::output::{Output, draw, terminal_size};
@@ -39,10 +39,19 @@ enum Shown {
 }
 
 /// One of several files.
-pub(crate) struct Part<'p> {
-    pub(crate) name: &'p str,
-    pub(crate) done: u64,
-    pub(crate) total: u64,
+pub(crate) struct Part {
+    name: String,
+    /// When its first bytes were done, and how many these were.
+    begun: OnceLock<(Instant, u64)>,
+}
+
+impl Part {
+    pub(crate) fn new(name: &str) -> Self {
+        Self {
+            name: text::printable(name),
+            begun: OnceLock::new(),
+        }
+    }
 }
 
 impl Progress {
@@ -71,6 +80,11 @@ impl Progress {
         }
     }
 
+    /// Bytes in all, when known.
+    pub(crate) const fn total(&self) -> Option<u64> {
+        self.total
+    }
+
     /// `bytes` more are done.
     pub(crate) fn advance(&self, bytes: u64) {
         let before = self.done.fetch_add(bytes, Ordering::Relaxed);
@@ -79,19 +93,22 @@ impl Progress {
 
     /// `done` bytes are done in all.
     pub(crate) fn set(&self, done: u64) {
-        self.show(done, || self.name.clone());
+        self.show(done, None);
     }
 
     /// `done` bytes are done of all files, and so many of this one.
-    pub(crate) fn set_part(&self, done: u64, part: &Part<'_>) {
-        self.show(done, || {
-            let percent = percent(part.done, part.total);
-            let name = text::printable(part.name);
-            format!("{}: {name} {percent} %", self.name)
-        });
+    pub(crate) fn set_part(&self, done: u64, part: &Part, (of_part, total): (u64, u64)) {
+        let (begun, first) = *part.begun.get_or_init(|| (Instant::now(), of_part));
+        let state = State {
+            done: of_part,
+            first: first.min(of_part),
+            total: Some(total),
+            elapsed: begun.elapsed(),
+        };
+        self.show(done, Some((&part.name, &state)));
     }
 
-    fn show(&self, done: u64, name: impl Fn() -> String) {
+    fn show(&self, done: u64, part: Option<(&str, &State)>) {
         let every = match self.shown {
             Shown::Nothing => return,
             Shown::Drawn(_) => REDRAW_EVERY,
@@ -107,20 +124,25 @@ impl Progress {
         }
         let state = State {
             done,
+            first: 0,
             total: self.total,
             elapsed,
         };
-        let name = format!("{} {}", self.what, name());
+        let name = format!("{} {}", self.what, self.name);
         match &self.shown {
             Shown::Drawn(drawn) => {
                 // A line that another thread draws now is as good.
                 if let Ok(mut drawn) = drawn.try_lock() {
                     let columns = terminal_size().0;
-                    let line = state.drawn(&name, columns);
+                    let line = state.drawn(&name, part, columns);
                     draw(&mut drawn, columns, &line);
                 }
             }
-            _ => crate::output::say("progress", &format!("{name}: {}", state.said())),
+            _ => {
+                let part = part.map(|(name, state)| format!("; {name}: {}", state.said()));
+                let part = part.unwrap_or_default();
+                crate::output::say("progress", &format!("{name}: {}{part}", state.said()));
+            }
         }
     }
 }
@@ -139,6 +161,8 @@ impl Drop for Progress {
 /// How far it is now.
 struct State {
     done: u64,
+    /// Of these, bytes that were done before the time began.
+    first: u64,
     total: Option<u64>,
     elapsed: Duration,
 }
@@ -146,9 +170,9 @@ struct State {
 impl State {
     /// Bytes, rate, and the time that is left if it goes on like this.
     fn said(&self) -> String {
-        let rate = text::rate(self.done, self.elapsed);
+        let rate = text::rate(self.timed(), self.elapsed);
         let size = text::size(self.done);
-        match self.total.filter(|_| self.done > 0) {
+        match self.total.filter(|_| self.timed() > 0) {
             None => format!("{size}, {rate}"),
             Some(total) => {
                 let left = self.left(total);
@@ -157,15 +181,21 @@ impl State {
         }
     }
 
+    /// Bytes that took the time.
+    fn timed(&self) -> u64 {
+        self.done.saturating_sub(self.first)
+    }
+
     fn left(&self, total: u64) -> u128 {
         let left = u128::from(total.saturating_sub(self.done));
         let left = left.saturating_mul(self.elapsed.as_millis());
-        left.checked_div(u128::from(self.done)).unwrap_or(0) / 1000
+        left.checked_div(u128::from(self.timed())).unwrap_or(0) / 1000
     }
 
     /// A line that fits, with as much of the end of the name as there is room
-    /// for: that is what tells one file from the next.
-    fn drawn(&self, name: &str, columns: usize) -> String {
+    /// for: that is what tells one file from the next. Of one of several files
+    /// it says as much as of all, or how far it is where there is less room.
+    fn drawn(&self, name: &str, part: Option<(&str, &Self)>, columns: usize) -> String {
         let fits = columns.saturating_sub(FREE);
         let figures = match self.total {
             Some(total) if columns < WIDE => {
@@ -179,7 +209,18 @@ impl State {
             None => self.said(),
         };
         let room = fits.saturating_sub(figures.chars().count().saturating_add(2));
-        let line = format!("{figures}  {}", tail(name, room));
+        let name = match part {
+            None => name.to_owned(),
+            Some((part, state)) => {
+                let long = format!("{name}; {part}: {}", state.said());
+                let percent = percent(state.done, state.total.unwrap_or(0));
+                let short = || format!("{name}; {part} {percent} %");
+                Some(long)
+                    .filter(|long| long.chars().count() <= room)
+                    .unwrap_or_else(short)
+            }
+        };
+        let line = format!("{figures}  {}", tail(&name, room));
         line.chars().take(fits).collect()
     }
 }
@@ -219,6 +260,7 @@ mod tests {
     fn state(done: u64, total: Option<u64>) -> State {
         State {
             done,
+            first: 0,
             total,
             elapsed: Duration::from_secs(2),
         }
@@ -238,16 +280,41 @@ mod tests {
         let half = state(2 << 30, Some(4 << 30));
         let name = "loading /models/of/the/house/model-00003-of-00007.safetensors";
         for columns in [0, 1, 10, 40, 75, 76, 80, 120, 300] {
-            let line = half.drawn(name, columns);
+            let line = half.drawn(name, None, columns);
             assert!(line.chars().count() <= columns.saturating_sub(3), "{line}");
         }
-        let line = half.drawn(name, 100);
+        let line = half.drawn(name, None, 100);
         let bar = "[======>     ] 2.0 GiB of 4.0 GiB, 1.07 GB/s, 2 s left  ..";
         assert!(line.starts_with(bar), "{line}");
         assert!(line.ends_with("00003-of-00007.safetensors"), "{line}");
-        let line = half.drawn(name, 40);
+        let line = half.drawn(name, None, 40);
         assert_eq!(line, "50 %, 2 s left  ..f-00007.safetensors");
-        assert!(half.drawn(name, 200).ends_with(name));
+        assert!(half.drawn(name, None, 200).ends_with(name));
+    }
+
+    #[test]
+    fn one_of_several_files_has_figures_of_its_own() {
+        let all = state(2 << 30, Some(8 << 30));
+        let part = State {
+            first: 1 << 29,
+            ..state(1 << 30, Some(2 << 30))
+        };
+        // 512 MiB of it took the 2 s.
+        let said = "1.0 GiB of 2.0 GiB, 0.27 GB/s, 4 s left";
+        assert_eq!(part.said(), said);
+        let drawn = |columns| all.drawn("loading 3 files", Some(("dir/a.gguf", &part)), columns);
+        let wide = format!("loading 3 files; dir/a.gguf: {said}");
+        assert!(drawn(160).ends_with(&wide), "{}", drawn(160));
+        assert!(drawn(160).contains("2.0 GiB of 8.0 GiB, 1.07 GB/s, 6 s left"));
+        assert!(
+            drawn(100).ends_with("files; dir/a.gguf 50 %"),
+            "{}",
+            drawn(100)
+        );
+        for columns in [0, 1, 10, 40, 75, 76, 80, 120, 300] {
+            let line = drawn(columns);
+            assert!(line.chars().count() <= columns.saturating_sub(3), "{line}");
+        }
     }
 
     #[test]

@@ -162,6 +162,35 @@ fn a_terminal_that_cannot_draw_gets_plain_lines() {
 }
 
 #[test]
+fn several_files_show_how_far_each_and_all_are() {
+    let session = Session::new();
+    let Some(terminal) = Terminal::new(&session, 160) else {
+        return;
+    };
+    // Sparse: long enough to be watched, and no byte of the disk.
+    for name in ["one", "two"] {
+        let file = std::fs::File::create(session.path(name)).unwrap();
+        file.set_len(64 << 30).unwrap();
+    }
+    let vram = env!("CARGO_BIN_EXE_vram");
+    for group in ["", "--group"] {
+        let options = format!("--format raw --device sim:130GiB,discard {group}");
+        terminal.types(&format!(
+            "clear; {vram} seal one two {options} 2>&1 >out; echo ended $?"
+        ));
+        let screen = terminal.wait(|screen| {
+            let one = screen.split("loading 2 files; one: ").nth(1);
+            screen.contains("of 128.0 GiB, ")
+                && one.is_some_and(|one| one.contains("of 64.0 GiB, ") && one.ends_with(" left"))
+        });
+        assert_eq!(screen.lines().count(), 1, "{screen}");
+        assert_eq!(screen.matches(" GB/s, ").count(), 2, "{screen}");
+        terminal.ask(&["send-keys", "C-c"]);
+        terminal.wait(|screen| screen.contains("ended 1"));
+    }
+}
+
+#[test]
 fn the_progress_bar_is_one_line_at_any_width() {
     let session = Session::new();
     let Some(terminal) = Terminal::new(&session, 80) else {

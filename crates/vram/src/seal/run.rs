@@ -289,19 +289,20 @@ fn seal(
     if let Some(model) = model {
         let all = dress.progress(&names, &sizes);
         let requests = model.into_requests().into_iter().zip(&names);
-        let requests = requests.map(|(request, name)| dress.request(request, name, &all));
+        let requests = requests.map(|(request, name)| dress.request(request, name, &all, 0));
         return grouped(manager, requests.collect(), names.clone());
     }
     if args.group {
         let all = dress.progress(&names, &sizes);
-        let requests = args.files.iter().map(|path| dress.file(path, &all));
+        let requests = args.files.iter().map(|path| dress.file(path, &all, 0));
         return grouped(manager, requests.collect(), names);
     }
-    let mut shards = Vec::new();
+    let all = dress.progress(&names, &sizes);
+    let (mut shards, mut before) = (Vec::new(), 0_u64);
     for ((path, name), size) in args.files.iter().zip(&names).zip(sizes) {
-        let progress = dress.progress(std::slice::from_ref(name), &[size]);
-        let sealed = manager.seal(dress.file(path, &progress));
+        let sealed = manager.seal(dress.file(path, &all, before));
         shards.push(sealed.map_err(|error| Failure::to_seal(name, error))?);
+        before = before.saturating_add(size);
     }
     Ok(Loaded {
         names,
@@ -343,29 +344,27 @@ impl Dress<'_> {
         Arc::new(Progress::start(self.output, "loading", &name, Some(total)))
     }
 
-    fn file(&self, path: &Path, progress: &Arc<Progress>) -> SealRequest<'static> {
+    fn file(&self, path: &Path, all: &Arc<Progress>, before: u64) -> SealRequest<'static> {
         let request = SealRequest::file(path).format(self.args.format.choice());
-        self.request(request, &path.to_string_lossy(), progress)
+        self.request(request, &path.to_string_lossy(), all, before)
     }
 
+    /// `before` bytes of all files were loaded before this request.
     fn request(
         &self,
         request: SealRequest<'static>,
         name: &str,
-        progress: &Arc<Progress>,
+        all: &Arc<Progress>,
+        before: u64,
     ) -> SealRequest<'static> {
         let args = self.args;
-        let (progress, name) = (Arc::clone(progress), name.to_owned());
+        let (all, part) = (Arc::clone(all), progress::Part::new(name));
         let show = move |now: vram_residency::load::Progress| {
-            if now.all_total == now.total {
-                return progress.set(now.done);
+            let done = before.saturating_add(now.all_done);
+            if all.total() == Some(now.total) {
+                return all.set(done);
             }
-            let part = progress::Part {
-                name: &name,
-                done: now.done,
-                total: now.total,
-            };
-            progress.set_part(now.all_done, &part);
+            all.set_part(done, &part, (now.done, now.total));
         };
         let mut request = request.cancel(self.interrupt.token()).progress(show);
         if let Some(id) = &args.id {
