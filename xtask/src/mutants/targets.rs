@@ -69,6 +69,12 @@ pub(super) const TARGETS: &[Target] = &[
     Target {
         name: "capacity",
         package: "vram-residency",
+        files: "crates/vram-residency/src/capacity/pack.rs",
+        stages: &[&["--lib"], &["--test=load_plan"]],
+    },
+    Target {
+        name: "capacity",
+        package: "vram-residency",
         files: "crates/vram-residency/src/capacity/ranks.rs",
         stages: &[&["--lib"], &["--test=load_plan"]],
     },
