@@ -93,6 +93,16 @@ fn a_refused_seal_leaves_room_for_the_next() {
     rig.assert_empty();
 }
 
+/// What a caller may log: the device and how much is held there.
+#[test]
+fn a_reservation_says_where_and_how_much() {
+    let device = SimDevice::with_options(SimOptions::new(4 * MIB).ordinal(3));
+    let manager = shared(&device, None, Sharing::Dedicated);
+    let held = manager.reserve(3, MIB).unwrap();
+    let said = format!("{held:?}");
+    assert_eq!(said, "Reservation { gpu_device: 3, bytes: 1048576, .. }");
+}
+
 // requirement: ER-1, RP-004, WORKER-4150, WORKER-4151, WORKER-4153, WORKER-4950, WORKER-4951, GC-10
 #[test]
 fn insufficient_vram() {

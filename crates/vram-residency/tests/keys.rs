@@ -12,7 +12,9 @@ use common::Seeded;
 use serde_json::Value;
 use vram_residency::device::Uuid;
 use vram_residency::error::{Code, Error};
-use vram_residency::key::{KeyContext, KeyError, KeyProvider, RootKey, Scope, SealKey, SigningKey};
+use vram_residency::key::{
+    KeyContext, KeyError, KeyId, KeyProvider, RootKey, Scope, SealKey, SealTag, SigningKey,
+};
 use vram_residency::random::{Random, RandomError};
 use vram_residency::shard::WorkerId;
 
@@ -399,4 +401,17 @@ fn the_mark_of_a_signing_key_says_what_it_speaks_for() {
     assert!(!marked.public().verifies(b"words", &signature));
     let other = SigningKey::from_reader(format!("signing :{GOOD}").as_bytes());
     assert!(matches!(other.err(), Some(KeyError::Format { .. })));
+}
+
+/// As records and events hold them; a log gets nothing of a tag.
+// requirement: CI-006
+#[test]
+fn key_ids_and_tags_stand_as_hex_digits_and_a_tag_is_not_shown() {
+    let id = KeyId::from_bytes([1, 2, 3, 4, 5, 6, 7, 0xef]);
+    assert_eq!(String::from(id), "01020304050607ef");
+    assert_eq!(KeyId::try_from("01020304050607ef".to_owned()), Ok(id));
+    let tag = SealTag::from_bytes([0xa5; 32]);
+    assert_eq!(String::from(tag.clone()), "a5".repeat(32));
+    assert_eq!(SealTag::try_from("a5".repeat(32)).as_ref(), Ok(&tag));
+    assert_eq!(format!("{tag:?}"), "SealTag(..)");
 }

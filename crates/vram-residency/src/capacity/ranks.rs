@@ -24,14 +24,14 @@ pub fn rank_bytes(bytes: u64, tensors: &TensorTable, degree: NonZeroU32) -> u64 
 }
 
 /// Whether a matrix has a dimension of which every rank gets an equal part,
-/// in whole blocks of its element type.
+/// in whole blocks of its element type. An empty one is cut into empty parts.
 fn can_be_cut(tensor: &TensorInfo, degree: u64) -> bool {
     let Some((inner, outer)) = tensor.shape.split_last() else {
         return false;
     };
     let even = |size: u64, unit: u64| {
         let parts = degree.checked_mul(unit);
-        parts.is_some_and(|parts| size > 0 && size.is_multiple_of(parts))
+        parts.is_some_and(|parts| size.is_multiple_of(parts))
     };
     !outer.is_empty()
         && (outer.iter().any(|size| even(*size, 1)) || even(*inner, tensor.dtype.block_elements()))
