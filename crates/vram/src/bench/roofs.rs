@@ -20,12 +20,22 @@ const READ: usize = 1 << 20;
 
 /// Reading and copying memory, on one core and on all.
 pub(super) fn memory(plan: &Plan, show: Show<'_>) -> Result<(), Failure> {
+    memory_by(plan, |_| true, show)
+}
+
+/// The same on `team` cores alone.
+pub(super) fn memory_on(plan: &Plan, team: NonZeroUsize, show: Show<'_>) -> Result<(), Failure> {
+    memory_by(plan, |cores| cores == team.get(), show)
+}
+
+fn memory_by(plan: &Plan, wanted: impl Fn(usize) -> bool, show: Show<'_>) -> Result<(), Failure> {
     let source = words(plan);
     let mut target = vec![1_u64; source.len()];
     let mut rows = turns(plan, "memory read", |team| read_all(&source, team));
     rows.extend(turns(plan, "memory copy", |team| {
         timed(|| copy_all(&source, &mut target, source.len().div_ceil(team.get())))
     }));
+    rows.retain(|row| wanted(row.cores));
     in_turn(plan.runs, rows)?.into_iter().try_for_each(show)
 }
 

@@ -23,8 +23,6 @@ use crate::{devices, text};
 const BUDGETS: [u32; 3] = [1, 5, 10];
 /// Percent of the memory-read roof that keyed checks should reach on a CPU.
 const KEYED: f64 = 60.0;
-/// The roof of a device whose memory is the machine's own.
-const MEMORY: &str = "memory read";
 
 /// Measure every mode of verification beside the roofs of this machine
 ///
@@ -114,7 +112,7 @@ impl Args {
             roofs.push(rate);
             Ok(())
         };
-        roofs::memory(&plan, &mut show)?;
+        roofs::memory_on(&plan, plan.cores, &mut show)?;
         read_device(&plan, device.as_ref(), &mut show)?;
         let bench = Bench::seal(plan, device, &roofs)?;
         people(bench.assumption())?;
@@ -150,14 +148,12 @@ struct Bench {
     manager: VramManager,
     shard: SealedShard,
     roof: Rate,
-    /// What is read again beside each mode, where that is the roof.
-    source: Option<Vec<u64>>,
 }
 
 impl Bench {
     fn seal(plan: Plan, device: Arc<dyn Device>, roofs: &[Rate]) -> Result<Self, Failure> {
-        let of_name = |name: &str| roofs.iter().rfind(|rate| rate.name() == name);
-        let roof = of_name("device read").or_else(|| of_name(MEMORY));
+        let of_name = |name: &str| roofs.iter().find(|rate| rate.name() == name);
+        let roof = of_name("device read").or_else(|| of_name("memory read"));
         let roof = roof.ok_or_else(|| Failure::new("no roof was measured"))?;
         let info = device.info().clone();
         let manager = VramManager::builder()
@@ -166,7 +162,6 @@ impl Bench {
             .build()?;
         let shard = manager.seal(SealRequest::bytes(&ours::pattern(&plan)))?;
         Ok(Self {
-            source: (roof.name() == MEMORY).then(|| roofs::words(&plan)),
             roof: roof.clone(),
             device: info,
             plan,
@@ -207,11 +202,8 @@ impl Bench {
         let total = self.plan.bytes as u64;
         // Makes what the mode needs: the first keyed check takes references.
         let _ = self.manager.verify_sealed(&self.shard, mode)?;
-        let (mut times, mut roof, mut read) = (Vec::new(), Vec::new(), 0_u64);
+        let (mut times, mut read) = (Vec::new(), 0_u64);
         for _ in 0..self.plan.runs {
-            if let Some(source) = &self.source {
-                roof.push(roofs::read_all(source, self.plan.cores)?.as_secs_f64());
-            }
             let mut covered = 0_u64;
             loop {
                 let mut checked = 0;
@@ -231,11 +223,7 @@ impl Bench {
         let calls = times.len() as f64;
         let sum: f64 = times.iter().sum();
         let spread = Spread::of(times);
-        let mut row = self.row((mode, percent), &spread, read as f64 / calls, sum / calls);
-        if self.source.is_some() {
-            row.roof_share = row.bytes_per_second * Spread::of(roof).median / total as f64;
-        }
-        Ok(row)
+        Ok(self.row((mode, percent), &spread, read as f64 / calls, sum / calls))
     }
 
     #[expect(clippy::cast_precision_loss, reason = "rates for people")]
@@ -277,7 +265,7 @@ impl Bench {
     /// What the project states for CPUs; GPUs have their own suite.
     fn targets(&self, modes: &[Row]) -> Vec<Target> {
         let keyed = modes.iter().find(|row| row.mode == "keyed");
-        let keyed = keyed.filter(|_| self.source.is_some());
+        let keyed = keyed.filter(|_| self.roof.name() == "memory read");
         let name = "keyed, share of the memory-read roof";
         let target =
             |row: &Row| Target::new(name, row.roof_share * 100.0, "%", Bound::AtLeast(KEYED));
