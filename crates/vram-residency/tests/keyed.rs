@@ -384,6 +384,23 @@ fn scrub_steps_visit_the_shard_that_waited_longest() {
     drop(other);
 }
 
+// requirement: PM-8
+#[test]
+fn what_failed_a_scrub_and_was_repaired_is_scrubbed_again_at_once() {
+    let policy = Policy {
+        allow_repair: true,
+        ..Policy::default()
+    };
+    let world = world(MIB, policy);
+    world.flip(5);
+    assert!(world.manager.scrub_step(MIB).is_err());
+    let source = PatternSource::new(MIB, 1);
+    let _repaired = world.manager.repair(&world.shard, &source).unwrap();
+    world.manager.resume("repaired").unwrap();
+    let step = world.manager.scrub_step(MIB).unwrap().unwrap();
+    assert_eq!(step.bytes, MIB);
+}
+
 /// A shard that is given up between the scrubber's choice and its check is nobody's
 /// failure: nothing was checked, and another one is.
 // requirement: PM-8

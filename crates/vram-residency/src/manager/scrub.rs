@@ -9,7 +9,7 @@ use tracing::{debug, debug_span};
 use super::keyed::Span;
 use super::{RunState, VramManager};
 use crate::device::UPLOAD_ALIGN;
-use crate::error::{Error, Misuse, Result};
+use crate::error::{Error, Misuse, Result, VerifyError};
 use crate::seal;
 use crate::shard::{Resident, ShardId};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,8 +19,8 @@ use crate::trace;
 
 /// Time between two steps of the background thread.
 const TICK: Duration = Duration::from_millis(100);
-/// Nanoseconds until a shard is tried again whose check failed and condemned
-/// nothing: a retired key stays retired, and once a minute is noise enough.
+/// Nanoseconds until a shard is tried again whose key is retired: it stays
+/// retired, and once a minute is noise enough.
 const PAUSE: u64 = 60_000_000_000;
 
 /// What one step of scrubbing did.
@@ -36,8 +36,8 @@ impl VramManager {
     /// Checks at most `max_bytes` (at least one 1 MiB segment) of the shard that
     /// was scrubbed longest ago: tag, witnesses, and segments in secret order. A
     /// tree pass that is due (`Policy::anchor_passes`) reads the whole shard. A
-    /// shard whose check fails without condemning it (its key is retired) waits a
-    /// minute. `None` when there is nothing to check.
+    /// shard that cannot be checked because its key is retired waits a minute.
+    /// `None` when there is nothing to check.
     ///
     /// # Errors
     /// As [`VramManager::verify_sealed`]; a failure condemns the shard as usual.
@@ -74,7 +74,11 @@ impl VramManager {
                 // failed. It is held no more, so another one is chosen next.
                 Err(Error::Misuse(Misuse::NotSealed)) => {}
                 Err(error) => {
-                    resident.scrub_after(now.saturating_add(PAUSE));
+                    // Nothing was read, and nothing will be under a retired key;
+                    // every other failure is looked at again at once.
+                    if matches!(error, Error::Verify(VerifyError::UnknownKey { .. })) {
+                        resident.scrub_after(now.saturating_add(PAUSE));
+                    }
                     self.inner.counters.verification_failed();
                     self.condemn(&resident, &error)?;
                     return Err(error);

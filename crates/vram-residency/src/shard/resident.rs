@@ -141,7 +141,7 @@ impl Resident {
         self.scrubbed_at.store(now, Ordering::Relaxed);
     }
 
-    /// Whether a scrub that failed without a verdict may be tried again. A time
+    /// Whether a shard that could not be checked may be tried again. A time
     /// further off than `pause` was set by a clock that has gone back since.
     pub(crate) fn may_be_scrubbed(&self, now: u64, pause: u64) -> bool {
         let left = self.scrub_after.load(Ordering::Relaxed).saturating_sub(now);
