@@ -140,7 +140,7 @@ impl Rolling {
         let affordable = nanos.checked_div(self.pace).unwrap_or(count);
         let count = count.min(affordable).max(1);
         let count = if self.visited == 0 && of == budget {
-            count.max(usual)
+            count.max(usual.min(affordable))
         } else {
             count
         };
@@ -376,6 +376,12 @@ mod tests {
             let passes = rolling.passes_to_cover(Duration::from_nanos(nanos), count);
             assert_eq!(passes, expected, "{visited} visited, {count} in {nanos} ns");
         }
+        // The last pass of an epoch was slow: those before it count no more.
+        let nanos = Duration::from_nanos(4);
+        (rolling.visited, rolling.pace) = (4, 1);
+        assert_eq!(rolling.passes_to_cover(nanos, 4), 2 + 3);
+        (rolling.visited, rolling.pace) = (0, 4);
+        assert_eq!(rolling.passes_to_cover(nanos, 1), 10);
     }
 
     #[test]
