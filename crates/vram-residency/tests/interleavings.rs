@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use vram_residency::audit::{AuditError, AuditMode, Event, Sink};
 use vram_residency::error::{Error, InputError, Misuse, VerifyError};
+use vram_residency::format::ReadAt;
 use vram_residency::key::RootKey;
+use vram_residency::load::Source;
 use vram_residency::manager::RunState;
 use vram_residency::random::OsRandom;
 use vram_residency::sim::{SimDevice, SimOptions};
@@ -280,9 +282,11 @@ fn a_group_that_fails_during_a_repair_stays_condemned() {
     let (manager, members) = (world.manager.clone(), Arc::clone(&group));
     let sim = world.sims[0].clone();
     let strike = move || {
+        let first = &members.shards()[0];
+        // It may have failed with the second.
+        let _ = manager.repair(first, &WEIGHTS.as_slice()).unwrap();
         sim.flip_bit(sim.buffers()[0], 5, 1).unwrap();
-        let failed = manager.verify_sealed(&members.shards()[0], Mode::Full);
-        assert!(failed.is_err());
+        assert!(manager.verify_sealed(first, Mode::Full).is_err());
         Ok(())
     };
     let second = &group.shards()[1];
@@ -308,6 +312,56 @@ fn a_group_that_fails_during_a_repair_stays_condemned() {
         }
         assert!(!first.is_quarantined() && !second.is_quarantined());
     }
+}
+
+/// Runs `act` when it is first read, and gives nothing.
+struct Acting<A: Fn() + Send + Sync>(A);
+
+impl<A: Fn() + Send + Sync> ReadAt for Acting<A> {
+    fn len(&self) -> u64 {
+        WEIGHTS.len() as u64
+    }
+
+    fn read_exact_at(&self, _: u64, _: &mut [u8]) -> std::io::Result<()> {
+        (self.0)();
+        Err(std::io::Error::other("a bad sector"))
+    }
+}
+
+impl<A: Fn() + Send + Sync> Source for Acting<A> {
+    fn name(&self) -> String {
+        "acting".to_owned()
+    }
+}
+
+/// A repair that fails acquits nobody, even if the damage went away by itself:
+/// the group failed meanwhile, and that is not for this repair to undo.
+// requirement: PM-3, WORKER-4122
+#[test]
+fn a_repair_that_fails_lifts_no_quarantine() {
+    let policy = Policy {
+        allow_repair: true,
+        ..Policy::default()
+    };
+    let world = world(2, policy);
+    let requests = (0..2).map(|i| SealRequest::bytes(&WEIGHTS).device(i));
+    let group = world.manager.seal_group(requests.collect()).unwrap();
+    let [first, second] = group.shards() else {
+        panic!("two members")
+    };
+    let flip = |device: usize| {
+        let sim = &world.sims[device];
+        sim.flip_bit(sim.buffers()[0], 9, 1).unwrap();
+    };
+    flip(0);
+    flip(1);
+    let source = Acting(|| {
+        assert!(world.manager.verify_sealed(first, Mode::Full).is_err());
+        flip(1);
+    });
+    let error = world.manager.repair(second, &source).unwrap_err();
+    assert!(matches!(error, Error::Load(_)), "{error}");
+    assert!(first.is_quarantined() && second.is_quarantined());
 }
 
 #[test]

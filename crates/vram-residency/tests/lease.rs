@@ -267,6 +267,49 @@ fn damage_that_a_failed_repair_finds_condemns_the_shard() {
     assert!(rig.bodies().iter().any(failed));
 }
 
+/// A repair that heals what it finds hides nothing: the failure is on record, and
+/// stops what any failed verification stops.
+// requirement: AU-3, WORKER-4122, WORKER-4161, PM-3
+#[test]
+fn damage_that_a_repair_finds_is_a_failed_verification() {
+    let policy = Policy {
+        allow_repair: true,
+        ..Policy::default()
+    };
+    let rig = rig_of(1, 1 << 20, policy);
+    let bytes = weights(9000, 1);
+    let requests = (0..2).map(|_| SealRequest::bytes(&bytes));
+    let group = rig.manager.seal_group(requests.collect()).unwrap();
+    let [other, damaged] = group.shards() else {
+        panic!("two members")
+    };
+    rig.flip_newest(damaged, 5000, 3);
+    let before = rig.sink.types().len();
+    let repaired = rig.manager.repair(damaged, &bytes.as_slice()).unwrap();
+    assert_eq!(repaired.blocks, 1);
+    let events = [
+        "seal.verification_failed",
+        "shard.quarantined",
+        "manager.stopped",
+        "seal.verified",
+        "shard.repaired",
+    ];
+    assert_eq!(rig.sink.types()[before..], events);
+    assert!(matches!(rig.manager.state(), RunState::Stopped { .. }));
+    assert!(!damaged.is_quarantined());
+    assert!(other.is_quarantined(), "it failed with its group");
+    // What is whole is not touched, and one verification is enough.
+    let calls = rig.device().calls(Op::Protect);
+    let before = rig.sink.types().len();
+    let repaired = rig.manager.repair(damaged, &bytes.as_slice()).unwrap();
+    assert_eq!(repaired.blocks, 0);
+    assert_eq!(
+        rig.sink.types()[before..],
+        ["seal.verified", "shard.repaired"]
+    );
+    assert_eq!(rig.device().calls(Op::Protect), calls);
+}
+
 /// A source whose second block cannot be read.
 struct HalfReadable(Vec<u8>);
 
@@ -305,7 +348,7 @@ fn a_repair_that_ends_half_way_leaves_nothing_to_lease() {
         ("protect", |rig, shard| broken(rig, shard, Op::Protect, 2)),
         // The blocks are whole again, and nobody saw it.
         ("verification", |rig, shard| {
-            broken(rig, shard, Op::BlockDigests, 2)
+            broken(rig, shard, Op::BlockDigests, 3)
         }),
     ];
     for (what, strike) in breaks {
@@ -328,6 +371,7 @@ fn a_repair_that_ends_half_way_leaves_nothing_to_lease() {
             .manager
             .repair(&shard, &weights(9000, 1).as_slice())
             .unwrap();
+        rig.manager.resume("repaired").unwrap();
         let lease = rig.manager.lease(&shard, Mode::Full).unwrap();
         assert!(lease.verification().reused, "by the repair's own: {what}");
     }

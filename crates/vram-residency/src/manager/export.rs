@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use tracing::info_span;
-use vram_digest::{BLOCK_BYTES, file_digest, hash_blocks, root};
+use vram_digest::{BLOCK_BYTES, hash_blocks};
 use zeroize::Zeroizing;
 
 use super::VramManager;
@@ -155,13 +155,8 @@ impl VramManager {
         end: u64,
         sink: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<Option<u64>> {
-        let level0 = resident.level0();
+        let level0 = self.sealed_hashes(slot, resident)?;
         let record = resident.record();
-        if !file_digest(&root(&level0), record.vram_bytes).ct_eq(&record.digest) {
-            return Err(Error::Internal(
-                "kept block hashes do not match the seal; verify first",
-            ));
-        }
         let mut bytes = Zeroizing::new(Vec::new());
         let mut hashes = Vec::new();
         let mut at = (offset / BLOCK).saturating_mul(BLOCK);

@@ -7,6 +7,7 @@ mod failure;
 mod free;
 mod group;
 mod group_load;
+mod hashes;
 mod keyed;
 mod keys;
 mod lease;

@@ -7,8 +7,8 @@ use tracing::info_span;
 use vram_digest::{BLOCK_BYTES, hash_block};
 use zeroize::Zeroizing;
 
-use super::VramManager;
 use super::failure::About;
+use super::{DeviceSlot, VramManager};
 use crate::audit::Body;
 use crate::capacity::Allocation;
 use crate::device::{Device, Protection};
@@ -28,10 +28,11 @@ pub struct Repaired {
 
 impl VramManager {
     /// Rewrites the damaged 4 KiB blocks of a shard from `source` and verifies
-    /// it in full. A shard that is found damaged is quarantined before a byte of
-    /// it is rewritten, and whatever was verified before counts no more. Only
-    /// after the verification, and once that is recorded, is the quarantine
-    /// lifted; a stopped manager stays stopped until it is resumed.
+    /// it in full. A shard that nobody has condemned yet is verified before a
+    /// byte of it is rewritten: damage that a repair finds is a failed
+    /// verification like any other, and stops the manager where the policy says
+    /// so. Only after the last verification, and once that is recorded, is the
+    /// quarantine lifted; a stopped manager stays stopped until it is resumed.
     ///
     /// # Errors
     /// [`crate::policy::PolicyError::RepairOff`] unless the policy allows it,
@@ -57,48 +58,49 @@ impl VramManager {
             .into());
         }
         let _one_at_a_time = resident.verifying();
-        let about = || About::shard(resident.record());
-        let level0 = self.recorded("repair", about(), self.sealed_hashes(&resident))?;
-        let known = resident.is_quarantined();
-        let healed =
-            resident.exclusively(|allocation| heal(&resident, allocation, &level0, source));
-        if healed.is_err() && resident.is_quarantined() && !known {
-            // Damage that nobody knew of, and no cure: condemning the shard
-            // records what is wrong with it. If it is intact after all, the
-            // checker erred, and nobody condemned it but this repair.
-            let condemned = resident.condemned();
-            if self.verify_even_quarantined(&resident, Mode::Full).is_ok() {
-                resident.acquit(condemned);
-            }
-        }
-        let blocks = self.recorded("repair", about(), healed)?;
+        // Refused before anything is read.
+        resident.exclusively(|_| Ok(()))?;
+        let blocks = match self.found_damaged(&resident)? {
+            true => self.healed(slot, &resident, source)?,
+            false => 0,
+        };
+        // Whoever condemns it from here on has the last word.
         let condemned = resident.condemned();
-        let _ = self.verify_even_quarantined(&resident, Mode::Full)?;
+        if resident.is_quarantined() {
+            let _ = self.verify_even_quarantined(&resident, Mode::Full)?;
+        }
         let shard_id = resident.record().shard_id.clone();
         self.emit(None, Body::ShardRepaired { shard_id, blocks })?;
         if resident.acquit(condemned) {
             return Ok(Repaired { blocks });
         }
-        // Condemned with its group meanwhile.
         let shard_id = resident.record().shard_id.clone();
         Err(VerifyError::Quarantined { shard_id }.into())
     }
 
-    /// Block hashes that the sealed digest vouches for.
-    fn sealed_hashes(&self, resident: &Resident) -> Result<Arc<Vec<vram_digest::BlockHash>>> {
-        let record = resident.record();
-        let level0 = resident.level0();
-        let root = vram_digest::root(&level0);
-        if vram_digest::file_digest(&root, record.vram_bytes).ct_eq(&record.digest) {
-            return Ok(level0);
+    /// Whether the shard stands condemned, now that it was looked at.
+    fn found_damaged(&self, resident: &Arc<Resident>) -> Result<bool> {
+        if resident.is_quarantined() {
+            return Ok(true);
         }
-        Err(Error::Internal(
-            "kept block hashes do not match the seal; load the model again",
-        ))
+        match self.verify_even_quarantined(resident, Mode::Full) {
+            Ok(_) => Ok(false),
+            Err(Error::Verify(_)) if resident.is_quarantined() => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Rewrites the bad blocks of a condemned shard; what fails is recorded.
+    fn healed(&self, slot: &DeviceSlot, resident: &Resident, source: &dyn Source) -> Result<u64> {
+        let healed = self.sealed_hashes(slot, resident).and_then(|level0| {
+            resident.exclusively(|allocation| heal(resident, allocation, &level0, source))
+        });
+        self.recorded("repair", About::shard(resident.record()), healed)
     }
 }
 
-/// Finds the bad blocks and rewrites each from the source, checked first.
+/// Finds the bad blocks and rewrites each from the source, checked first. The
+/// shard is quarantined, so whatever fails half way, nobody leases it.
 fn heal(
     resident: &Resident,
     allocation: &Allocation,
@@ -115,9 +117,6 @@ fn heal(
         device.protect(extent.buffer, Protection::ReadOnly)?;
         return Ok(0);
     }
-    // Whatever fails from here on, nobody leases what is known to be bad or
-    // half written.
-    resident.quarantine();
     device.protect(extent.buffer, Protection::ReadWrite)?;
     let written = bad.iter().try_for_each(|(block, (_, sealed))| {
         let offset = block.saturating_mul(BLOCK_BYTES as u64);

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use vram_digest::{BLOCK_BYTES, BlockHash, nh};
 
 use super::fault::{Moment, Op};
+use super::filled::filled;
 use super::memory::Buffer;
 use super::parallel::for_each;
 use super::upload::SimUpload;
@@ -276,6 +277,17 @@ impl Device for SimDevice {
         self.inner
             .strike(Moment::AfterCheck, &buffer, extent, 0..extent.len)?;
         hashed
+    }
+
+    fn tree_root(&self, extent: Extent) -> Result<Option<BlockHash>, DeviceError> {
+        if !self.inner.options.hash_trees {
+            return Ok(None);
+        }
+        let count = extent.len.div_ceil(BLOCK_BYTES as u64);
+        let size = usize::try_from(count).unwrap_or(usize::MAX);
+        let mut level0 = filled(size, [0; 32])?;
+        self.block_digests(extent, 0..count, &mut level0)?;
+        Ok(Some(vram_digest::root(&level0)))
     }
 
     fn keyed_tags(

@@ -15,6 +15,7 @@ pub struct SimOptions {
     pub(super) seed: u64,
     pub(super) discard: bool,
     pub(super) keep: bool,
+    pub(super) hash_trees: bool,
     pub(super) threads: NonZeroUsize,
     pub(super) flips: Vec<Flip>,
 }
@@ -34,6 +35,7 @@ impl SimOptions {
             seed: 0,
             discard: false,
             keep: false,
+            hash_trees: false,
             threads,
             flips: Vec::new(),
         }
@@ -74,6 +76,14 @@ impl SimOptions {
     #[must_use]
     pub const fn keep_memory(mut self) -> Self {
         self.keep = true;
+        self
+    }
+
+    /// Hashes whole trees itself, as CUDA devices do
+    /// ([`crate::device::Device::tree_root`]).
+    #[must_use]
+    pub const fn hash_trees(mut self) -> Self {
+        self.hash_trees = true;
         self
     }
 

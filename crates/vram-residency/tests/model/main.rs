@@ -240,7 +240,7 @@ impl Pair {
     }
 
     fn repair(&mut self, id: u64) {
-        let shard = self.model.shards.get_mut(&id).unwrap();
+        let shard = &self.model.shards[&id];
         let source = weights(shard.len as usize, shard.seed);
         let expected = match (shard.leases > 0, self.model.lost[shard.device]) {
             (true, _) => Answer::Busy,
@@ -253,7 +253,12 @@ impl Pair {
         };
         let repaired = self.rig.manager.repair(handle, &source.as_slice());
         assert_eq!(answer(&repaired), expected);
+        if expected == Answer::Done {
+            // Damage that the repair finds is a failed verification.
+            self.model.verify(id, Mode::Full, false);
+        }
         if let Ok(repaired) = repaired {
+            let shard = self.model.shards.get_mut(&id).unwrap();
             let blocks: BTreeSet<_> = shard.damage.iter().map(|(at, _)| at / 4096).collect();
             assert_eq!(repaired.blocks, blocks.len() as u64);
             shard.damage.clear();
