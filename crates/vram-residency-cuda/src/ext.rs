@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use vram_residency::audit::Sink;
+use vram_residency::audit::{Body, Sink};
 use vram_residency::device::{Device as _, DeviceError, DeviceKind};
 use vram_residency::key::RootKey;
 use vram_residency::random::{OsRandom, Random};
-use vram_residency::{Lease, Result, VramManager};
+use vram_residency::{Error, Lease, Result, VramManager};
 
 use crate::device::{Cuda, CudaDevice, Event};
 
@@ -30,7 +30,8 @@ pub trait HardwareConstructors: Sized {
     fn new_with_token(token: &[u8], gpu_device: u32) -> Result<Self>;
 
     /// The production shape: token, worker id, and where events go
-    /// (requirement: API-F6, API-F7, POL-6).
+    /// (requirement: API-F6, API-F7, POL-6). A start without a GPU or with a bad
+    /// token is recorded there (requirement: AU-7).
     ///
     /// # Errors
     /// As for [`Self::new_with_token`]; a bad worker id is refused.
@@ -60,14 +61,24 @@ impl HardwareConstructors for VramManager {
         worker_id: &str,
         sink: Arc<dyn Sink>,
     ) -> Result<Self> {
-        let key = RootKey::from_token(token)?;
-        let device = open(gpu_device)?;
-        Self::builder()
-            .device(device)
-            .key(key)
-            .worker_id(worker_id)
-            .sink(sink)
-            .build()
+        let builder = Self::builder().worker_id(worker_id).sink(sink);
+        let parts = RootKey::from_token(token).map_err(Error::from);
+        match parts.and_then(|key| Ok((key, open(gpu_device)?))) {
+            Ok((key, device)) => builder.key(key).device(device).build(),
+            Err(error) => {
+                builder.record(came_to_nothing(&error))?;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// The event of a start that had no manager yet.
+fn came_to_nothing(error: &Error) -> Body {
+    let reason = error.to_string();
+    match error {
+        Error::Device(_) => Body::start_blocked("vram_only", &reason),
+        _ => Body::start_failed(error.code(), &reason),
     }
 }
 

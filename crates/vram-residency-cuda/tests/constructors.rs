@@ -5,7 +5,7 @@ mod common;
 use std::sync::Arc;
 
 use common::{Machine, sample};
-use vram_residency::audit::{MemorySink, Sink};
+use vram_residency::audit::{MemorySink, Severity, Sink};
 use vram_residency::device::{Device, DeviceError};
 use vram_residency::key::RootKey;
 use vram_residency::random::OsRandom;
@@ -39,6 +39,36 @@ fn they_work_on_a_gpu_and_never_yield_a_simulator() {
     }
     let short = VramManager::new_with_token(b"short", 0).map(|_| ());
     assert!(matches!(short, Err(Error::Key(_))), "{short:?}");
+}
+
+// requirement: AU-7, POL-3
+#[test]
+fn a_production_start_that_comes_to_nothing_is_recorded() {
+    let start = |token: &[u8]| {
+        let sink = Arc::new(MemorySink::new());
+        let same: Arc<dyn Sink> = sink.clone();
+        // No machine has this GPU.
+        let made = VramManager::new_production(token, 4000, "worker-1", same);
+        assert!(made.is_err());
+        sink.events()
+    };
+    let events = start(TOKEN);
+    let [event] = &events[..] else {
+        panic!("{events:?}")
+    };
+    assert_eq!(event.severity, Severity::Critical);
+    assert_eq!(event.worker_id.as_str(), "worker-1");
+    let event = serde_json::to_value(event).unwrap();
+    assert_eq!(event["event_type"], "policy.violation");
+    assert_eq!(event["policy"], "vram_only");
+    assert_eq!(event["action_taken"], "worker_startup_blocked");
+    let events = start(b"short");
+    let [event] = &events[..] else {
+        panic!("{events:?}")
+    };
+    let event = serde_json::to_value(event).unwrap();
+    assert_eq!(event["event_type"], "operation.failed");
+    assert_eq!(event["code"], "AUTH_FAILED");
 }
 
 // requirement: MS-001

@@ -13,6 +13,7 @@ use crate::key::KeyError;
 use crate::load::LoadError;
 use crate::policy::PolicyError;
 use crate::random::RandomError;
+use crate::receipt::ReceiptError;
 use crate::shard::ShardId;
 use crate::text::Shown;
 
@@ -45,6 +46,9 @@ pub enum Error {
     /// Blame: the configuration of keys.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// Blame: the configuration of signing keys. A paper that cannot be signed.
+    #[error(transparent)]
+    Receipt(#[from] ReceiptError),
     /// Blame: the caller.
     #[error(transparent)]
     Misuse(#[from] Misuse),
@@ -482,7 +486,7 @@ impl Error {
             Self::Policy(_) => Code::PolicyViolation,
             Self::Input(_) | Self::Misuse(_) => Code::InvalidParams,
             Self::Load(_) => Code::ModelLoadFailed,
-            Self::Key(_) => Code::AuthFailed,
+            Self::Key(_) | Self::Receipt(_) => Code::AuthFailed,
             Self::Audit(_) | Self::Random(_) | Self::Internal(_) => Code::Internal,
         }
     }

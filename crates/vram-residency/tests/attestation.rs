@@ -75,6 +75,39 @@ fn facts_are_measured_signed_and_believed_with_the_public_key() {
     assert_eq!(rig.count("seal.verified"), 2, "each measured anew");
 }
 
+// requirement: AU-7, RP-005
+#[test]
+fn what_is_signed_and_what_is_refused_a_signature_is_recorded() {
+    let rig = rig(1 << 20);
+    let shard = seal(&rig);
+    let (test, production) = (key(Scope::Test), key(Scope::Production));
+    let receipt = rig.manager.issue_receipt(&shard, &signer(&test)).unwrap();
+    assert_eq!(receipt.key_id(), test.public().id());
+    let event = serde_json::to_value(rig.sink.events().last().unwrap()).unwrap();
+    assert_eq!(event["event_type"], "receipt.issued");
+    assert_eq!(event["shard_id"], shard.id().as_str());
+    assert_eq!(event["key_id"], test.public().id().to_string());
+    let refused = rig.manager.issue_receipt(&shard, &signer(&production));
+    assert!(matches!(
+        refused,
+        Err(Error::Receipt(ReceiptError::Production))
+    ));
+    let refused = rig.manager.answer(&shard, &nonce(1), &signer(&production));
+    assert!(matches!(
+        refused,
+        Err(Error::Receipt(ReceiptError::Production))
+    ));
+    let json = |event| serde_json::to_value(event).unwrap();
+    let events: Vec<Value> = rig.sink.events().iter().map(json).collect();
+    let failed = events
+        .iter()
+        .filter(|e| e["event_type"] == "operation.failed");
+    let failed: Vec<_> = failed.map(|e| [&e["operation"], &e["code"]]).collect();
+    let expected = ["issue_receipt", "answer"].map(|name| [name, "AUTH_FAILED"]);
+    assert_eq!(failed, expected);
+    assert_eq!(rig.count("receipt.issued"), 1);
+}
+
 #[test]
 fn a_production_key_attests_no_simulated_device() {
     let rig = rig(1 << 20);

@@ -105,13 +105,17 @@ fn a_load_is_audited_with_what_was_expected_of_it() {
     let expected = [
         json!({"event_type": "model.load_started", "expected_digest": wrong}),
         json!({"event_type": "vram.deallocated"}),
+        json!({
+            "event_type": "model.hash_mismatch", "severity": "critical", "shard_id": "loaded",
+            "algorithm": "fs-verity", "expected_digest": wrong, "actual_digest": digest,
+        }),
         json!({"event_type": "vram.seal_failed", "shard_id": "loaded", "severity": "error"}),
     ];
     assert_eq!(events.len(), expected.len(), "{events:#?}");
     for (event, expected) in events.iter().zip(&expected) {
         assert_fields(event, expected);
     }
-    assert!(events[2]["reason"].as_str().unwrap().contains(&digest));
+    assert!(events[3]["reason"].as_str().unwrap().contains(&digest));
 }
 
 // requirement: AU-2

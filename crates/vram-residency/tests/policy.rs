@@ -123,7 +123,7 @@ fn vram_only_enforced() {
         else {
             panic!("{event:?}");
         };
-        assert_eq!((policy.as_str(), *gpu_device), ("vram_only", 0));
+        assert_eq!((policy.as_str(), *gpu_device), ("vram_only", Some(0)));
         assert!(details.as_str().contains("NVIDIA Disguise"), "{details}");
         assert_eq!(action_taken.as_str(), "worker_startup_blocked");
         assert!(violation.as_str().contains(words), "{violation}");

@@ -2,20 +2,13 @@
 
 use std::path::PathBuf;
 
-use vram_residency::capacity::Sharing;
-use vram_residency::key::RootKey;
-use vram_residency::random::OsRandom;
+use vram_residency::SealRequest;
 use vram_residency::receipt::Nonce;
-use vram_residency::shard::{ModelRef, ShardId, WorkerId};
-use vram_residency::{SealRequest, VramManager};
 
-use crate::audit::LogArgs;
-use crate::device::{self, DeviceSpec};
 use crate::failure::Failure;
-use crate::keys::KeyArgs;
-use crate::models::ModelArgs;
 use crate::output::Output;
-use crate::signing::{Hand, SignArgs, believed};
+use crate::signing::{believed, not_signed};
+use crate::worker::{Worker, WorkerArgs};
 use crate::{papers, records};
 
 /// Answer a verifier's nonce with signed facts about a model in VRAM
@@ -37,29 +30,11 @@ an approved one.")]
 pub(crate) struct Args {
     /// The model
     file: PathBuf,
-    /// cuda:N, or the simulated device: sim, sim:SIZE
-    #[arg(long, value_name = "DEVICE", default_value = "cuda:0")]
-    device: DeviceSpec,
     /// What the verifier chose: 16 to 64 bytes in hex
     #[arg(long, value_name = "HEX")]
     nonce: Nonce,
     #[command(flatten)]
-    sign: SignArgs,
-    #[command(flatten)]
-    key: KeyArgs,
-    #[command(flatten)]
-    models: ModelArgs,
-    #[command(flatten)]
-    log: LogArgs,
-    /// Name of the shard [default: random]
-    #[arg(long)]
-    id: Option<ShardId>,
-    /// What the model is called [default: the file's name]
-    #[arg(long, value_name = "NAME")]
-    model_ref: Option<ModelRef>,
-    /// Who attests
-    #[arg(long, value_name = "ID", default_value = "worker")]
-    worker_id: WorkerId,
+    worker: WorkerArgs,
     /// Where to write the attestation [default: stdout]
     #[arg(long, value_name = "OUT.json")]
     out: Option<PathBuf>,
@@ -70,27 +45,12 @@ impl Args {
         if let Some(path) = &self.out {
             papers::check_target(path)?;
         }
-        let hand = self.sign.load()?.ok_or_else(|| {
-            Failure::usage("an attestation is signed: no key was named").hint("add --sign-key FILE")
-        })?;
-        let manager = self.manager(&hand)?;
-        let name = self.file.to_string_lossy();
-        let mut request = SealRequest::file(&self.file);
-        if let Some(id) = &self.id {
-            request = request.id(id.as_str());
+        if self.worker.sign.sign_key.is_none() {
+            return Err(no_key());
         }
-        if let Some(name) = &self.model_ref {
-            request = request.model_ref(name.as_str());
-        }
-        let shard = manager.seal(request);
-        let shard = shard.map_err(|error| Failure::about(&name, error))?;
-        let measured = manager.measure_residency(&shard, &self.nonce);
-        let measured = measured.map_err(|error| Failure::about(&name, error))?;
-        let signed = measured.sign(&hand.signer());
-        let text = signed
-            .and_then(|signed| signed.to_json())
-            .map_err(|error| believed(&name, error))?;
-        manager.deallocate(&shard)?;
+        let worker = self.worker.start()?;
+        let text = self.work(&worker).map_err(|failure| worker.told(failure))?;
+        worker.keep_evidence(output)?;
         let Some(path) = &self.out else {
             return output.line(text);
         };
@@ -99,18 +59,20 @@ impl Args {
         Ok(())
     }
 
-    fn manager(&self, hand: &Hand) -> Result<VramManager, Failure> {
-        let device = device::open(&self.device)?;
-        hand.check(device.info().kind)?;
-        let key = match self.key.load()? {
-            Some(key) => key,
-            None => RootKey::generate(&OsRandom)?,
-        };
-        let builder = VramManager::builder()
-            .device_with(device, None, Sharing::Dedicated)
-            .key(key)
-            .policy(self.models.load()?)
-            .worker_id(self.worker_id.as_str());
-        Ok(self.log.attach(builder, &self.worker_id)?.build()?)
+    /// Seals, measures, signs and frees.
+    fn work(&self, worker: &Worker) -> Result<String, Failure> {
+        let (manager, name) = (&worker.manager, self.file.to_string_lossy());
+        let hand = worker.hand.as_ref().ok_or_else(no_key)?;
+        let shard = manager.seal(self.worker.named(SealRequest::file(&self.file)));
+        let shard = shard.map_err(|error| Failure::about(&name, error))?;
+        let attested = manager.answer(&shard, &self.nonce, &hand.signer());
+        let attested = attested.map_err(|error| not_signed(&name, error))?;
+        let text = attested.to_json().map_err(|error| believed(&name, error))?;
+        manager.deallocate(&shard)?;
+        Ok(text)
     }
+}
+
+fn no_key() -> Failure {
+    Failure::usage("an attestation is signed: no key was named").hint("add --sign-key FILE")
 }

@@ -1,22 +1,14 @@
-//! `vram audit`, and the options of commands that write a log.
+//! `vram audit`.
 
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use serde::Serialize;
 use vram_residency::audit::check::{self, DirFiles, Filter, Shown};
-use vram_residency::audit::log::{LogOptions, LogSink};
-use vram_residency::audit::note::{MAX_CHECKPOINT_BYTES, Origin};
-use vram_residency::audit::{AuditMode, Sink};
-use vram_residency::clock::SystemClock;
-use vram_residency::key::SigningKey;
-use vram_residency::manager::VramManagerBuilder;
-use vram_residency::shard::WorkerId;
+use vram_residency::audit::note::MAX_CHECKPOINT_BYTES;
 
 use crate::failure::{Exit, Failure};
-use crate::keys::in_file;
 use crate::output::Output;
 use crate::signing::{public_key, read};
 use crate::text::printable;
@@ -263,44 +255,4 @@ fn event(shown: &Shown, output: &Output) -> Result<(), Failure> {
 fn unreadable(dir: &Path, error: &io::Error) -> Failure {
     Failure::new(format!("cannot read the log {}: {error}", dir.display()))
         .hint("name the directory that was given to --audit")
-}
-
-/// Options of commands that write a log.
-#[derive(clap::Args)]
-pub(crate) struct LogArgs {
-    /// Write every event to the audit log in this directory
-    #[arg(long, value_name = "DIR", requires = "audit_key")]
-    audit: Option<PathBuf>,
-    /// Key file that signs the log's checkpoints ('vram key new --signing' makes one)
-    #[arg(long, value_name = "FILE", requires = "audit")]
-    audit_key: Option<PathBuf>,
-    /// Go on when the open log cannot be written [default: what cannot be recorded fails]
-    #[arg(long, requires = "audit")]
-    audit_best_effort: bool,
-}
-
-impl LogArgs {
-    /// Gives the manager its log, if one was asked for (requirement: EXP-AUDIT-6001).
-    pub(crate) fn attach(
-        &self,
-        builder: VramManagerBuilder,
-        worker: &WorkerId,
-    ) -> Result<VramManagerBuilder, Failure> {
-        let (Some(dir), Some(key)) = (&self.audit, &self.audit_key) else {
-            return Ok(builder);
-        };
-        let key = SigningKey::from_file(key).map_err(|e| in_file(e, key))?;
-        let origin = Origin::new(&format!("vram/{worker}"));
-        let origin = origin.map_err(|error| Failure::new(error.to_string()))?;
-        let options = LogOptions::new(origin, worker.clone());
-        let opened = LogSink::open(dir, options, key, Arc::new(SystemClock::new()));
-        let sink: Arc<dyn Sink> =
-            Arc::new(opened.map_err(|error| Failure::new(error.to_string()))?);
-        let mode = if self.audit_best_effort {
-            AuditMode::BestEffort
-        } else {
-            AuditMode::Required
-        };
-        Ok(builder.sink(sink).audit_mode(mode))
-    }
 }

@@ -28,6 +28,7 @@ mod devices;
 mod digest;
 mod doctor;
 mod environment;
+mod evidence;
 mod failure;
 mod fresh;
 mod gpu;
@@ -51,6 +52,7 @@ mod synth;
 mod text;
 mod usage;
 mod verify;
+mod worker;
 
 use std::process::ExitCode;
 

@@ -3,6 +3,7 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use vram_residency::Error;
 use vram_residency::device::DeviceKind;
 use vram_residency::key::{Scope, SigningKey, VerifyingKey};
 use vram_residency::receipt::{
@@ -146,6 +147,14 @@ pub(crate) fn read(path: &Path, limit: usize) -> Result<String, Failure> {
         return Err(refused(&format!("it is longer than {limit} bytes")));
     }
     Ok(text)
+}
+
+/// A paper that could not be signed, or what it is about not proved.
+pub(crate) fn not_signed(name: &str, error: Error) -> Failure {
+    match error {
+        Error::Receipt(error) => believed(name, error),
+        error => Failure::about(name, error),
+    }
 }
 
 /// A paper that is not believed, and what can be done.

@@ -151,6 +151,51 @@ fn the_refusal_is_a_critical_event() {
     assert!(!log.contains("\"vram.sealed\""), "{log}");
 }
 
+/// A worker that may not start leaves a critical event.
+// requirement: AU-7
+#[test]
+fn a_list_that_is_not_believed_is_in_the_log() {
+    for words in ["was revoked", "signature is wrong"] {
+        let session = approved();
+        session.vram("key new --signing log.key").exit(0);
+        signer(&session, "op");
+        let id = session.vram("key public a.sign --json").exit(0);
+        let id = id.json("vram-residency/public-key/v1")["key_id"].clone();
+        let id = id.as_str().unwrap();
+        session
+            .vram(&format!(
+                "key revoke {id} --operator op.sign --out revoked.json"
+            ))
+            .exit(0);
+        let keys = ["a.pub", "op.pub"].map(|name| session.read(name));
+        let keys = keys.map(|key| format!("'{}'", key.trim())).join(", ");
+        let mut policy = format!("require = 'signed'\nallow = ['allow.toml']\ntrust = [{keys}]\n");
+        if words == "was revoked" {
+            policy.push_str("revoked = 'revoked.json'\n");
+        } else {
+            let list = session.read("allow.toml").replacen("20000", "20001", 1);
+            session.write("allow.toml", &list);
+        }
+        session.write("policy.toml", &policy);
+        let line = "seal model/weights.bin --device sim --policy policy.toml \
+                    --audit log --audit-key log.key";
+        refused(&session, line, 3, words);
+        let log = session.read("log/events.jsonl");
+        let mut events = log
+            .lines()
+            .filter(|line| line.contains("\"policy.violation\""));
+        let event: serde_json::Value = serde_json::from_str(events.next().unwrap()).unwrap();
+        assert_eq!(event["policy"], "signed_models");
+        assert_eq!(event["action_taken"], "worker_startup_blocked");
+        assert_eq!(event["severity"], "critical");
+        assert!(
+            event["violation"].as_str().unwrap().contains(words),
+            "{event}"
+        );
+        assert!(events.next().is_none(), "{log}");
+    }
+}
+
 #[test]
 fn a_model_that_is_not_the_signed_one_is_not_listed() {
     let session = operator();

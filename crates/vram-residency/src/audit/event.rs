@@ -5,9 +5,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::device::{DeviceInfo, DeviceKind, Uuid};
-use crate::error::{Code, Error};
-use crate::policy::PolicyError;
+use crate::device::{DeviceKind, Uuid};
+use crate::error::Code;
+use crate::key::KeyId;
 use crate::shard::{ModelRef, ShardId, WorkerId};
 use crate::signed::SignerId;
 
@@ -172,6 +172,21 @@ pub enum Body {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         content: Option<String>,
     },
+    /// What arrived is not what the caller expects: another file, or one that was
+    /// changed. Nothing is sealed (requirement: AU-3, AU-8).
+    #[serde(rename = "model.hash_mismatch")]
+    ModelHashMismatch {
+        /// The shard it was for.
+        shard_id: ShardId,
+        /// Device ordinal.
+        gpu_device: u32,
+        /// `fs-verity` or `sha256`.
+        algorithm: Text,
+        /// The caller's digest, hex.
+        expected_digest: String,
+        /// Digest of what arrived, hex.
+        actual_digest: String,
+    },
     /// The whole model arrived; it is sealed next (requirement: AU-8, WORKER-4392).
     /// A load that fails is a `vram.seal_failed`, or an `operation.failed` when no
     /// memory was taken yet (WORKER-4393).
@@ -273,6 +288,18 @@ pub enum Body {
         /// Sequence number of the attestation.
         sequence: u64,
     },
+    /// A receipt of a shard was signed.
+    #[serde(rename = "receipt.issued")]
+    ReceiptIssued {
+        /// The shard.
+        shard_id: ShardId,
+        /// Device ordinal.
+        gpu_device: u32,
+        /// Sequence number of the seal.
+        sequence: u64,
+        /// The signing key.
+        key_id: KeyId,
+    },
     /// A verification failed (requirement: AU-3, WORKER-4161).
     #[serde(rename = "seal.verification_failed")]
     SealVerificationFailed {
@@ -311,8 +338,9 @@ pub enum Body {
         violation: Text,
         /// The device: what it says it is.
         details: Text,
-        /// Device ordinal.
-        gpu_device: u32,
+        /// Device ordinal, where there is a device.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gpu_device: Option<u32>,
         /// `worker_startup_blocked`, `worker_stopped`, `seal_refused` or `refused`.
         action_taken: Text,
     },
@@ -438,8 +466,8 @@ pub enum Body {
     /// is said at [`crate::Error::is_refusal`].
     #[serde(rename = "operation.failed")]
     OperationFailed {
-        /// Which: `build`, `seal`, `export`, `repair`, `attest`,
-        /// `rotate_key`, `driver_memory`, `can_admit`, `plan`, `group_load`,
+        /// Which: `build`, `seal`, `export`, `repair`, `attest`, `answer`,
+        /// `issue_receipt`, `rotate_key`, `driver_memory`, `can_admit`, `plan`, `group_load`,
         /// `verify_group` or `read_tensor`.
         operation: Text,
         /// The shard, where there is one.
@@ -476,71 +504,6 @@ pub enum Body {
         /// Number of the first event that is kept.
         first_kept: u64,
     },
-}
-
-impl Body {
-    /// The event of a broken rule; `action` says what was done about it.
-    pub(crate) fn policy_violation(error: &PolicyError, info: &DeviceInfo, action: &str) -> Self {
-        let details = format!(
-            "{} device {} {}, {}, {} bytes",
-            info.kind, info.ordinal, info.uuid, info.name, info.total_bytes
-        );
-        Self::PolicyViolation {
-            policy: Text::new(error.rule()),
-            violation: Text::new(&error.to_string()),
-            details: Text::new(&details),
-            gpu_device: info.ordinal,
-            action_taken: Text::new(action),
-        }
-    }
-
-    /// The event of a failure that has none of its own.
-    pub(crate) fn operation_failed(
-        operation: &str,
-        shard_id: Option<ShardId>,
-        gpu_device: Option<u32>,
-        error: &Error,
-    ) -> Self {
-        Self::OperationFailed {
-            operation: Text::new(operation),
-            shard_id,
-            gpu_device,
-            code: error.code(),
-            reason: Text::new(&error.to_string()),
-        }
-    }
-
-    /// The event's name on the wire.
-    #[must_use]
-    pub fn event_type(&self) -> String {
-        let value = serde_json::to_value(self).unwrap_or_default();
-        let name = value.get("event_type").and_then(serde_json::Value::as_str);
-        name.unwrap_or_default().to_owned()
-    }
-
-    /// How much the event matters.
-    #[must_use]
-    pub const fn severity(&self) -> Severity {
-        match self {
-            Self::SealVerificationFailed { .. }
-            | Self::PolicyViolation { .. }
-            | Self::ManagerStopped { .. }
-            | Self::DeviceLost { .. } => Severity::Critical,
-            Self::VramSealFailed { .. }
-            | Self::VramStranded { .. }
-            | Self::ShardQuarantined { .. }
-            | Self::ShardMigrationFailed { .. }
-            | Self::OperationFailed { .. }
-            | Self::AuditLost { .. } => Severity::Error,
-            Self::VramAllocationFailed { .. }
-            | Self::CheckerFault { .. }
-            | Self::LeaseRefused { .. }
-            | Self::ShardExported { .. }
-            | Self::ManagerResumed { .. }
-            | Self::KeyRetired { .. } => Severity::Warning,
-            _ => Severity::Info,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Events: every state change and every failure, refused input excepted
 //! (requirement: AU-1..AU-17, RP-005).
 
+mod body;
 pub mod check;
 mod event;
 mod line;

@@ -11,7 +11,7 @@ use crate::audit::{Body, Text};
 use crate::device::{DeviceInfo, MemoryInfo};
 use crate::error::{Error, Result, VerifyError};
 use crate::key::SealTag;
-use crate::receipt::{DeviceFacts, Facts, Measured, Nonce};
+use crate::receipt::{Attested, DeviceFacts, Facts, Measured, Nonce, Receipt, Signer};
 use crate::seal::{Authentic, Record, authenticate};
 use crate::shard::SealedShard;
 use crate::trace;
@@ -87,6 +87,42 @@ impl VramManager {
             self.record_failure(record, error)?;
         }
         answer
+    }
+
+    /// Signs a receipt of a shard (requirement: VP-006). It is recorded before it is
+    /// handed out, and so is a refusal to sign.
+    ///
+    /// # Errors
+    /// As [`VramManager::authenticate`] and [`Receipt::sign`].
+    pub fn issue_receipt(&self, shard: &SealedShard, signer: &Signer<'_>) -> Result<Receipt> {
+        let record = shard.record();
+        let signed = Receipt::sign(&self.authenticate(shard)?, signer);
+        let signed = signed.map_err(Error::from);
+        let receipt = self.recorded("issue_receipt", About::shard(record), signed)?;
+        let body = Body::ReceiptIssued {
+            shard_id: record.shard_id.clone(),
+            gpu_device: record.gpu_device,
+            sequence: record.sequence,
+            key_id: receipt.key_id(),
+        };
+        self.emit(None, body)?;
+        Ok(receipt)
+    }
+
+    /// Measures a shard for a verifier's nonce and signs the answer
+    /// (requirement: VP-006). A refusal to sign is recorded.
+    ///
+    /// # Errors
+    /// As [`VramManager::measure_residency`] and [`Measured::sign`].
+    pub fn answer(
+        &self,
+        shard: &SealedShard,
+        nonce: &Nonce,
+        signer: &Signer<'_>,
+    ) -> Result<Attested> {
+        let measured = self.measure_residency(shard, nonce)?;
+        let signed = measured.sign(signer).map_err(Error::from);
+        self.recorded("answer", About::shard(shard.record()), signed)
     }
 
     /// Measures, after `nonce` is known, everything that a verifier wants to know

@@ -41,7 +41,7 @@ pub struct VramManagerBuilder {
     key: Option<Arc<dyn KeyProvider>>,
     policy: Policy,
     worker_id: Result<WorkerId, InputError>,
-    clock: Option<Arc<dyn Clock>>,
+    clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     sinks: Vec<Arc<dyn Sink>>,
     audit_mode: AuditMode,
@@ -54,7 +54,7 @@ impl VramManagerBuilder {
             key: None,
             policy: Policy::default(),
             worker_id: DEFAULT_WORKER.parse(),
-            clock: None,
+            clock: Arc::new(SystemClock::new()),
             random: Arc::new(OsRandom),
             sinks: Vec::new(),
             audit_mode: AuditMode::default(),
@@ -102,7 +102,7 @@ impl VramManagerBuilder {
 
     /// Another clock than the system's.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = Some(clock);
+        self.clock = clock;
         self
     }
 
@@ -124,6 +124,23 @@ impl VramManagerBuilder {
         self
     }
 
+    /// Records why a start came to nothing before [`Self::build`], as with
+    /// [`Body::start_blocked`]: no device could be opened, no key read, or a
+    /// policy is not believed (requirement: AU-7, POL-3).
+    ///
+    /// # Errors
+    /// [`InputError`] for a bad worker id; [`crate::audit::AuditError`] in
+    /// `required` mode.
+    pub fn record(&self, body: Body) -> Result<()> {
+        Ok(self.recorder()?.emit(body)?)
+    }
+
+    fn recorder(&self) -> Result<Recorder, InputError> {
+        let (sinks, worker_id) = (self.sinks.clone(), self.worker_id.clone()?);
+        let clock = Arc::clone(&self.clock);
+        Ok(Recorder::new(sinks, self.audit_mode, worker_id, clock))
+    }
+
     /// Checks everything and starts the manager. Devices that the policy does
     /// not admit block the start (requirement: POL-3, OP-6, WORKER-4171, WORKER-4172).
     /// A start that fails is recorded; one that was asked for wrongly is not.
@@ -132,22 +149,16 @@ impl VramManagerBuilder {
     /// [`Misuse::Builder`], [`InputError`], [`PolicyError`], [`crate::key::KeyError`]
     /// or [`crate::random::RandomError`].
     pub fn build(self) -> Result<VramManager> {
+        let recorder = Arc::new(self.recorder()?);
         let worker_id = self.worker_id?;
         check_devices(&self.devices)?;
         let key = self
             .key
             .ok_or(Misuse::Builder("no key; add one with key(..)"))?;
-        let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
         let span = info_span!("build", %worker_id, devices = self.devices.len());
-        let recorder = Arc::new(Recorder::new(
-            self.sinks,
-            self.audit_mode,
-            worker_id.clone(),
-            Arc::clone(&clock),
-        ));
         let start = Start {
             policy: self.policy,
-            clock,
+            clock: self.clock,
             random: self.random,
             recorder: Arc::clone(&recorder),
             worker_id,

@@ -10,7 +10,7 @@ use super::{DeviceSlot, VramManager};
 use crate::audit::{Body, Text};
 use crate::capacity::plan::padding;
 use crate::device::DeviceError;
-use crate::error::{Error, InputError, Result};
+use crate::error::{Error, InputError, Result, VerifyError};
 use crate::format::{self, Format, TensorTable};
 use crate::hex;
 use crate::key::{KeyId, SealTag};
@@ -261,7 +261,8 @@ impl VramManager {
         let filled = filling.fill(source, key, &request.control, request.content);
         let filled = self.lost_is_recorded(filled)?;
         debug!(digest = %filled.tree.digest(), "the digest was measured in VRAM");
-        let filled = filled.expect(request.expect, request.expect_content)?;
+        let expected = filled.expect(request.expect, request.expect_content);
+        let filled = self.mismatch_is_recorded(&request, expected)?;
         self.load_ends(&request, &filled)?;
         let identity = Identity {
             id: request.id,
@@ -284,6 +285,30 @@ impl VramManager {
             expected_content: request.expect_content.map(|hash| hex::encode(&hash)),
         };
         Ok(self.emit(request.correlation_id.as_ref(), body)?)
+    }
+
+    /// Records that another file arrived than was expected, with both digests.
+    fn mismatch_is_recorded(
+        &self,
+        request: &Checked<'_>,
+        answer: Result<Filled, VerifyError>,
+    ) -> Result<Filled> {
+        if let Err(VerifyError::Unexpected {
+            algorithm,
+            expected,
+            actual,
+        }) = &answer
+        {
+            let body = Body::ModelHashMismatch {
+                shard_id: request.id.clone(),
+                gpu_device: request.ordinal,
+                algorithm: Text::new(algorithm),
+                expected_digest: expected.clone(),
+                actual_digest: actual.clone(),
+            };
+            self.emit(request.correlation_id.as_ref(), body)?;
+        }
+        Ok(answer?)
     }
 
     /// Records that all of it arrived, and that it is what was expected.

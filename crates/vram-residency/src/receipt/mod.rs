@@ -169,6 +169,12 @@ impl Receipt {
         Ok(receipt)
     }
 
+    /// The worker's signing key, as it names itself.
+    #[must_use]
+    pub const fn key_id(&self) -> KeyId {
+        self.signed.key_id
+    }
+
     /// The receipt as one line of JSON.
     ///
     /// # Errors

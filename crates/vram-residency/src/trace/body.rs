@@ -21,6 +21,7 @@ pub(crate) fn told(body: &Body, correlation_id: Option<&Text>) {
         | Body::VramStranded { .. } => memory(body, id),
         Body::ModelLoadStarted { .. }
         | Body::ModelHashVerified { .. }
+        | Body::ModelHashMismatch { .. }
         | Body::ModelLoadCompleted { .. }
         | Body::VramSealed { .. }
         | Body::VramSealFailed { .. } => sealing(body, id),
@@ -28,6 +29,7 @@ pub(crate) fn told(body: &Body, correlation_id: Option<&Text>) {
         | Body::SealVerificationFailed { .. }
         | Body::CheckerFault { .. }
         | Body::VramAttested { .. }
+        | Body::ReceiptIssued { .. }
         | Body::LeaseReused { .. }
         | Body::LeaseRefused { .. } => checking(body, id),
         Body::ShardQuarantined { .. }
@@ -99,6 +101,10 @@ fn sealing(body: &Body, correlation_id: Option<&str>) {
             event = "model.hash_verified", correlation_id, %shard_id, digest, content,
             "what arrived is what was expected"
         ),
+        Body::ModelHashMismatch { shard_id, gpu_device, algorithm, expected_digest, actual_digest } => error!(
+            event = "model.hash_mismatch", correlation_id, %shard_id, gpu_device, %algorithm, expected_digest,
+            actual_digest, "what arrived is not what was expected"
+        ),
         Body::ModelLoadCompleted { shard_id, gpu_device, bytes, tensors } => info!(
             event = "model.load_completed", correlation_id, %shard_id, gpu_device, bytes, tensors,
             "the whole model arrived"
@@ -134,6 +140,10 @@ fn checking(body: &Body, correlation_id: Option<&str>) {
         Body::VramAttested { shard_id, gpu_device, nonce, sequence } => info!(
             event = "vram.attested", correlation_id, %shard_id, gpu_device, %nonce, sequence,
             "a verifier's nonce was answered"
+        ),
+        Body::ReceiptIssued { shard_id, gpu_device, sequence, key_id } => info!(
+            event = "receipt.issued", correlation_id, %shard_id, gpu_device, sequence, %key_id,
+            "a receipt was signed"
         ),
         Body::LeaseReused { shard_id, gpu_device, mode, age_nanos } => info!(
             event = "lease.reused", correlation_id, %shard_id, gpu_device, %mode, age_nanos,

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use vram_residency::device::DeviceError;
-use vram_residency::receipt::Nonce;
+use vram_residency::key::{Scope, SigningKey};
+use vram_residency::receipt::{Nonce, Signer};
 use vram_residency::sim::{Flip, Moment, Op, SimOptions};
 use vram_residency::{Mode, Policy, SealRequest, SealedShard};
 
@@ -47,6 +48,12 @@ fn good_days(rig: &Rig) {
     assert_eq!(manager.unseal_model(&shard).unwrap(), bytes);
     let nonce = Nonce::new(&[1; 16]).unwrap();
     manager.measure_residency(&shard, &nonce).map(drop).unwrap();
+    let test = SigningKey::scoped(&root_key(3), Scope::Test).unwrap();
+    let signer = Signer {
+        key: &test,
+        certificate: None,
+    };
+    manager.issue_receipt(&shard, &signer).map(drop).unwrap();
     let moved = manager.migrate_shard(&shard, 1).unwrap();
     manager.rotate_key(&root_key(5)).unwrap();
     manager.retire_old_keys().unwrap();

@@ -36,19 +36,20 @@ pub(super) struct Rounds {
 }
 
 /// Verifies every shard in rounds, and scrubs in between, until a signal
-/// arrives or a check fails.
+/// arrives, a check fails or `keep` cannot keep the evidence of a round.
 pub(super) fn hold(
     rounds: &Rounds,
     manager: &VramManager,
     held: &[Held],
-    interrupt: &Interrupt,
-    output: &Output,
+    keep: &dyn Fn() -> Result<(), Failure>,
+    (interrupt, output): (&Interrupt, &Output),
 ) -> Result<(), Failure> {
     let scrubbing = Scrubbing::start(manager, rounds.scrub_rate)?;
     let holding = Holding {
         rounds,
         manager,
         held,
+        keep,
         interrupt,
         output,
         scrubbing,
@@ -62,6 +63,7 @@ struct Holding<'a> {
     rounds: &'a Rounds,
     manager: &'a VramManager,
     held: &'a [Held],
+    keep: &'a dyn Fn() -> Result<(), Failure>,
     interrupt: &'a Interrupt,
     output: &'a Output,
     scrubbing: Option<Scrubbing>,
@@ -74,15 +76,19 @@ impl Holding<'_> {
         let is_watched = self.view.is_some() && std::io::stdout().is_terminal();
         let lines = self.output.is_json() || !is_watched;
         while !self.rest()? {
-            for one in self.held {
-                let verified = self.manager.verify_sealed(&one.shard, self.rounds.mode);
-                let verified = verified.map_err(|error| self.failure(&one.file, error))?;
-                if lines {
-                    line(one, verified.verification(), self.output)?;
-                }
-            }
+            let round = self.held.iter().map(|one| self.verify(one));
+            let round = round.collect::<Result<Vec<_>, _>>()?;
+            (self.keep)()?;
+            let mut told = self.held.iter().zip(&round).filter(|_| lines);
+            told.try_for_each(|(one, verification)| line(one, verification, self.output))?;
         }
         Ok(())
+    }
+
+    fn verify(&self, one: &Held) -> Result<Verification, Failure> {
+        let verified = self.manager.verify_sealed(&one.shard, self.rounds.mode);
+        let verified = verified.map_err(|error| self.failure(&one.file, error))?;
+        Ok(verified.into_verification())
     }
 
     /// Waits for the next round; true when a signal ended it.
@@ -166,7 +172,8 @@ mod tests {
         };
         let output = Output::new(false, true, false);
         let interrupt = Interrupt::listen().unwrap();
-        let failure = hold(&rounds, &manager, &held, &interrupt, &output).unwrap_err();
+        let failure = hold(&rounds, &manager, &held, &|| Ok(()), (&interrupt, &output));
+        let failure = failure.unwrap_err();
         assert_eq!(failure.exit(), Exit::Verification);
         let (message, notes) = (failure.message(), failure.notes().join(" "));
         assert!(message.contains("file offset 2097152"), "{message}");

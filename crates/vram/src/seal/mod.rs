@@ -12,16 +12,11 @@ use std::time::Duration;
 
 use vram_digest::FileDigest;
 use vram_residency::load::{LoadError, Model};
-use vram_residency::shard::{ModelRef, ShardId, WorkerId};
 
-use crate::audit::LogArgs;
-use crate::device::DeviceSpec;
 use crate::failure::Failure;
-use crate::keys::KeyArgs;
-use crate::models::ModelArgs;
 use crate::output::Output;
-use crate::signing::SignArgs;
 use crate::text;
+use crate::worker::WorkerArgs;
 use args::{FormatArg, ModeArg};
 
 /// Load models into VRAM, seal them, verify them there, and report
@@ -80,9 +75,6 @@ pub(crate) struct Args {
     /// Models, or the shards of one
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// cuda:N; or the simulated device: sim, sim:SIZE or sim:SIZE,OPTION,... (below)
-    #[arg(long, value_name = "DEVICE", default_value = "cuda:0")]
-    device: DeviceSpec,
     /// fs-verity digest that the bytes in VRAM must have ('vram digest', 'fsverity digest')
     #[arg(long, value_name = "sha256:HEX", value_parser = args::digest)]
     expect: Option<FileDigest>,
@@ -96,20 +88,7 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value_t = FormatArg::Auto)]
     format: FormatArg,
     #[command(flatten)]
-    key: KeyArgs,
-    #[command(flatten)]
-    models: ModelArgs,
-    #[command(flatten)]
-    log: LogArgs,
-    /// Name of the shard: letters, digits, '-' and '_' [default: random]
-    #[arg(long)]
-    id: Option<ShardId>,
-    /// What the model is called [default: the file's name]
-    #[arg(long, value_name = "NAME")]
-    model_ref: Option<ModelRef>,
-    /// Who seals; bound into the record and its key
-    #[arg(long, value_name = "ID", default_value = "worker")]
-    worker_id: WorkerId,
+    worker: WorkerArgs,
     /// The FILEs are the shards of one model: all sealed or none
     #[arg(long)]
     group: bool,
@@ -120,8 +99,6 @@ pub(crate) struct Args {
     /// an older one there is replaced
     #[arg(long, value_name = "OUT.json", requires = "sign_key")]
     receipt: Option<PathBuf>,
-    #[command(flatten)]
-    sign: SignArgs,
     /// Give up loading one FILE when it takes longer than this
     #[arg(long, value_name = "TIME", value_parser = args::duration)]
     timeout: Option<Duration>,
@@ -197,7 +174,7 @@ impl Args {
     /// Options that say something about one file.
     fn one_only(&self) -> [(&'static str, bool); 3] {
         [
-            ("--id", self.id.is_some()),
+            ("--id", self.worker.id.is_some()),
             ("--expect", self.expect.is_some()),
             ("--expect-content", self.expect_content.is_some()),
         ]

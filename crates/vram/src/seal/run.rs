@@ -5,22 +5,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use vram_residency::capacity::Sharing;
-use vram_residency::key::RootKey;
 use vram_residency::load::{Model, Part};
-use vram_residency::random::OsRandom;
-use vram_residency::receipt::Receipt;
 use vram_residency::shard::GroupRecord;
 use vram_residency::verify::Verification;
 use vram_residency::{Mode, SealRequest, SealedShard, VramManager};
 
 use super::{Args, hold, report};
-use crate::device;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::progress::{self, Progress};
-use crate::signing::{Hand, believed};
+use crate::signing::{Hand, believed, not_signed};
+use crate::worker::Worker;
 use crate::{papers, records, text};
 
 /// One sealed and verified file.
@@ -46,35 +42,19 @@ pub(super) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     if let Some(path) = &args.receipt {
         papers::check_target(path)?;
     }
-    let hand = args.sign.load()?;
-    let policy = args.models.load()?;
-    let key = args.key.load()?;
-    let ephemeral_key = key.is_none();
-    let key = match key {
-        Some(key) => key,
-        None => RootKey::generate(&OsRandom)?,
-    };
-    let device = device::open(&args.device)?;
-    if let Some(hand) = &hand {
-        hand.check(device.info().kind)?;
-    }
-    let builder = VramManager::builder()
-        .device_with(device, None, Sharing::Dedicated)
-        .key(key)
-        .policy(policy)
-        .worker_id(args.worker_id.as_str());
-    let manager = args.log.attach(builder, &args.worker_id)?.build()?;
+    let worker = args.worker.start()?;
     let interrupt = Interrupt::listen()?;
     let job = Job {
         args,
-        hand: hand.as_ref(),
-        ephemeral_key,
+        worker: &worker,
+        interrupt: &interrupt,
+        output,
     };
     let outcome = Asked::of(args).and_then(|asked| {
         asked.check_flips(args)?;
-        job.work(asked, &manager, &interrupt, output)
+        job.work(asked)
     });
-    outcome.map_err(|failure| failure.with_note(aftermath(&manager)))
+    outcome.map_err(|failure| worker.told(failure.with_note(aftermath(&worker.manager))))
 }
 
 /// What is to be sealed.
@@ -113,7 +93,8 @@ impl Asked {
     /// A scripted flip behind every file would never strike, and who tests an
     /// alarm with it would believe that it works.
     fn check_flips(&self, args: &Args) -> Result<(), Failure> {
-        let (Some(offset), Some(&longest)) = (args.device.largest_flip(), self.sizes.iter().max())
+        let (Some(offset), Some(&longest)) =
+            (args.worker.device.largest_flip(), self.sizes.iter().max())
         else {
             return Ok(());
         };
@@ -141,22 +122,20 @@ fn aftermath(manager: &VramManager) -> String {
     format!("nothing is left on the device: {used} of {total} bytes in use")
 }
 
-/// What was asked for, with its keys.
+/// What was asked for, and who does it.
 struct Job<'a> {
     args: &'a Args,
-    hand: Option<&'a Hand>,
-    ephemeral_key: bool,
+    worker: &'a Worker,
+    interrupt: &'a Interrupt,
+    output: &'a Output,
 }
 
 impl Job<'_> {
     /// The files that were asked for, with their texts.
-    fn papers(
-        &self,
-        manager: &VramManager,
-        sealed: &Sealed,
-    ) -> Result<Vec<(&Path, String)>, Failure> {
+    fn papers(&self, sealed: &Sealed) -> Result<Vec<(&Path, String)>, Failure> {
+        let manager = &self.worker.manager;
         let mut papers = Vec::new();
-        if let (Some(path), Some(hand)) = (&self.args.receipt, self.hand) {
+        if let (Some(path), Some(hand)) = (&self.args.receipt, &self.worker.hand) {
             papers.push((path.as_path(), receipts(manager, &sealed.held, hand)?));
         }
         if let Some(path) = &self.args.record {
@@ -165,18 +144,13 @@ impl Job<'_> {
         Ok(papers)
     }
 
-    fn work(
-        &self,
-        asked: Asked,
-        manager: &VramManager,
-        interrupt: &Interrupt,
-        output: &Output,
-    ) -> Result<(), Failure> {
-        let args = self.args;
+    fn work(&self, asked: Asked) -> Result<(), Failure> {
+        let (args, interrupt) = (self.args, self.interrupt);
+        let manager = &self.worker.manager;
         let started = Instant::now();
-        let loaded = seal(asked, args, manager, (interrupt, output))?;
+        let loaded = seal(asked, args, manager, (interrupt, self.output))?;
         let load = started.elapsed();
-        if args.device.discards() {
+        if args.worker.device.discards() {
             return Err(dropped(&loaded, load));
         }
         let group = loaded.group;
@@ -185,29 +159,40 @@ impl Job<'_> {
             held,
             group,
             load,
-            ephemeral_key: self.ephemeral_key,
+            ephemeral_key: self.worker.ephemeral_key,
         };
-        let papers = self.papers(manager, &sealed)?;
+        let papers = self.papers(&sealed)?;
         if !args.hold {
             free(manager, &sealed.held)?;
-            go_on(interrupt, "anything was written")?;
-            write_all(&papers)?;
-            return report::print(args, manager, &sealed, output);
+            return self.claim(&papers, &sealed);
         }
-        go_on(interrupt, "anything was written")?;
-        write_all(&papers)?;
-        report::print(args, manager, &sealed, output)?;
-        let rounds = hold::Rounds {
-            every: args.every,
-            mode: args.mode.mode(),
-            scrub_rate: args.scrub_rate,
-        };
-        hold::hold(&rounds, manager, &sealed.held, interrupt, output)?;
+        self.claim(&papers, &sealed)?;
+        self.hold(&sealed.held)?;
         free(manager, &sealed.held)?;
-        if output.is_json() {
+        self.worker.keep_evidence(self.output)?;
+        if self.output.is_json() {
             return Ok(());
         }
-        output.line(report::freed(manager))
+        self.output.line(report::freed(manager))
+    }
+
+    /// Writes and tells what was done, once the log holds it.
+    fn claim(&self, papers: &[(&Path, String)], sealed: &Sealed) -> Result<(), Failure> {
+        go_on(self.interrupt, "anything was written")?;
+        self.worker.keep_evidence(self.output)?;
+        write_all(papers)?;
+        report::print(self.args, &self.worker.manager, sealed, self.output)
+    }
+
+    fn hold(&self, held: &[Held]) -> Result<(), Failure> {
+        let rounds = hold::Rounds {
+            every: self.args.every,
+            mode: self.args.mode.mode(),
+            scrub_rate: self.args.scrub_rate,
+        };
+        let manager = &self.worker.manager;
+        let keep = || self.worker.keep_evidence(self.output);
+        hold::hold(&rounds, manager, held, &keep, (self.interrupt, self.output))
     }
 }
 
@@ -253,10 +238,9 @@ fn write_all(papers: &[(&Path, String)]) -> Result<(), Failure> {
 fn receipts(manager: &VramManager, held: &[Held], hand: &Hand) -> Result<String, Failure> {
     let mut text = String::new();
     for one in held {
-        let record = manager.authenticate(&one.shard);
-        let record = record.map_err(|error| Failure::about(&one.file, error))?;
-        let signed = Receipt::sign(&record, &hand.signer()).and_then(|signed| signed.to_json());
-        text.push_str(&signed.map_err(|error| believed(&one.file, error))?);
+        let receipt = manager.issue_receipt(&one.shard, &hand.signer());
+        let receipt = receipt.map_err(|error| not_signed(&one.file, error))?;
+        text.push_str(&receipt.to_json().map_err(|e| believed(&one.file, e))?);
         text.push('\n');
     }
     Ok(text)
@@ -366,13 +350,8 @@ impl Dress<'_> {
             }
             all.set_part(done, &part, (now.done, now.total));
         };
-        let mut request = request.cancel(self.interrupt.token()).progress(show);
-        if let Some(id) = &args.id {
-            request = request.id(id.as_str());
-        }
-        if let Some(name) = &args.model_ref {
-            request = request.model_ref(name.as_str());
-        }
+        let request = request.cancel(self.interrupt.token()).progress(show);
+        let mut request = args.worker.named(request);
         if let Some(digest) = &args.expect {
             request = request.expect(&digest.to_string());
         }

@@ -50,6 +50,8 @@ struct State {
     attempt: u64,
     /// The last attempt that failed, the last ticket in it, and why.
     failed: (u64, u64, String),
+    /// No attempt since then brought everything under a checkpoint.
+    failing: bool,
     /// Not yet written into the log, and in total.
     unreported: (u64, u64),
     lost: (u64, u64),
@@ -84,7 +86,8 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes an event; waits for a checkpoint over a critical one.
+    /// Takes an event; waits for a checkpoint over a critical one. While writing
+    /// fails, an event that is taken may still be lost: that is an error, too.
     pub(super) fn put(
         &self,
         time: Timestamp,
@@ -116,7 +119,7 @@ impl Queue {
         if state.waits && (state.entries.len() == 1 || state.entries.len() == self.batch) {
             self.work.notify_one();
         }
-        Ok(())
+        state.trusted()
     }
 
     /// Waits until everything taken so far is under a checkpoint.
@@ -218,6 +221,7 @@ impl Queue {
         state.stuck = (0, 0);
         if covered {
             state.covered = work.through;
+            state.failing = false;
         }
         self.done.notify_all();
     }
@@ -227,6 +231,7 @@ impl Queue {
         let mut state = self.lock();
         state.stuck = stuck;
         state.failed = (work.attempt, work.through, reason);
+        state.failing = true;
         self.done.notify_all();
     }
 
@@ -249,6 +254,14 @@ impl State {
             attempt: self.attempt,
             through: self.tickets,
         }
+    }
+
+    /// Whether what is taken now will be written, as far as anybody knows.
+    fn trusted(&self) -> Result<(), AuditError> {
+        if self.failing {
+            return Err(refused(&self.failed.2));
+        }
+        Ok(())
     }
 
     fn lose(&mut self, critical: bool) {

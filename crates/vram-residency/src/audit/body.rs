@@ -1,0 +1,100 @@
+//! How events are made, what they are called, and how much they matter.
+
+use super::{Body, Severity, Text};
+use crate::device::DeviceInfo;
+use crate::error::{Code, Error};
+use crate::policy::PolicyError;
+use crate::shard::ShardId;
+
+impl Body {
+    /// The event of a broken rule; `action` says what was done about it.
+    pub(crate) fn policy_violation(error: &PolicyError, info: &DeviceInfo, action: &str) -> Self {
+        let details = format!(
+            "{} device {} {}, {}, {} bytes",
+            info.kind, info.ordinal, info.uuid, info.name, info.total_bytes
+        );
+        Self::PolicyViolation {
+            policy: Text::new(error.rule()),
+            violation: Text::new(&error.to_string()),
+            details: Text::new(&details),
+            gpu_device: Some(info.ordinal),
+            action_taken: Text::new(action),
+        }
+    }
+
+    /// The event of a start that `rule` forbids before there is a device to name:
+    /// `vram_only` where no GPU could be opened, `signed_models` where a list or
+    /// policy is not believed (requirement: AU-7, POL-3).
+    #[must_use]
+    pub fn start_blocked(rule: &str, reason: &str) -> Self {
+        Self::PolicyViolation {
+            policy: Text::new(rule),
+            violation: Text::new(reason),
+            details: Text::new("no device was opened"),
+            gpu_device: None,
+            action_taken: Text::new("worker_startup_blocked"),
+        }
+    }
+
+    /// The event of a start that fails for another reason before there is a
+    /// manager, such as a key that cannot be read.
+    #[must_use]
+    pub fn start_failed(code: Code, reason: &str) -> Self {
+        Self::OperationFailed {
+            operation: Text::new("build"),
+            shard_id: None,
+            gpu_device: None,
+            code,
+            reason: Text::new(reason),
+        }
+    }
+
+    /// The event of a failure that has none of its own.
+    pub(crate) fn operation_failed(
+        operation: &str,
+        shard_id: Option<ShardId>,
+        gpu_device: Option<u32>,
+        error: &Error,
+    ) -> Self {
+        Self::OperationFailed {
+            operation: Text::new(operation),
+            shard_id,
+            gpu_device,
+            code: error.code(),
+            reason: Text::new(&error.to_string()),
+        }
+    }
+
+    /// The event's name on the wire.
+    #[must_use]
+    pub fn event_type(&self) -> String {
+        let value = serde_json::to_value(self).unwrap_or_default();
+        let name = value.get("event_type").and_then(serde_json::Value::as_str);
+        name.unwrap_or_default().to_owned()
+    }
+
+    /// How much the event matters.
+    #[must_use]
+    pub const fn severity(&self) -> Severity {
+        match self {
+            Self::SealVerificationFailed { .. }
+            | Self::ModelHashMismatch { .. }
+            | Self::PolicyViolation { .. }
+            | Self::ManagerStopped { .. }
+            | Self::DeviceLost { .. } => Severity::Critical,
+            Self::VramSealFailed { .. }
+            | Self::VramStranded { .. }
+            | Self::ShardQuarantined { .. }
+            | Self::ShardMigrationFailed { .. }
+            | Self::OperationFailed { .. }
+            | Self::AuditLost { .. } => Severity::Error,
+            Self::VramAllocationFailed { .. }
+            | Self::CheckerFault { .. }
+            | Self::LeaseRefused { .. }
+            | Self::ShardExported { .. }
+            | Self::ManagerResumed { .. }
+            | Self::KeyRetired { .. } => Severity::Warning,
+            _ => Severity::Info,
+        }
+    }
+}
