@@ -66,9 +66,13 @@ fn a_group_lies_on_the_devices_it_names_and_is_ready_once_verified() {
         assert_eq!(rig.devices[i].buffers().len(), 1);
     }
     assert!(!rig.manager.group_ready(&group), "nothing was verified yet");
+    let _ = rig.manager.verify_group(&group, Mode::TagOnly).unwrap();
+    assert!(!rig.manager.group_ready(&group), "no byte was read yet");
     let proofs = rig.manager.verify_group(&group, Mode::Full).unwrap();
     assert_eq!(proofs.len(), 4);
     assert!(rig.manager.group_ready(&group));
+    let _ = rig.manager.verify_group(&group, Mode::TagOnly).unwrap();
+    assert!(rig.manager.group_ready(&group), "what was read was read");
     let record = group.record();
     assert_eq!((record.members.len(), record.group), (4, group.id()));
     // Members can neither be swapped nor left out: the tag covers the position.

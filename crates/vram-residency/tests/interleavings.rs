@@ -364,6 +364,48 @@ fn a_repair_that_fails_lifts_no_quarantine() {
     assert!(first.is_quarantined() && second.is_quarantined());
 }
 
+/// The operator decided about the stop before it: this one is news.
+// requirement: WORKER-4122
+#[test]
+fn a_stop_while_a_resumption_is_recorded_is_not_swallowed() {
+    let world = Arc::new(world(1, Policy::default()));
+    let shard = world.manager.seal(SealRequest::bytes(&WEIGHTS)).unwrap();
+    world.manager.stop("by hand").unwrap();
+    let (manager, sim, record) = (
+        world.manager.clone(),
+        world.sims[0].clone(),
+        shard.record().clone(),
+    );
+    let strike = move || {
+        sim.flip_bit(sim.buffers()[0], 5, 1).unwrap();
+        assert!(manager.verify_record(&record, Mode::Full).is_err());
+        Ok(())
+    };
+    world.hook.arm("manager.resumed", 1, Box::new(strike));
+    let error = world.manager.resume("all is well").unwrap_err();
+    let told = |reason: &str| reason.contains("failed its verification");
+    assert!(
+        matches!(&error, Error::Misuse(Misuse::Stopped { reason }) if told(reason)),
+        "{error}"
+    );
+    assert!(matches!(world.manager.state(), RunState::Stopped { .. }));
+    let stops = || {
+        let seen = world.hook.seen.lock().unwrap();
+        seen.iter()
+            .filter(|event| *event == "manager.stopped")
+            .count()
+    };
+    assert_eq!(stops(), 2, "the log tells that it stopped again");
+    // One that cannot be recorded resumes nothing; the next one does.
+    world.hook.refuse_next("manager.resumed");
+    assert!(world.manager.resume("not recorded").is_err());
+    assert!(matches!(world.manager.state(), RunState::Stopped { .. }));
+    world.manager.stop("again").unwrap();
+    assert_eq!(stops(), 2, "it was stopped already");
+    world.manager.resume("the shard is quarantined").unwrap();
+    assert_eq!(world.manager.state(), RunState::Running);
+}
+
 #[test]
 fn deduplication_asks_for_nothing_else() {
     let world = world(1, Policy::default());

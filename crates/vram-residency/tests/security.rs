@@ -253,7 +253,7 @@ fn stale_digest_rejected() {
         on_failure: OnFailure::Isolate,
         ..Policy::default()
     };
-    let rig = rig_of(1, 1 << 20, policy);
+    let rig = rig_of(2, 1 << 20, policy);
     let shard = sealed(&rig);
     rig.clock.advance(60_000_000_000);
     assert!(rig.manager.verify_shard_integrity(&shard).unwrap());
@@ -264,6 +264,11 @@ fn stale_digest_rejected() {
         "{error}"
     );
     assert!(matches!(error, Error::Policy(PolicyError::SealAge { .. })));
+    // Another device has no new seal for it either.
+    let error = rig.manager.migrate_shard(&shard, 1).unwrap_err();
+    assert!(matches!(error, Error::Policy(PolicyError::SealAge { .. })));
+    assert!(shard.is_sealed() && rig.count("vram.sealed") == 1);
+    assert_eq!(rig.count("seal.verification_failed"), 2);
     // A clock set back makes no seal older than it is.
     let fresh = rig.manager.seal(SealRequest::bytes(b"fresh")).unwrap();
     rig.clock.set_wall(Timestamp::from_nanos(1));

@@ -71,14 +71,15 @@ impl VramManager {
         taken.collect()
     }
 
-    /// Whether every member is held, verified at least once since it was
-    /// sealed, and not quarantined (requirement: WORKER-4230, PM-1).
+    /// Whether every member is held, not quarantined, and was verified since it
+    /// was sealed in a mode that reads every byte (requirement: WORKER-4230,
+    /// PM-1).
     #[must_use]
     pub fn group_ready(&self, group: &SealedGroup) -> bool {
         let ready = |shard: &SealedShard| {
             let resident = shard.resident();
             resident.is_ok_and(|resident| {
-                resident.is_held() && !resident.is_quarantined() && resident.last().is_some()
+                resident.is_held() && !resident.is_quarantined() && resident.is_proved()
             })
         };
         group.shards().iter().all(ready)

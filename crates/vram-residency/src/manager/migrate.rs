@@ -21,7 +21,8 @@ impl VramManager {
     ///
     /// # Errors
     /// [`Misuse::Busy`] while leases are out, [`Misuse::Shared`] while other
-    /// handles share the shard, and every error of sealing. The
+    /// handles share the shard, [`crate::policy::PolicyError::SealAge`] of a seal
+    /// that the new one would make young again, and every error of sealing. The
     /// source is then as before, unless it turned out to be damaged.
     pub fn migrate_shard(&self, shard: &SealedShard, ordinal: u32) -> Result<SealedShard> {
         let from_device = shard.record().gpu_device;
@@ -34,6 +35,7 @@ impl VramManager {
         let target = self.slot(ordinal)?;
         let from_device = resident.record().gpu_device;
         self.usable(self.slot_of(&resident)?, &resident)?;
+        self.young_enough(&resident)?;
         // Retired first, so that nobody leases or moves it meanwhile.
         if !shard.retire()? {
             shard.reinstate();
@@ -88,6 +90,15 @@ impl VramManager {
         let moved = self.migrate_shard(member, ordinal)?;
         group.put(at, moved);
         Ok(())
+    }
+
+    /// Refuses a seal that a verification would refuse for its date.
+    fn young_enough(&self, resident: &Resident) -> Result<()> {
+        let young = self.check_age(resident).map_err(Error::from);
+        young.or_else(|error| {
+            self.record_failure(resident.record(), &error)?;
+            Err(error)
+        })
     }
 
     /// Copies to the target, measures there, compares and seals.

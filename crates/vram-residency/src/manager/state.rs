@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::VramManager;
 use crate::audit::{Body, Text};
 use crate::error::{Misuse, Result};
-use crate::sync::{Mutex, PoisonError};
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Whether leases are granted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -21,34 +21,69 @@ pub enum RunState {
     },
 }
 
-pub(super) struct StateCell(Mutex<RunState>);
+pub(super) struct StateCell(Mutex<Inner>);
+
+struct Inner {
+    now: RunState,
+    /// How often somebody stopped it.
+    stops: u64,
+    /// Somebody is recording that it runs again: a stop is news to the log.
+    resuming: bool,
+}
+
+/// The stops that a resumption ends.
+#[derive(Clone, Copy)]
+pub(super) struct Stops(u64);
 
 impl StateCell {
     pub(super) const fn new() -> Self {
-        Self(Mutex::new(RunState::Running))
+        Self(Mutex::new(Inner {
+            now: RunState::Running,
+            stops: 0,
+            resuming: false,
+        }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn get(&self) -> RunState {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.lock().now.clone()
     }
 
-    /// Sets the state; false when it was of that kind already.
-    fn set(&self, state: RunState) -> bool {
-        let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let changed = std::mem::discriminant(&*now) != std::mem::discriminant(&state);
-        if changed {
-            *now = state;
-        }
-        changed
-    }
-
-    /// Stops; false when it was stopped already.
+    /// Stops; false when it was stopped already, and is to stay so.
     pub(super) fn stop(&self, reason: &str) -> bool {
-        let reason = Text::new(reason).as_str().to_owned();
-        self.set(RunState::Stopped { reason })
+        let mut state = self.lock();
+        state.stops = state.stops.saturating_add(1);
+        let news = state.resuming || state.now == RunState::Running;
+        if news {
+            let reason = Text::new(reason).as_str().to_owned();
+            state.now = RunState::Stopped { reason };
+            state.resuming = false;
+        }
+        news
+    }
+
+    /// The stops so far, which a resumption is about to end; none while it runs.
+    fn begin_resuming(&self) -> Option<Stops> {
+        let mut state = self.lock();
+        if state.now == RunState::Running {
+            return None;
+        }
+        state.resuming = true;
+        Some(Stops(state.stops))
+    }
+
+    /// Runs again, if the resumption was recorded and nobody stopped it since.
+    fn end_resuming(&self, ended: Stops, recorded: bool) {
+        let mut state = self.lock();
+        if state.stops == ended.0 {
+            state.resuming = false;
+            if recorded {
+                state.now = RunState::Running;
+            }
+        }
     }
 
     /// Refuses while stopped.
@@ -80,21 +115,22 @@ impl VramManager {
     }
 
     /// Grants leases again: the operator's explicit decision, recorded before
-    /// it takes effect. Quarantined shards stay barred.
+    /// it takes effect. Quarantined shards stay barred, and a stop that happens
+    /// while it is recorded counts.
     ///
     /// # Errors
-    /// [`crate::audit::AuditError`] in `required` mode; the manager stays stopped.
+    /// [`crate::audit::AuditError`] in `required` mode, and [`Misuse::Stopped`]
+    /// after such a stop; the manager stays stopped.
     pub fn resume(&self, reason: &str) -> Result<()> {
-        if self.state() != RunState::Running {
-            self.emit(
-                None,
-                Body::ManagerResumed {
-                    reason: Text::new(reason),
-                },
-            )?;
-            self.inner.state.set(RunState::Running);
-        }
-        Ok(())
+        let state = &self.inner.state;
+        let Some(stops) = state.begin_resuming() else {
+            return Ok(());
+        };
+        let reason = Text::new(reason);
+        let recorded = self.emit(None, Body::ManagerResumed { reason });
+        state.end_resuming(stops, recorded.is_ok());
+        recorded?;
+        Ok(state.running()?)
     }
 
     /// Records every loss that was not recorded yet, whichever call met it.

@@ -26,6 +26,7 @@ pub(crate) struct Resident {
     handles: AtomicU64,
     leases: AtomicU64,
     last: Mutex<Option<Stamp>>,
+    proved: AtomicBool,
     rolling: Mutex<Option<Rolling>>,
     /// Monotonic time of the last scrub step; 0 before the first.
     scrubbed_at: AtomicU64,
@@ -73,6 +74,7 @@ impl Resident {
             handles: AtomicU64::new(0),
             leases: AtomicU64::new(0),
             last: Mutex::new(None),
+            proved: AtomicBool::new(false),
             rolling: Mutex::new(rolling),
             scrubbed_at: AtomicU64::new(0),
             scrub_after: AtomicU64::new(0),
@@ -130,7 +132,18 @@ impl Resident {
     }
 
     pub(crate) fn set_last(&self, stamp: Option<Stamp>) {
+        if let Some(Stamp { verification, .. }) = &stamp
+            && verification.bytes_checked == verification.bytes_total
+        {
+            self.proved.store(true, Ordering::SeqCst);
+        }
         *lock(&self.last) = stamp;
+    }
+
+    /// Whether one verification read every byte since the shard was sealed, and
+    /// none failed after it.
+    pub(crate) fn is_proved(&self) -> bool {
+        self.proved.load(Ordering::SeqCst)
     }
 
     pub(crate) fn scrubbed_at(&self) -> u64 {
@@ -170,6 +183,7 @@ impl Resident {
     pub(crate) fn quarantine(&self) {
         self.claim.quarantine();
         self.set_last(None);
+        self.proved.store(false, Ordering::SeqCst);
     }
 
     pub(crate) fn condemned(&self) -> Condemned {
