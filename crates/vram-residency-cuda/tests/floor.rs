@@ -26,17 +26,25 @@ struct AsGpu {
 
 impl AsGpu {
     fn of(inner: CudaDevice) -> Arc<dyn Device> {
-        let info = DeviceInfo {
-            kind: DeviceKind::Cuda,
-            ..inner.info().clone()
-        };
+        let info = posing(inner.info().clone());
         Arc::new(Self { inner, info })
+    }
+}
+
+fn posing(info: DeviceInfo) -> DeviceInfo {
+    DeviceInfo {
+        kind: DeviceKind::Cuda,
+        ..info
     }
 }
 
 impl Device for AsGpu {
     fn info(&self) -> &DeviceInfo {
         &self.info
+    }
+
+    fn facts(&self) -> Result<DeviceInfo, DeviceError> {
+        self.inner.facts().map(posing)
     }
 
     forward!(inner: memory allocate free protect witness address upload read write fill block_digests keyed_tags copy_to as_any close);
@@ -73,6 +81,27 @@ fn a_gpu_below_the_floor_holds_no_model() {
     }
     let machine = Machine::fake("vram=2G cc=7.0");
     manager(AsGpu::of(machine.open()), Policy::default()).unwrap();
+}
+
+/// What the driver says is asked again, each time.
+// requirement: POL-5
+#[test]
+fn a_gpu_that_falls_below_the_floor_later_is_found() {
+    let machine = Machine::fake("vram=2G cc=7.0");
+    let manager = manager(AsGpu::of(machine.open()), Policy::default()).unwrap();
+    manager.enforce_vram_only_policy().unwrap();
+    let integrated = 18;
+    machine
+        .fake_ctl()
+        .tell(&format!("attribute 0 {integrated} 1"));
+    let error = manager.enforce_vram_only_policy().unwrap_err();
+    assert!(
+        error.to_string().contains("it shares memory with the CPU"),
+        "{error}"
+    );
+    assert!(!manager.is_vram_only());
+    machine.fake_ctl().tell("clear");
+    assert!(manager.is_vram_only());
 }
 
 /// Below the target of the committed kernels no policy helps: the backend does

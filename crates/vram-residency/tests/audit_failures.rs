@@ -73,7 +73,7 @@ fn stage() -> Stage {
 type Operation = fn(&Stage) -> Result<(), Error>;
 
 /// Every operation that can touch a device.
-const OPERATIONS: [(&str, Operation); 21] = [
+const OPERATIONS: [(&str, Operation); 22] = [
     ("seal", |s| {
         s.rig.manager.seal(SealRequest::bytes(&model())).map(drop)
     }),
@@ -145,6 +145,9 @@ const OPERATIONS: [(&str, Operation); 21] = [
         repaired.map(drop)
     }),
     ("free", |s| s.rig.manager.deallocate(&s.shard)),
+    ("enforce policy", |s| {
+        s.rig.manager.enforce_vram_only_policy()
+    }),
     ("verify and free", |s| {
         s.rig.manager.unseal_and_free(&s.shard)
     }),

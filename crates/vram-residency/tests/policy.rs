@@ -8,7 +8,9 @@ use std::sync::Arc;
 use common::disguise::{Disguise, gpu_info};
 use common::{Rig, Seeded, newest, rig, root_key, weights};
 use vram_residency::audit::{Body, MemorySink, Severity};
-use vram_residency::device::{Device, DeviceInfo, DeviceKind, MemoryKind, Protection, Witness};
+use vram_residency::device::{
+    Device, DeviceError, DeviceInfo, DeviceKind, MemoryKind, Protection, Uuid, Witness,
+};
 use vram_residency::error::{Code, Error, InputError, Misuse, VerifyError};
 use vram_residency::policy::{OnFailure, PolicyError};
 use vram_residency::random::{Random, RandomError};
@@ -154,6 +156,38 @@ fn limits_are_the_operators_choice() {
     assert!(gpu.manager.is_policy_enforced(1).is_err());
     gpu.manager.enforce_vram_only_policy().unwrap();
     assert!(gpu.sink.events().is_empty());
+}
+
+/// What was true at the start is asked again.
+// requirement: POL-3, POL-4, POL-5, AU-7
+#[test]
+fn a_device_that_changes_after_the_start_is_found() {
+    type Edit = fn(&mut DeviceInfo);
+    let edits: [(Edit, &str); 4] = [
+        (|i| i.integrated = true, "discrete GPU"),
+        (|i| i.total_bytes = 1 << 20, "1048576 bytes of memory"),
+        (|i| i.kind = DeviceKind::Simulated, "another device"),
+        (|i| i.uuid = Uuid::from_bytes([7; 16]), "another device"),
+    ];
+    for (edit, words) in edits {
+        let gpu = gpu(Policy::default());
+        gpu.device.change(edit);
+        assert!(!gpu.manager.is_vram_only(), "{words}");
+        assert!(!gpu.manager.is_policy_enforced(0).unwrap(), "{words}");
+        let error = gpu.manager.enforce_vram_only_policy().unwrap_err();
+        assert!(error.to_string().contains(words), "{error}");
+        let violation = gpu.sink.events().pop().unwrap();
+        assert_eq!(violation.severity, Severity::Critical);
+        assert_eq!(violation.body.event_type(), "policy.violation");
+    }
+    let gpu = gpu(Policy::default());
+    let silent = DeviceError::Unsupported { what: "facts" };
+    gpu.device.sim.fail(Op::Facts, 1, silent.clone());
+    assert!(gpu.manager.enforce_vram_only_policy().is_err());
+    assert_eq!(gpu.sink.types(), ["operation.failed"]);
+    gpu.device.sim.fail(Op::Facts, 1, silent);
+    assert!(!gpu.manager.is_vram_only());
+    assert!(gpu.manager.is_vram_only());
 }
 
 /// A driver that says `lie` about fresh memory: nothing is sealed in it, nothing

@@ -14,11 +14,16 @@ use vram_residency::device::{
 use super::buffer::Buffer;
 use super::convert::out_of_range;
 use super::upload::CudaUpload;
-use super::{CudaDevice, copy, hash, scrub, witness};
+use super::{CudaDevice, copy, facts, hash, scrub, witness};
 
 impl Device for CudaDevice {
     fn info(&self) -> &DeviceInfo {
         &self.info
+    }
+
+    fn facts(&self) -> Result<DeviceInfo, DeviceError> {
+        self.ready()?;
+        facts::read(&self.driver, self.context.ordinal(), self.info.granularity)
     }
 
     // requirement: FF-5

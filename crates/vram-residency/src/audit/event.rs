@@ -467,8 +467,8 @@ pub enum Body {
     #[serde(rename = "operation.failed")]
     OperationFailed {
         /// Which: `build`, `seal`, `export`, `repair`, `attest`, `answer`,
-        /// `issue_receipt`, `rotate_key`, `driver_memory`, `can_admit`, `plan`, `group_load`,
-        /// `verify_group` or `read_tensor`.
+        /// `issue_receipt`, `rotate_key`, `driver_memory`, `enforce_policy`, `can_admit`,
+        /// `plan`, `group_load`, `verify_group` or `read_tensor`.
         operation: Text,
         /// The shard, where there is one.
         #[serde(default, skip_serializing_if = "Option::is_none")]

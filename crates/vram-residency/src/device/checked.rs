@@ -84,6 +84,10 @@ impl Device for Checked {
         self.inner.info()
     }
 
+    fn facts(&self) -> Result<DeviceInfo, DeviceError> {
+        self.run("facts", None, |device| device.facts())
+    }
+
     fn memory(&self) -> Result<MemoryInfo, DeviceError> {
         self.run("memory", None, |device| device.memory())
     }

@@ -131,8 +131,14 @@ const COPY_CHUNK: usize = 8 << 20;
 /// Every method takes `&self`, may be called from any thread, never panics, and
 /// returns only when its effect (or its failure) is known.
 pub trait Device: Send + Sync {
-    /// Facts that do not change while the device is open.
+    /// Facts about the device, as they were when it was opened.
     fn info(&self) -> &DeviceInfo;
+
+    /// The same facts, asked now (requirement: POL-5).
+    ///
+    /// # Errors
+    /// [`DeviceError`] when the driver cannot answer.
+    fn facts(&self) -> Result<DeviceInfo, DeviceError>;
 
     /// Free and total bytes as the driver says now.
     ///

@@ -231,36 +231,57 @@ impl VramManager {
             .collect()
     }
 
-    /// Checks every device against the policy again (requirement: POL-3, POL-5).
+    /// Asks every device for its facts again and checks them against the policy
+    /// (requirement: POL-3, POL-5).
     ///
     /// # Errors
-    /// [`PolicyError`] of the first device that fails; it is recorded.
+    /// [`PolicyError`] of the first device that fails, or its [`DeviceError`]; it
+    /// is recorded.
     pub fn enforce_vram_only_policy(&self) -> Result<()> {
         for slot in &self.inner.slots {
-            if let Err(error) = self.inner.policy.admit_device(slot.info()) {
-                return Err(self.policy_violation(slot, error, "refused")?);
+            let facts = slot.ledger.device().facts().map_err(Error::from);
+            let about = About::device(slot.info().ordinal);
+            let facts = self.recorded("enforce_policy", about, facts)?;
+            if let Err(error) = self.admit_again(slot, &facts) {
+                self.emit(None, Body::policy_violation(&error, &facts, "refused"))?;
+                return Err(error.into());
             }
         }
         Ok(())
     }
 
-    /// Whether every device passes the policy (requirement: POL-4, API-F36).
+    /// Whether every device passes the policy now (requirement: POL-4, API-F36).
     #[must_use]
     pub fn is_vram_only(&self) -> bool {
-        let admits = |slot: &DeviceSlot| self.inner.policy.admit_device(slot.info()).is_ok();
-        self.inner.slots.iter().all(admits)
+        let mut slots = self.inner.slots.iter();
+        slots.all(|slot| self.passes(slot).unwrap_or(false))
     }
 
-    /// Whether one device passes the policy (requirement: POL-4, API-F36).
+    /// Whether one device passes the policy now (requirement: POL-4, API-F36).
     ///
     /// # Errors
-    /// [`InputError::NoSuchDevice`].
+    /// [`InputError::NoSuchDevice`], or a [`DeviceError`].
     pub fn is_policy_enforced(&self, ordinal: u32) -> Result<bool> {
-        Ok(self
-            .inner
-            .policy
-            .admit_device(self.slot(ordinal)?.info())
-            .is_ok())
+        Ok(self.passes(self.slot(ordinal)?)?)
+    }
+
+    fn passes(&self, slot: &DeviceSlot) -> Result<bool, DeviceError> {
+        let facts = self.watched(slot.ledger.device().facts())?;
+        Ok(self.admit_again(slot, &facts).is_ok())
+    }
+
+    /// Facts told now are held against the policy, and must be those of the
+    /// device that was admitted at the start.
+    fn admit_again(&self, slot: &DeviceSlot, now: &DeviceInfo) -> Result<(), PolicyError> {
+        let then = slot.info();
+        if (now.kind, now.uuid) != (then.kind, then.uuid) {
+            return Err(PolicyError::Device {
+                ordinal: then.ordinal,
+                name: now.name.clone(),
+                reason: "it is another device than at the start; restart".to_owned(),
+            });
+        }
+        self.inner.policy.admit_device(now).map(drop)
     }
 
     /// Makes every recorded event durable.

@@ -101,6 +101,11 @@ impl Device for SimDevice {
         &self.inner.info
     }
 
+    fn facts(&self) -> Result<DeviceInfo, DeviceError> {
+        self.inner.enter(Op::Facts)?;
+        Ok(self.inner.info.clone())
+    }
+
     fn memory(&self) -> Result<MemoryInfo, DeviceError> {
         self.inner.enter(Op::Memory)?;
         if let Some(lie) = lock(&self.inner.faults).memory {

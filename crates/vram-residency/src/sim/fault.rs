@@ -8,6 +8,8 @@ use crate::device::{DeviceError, MemoryInfo, Witness};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Op {
+    /// `Device::facts`.
+    Facts,
     /// `Device::memory`.
     Memory,
     /// `Device::allocate`.
@@ -40,7 +42,8 @@ pub enum Op {
 
 impl Op {
     /// Every operation, for sweeps that fail each of them in turn.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
+        Self::Facts,
         Self::Memory,
         Self::Allocate,
         Self::Free,
@@ -59,6 +62,7 @@ impl Op {
 
     pub(super) const fn name(self) -> &'static str {
         match self {
+            Self::Facts => "facts",
             Self::Memory => "memory",
             Self::Allocate => "allocate",
             Self::Free => "free",

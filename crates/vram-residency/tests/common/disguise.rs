@@ -27,6 +27,7 @@ pub(crate) type Grant = fn(u64) -> u64;
 pub(crate) struct Disguise {
     pub(crate) sim: SimDevice,
     info: DeviceInfo,
+    now: Arc<Mutex<DeviceInfo>>,
     lie: Arc<Mutex<Option<Lie>>>,
     hook: Arc<Mutex<Option<Hook>>>,
     grant: Arc<Mutex<Option<Grant>>>,
@@ -58,12 +59,18 @@ impl Disguise {
     pub(crate) fn new(info: DeviceInfo) -> Self {
         Self {
             sim: SimDevice::new(info.total_bytes),
+            now: Arc::new(Mutex::new(info.clone())),
             info,
             lie: Arc::default(),
             hook: Arc::default(),
             grant: Arc::default(),
             root: Arc::default(),
         }
+    }
+
+    /// Changes what is told of the device from now on.
+    pub(crate) fn change(&self, edit: impl FnOnce(&mut DeviceInfo)) {
+        edit(&mut self.now.lock().unwrap());
     }
 
     /// What `allocate` claims to have given from now on.
@@ -90,6 +97,11 @@ impl Disguise {
 impl Device for Disguise {
     fn info(&self) -> &DeviceInfo {
         &self.info
+    }
+
+    fn facts(&self) -> Result<DeviceInfo, DeviceError> {
+        self.sim.facts()?;
+        Ok(self.now.lock().unwrap().clone())
     }
 
     fn memory(&self) -> Result<MemoryInfo, DeviceError> {

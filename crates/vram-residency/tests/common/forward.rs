@@ -4,6 +4,9 @@
 /// `free` and `read`. Whoever calls it has `use vram_residency::device`.
 macro_rules! forward {
     ($inner:ident: $($method:ident)*) => { $(forward!(@$method $inner);)* };
+    (@facts $inner:ident) => {
+        forward!(@fn $inner facts() -> Result<device::DeviceInfo, device::DeviceError>);
+    };
     (@memory $inner:ident) => {
         forward!(@fn $inner memory() -> Result<device::MemoryInfo, device::DeviceError>);
     };

@@ -74,6 +74,10 @@ impl Device for Tap {
         &self.info
     }
 
+    fn facts(&self) -> Result<DeviceInfo, DeviceError> {
+        Ok(self.info.clone())
+    }
+
     fn memory(&self) -> Result<MemoryInfo, DeviceError> {
         let honest = self.inner.memory()?;
         let left = self.script().others_leave.unwrap_or(u64::MAX);
