@@ -47,3 +47,23 @@ impl Kernel {
         portable::nh(key, unit)
     }
 }
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+    use crate::path::{Path, cap_for_tests};
+
+    #[test]
+    fn a_cap_decides_which_one_runs() {
+        for path in Path::ALL.into_iter().filter(|path| path.is_available()) {
+            let _cap = cap_for_tests(path);
+            let avx2 = crate::cpu::Avx2::detect().is_some();
+            let fits = match Kernel::active() {
+                Kernel::Avx512(_) => path == Path::Avx512,
+                Kernel::Avx2(_) => (Path::Avx2..Path::Avx512).contains(&path),
+                Kernel::Portable => path == Path::Portable || !avx2,
+            };
+            assert!(fits, "{path}");
+        }
+    }
+}

@@ -198,6 +198,17 @@ mod tests {
         }
     }
 
+    /// Below the modulus nothing is taken off, also where the trial subtraction carries.
+    #[test]
+    fn a_carry_of_the_trial_subtraction_is_not_seen() {
+        let mut by = Multiplier::default();
+        by.set(&1_u128.to_le_bytes());
+        let mut poly = Poly::new(&by);
+        poly.block_with_top(u64::MAX, 0, 0);
+        let tag = *poly.finish().as_bytes();
+        assert_eq!(u128::from_le_bytes(tag), u128::from(u64::MAX));
+    }
+
     #[test]
     fn published_vectors() {
         let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -154,5 +154,13 @@ mod tests {
         assert_eq!(pack(&rooms(&devices), &sizes), Found::Unknown);
         let many = vec![1; MAX_PARTS + 1];
         assert_eq!(pack(&rooms(&[1 << 20]), &many), Found::Unknown);
+        let most = Found::Layout(vec![0; MAX_PARTS]);
+        assert_eq!(pack(&rooms(&[1 << 20]), &many[1..]), most);
+    }
+
+    #[test]
+    fn what_is_too_much_in_all_is_known_without_a_search() {
+        let devices: Vec<u64> = (1000..1012).collect();
+        assert_eq!(pack(&rooms(&devices), &[215; 57]), Found::Nothing);
     }
 }

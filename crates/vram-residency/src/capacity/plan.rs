@@ -440,7 +440,7 @@ mod tests {
         for (start, expected) in [(0, 0), (1, 255), (255, 1), (256, 0), (257, 255)] {
             assert_eq!(padding(start), expected, "{start}");
         }
-        assert_eq!(padding(u64::MAX), MAX_PADDING);
+        assert_eq!((padding(u64::MAX), MAX_PADDING), (255, 255));
     }
 
     #[test]
@@ -453,6 +453,9 @@ mod tests {
         assert_eq!(devices.collect::<Vec<_>>(), [(false, 0, 4), (false, 0, 7)]);
         let one = plan(&[device(0, 5)], &parts(&[4, 4, 4]));
         assert_eq!(one.devices[0].missing, 7);
+        let ranks = plan_ranks(&[device(0, 5)], &parts(&[8, 8]));
+        let missing: Vec<u64> = ranks.placements.iter().map(|p| p.missing).collect();
+        assert_eq!(missing, [3, 0], "the second rank lacks a device");
     }
 
     #[test]
