@@ -32,10 +32,25 @@ fn real(count: u32) -> suite::Machine {
 
 fn main() -> ExitCode {
     // Thousands of operations take minutes on an interpreter.
-    let mut good = suite::run("CUDA with the fake driver", 2, false, pretended);
+    let fake = suite::Setting {
+        name: "CUDA with the fake driver",
+        devices: 2,
+        fast: false,
+        make: pretended,
+        without_gpu: Some(common::machine::banner),
+    };
+    let mut good = suite::run(fake);
     let gpus = common::Machine::gpu().map(|machine| machine.cuda.devices().unwrap().len());
     match gpus {
-        Some(gpus) => good &= suite::run("CUDA with real GPUs", gpus.min(2) as u32, true, real),
+        Some(gpus) => {
+            good &= suite::run(suite::Setting {
+                name: "CUDA with real GPUs",
+                devices: gpus.min(2) as u32,
+                fast: true,
+                make: real,
+                ..fake
+            });
+        }
         None => println!("behaviour: real GPUs did NOT run, there is none"),
     }
     match good {

@@ -93,17 +93,24 @@ impl Machine {
     }
 }
 
+/// What is said where there is no GPU.
+/// requirement: DM-4, DM-9
+pub fn banner(why: &str) -> String {
+    let line = "=".repeat(64);
+    format!(
+        "{line}\n\
+         NO CUDA GPU: real VRAM was NOT tested ({why}).\n\
+         Only the fake driver ran. Not verified: the real driver's FFI,\n\
+         real memory, protection and timing. Run these tests on a machine\n\
+         with an NVIDIA GPU; VRAM_REQUIRE_GPU=1 makes its absence a failure.\n\
+         {line}\n"
+    )
+}
+
 /// Never silent, and no failure unless asked for.
-/// requirement: DM-4, DM-5, EV-12
+/// requirement: DM-5, EV-12
 fn absent(why: &str) -> Option<Machine> {
-    BANNER.call_once(|| {
-        eprintln!("================================================================");
-        eprintln!("NO CUDA GPU: real VRAM was NOT tested ({why}).");
-        eprintln!("Only the fake driver ran. Not verified: the real driver's FFI,");
-        eprintln!("real memory, protection and timing. Run these tests on a machine");
-        eprintln!("with an NVIDIA GPU; VRAM_REQUIRE_GPU=1 makes its absence a failure.");
-        eprintln!("================================================================");
-    });
+    BANNER.call_once(|| eprint!("{}", banner(why)));
     let required = std::env::var("VRAM_REQUIRE_GPU").is_ok_and(|value| value == "1");
     assert!(!required, "VRAM_REQUIRE_GPU=1 and no GPU: {why}");
     None

@@ -6,7 +6,7 @@ mod suite;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use suite::Machine;
+use suite::{Machine, Setting};
 use vram_residency::device::Device;
 use vram_residency::sim::{SimDevice, SimOptions};
 
@@ -25,7 +25,14 @@ fn simulated(count: u32) -> Machine {
 }
 
 fn main() -> ExitCode {
-    match suite::run("the simulated device", 2, true, simulated) {
+    let setting = Setting {
+        name: "the simulated device",
+        devices: 2,
+        fast: true,
+        make: simulated,
+        without_gpu: None,
+    };
+    match suite::run(setting) {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     }

@@ -16,6 +16,7 @@ macro_rules! features {
 }
 
 features![
+    "dual_mode",
     "seal_model",
     "verify_seal",
     "vram_policy",

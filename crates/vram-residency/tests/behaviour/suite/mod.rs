@@ -11,4 +11,4 @@ mod steps;
 mod tap;
 
 pub(crate) use run::run;
-pub(crate) use stage::Machine;
+pub(crate) use stage::{Machine, Setting};

@@ -9,7 +9,7 @@ use cucumber::{World as _, WriterExt as _, writer};
 use futures::FutureExt as _;
 
 use super::features::{Embedded, all};
-use super::stage::{Make, Stage, use_machines};
+use super::stage::{Setting, Stage, run_in};
 
 /// What the runner prints, kept until it is known whether anybody wants it.
 #[derive(Clone, Default)]
@@ -25,13 +25,11 @@ impl Write for Pages {
     }
 }
 
-/// Runs the scenarios on machines that `make` makes with up to `devices`
-/// devices each, scenarios marked slow only where that is `fast`; true when
-/// nothing failed. A step that is missing or ambiguous
-/// is a failure. `cargo test NAME` runs those whose name contains NAME, as
-/// every test binary does; `--nocapture` prints every step.
-pub(crate) fn run(mode: &str, devices: u32, fast: bool, make: Make) -> bool {
-    use_machines(make);
+/// Runs the scenarios; true when nothing failed. A step that is missing or
+/// ambiguous is a failure. `cargo test NAME` runs those whose name contains
+/// NAME, as every test binary does; `--nocapture` prints every step.
+pub(crate) fn run(setting: Setting) -> bool {
+    run_in(setting);
     let args: Vec<String> = std::env::args().skip(1).collect();
     let verbose = args.iter().any(|arg| arg == "--nocapture");
     let wanted = args.into_iter().find(|arg| !arg.starts_with('-'));
@@ -52,10 +50,9 @@ pub(crate) fn run(mode: &str, devices: u32, fast: bool, make: Make) -> bool {
             }
             .boxed_local()
         });
-    let may_run = move |tags: &[String]| devices > 1 || !tags.iter().any(|t| t == "two-devices");
     let runs = runner.filter_run("", move |feature, _, scenario: &Scenario| {
-        let slow = scenario.tags.iter().any(|tag| tag == "slow");
-        scenario.name.contains(&wanted) && may_run(&feature.tags) && (fast || !slow)
+        let mut tags = feature.tags.iter().chain(&scenario.tags);
+        scenario.name.contains(&wanted) && tags.all(|tag| setting.runs(tag))
     });
     let done = futures::executor::block_on(runs);
     let failed = done.execution_has_failed();
@@ -65,15 +62,16 @@ pub(crate) fn run(mode: &str, devices: u32, fast: bool, make: Make) -> bool {
     } else {
         text.rfind("[Summary]").unwrap_or(0)
     };
+    let name = setting.name;
     println!(
-        "behaviour on {mode}:\n{}",
+        "behaviour on {name}:\n{}",
         text.get(from..).unwrap_or_default()
     );
-    if devices < 2 {
-        println!("behaviour on {mode}: scenarios of two devices did NOT run, there is one");
+    if setting.devices < 2 {
+        println!("behaviour on {name}: scenarios of two devices did NOT run, there is one");
     }
-    if !fast {
-        println!("behaviour on {mode}: scenarios marked slow did NOT run");
+    if !setting.fast {
+        println!("behaviour on {name}: scenarios marked slow did NOT run");
     }
     !failed
 }

@@ -28,13 +28,47 @@ pub(crate) struct Machine {
     pub(crate) keep: Box<dyn Any>,
 }
 
-pub(crate) type Make = fn(u32) -> Machine;
+/// What scenarios run on.
+#[derive(Clone, Copy)]
+pub(crate) struct Setting {
+    pub(crate) name: &'static str,
+    /// Devices that a machine has at most.
+    pub(crate) devices: u32,
+    /// Whether scenarios marked slow run.
+    pub(crate) fast: bool,
+    /// Makes a machine with so many devices.
+    pub(crate) make: fn(u32) -> Machine,
+    /// What the tests say where there is no GPU, and why; `None` where they ask
+    /// for none.
+    pub(crate) without_gpu: Option<fn(&str) -> String>,
+}
 
-static MAKE: Mutex<Option<Make>> = Mutex::new(None);
+impl Setting {
+    /// Whether scenarios of this tag run.
+    pub(super) fn runs(&self, tag: &str) -> bool {
+        match tag {
+            "two-devices" => self.devices > 1,
+            "slow" => self.fast,
+            "asks-for-gpus" => self.without_gpu.is_some(),
+            other => panic!("nothing is known of the tag {other}"),
+        }
+    }
+}
 
-/// The machines of the scenarios from now on.
-pub(super) fn use_machines(make: Make) {
-    *MAKE.lock().unwrap() = Some(make);
+static SETTING: Mutex<Option<Setting>> = Mutex::new(None);
+
+/// The setting of the scenarios from now on.
+pub(super) fn run_in(setting: Setting) {
+    *SETTING.lock().unwrap() = Some(setting);
+}
+
+fn setting() -> Setting {
+    SETTING.lock().unwrap().expect("a setting was chosen")
+}
+
+/// What the tests say where there is no GPU.
+pub(super) fn without_gpu() -> Option<fn(&str) -> String> {
+    setting().without_gpu
 }
 
 /// SplitMix64: equal runs give equal salts and names.
@@ -147,8 +181,7 @@ impl Stage {
     /// The devices of the scenario, made when they are first needed.
     pub(crate) fn plug_in(&mut self) {
         if self.taps.is_empty() {
-            let make = MAKE.lock().unwrap().expect("machines were chosen");
-            let machine = make(self.devices);
+            let machine = (setting().make)(self.devices);
             self.taps = machine.devices.into_iter().map(Tap::new).collect();
             self.keep = Some(machine.keep);
         }

@@ -7,6 +7,7 @@ mod keys;
 mod life;
 mod log;
 mod many;
+mod mode;
 mod outcome;
 mod policy;
 mod receipt;
