@@ -116,6 +116,7 @@ fn hostile_writer(mut files: MemoryFiles) {
         origin: Origin::new("example.org/worker-1").expect("a name"),
         size: size.unwrap_or(hashes.len() as u64),
         root: root(&hashes),
+        reopened: false,
     };
     let note = checkpoint.sign(&KEY).expect("signed");
     files.insert("checkpoint".to_owned(), note.into_bytes());

@@ -37,9 +37,35 @@ fn an_independent_program_accepts_the_log_and_refuses_a_changed_one() {
         "{}",
         String::from_utf8_lossy(&good.stderr)
     );
-    assert_eq!(good.stdout, b"good 601\n");
-    let path = dir.join("events.jsonl");
+    assert_eq!(good.stdout, b"good 602 from 0\n");
+    let path = dir.join("events.000000000000.jsonl");
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, text.replacen("shard-", "shart-", 1)).unwrap();
+    assert!(!judged(&dir, &public).unwrap().status.success());
+}
+
+// requirement: AU-10
+#[test]
+fn an_independent_program_accepts_a_log_with_retired_segments_only_as_far_as_it_says() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    let mut small = options();
+    (small.segment_bytes, small.keep_segments) = (4_000, Some(2));
+    let log = open(&dir, small).unwrap();
+    for id in 1..=400 {
+        log.record(&event(id)).unwrap();
+        log.flush().unwrap();
+    }
+    drop(log);
+    let public = key().public().to_string();
+    let Some(good) = judged(&dir, &public) else {
+        return;
+    };
+    let report = verify(&dir);
+    let (size, first) = (report.size, report.first_kept);
+    assert!(first > 300, "{report:?}");
+    let said = String::from_utf8_lossy(&good.stdout);
+    assert_eq!(said, format!("good {size} from {first}\n"), "{good:?}");
+    std::fs::remove_file(dir.join(format!("events.{first:012}.jsonl"))).unwrap();
     assert!(!judged(&dir, &public).unwrap().status.success());
 }

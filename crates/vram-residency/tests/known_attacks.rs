@@ -401,6 +401,7 @@ fn a_checkpoint_without_our_kind_of_signature_is_not_believed() {
     let key = SigningKey::new(&root_key(4)).unwrap();
     let trusted = [key.public().clone()];
     let checkpoint = Checkpoint {
+        reopened: false,
         origin: Origin::new("example.org/log").unwrap(),
         size: 5,
         root: [7; 32],

@@ -11,7 +11,7 @@ use vram_residency::audit::note::MAX_CHECKPOINT_BYTES;
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
 use crate::signing::{public_key, read};
-use crate::text::printable;
+use crate::text::{count, printable};
 
 /// Check and read audit logs
 ///
@@ -44,6 +44,8 @@ enum Command {
 /// Every edited, dropped, inserted, repeated, moved or missing line is named
 /// with its file and line. A log that was cut back to an older checkpoint of
 /// its own can only be told by a newer one that was kept elsewhere: --earlier.
+/// Events that a killed writer left without a checkpoint are counted: whoever
+/// can write to the directory could have written them.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -60,7 +62,7 @@ struct Verify {
     /// A checkpoint of this log that was kept elsewhere
     #[arg(long, value_name = "FILE")]
     earlier: Option<PathBuf>,
-    /// The writer has ended: nothing may stand after the checkpoint
+    /// The writer has ended in order: the log's last event must say so
     #[arg(long)]
     closed: bool,
 }
@@ -189,6 +191,11 @@ fn print(report: &check::Report, output: &Output) -> Result<(), Failure> {
         let (lines, bytes) = (report.uncovered, report.torn_bytes);
         let text = "not proved   after the checkpoint:";
         output.line(format!("{text} {lines} lines and {bytes} bytes of another"))?;
+    }
+    if report.adopted > 0 {
+        let adopted = count(report.adopted, "event");
+        let text = "that no checkpoint covered when their writer was killed";
+        output.line(format!("unproved     {adopted} {text}"))?;
     }
     if report.clock_steps_back > 0 {
         let steps = report.clock_steps_back;

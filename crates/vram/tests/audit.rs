@@ -62,6 +62,26 @@ fn show_and_tail_filter() {
     assert_eq!(tail.out.lines().count(), 2, "{tail:?}");
 }
 
+/// Who can write to the directory has no key, and can add nothing.
+#[test]
+fn a_line_after_the_event_that_closed_the_log_is_named_and_not_signed() {
+    let session = logged();
+    let text = session.read("log/events.jsonl");
+    let last = text.lines().last().unwrap();
+    assert!(last.contains("\"audit.closed\""), "{last}");
+    let lines = text.lines().count();
+    let seq = |number: usize| format!("\"seq\":{number},");
+    let more = last
+        .replace(&seq(lines - 1), &seq(lines))
+        .replace("\"audit.closed\"", "\"audit.retired\",\"first_kept\":9");
+    session.write("log/events.jsonl", &format!("{text}{more}\n"));
+    session
+        .vram("audit verify log --trust akey.pub")
+        .exit(3)
+        .says(&format!("events.jsonl:{}: inserted", lines + 1));
+    session.vram(SEAL).exit(1).refuses("does not verify");
+}
+
 #[test]
 fn a_changed_log_is_named_and_not_written_to() {
     let session = logged();

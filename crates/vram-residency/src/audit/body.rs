@@ -65,6 +65,28 @@ impl Body {
         }
     }
 
+    /// The event of a log that was opened over what an earlier writer left.
+    pub(crate) fn audit_opened(adopted_events: u64, refused_lines: u64, torn_bytes: u64) -> Self {
+        let caveat = "unproved: no checkpoint covered the adopted events when the log was opened";
+        Self::AuditOpened {
+            adopted_events,
+            refused_lines,
+            torn_bytes,
+            caveat: (adopted_events > 0).then(|| Text::new(caveat)),
+        }
+    }
+
+    /// Whether only the log itself writes this event.
+    pub(crate) const fn is_of_the_log(&self) -> bool {
+        matches!(
+            self,
+            Self::AuditOpened { .. }
+                | Self::AuditClosed
+                | Self::AuditLost { .. }
+                | Self::AuditRetired { .. }
+        )
+    }
+
     /// The event's name on the wire.
     #[must_use]
     pub fn event_type(&self) -> String {
@@ -94,6 +116,12 @@ impl Body {
             | Self::ShardExported { .. }
             | Self::ManagerResumed { .. }
             | Self::KeyRetired { .. } => Severity::Warning,
+            Self::AuditOpened {
+                adopted_events,
+                refused_lines,
+                torn_bytes,
+                ..
+            } if *adopted_events > 0 || *refused_lines > 0 || *torn_bytes > 0 => Severity::Warning,
             _ => Severity::Info,
         }
     }

@@ -484,11 +484,22 @@ pub enum Body {
     /// The log was opened; its own first event of each start.
     #[serde(rename = "audit.opened")]
     AuditOpened {
-        /// Events that an earlier writer left after its last checkpoint.
+        /// Events right before this one that no checkpoint covered: a killed
+        /// writer left them, or somebody who can write to the directory did.
         adopted_events: u64,
+        /// Lines after them that were cut off: none of a manager's events.
+        #[serde(default)]
+        refused_lines: u64,
         /// Bytes of an unfinished last line that were cut off.
         torn_bytes: u64,
+        /// What the adopted events are worth; only where there are any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        caveat: Option<Text>,
     },
+    /// The log was closed in order; the last event of a start. What stands after
+    /// it was not written by the log.
+    #[serde(rename = "audit.closed")]
+    AuditClosed,
     /// Events were refused because the log could not take them.
     #[serde(rename = "audit.lost")]
     AuditLost {

@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
-use super::Event;
+use super::{Body, Event};
 
 /// Longest line, in bytes with its newline. Events are far shorter.
 pub(crate) const MAX_LINE_BYTES: usize = 256 << 10;
@@ -19,6 +19,8 @@ pub(crate) const CHECKPOINT: &str = "checkpoint";
 const SEQ_PREFIX: &[u8] = b"{\"seq\":";
 const TIME_PREFIX: &[u8] = b",\"time\":\"";
 const TIME_LEN: usize = 30;
+/// How an event of the log itself goes on: managers count theirs from 1.
+const OWN_PREFIX: &[u8] = b"\",\"audit_id\":0,";
 
 /// Appends the line of `event`, whose own JSON is `json`.
 pub(crate) fn write(out: &mut Vec<u8>, seq: u64, time: &str, json: &[u8]) {
@@ -33,12 +35,25 @@ pub(crate) fn write(out: &mut Vec<u8>, seq: u64, time: &str, json: &[u8]) {
 
 /// The number and time that a line claims.
 pub(crate) fn claims(line: &[u8]) -> Option<(u64, &[u8])> {
+    let (seq, time, _) = envelope(line)?;
+    Some((seq, time))
+}
+
+/// What the log says of itself in this line, if it is one of its own.
+pub(crate) fn own(line: &[u8]) -> Option<Body> {
+    let (_, _, rest) = envelope(line)?;
+    rest.strip_prefix(OWN_PREFIX)?;
+    Some(event(line)?.body).filter(Body::is_of_the_log)
+}
+
+/// The number, the time and what follows them.
+fn envelope(line: &[u8]) -> Option<(u64, &[u8], &[u8])> {
     let rest = line.strip_prefix(SEQ_PREFIX)?;
     let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (digits, rest) = rest.split_at_checked(digits)?;
     let seq = std::str::from_utf8(digits).ok()?.parse().ok()?;
-    let time = rest.strip_prefix(TIME_PREFIX)?.get(..TIME_LEN)?;
-    Some((seq, time))
+    let (time, rest) = rest.strip_prefix(TIME_PREFIX)?.split_at_checked(TIME_LEN)?;
+    Some((seq, time, rest))
 }
 
 /// The event of a line. None when a name stands twice in it: another reader

@@ -4,6 +4,7 @@
 //! <origin>
 //! <number of leaves>
 //! <root, base64>
+//! reopened                      only until the next checkpoint
 //!
 //! [em dash] <origin> <base64 of key hash (4 bytes) and Ed25519 signature (64)>
 //! ```
@@ -20,6 +21,8 @@ use crate::key::{KeyError, SigningKey, VerifyingKey};
 const SIGNATURE_PREFIX: &str = "\u{2014} ";
 /// Signature type of Ed25519 in signed notes.
 const ED25519: u8 = 1;
+/// The one extension line that is known.
+const REOPENED: &str = "reopened\n";
 /// Longest checkpoint that is read, in bytes.
 pub const MAX_CHECKPOINT_BYTES: usize = 16 << 10;
 /// Longest origin in bytes.
@@ -64,6 +67,8 @@ pub struct Checkpoint {
     pub size: u64,
     /// Root of the tree over them.
     pub root: Hash,
+    /// The last leaf closed the log, and it is written to again.
+    pub reopened: bool,
 }
 
 /// A checkpoint that cannot be used.
@@ -96,7 +101,8 @@ impl Checkpoint {
     /// The text that is signed.
     fn text(&self) -> String {
         let root = Base64::encode_string(&self.root);
-        format!("{}\n{}\n{root}\n", self.origin, self.size)
+        let more = if self.reopened { REOPENED } else { "" };
+        format!("{}\n{}\n{root}\n{more}", self.origin, self.size)
     }
 
     /// The signed note.
@@ -165,9 +171,11 @@ fn parse(note: &str) -> Result<(Checkpoint, Vec<Signature<'_>>), NoteError> {
     let mut lines = text.split('\n');
     let mut line = || lines.next().ok_or(bad("a line is missing"));
     let (origin, size, root) = (line()?, line()?, line()?);
-    if lines.next().is_some() {
-        return Err(bad("lines after the root"));
-    }
+    let reopened = match (lines.next(), lines.next()) {
+        (None, _) => false,
+        (Some(more), None) if REOPENED.strip_suffix('\n') == Some(more) => true,
+        _ => return Err(bad("unknown lines after the root")),
+    };
     let number: u64 = size.parse().map_err(|_| bad("the size is no number"))?;
     if number.to_string() != size {
         return Err(bad("the size is not in its shortest form"));
@@ -176,6 +184,7 @@ fn parse(note: &str) -> Result<(Checkpoint, Vec<Signature<'_>>), NoteError> {
         origin: Origin::new(origin)?,
         size: number,
         root: decode(root).ok_or(bad("the root is not base64 of 32 bytes"))?,
+        reopened,
     };
     let lines = signatures
         .strip_suffix('\n')
@@ -219,10 +228,21 @@ mod tests {
             origin: Origin::new("example.org/log").unwrap(),
             size: 20_852_163,
             root: [7; 32],
+            reopened: false,
         };
         let note = checkpoint.sign(&ours).unwrap();
         let trusted = [ours.public().clone()];
         assert_eq!(Checkpoint::open(&note, &trusted), Ok(checkpoint.clone()));
+        let again = Checkpoint {
+            reopened: true,
+            ..checkpoint
+        };
+        let signed = again.sign(&ours).unwrap();
+        assert_eq!(Checkpoint::open(&signed, &trusted), Ok(again));
+        for bad in ["", "Reopened\n", "reopened\nreopened\n", "reopened\n\n"] {
+            let bad = signed.replace("reopened\n", bad);
+            assert!(Checkpoint::open(&bad, &trusted).is_err(), "{bad}");
+        }
         let foreign = Checkpoint::open(&note, &[other.public().clone()]);
         assert!(matches!(foreign, Err(NoteError::Foreign { .. })));
         let larger = note.replace("20852163", "20852164");

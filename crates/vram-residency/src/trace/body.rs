@@ -46,7 +46,10 @@ pub(crate) fn told(body: &Body, correlation_id: Option<&Text>) {
         | Body::DeviceLost { .. }
         | Body::OperationFailed { .. } => managing(body, id),
         // The log's own, which no recorder sees.
-        Body::AuditOpened { .. } | Body::AuditLost { .. } | Body::AuditRetired { .. } => {}
+        Body::AuditOpened { .. }
+        | Body::AuditClosed
+        | Body::AuditLost { .. }
+        | Body::AuditRetired { .. } => {}
     }
 }
 

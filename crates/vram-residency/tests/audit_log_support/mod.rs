@@ -110,6 +110,22 @@ pub fn read_all(dir: &Path) -> MemoryFiles {
     files.names().unwrap().into_iter().map(read).collect()
 }
 
+/// Puts files, and no others, into the private directory of a log.
+pub fn write_all(dir: &Path, files: &MemoryFiles) {
+    use std::os::unix::fs::PermissionsExt;
+    let private = |mode| std::fs::Permissions::from_mode(mode);
+    if dir.exists() {
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+    std::fs::create_dir(dir).unwrap();
+    std::fs::set_permissions(dir, private(0o700)).unwrap();
+    for (name, bytes) in files {
+        std::fs::create_dir_all(dir.join(name).parent().unwrap()).unwrap();
+        std::fs::write(dir.join(name), bytes).unwrap();
+        std::fs::set_permissions(dir.join(name), private(0o600)).unwrap();
+    }
+}
+
 /// splitmix64: small, seeded, good enough to choose what to break.
 pub struct Seeded(pub u64);
 

@@ -1,13 +1,10 @@
 //! Names what happened to the lines, given the hashes that should be there.
 
-use std::io;
-
-use super::super::event::Body;
-use super::super::line;
-use super::super::merkle::{Hash, leaf_hash};
-use super::files::Files;
+use super::super::line::{CURRENT, segment_first};
+use super::super::merkle::Hash;
+use super::own::Own;
 use super::report::{Fault, Finding};
-use super::scan::{self, Line, Scan};
+use super::scan::{Line, Scan};
 
 pub(super) struct Judged {
     pub(super) findings: Vec<Finding>,
@@ -26,7 +23,7 @@ struct Judge<'a> {
     findings: Vec<Finding>,
 }
 
-pub(super) fn judge(files: &dyn Files, scan: &Scan, leaves: &[Hash]) -> io::Result<Judged> {
+pub(super) fn judge(scan: &Scan, leaves: &[Hash], own: &Own) -> Judged {
     let mut judge = Judge {
         scan,
         leaves,
@@ -37,15 +34,19 @@ pub(super) fn judge(files: &dyn Files, scan: &Scan, leaves: &[Hash]) -> io::Resu
     let covered = judge.covered_lines();
     judge.known_lines(covered);
     judge.strange_lines();
-    let first_kept = judge.retired(files)?;
+    let first_kept = judge.retired(own.first_kept);
     judge.missing(first_kept);
+    judge.names();
     let tail = judge.tail(covered);
     judge.torn();
-    Ok(Judged {
+    if own.closed {
+        judge.after_the_end(covered);
+    }
+    Judged {
         findings: merge(judge.findings),
         tail,
         first_kept: first_kept as u64,
-    })
+    }
 }
 
 impl Judge<'_> {
@@ -110,34 +111,27 @@ impl Judge<'_> {
         }
     }
 
-    /// Events whose lines were deleted as a genuine line says.
-    fn retired(&self, files: &dyn Files) -> io::Result<usize> {
+    /// Events whose lines were deleted as the log says: whole segments only, so
+    /// the first line that is left is the first of its file.
+    fn retired(&self, first_kept: u64) -> usize {
         let gone = self.found.iter().take_while(|at| at.is_none()).count();
-        if gone == 0 {
-            return Ok(0);
-        }
-        let mut kept = 0;
-        for name in &self.scan.files {
-            let (mut reader, mut bytes) = (files.open(name)?, Vec::new());
-            while scan::next_line(reader.as_mut(), &mut bytes)? {
-                let text = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-                kept = kept.max(self.retirement(text).unwrap_or(0));
-            }
-        }
-        Ok(usize::try_from(kept).unwrap_or(usize::MAX).min(gone))
+        let first = self.scan.files.first().and_then(|name| segment_first(name));
+        let kept = first.map_or(first_kept, |first| first.min(first_kept));
+        usize::try_from(kept).unwrap_or(usize::MAX).min(gone)
     }
 
-    fn retirement(&self, text: &[u8]) -> Option<u64> {
-        const NAME: &[u8] = b"\"audit.retired\"";
-        text.windows(NAME.len()).find(|part| *part == NAME)?;
-        let (seq, _) = line::claims(text)?;
-        let leaf = self.leaves.get(usize::try_from(seq).ok()?)?;
-        if *leaf != leaf_hash(text) {
-            return None;
-        }
-        match line::event(text)?.body {
-            Body::AuditRetired { first_kept } => Some(first_kept),
-            _ => None,
+    /// A finished segment bears the number of its first event.
+    fn names(&mut self) {
+        for (file, name) in self.scan.files.iter().enumerate() {
+            let of_file = |line: &Line| line.file == file;
+            let at = self.scan.lines.partition_point(|line| line.file < file);
+            let first = self.scan.lines.get(at).filter(|line| of_file(line));
+            let named = segment_first(name);
+            if named.is_some() && first.and_then(|line| line.seq) != named {
+                let text = "its first line is not the event of its name";
+                self.findings
+                    .push(Finding::of_file(Fault::Misnamed, name, text));
+            }
         }
     }
 
@@ -170,6 +164,10 @@ impl Judge<'_> {
         let mut next = size;
         for (at, line) in self.scan.lines.iter().enumerate().skip(covered) {
             let seq = line.seq.unwrap_or(0);
+            if self.scan.file_of(line) != CURRENT {
+                let text = "no checkpoint covers this line of a finished segment";
+                self.findings.push(self.at_line(Fault::Inserted, at, text));
+            }
             if seq == next {
                 tail.push(line.hash);
                 next = next.saturating_add(1);
@@ -203,6 +201,20 @@ impl Judge<'_> {
         };
         if self.genuine(&torn.line).is_some() {
             let mut finding = self.at_end("its last newline is missing");
+            finding.line = Some(torn.line.number);
+            self.findings.push(finding);
+        }
+    }
+
+    /// A log that was closed has nothing after its last event, covered or torn.
+    fn after_the_end(&mut self, covered: usize) {
+        let text = "it stands after the event that closed the log";
+        let more = self.scan.lines.len() > covered;
+        if more {
+            self.findings
+                .push(self.at_line(Fault::Inserted, covered, text));
+        } else if let Some(torn) = &self.scan.torn {
+            let mut finding = Finding::of_file(Fault::Inserted, self.scan.last_file(), text);
             finding.line = Some(torn.line.number);
             self.findings.push(finding);
         }

@@ -3,13 +3,16 @@
 //!
 //! What is proved: the lines up to the checkpoint are those that were written,
 //! all of them and in order. Lines after it (at most a second of work of a
-//! running writer, or what a killed one left) are counted, not proved. Cutting
+//! running writer, or what a killed one left) are counted, not proved; whoever
+//! can write to the directory may have put them there. After the event that
+//! closes a log there can be none. Cutting
 //! a log back to an *older genuine checkpoint* cannot be seen from the log
 //! alone: keep checkpoints elsewhere and give them as [`Options::earlier`].
 
 mod files;
 mod judge;
 mod leaves;
+mod own;
 mod report;
 mod scan;
 mod show;
@@ -27,6 +30,7 @@ use super::note::{Checkpoint, MAX_CHECKPOINT_BYTES, NoteError};
 use crate::hex;
 use crate::key::VerifyingKey;
 use scan::Scan;
+pub(crate) use scan::next_line;
 
 /// What to check a log against.
 #[derive(Debug, Clone, Copy, Default)]
@@ -36,7 +40,7 @@ pub struct Options<'a> {
     /// A checkpoint of the same log that was kept elsewhere: the log must
     /// still start with what it says.
     pub earlier: Option<&'a str>,
-    /// The writer has ended: lines after the checkpoint are a fault.
+    /// The writer has ended in order: the last event says so.
     pub closed: bool,
 }
 
@@ -72,14 +76,19 @@ pub(crate) fn examine(files: &dyn Files, options: &Options<'_>) -> io::Result<Ex
         report.size = checkpoint.size;
         report.root = Some(hex::encode(&checkpoint.root));
     }
-    let judged = judge::judge(files, &scan, &leaves.hashes)?;
+    let mut own = own::read(&scan, &leaves.hashes);
+    own.closed &= checkpoint
+        .as_ref()
+        .is_none_or(|checkpoint| !checkpoint.reopened);
+    (report.closed, report.adopted) = (own.closed, own.adopted);
+    let judged = judge::judge(&scan, &leaves.hashes, &own);
     report.first_kept = judged.first_kept;
     report.findings.extend(judged.findings);
     report.uncovered = judged.tail.len() as u64;
     report.torn_bytes = scan.torn.as_ref().map_or(0, |torn| torn.len);
-    if options.closed && (report.uncovered > 0 || report.torn_bytes > 0) {
-        let text = "lines after the last checkpoint of a log that is said to be closed";
-        let finding = Finding::of_file(Fault::Inserted, scan.last_file(), text);
+    if options.closed && !own.closed {
+        let text = "its last event under the checkpoint does not close it";
+        let finding = Finding::of_file(Fault::NotClosed, scan.last_file(), text);
         report.findings.push(finding);
     }
     report

@@ -27,6 +27,10 @@ pub enum Fault {
     ForeignCheckpoint,
     /// The checkpoint is malformed, or its signature is wrong.
     BadCheckpoint,
+    /// A finished segment does not begin with the event of its name.
+    Misnamed,
+    /// The log is said to be closed and its last event does not say so.
+    NotClosed,
     /// An earlier checkpoint does not belong to this log's past.
     RolledBack,
     /// A tile is missing or does not hold the hashes of the tree.
@@ -49,6 +53,8 @@ impl Fault {
             Self::MissingCheckpoint => "missing_checkpoint",
             Self::ForeignCheckpoint => "foreign_checkpoint",
             Self::BadCheckpoint => "bad_checkpoint",
+            Self::Misnamed => "misnamed",
+            Self::NotClosed => "not_closed",
             Self::RolledBack => "rolled_back",
             Self::Tile => "tile",
             Self::Root => "root",
@@ -138,6 +144,12 @@ pub struct Report {
     pub first_kept: u64,
     /// Lines after the checkpoint: counted, not proved.
     pub uncovered: u64,
+    /// Events under the checkpoint that none covered when their writer was
+    /// killed: what they say is not proved. Retired ones are not counted.
+    pub adopted: u64,
+    /// Whether the last event under the checkpoint closed the log and nobody
+    /// has opened it since.
+    pub closed: bool,
     /// Bytes of an unfinished last line after the checkpoint.
     pub torn_bytes: u64,
     /// How often a line's time is before that of the line above: the system's

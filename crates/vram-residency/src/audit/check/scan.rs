@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, Read};
 
+use super::super::Body;
 use super::super::line::{self, CURRENT, MAX_LINE_BYTES};
 use super::super::merkle::{Hash, leaf_hash};
 use super::files::Files;
@@ -28,9 +29,9 @@ pub(crate) struct Torn {
 pub(crate) struct Scan {
     pub(crate) files: Vec<String>,
     pub(crate) lines: Vec<Line>,
+    /// What lines claim that the log says of itself, by their place in `lines`.
+    pub(crate) own: Vec<(usize, Body)>,
     pub(crate) torn: Option<Torn>,
-    /// Bytes of complete lines in `events.jsonl`.
-    pub(crate) current_len: u64,
     pub(crate) clock_steps_back: u64,
 }
 
@@ -78,7 +79,7 @@ pub(crate) fn scan(files: &dyn Files, names: &[String]) -> io::Result<Scan> {
 fn segment(files: &dyn Files, file: usize, scan: &mut Scan, time: &mut Vec<u8>) -> io::Result<()> {
     let name = scan.files.get(file).cloned().unwrap_or_default();
     let mut reader = files.open(&name)?;
-    let (mut number, mut bytes, mut len) = (0_u64, Vec::new(), 0_u64);
+    let (mut number, mut bytes) = (0_u64, Vec::new());
     while next_line(reader.as_mut(), &mut bytes)? {
         number = number.saturating_add(1);
         let text = bytes.strip_suffix(b"\n");
@@ -101,15 +102,15 @@ fn segment(files: &dyn Files, file: usize, scan: &mut Scan, time: &mut Vec<u8>) 
             time.clear();
             time.extend_from_slice(at);
         }
-        len = len.saturating_add(bytes.len() as u64);
+        let own = line::own(text.unwrap_or(&bytes));
+        scan.own.extend(own.map(|body| (scan.lines.len(), body)));
         scan.lines.push(line);
     }
-    scan.current_len = if name == CURRENT { len } else { 0 };
     Ok(())
 }
 
 /// The next line with its newline; a longer one than allowed comes in pieces.
-pub(super) fn next_line(reader: &mut dyn BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
+pub(crate) fn next_line(reader: &mut dyn BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
     line.clear();
     let limit = MAX_LINE_BYTES as u64;
     Ok(reader.take(limit).read_until(b'\n', line)? > 0)

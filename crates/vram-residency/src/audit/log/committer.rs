@@ -107,6 +107,13 @@ impl Committer {
         self.waiting.extend(entries);
     }
 
+    /// Writes, under a checkpoint, that nothing comes after it.
+    pub(super) fn close(&mut self) -> io::Result<()> {
+        self.note(Body::AuditClosed);
+        self.write()?;
+        self.cover()
+    }
+
     /// Adds an event of the log itself.
     pub(super) fn note(&mut self, body: Body) {
         let event = Event {
@@ -247,10 +254,20 @@ impl Committer {
 
     /// Writes the checkpoint over the tree as it is.
     pub(super) fn sign(&mut self) -> io::Result<()> {
+        self.sign_as(false)
+    }
+
+    /// Says of a log that was closed that lines may follow, before any does.
+    pub(super) fn reopen(&mut self) -> io::Result<()> {
+        self.sign_as(true)
+    }
+
+    fn sign_as(&mut self, reopened: bool) -> io::Result<()> {
         let checkpoint = Checkpoint {
             origin: self.options.origin.clone(),
             size: self.at.tree.size(),
             root: self.at.tree.root(),
+            reopened,
         };
         let note = checkpoint.sign(&self.key).map_err(io::Error::other)?;
         self.storage.put(CHECKPOINT, note.as_bytes(), true)?;

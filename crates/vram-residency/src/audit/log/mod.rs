@@ -17,11 +17,15 @@
 //! checkpoints stay, so that the rest still verifies, and the log says itself
 //! (`audit.retired`) up to where lines are gone.
 //!
+//! A log that is closed ends with `audit.closed`; lines after that are nobody's,
+//! until the next writer has signed that it goes on.
 //! Opening reads and checks every line that is kept. A log that does not
-//! verify is not written to; lines that a killed writer left after its last
-//! checkpoint are adopted, an unfinished last line is cut off, and the log's
-//! next event (`audit.opened`) says how many of each.
+//! verify is not written to. A killed writer may leave lines after its last
+//! checkpoint, and nothing proves that they are its own: events of managers are
+//! adopted, from the first other line on they are cut off, as is an unfinished
+//! last line, and the log's next event (`audit.opened`) says how many of each.
 
+mod adopt;
 mod committer;
 mod open;
 mod queue;
@@ -150,7 +154,7 @@ pub enum OpenError {
 }
 
 /// A sink that writes a tamper-evident log. Dropping it writes, signs and syncs
-/// everything that was taken.
+/// everything that was taken, and that nothing comes after it.
 pub struct LogSink {
     queue: Arc<Queue>,
     newest: Arc<Mutex<Option<String>>>,

@@ -11,6 +11,7 @@ use super::super::check::{self, DirFiles, Examined, Fault, Files, Report};
 use super::super::event::Body;
 use super::super::line::{self, CURRENT};
 use super::super::merkle::{Tree, tile};
+use super::adopt;
 use super::committer::{Committer, Position, Segment, day};
 use super::storage::{DirStorage, Storage};
 use super::{LogOptions, OpenError};
@@ -76,10 +77,7 @@ fn begin(
     };
     let mut committer = Committer::new(Box::new(storage), options.clone(), key, clock, at);
     committer.sign()?;
-    committer.note(Body::AuditOpened {
-        adopted_events: 0,
-        torn_bytes: 0,
-    });
+    committer.note(Body::audit_opened(0, 0, 0));
     Ok(committer)
 }
 
@@ -93,33 +91,36 @@ fn resume(
     found: Examined,
     finished: Vec<Segment>,
 ) -> io::Result<Committer> {
-    let (adopted, torn) = (found.report.uncovered, found.report.torn_bytes);
-    let len = found.scan.current_len;
-    storage.truncate(len)?;
+    let adopted = adopt::adopt(files, &found)?;
+    storage.truncate(adopted.len)?;
     storage.sync()?;
     let mut tree = Tree::default();
     found.leaves.iter().for_each(|leaf| tree.push(*leaf));
     // Tiles that a power failure took are written again; the others stay.
     store_missing_tiles(&mut storage, files, &tree)?;
     tree.forget_finished();
-    found.tail.iter().for_each(|leaf| tree.push(*leaf));
     let in_current = found.scan.lines.iter();
     let in_current = in_current.filter(|line| found.scan.file_of(line) == CURRENT);
-    let first = tree.size().saturating_sub(in_current.count() as u64);
+    let in_current = in_current.count().saturating_sub(found.tail.len());
+    let first = tree.size().saturating_sub(in_current as u64);
+    let tail = found.tail.iter().take(adopted.lines);
+    tail.for_each(|leaf| tree.push(*leaf));
     let at = Position {
         day: first_day(files, CURRENT)?,
         finished,
         first,
-        len,
+        len: adopted.len,
         covered: found.leaves.len() as u64,
         tree,
         partial: partial_tiles(files)?,
     };
     let mut committer = Committer::new(Box::new(storage), options.clone(), key, clock, at);
-    committer.note(Body::AuditOpened {
-        adopted_events: adopted,
-        torn_bytes: torn,
-    });
+    if found.report.closed {
+        committer.reopen()?;
+    }
+    let (lines, refused) = (adopted.lines as u64, adopted.refused as u64);
+    let torn = found.report.torn_bytes;
+    committer.note(Body::audit_opened(lines, refused, torn));
     Ok(committer)
 }
 

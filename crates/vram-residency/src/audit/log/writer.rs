@@ -26,7 +26,10 @@ pub(super) fn run(queue: &Queue, mut committer: Committer, interval: Duration) {
         match attempt(&mut committer, cover) {
             Ok(covered) => {
                 queue.succeeded(&work, covered);
-                if covered {
+                if work.stop {
+                    // A log that cannot say so is as after a kill.
+                    let _ = committer.close();
+                } else if covered {
                     deadline = next(interval);
                 }
             }

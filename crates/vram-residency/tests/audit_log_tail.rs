@@ -1,0 +1,316 @@
+//! Lines after the last checkpoint: whoever can write to the directory can put
+//! them there, and no key is needed. They are never taken for the log's word.
+
+mod audit_log_support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use audit_log_support::*;
+use tempfile::TempDir;
+use vram_residency::audit::check::{self, DirFiles, Fault, Files};
+use vram_residency::audit::log::OpenError;
+use vram_residency::audit::{Body, Event, Severity, Sink, Text};
+
+/// Files of a log that a killed writer left, with `events` events under its
+/// checkpoint, and of the same log when it is closed.
+fn left(events: u64) -> (MemoryFiles, MemoryFiles) {
+    let (_temp, dir) = place();
+    let mut small = options();
+    small.segment_bytes = 2_000;
+    let log = open(&dir, small).unwrap();
+    for id in 1..=events {
+        log.record(&event(id)).unwrap();
+        log.flush().unwrap();
+    }
+    let killed = read_all(&dir);
+    drop(log);
+    (killed, read_all(&dir))
+}
+
+fn place() -> (TempDir, PathBuf) {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    (temp, dir)
+}
+
+/// The line of an event, as anybody can write it who knows the format.
+fn forged(seq: u64, event: &Event) -> String {
+    let json = serde_json::to_string(event).unwrap();
+    let time = event.timestamp;
+    format!("{{\"seq\":{seq},\"time\":\"{time}\",{}\n", &json[1..])
+}
+
+fn own(body: Body) -> Event {
+    Event {
+        audit_id: 0,
+        severity: Severity::Info,
+        body,
+        ..event(0)
+    }
+}
+
+fn append(files: &mut MemoryFiles, text: &str) {
+    files.get_mut("events.jsonl").unwrap().extend(text.bytes());
+}
+
+fn opened(dir: &Path) -> Vec<Body> {
+    let mut found = Vec::new();
+    check::show(
+        &DirFiles::new(dir),
+        &check::Filter::default(),
+        &mut |shown| {
+            let body = shown.event.body;
+            found.extend(matches!(body, Body::AuditOpened { .. }).then_some(body));
+            Ok(())
+        },
+    )
+    .unwrap();
+    found
+}
+
+// requirement: AU-16
+#[test]
+fn what_stands_after_the_event_that_closed_a_log_is_named_and_refused() {
+    let (_, closed) = left(5);
+    let size = verify_files(&closed).size;
+    assert!(verify_files(&closed).closed);
+    let count = |files: &MemoryFiles| files["events.jsonl"].split(|b| *b == b'\n').count();
+    let line = count(&closed) as u64;
+    let whole = forged(size, &event(99));
+    for text in [&whole, &whole[..20], "x"] {
+        let mut files = closed.clone();
+        append(&mut files, text);
+        let report = verify_files(&files);
+        let found = &report.findings[0];
+        assert_eq!(
+            (found.fault, found.line),
+            (Fault::Inserted, Some(line)),
+            "{text}"
+        );
+        let (_temp, dir) = place();
+        write_all(&dir, &files);
+        let refused = open(&dir, options()).err();
+        assert!(
+            matches!(refused, Some(OpenError::Damaged { .. })),
+            "{refused:?}"
+        );
+        assert_eq!(
+            fs::read(dir.join("events.jsonl")).unwrap(),
+            files["events.jsonl"]
+        );
+    }
+}
+
+#[test]
+fn a_log_that_is_said_to_be_closed_must_say_so_itself() {
+    let (killed, closed) = left(5);
+    let trusted = trusted();
+    let options = check::Options {
+        trusted: &trusted,
+        closed: true,
+        ..check::Options::default()
+    };
+    let found = |files: &MemoryFiles| check::verify(files, &options).unwrap().findings;
+    assert_eq!(found(&closed), []);
+    assert_eq!(found(&killed)[0].fault, Fault::NotClosed);
+}
+
+// requirement: AU-9, AU-16
+#[test]
+fn a_killed_writers_events_are_adopted_and_the_log_says_that_nothing_proves_them() {
+    let (mut killed, _) = left(5);
+    let size = verify_files(&killed).size;
+    append(&mut killed, &forged(size, &event(6)));
+    append(&mut killed, &forged(size + 1, &event(7)));
+    let (_temp, dir) = place();
+    write_all(&dir, &killed);
+    drop(open(&dir, options()).unwrap());
+    assert_eq!(audit_ids(&dir), [1, 2, 3, 4, 5, 6, 7]);
+    let report = verify(&dir);
+    assert_eq!((report.findings.len(), report.adopted), (0, 2));
+    let [
+        first,
+        Body::AuditOpened {
+            adopted_events: 2,
+            refused_lines: 0,
+            torn_bytes: 0,
+            caveat,
+        },
+    ] = &opened(&dir)[..]
+    else {
+        panic!("{:?}", opened(&dir))
+    };
+    assert!(caveat.as_ref().unwrap().as_str().contains("unproved"));
+    let Body::AuditOpened { caveat: None, .. } = first else {
+        panic!("{first:?}")
+    };
+    assert_eq!(first.severity(), Severity::Info);
+    assert_eq!(opened(&dir)[1].severity(), Severity::Warning);
+}
+
+/// The attack of a writer without the key: let the log say that it deleted
+/// what somebody else deletes.
+#[test]
+fn the_logs_own_events_and_what_is_no_event_are_never_adopted() {
+    let retired = own(Body::AuditRetired { first_kept: 8 });
+    let posing = Event {
+        audit_id: 9,
+        ..retired.clone()
+    };
+    let no_event = "{\"seq\":SEQ,\"time\":\"2026-01-01T00:00:00.000000000Z\",\"x\":1}\n";
+    let (killed, _) = left(20);
+    let size = verify_files(&killed).size;
+    let own_lines = [
+        forged(size + 1, &retired),
+        forged(size + 1, &posing),
+        forged(size + 1, &own(Body::AuditClosed)),
+        no_event.replace("SEQ", &(size + 1).to_string()),
+    ];
+    for line in own_lines {
+        let mut files = killed.clone();
+        append(&mut files, &forged(size, &event(21)));
+        append(&mut files, &line);
+        append(&mut files, &forged(size + 2, &event(22)));
+        let (_temp, dir) = place();
+        write_all(&dir, &files);
+        let mut small = options();
+        small.segment_bytes = 2_000;
+        let log = open(&dir, small).unwrap();
+        log.record(&event(23)).unwrap();
+        drop(log);
+        let report = verify(&dir);
+        assert_eq!((report.findings.len(), report.adopted), (0, 1), "{line}");
+        assert_eq!(audit_ids(&dir)[19..], [20, 21, 23], "{line}");
+        let last = opened(&dir).pop();
+        let Some(Body::AuditOpened {
+            refused_lines: 2, ..
+        }) = last
+        else {
+            panic!("{last:?}")
+        };
+        fs::remove_file(dir.join("events.000000000000.jsonl")).unwrap();
+        assert_eq!(verify(&dir).findings[0].fault, Fault::Dropped, "{line}");
+    }
+}
+
+#[test]
+fn lines_in_a_finished_segment_that_no_checkpoint_covers_are_named() {
+    let (killed, _) = left(20);
+    let size = verify_files(&killed).size;
+    let name = format!("events.{size:012}.jsonl");
+    let mut files = killed.clone();
+    let current = files.remove("events.jsonl").unwrap();
+    let first: u64 = {
+        let line = current.split(|byte| *byte == b'\n').next().unwrap();
+        let value: serde_json::Value = serde_json::from_slice(line).unwrap();
+        value["seq"].as_u64().unwrap()
+    };
+    files.insert(format!("events.{first:012}.jsonl"), current);
+    assert_eq!(verify_files(&files).findings, []);
+    files.insert(name.clone(), forged(size, &event(21)).into_bytes());
+    let report = verify_files(&files);
+    let found = &report.findings[0];
+    assert_eq!((found.fault, &found.file), (Fault::Inserted, &name));
+    files.insert(name.clone(), b"{\"seq\":".to_vec());
+    let report = verify_files(&files);
+    assert_eq!(
+        (report.findings[0].fault, &report.findings[0].file),
+        (Fault::Misnamed, &name)
+    );
+    let (_temp, dir) = place();
+    write_all(&dir, &files);
+    assert!(matches!(
+        open(&dir, options()).err(),
+        Some(OpenError::Damaged { .. })
+    ));
+}
+
+/// Retention deletes whole segments. What somebody cuts off the segments that
+/// are left is missing, whatever name they get.
+// requirement: AU-10
+#[test]
+fn a_retirement_excuses_whole_segments_only() {
+    let (_temp, dir) = place();
+    let mut small = options();
+    (small.segment_bytes, small.keep_segments) = (2_000, Some(2));
+    let log = open(&dir, small).unwrap();
+    for id in 1..=60 {
+        log.record(&event(id)).unwrap();
+        log.flush().unwrap();
+    }
+    drop(log);
+    let good = read_all(&dir);
+    let report = verify_files(&good);
+    assert_eq!(report.findings, []);
+    let first = report.first_kept;
+    let oldest = format!("events.{first:012}.jsonl");
+    let text = String::from_utf8(good[&oldest].clone()).unwrap();
+    let (_, rest) = text.split_once('\n').unwrap();
+    let faults = |files: &MemoryFiles| {
+        let found = verify_files(files).findings;
+        found.iter().map(|found| found.fault).collect::<Vec<_>>()
+    };
+    let mut cut = good.clone();
+    cut.insert(oldest.clone(), rest.as_bytes().to_vec());
+    assert_eq!(faults(&cut), [Fault::Dropped, Fault::Misnamed]);
+    cut.remove(&oldest);
+    cut.insert(
+        format!("events.{:012}.jsonl", first + 1),
+        rest.as_bytes().to_vec(),
+    );
+    assert_eq!(faults(&cut), [Fault::Dropped]);
+    let mut renamed = good.clone();
+    let bytes = renamed.remove(&oldest).unwrap();
+    renamed.insert(format!("events.{:012}.jsonl", first - 1), bytes);
+    assert!(faults(&renamed).contains(&Fault::Misnamed));
+}
+
+/// A line of the log's own that was adopted once, as earlier writers did, says
+/// nothing: `first_kept` comes from proved lines only.
+#[test]
+fn an_adopted_retirement_is_nobodys_word() {
+    use vram_residency::audit::merkle::{leaf_hash, root};
+    use vram_residency::audit::note::{Checkpoint, Origin};
+    let opened = |events: u64| Body::AuditOpened {
+        adopted_events: events,
+        refused_lines: 0,
+        torn_bytes: 0,
+        caveat: Some(Text::new("unproved")),
+    };
+    for (adopted, believed) in [(0, true), (1, false)] {
+        let events = [
+            event(1),
+            own(Body::AuditRetired { first_kept: 1 }),
+            own(opened(adopted)),
+        ];
+        let lines: Vec<String> = (0..)
+            .zip(&events)
+            .map(|(seq, event)| forged(seq, event))
+            .collect();
+        let leaves: Vec<_> = lines
+            .iter()
+            .map(|line| leaf_hash(line.trim_end().as_bytes()))
+            .collect();
+        let checkpoint = Checkpoint {
+            origin: Origin::new("example.org/worker-1").unwrap(),
+            size: 3,
+            root: root(&leaves),
+            reopened: false,
+        };
+        let files: MemoryFiles = [
+            ("events.jsonl", lines[1..].concat().into_bytes()),
+            ("tile/0/000.p/3", leaves.concat()),
+            ("checkpoint", checkpoint.sign(&key()).unwrap().into_bytes()),
+        ]
+        .map(|(name, bytes)| (name.to_owned(), bytes))
+        .into();
+        assert_eq!(files.names().unwrap().len(), 3);
+        let report = verify_files(&files);
+        assert_eq!(
+            (report.is_good(), report.adopted),
+            (believed, adopted),
+            "{report:?}"
+        );
+    }
+}
