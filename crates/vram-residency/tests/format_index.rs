@@ -20,7 +20,7 @@ fn refuse(text: &str) -> FormatError {
 macro_rules! refused {
     ($error:expr, $pattern:pat) => {{
         let error = $error;
-        assert!(matches!(error, $pattern), "{error:?}");
+        assert!(matches!(error.rule(), $pattern), "{error:?}");
         error.to_string()
     }};
 }

@@ -12,7 +12,7 @@ use vram_residency::format::{FormatError, Limits, TensorTable};
 macro_rules! refused {
     ($error:expr, $pattern:pat) => {{
         let error = $error;
-        assert!(matches!(error, $pattern), "{error:?}");
+        assert!(matches!(error.rule(), $pattern), "{error:?}");
         error.to_string()
     }};
 }

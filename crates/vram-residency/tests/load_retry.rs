@@ -9,7 +9,8 @@ use common::source::{Hooked, load_error, refused};
 use common::{rig, weights};
 use rustix::io::Errno;
 use vram_residency::SealRequest;
-use vram_residency::load::{CancelToken, LoadError};
+use vram_residency::format::{Format, FormatError};
+use vram_residency::load::{CancelToken, FormatChoice, LoadError};
 
 const LEN: usize = (5 << 20) + 11;
 
@@ -34,6 +35,38 @@ fn a_transient_failure_costs_nothing_but_time() {
         assert_eq!(shard.record().digest, vram_digest::digest(&bytes));
         assert_eq!(seen.into_inner(), failures + 1, "{error}");
     }
+}
+
+#[test]
+fn a_header_is_read_again_as_the_data_is() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../testdata/small.safetensors"
+    );
+    let model = std::fs::read(path).unwrap();
+    for (error, failures) in [(Errno::INTR, 3), (Errno::AGAIN, 2), (Errno::IO, 1)] {
+        let rig = rig(64 << 20);
+        let seen = AtomicU32::new(0);
+        // The first reads are those of the header.
+        let source = Hooked(model.as_slice(), failing(error, failures, &seen));
+        let format = FormatChoice::Exactly(Format::Safetensors);
+        let request = SealRequest::source(source).format(format);
+        let shard = rig.manager.seal(request).unwrap();
+        assert_eq!(shard.tensors().tensors().len(), 32, "{error}");
+        assert!(seen.into_inner() > failures, "{error}");
+    }
+    let rig = rig(64 << 20);
+    let seen = AtomicU32::new(0);
+    let source = Hooked(model.as_slice(), failing(Errno::IO, 2, &seen));
+    let request = SealRequest::source(source).format(FormatChoice::Auto);
+    let told = load_error(refused(&rig, request));
+    assert!(matches!(
+        told,
+        LoadError::Format {
+            source: FormatError::Io { offset: 0, .. },
+            ..
+        }
+    ));
 }
 
 #[test]

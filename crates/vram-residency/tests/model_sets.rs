@@ -3,11 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
+use vram_residency::format::Limits;
 use vram_residency::key::RootKey;
 use vram_residency::load::{LoadError, Model, Part};
 use vram_residency::random::OsRandom;
 use vram_residency::sim::SimDevice;
-use vram_residency::{Mode, VramManager};
+use vram_residency::{Mode, SealRequest, VramManager};
 
 fn testdata(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -101,10 +102,74 @@ fn missing_and_misnamed_parts_are_named() {
         Model::open(&lone),
         Err(LoadError::SplitName { count: 2, .. })
     ));
+    assert!(refused(&lone).starts_with(lone.to_str().unwrap()));
 
     let dir = copy_of("sharded");
     std::fs::remove_file(dir.path().join("model-00002-of-00002.safetensors")).unwrap();
     assert!(refused(dir.path()).contains("model-00002-of-00002.safetensors"));
+}
+
+#[test]
+fn what_contradicts_a_split_is_told_with_the_whole_path() {
+    let dir = copy_of("split");
+    let [first, second] =
+        [1, 2].map(|part| dir.path().join(format!("small-0000{part}-of-00002.gguf")));
+    // The first part again under the second one's name.
+    std::fs::copy(&first, &second).unwrap();
+    let told = refused(&first);
+    assert!(told.starts_with(first.to_str().unwrap()), "{told}");
+    assert!(
+        told.contains("part \"small-00002-of-00002.gguf\""),
+        "{told}"
+    );
+}
+
+// requirement: VA-10
+#[test]
+fn limits_are_raised_and_lowered_by_who_seals() {
+    let path = testdata("small.safetensors");
+    let mut limits = Limits::default();
+    limits.tensors = 31;
+    let told = Model::open_with(&path, &limits).err().unwrap().to_string();
+    assert!(told.contains("number of tensors is 32, over the limit of 31"));
+    let request = || SealRequest::file(&path).limits(limits.clone());
+    let told = manager().seal(request()).unwrap_err().to_string();
+    assert!(told.contains("number of tensors is 32, over the limit of 31"));
+    limits.tensors = 32;
+    assert_eq!(Model::open_with(&path, &limits).unwrap().parts().len(), 1);
+    let request = SealRequest::file(&path).limits(limits.clone());
+    assert_eq!(
+        manager().seal(request).unwrap().tensors().tensors().len(),
+        32
+    );
+
+    // A header that the defaults refuse, and the parts of an index.
+    let dir = tempfile::tempdir().unwrap();
+    let large = dir.path().join("large.safetensors");
+    let header = format!("{{{}}}", " ".repeat(16 << 20));
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend_from_slice(header.as_bytes());
+    std::fs::write(&large, &bytes).unwrap();
+    let told = refused(&large);
+    assert!(told.contains("header length is 16777218, over the limit of 16777216"));
+    limits.header_bytes = 16_777_218;
+    assert_eq!(
+        Model::open_with(&large, &limits).unwrap().bytes(),
+        bytes.len() as u64
+    );
+    let request = SealRequest::file(&large).limits(limits.clone());
+    assert_eq!(
+        manager().seal(request).unwrap().record().vram_bytes,
+        bytes.len() as u64
+    );
+    limits.index_files = 1;
+    for several in ["sharded", "split"] {
+        let told = Model::open_with(&testdata(several), &limits)
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(told.contains("over the limit of 1"), "{told}");
+    }
 }
 
 #[test]

@@ -133,13 +133,16 @@ impl Failure {
     /// its tensors; a pointer to a file never should.
     pub(crate) fn to_seal(name: &str, error: Error) -> Self {
         let advice = match &error {
-            Error::Load(LoadError::Format { source, .. }) => match source {
+            Error::Load(LoadError::Format { source, .. }) => match source.rule() {
                 FormatError::LfsPointer(_)
                 | FormatError::LfsMalformed { .. }
                 | FormatError::Io { .. } => None,
                 FormatError::Truncated { .. } | FormatError::OutsideFile { .. } => {
                     Some("the file looks cut short: was the download complete?")
                 }
+                FormatError::TooLarge { .. } => Some(
+                    "--format raw seals the bytes without looking at tensors; --limit raises a limit",
+                ),
                 _ => Some("--format raw seals the bytes without looking at tensors"),
             },
             _ => None,
@@ -284,7 +287,7 @@ fn hint(error: &Error) -> Option<&'static str> {
         Error::Load(LoadError::Open { source, .. })
             if Errno::from_io_error(source) == Some(Errno::MFILE) =>
         {
-            "the model has more files than this process may open; raise the limit: ulimit -n"
+            "the model has more files than this process may open; raise the hard limit: ulimit -Hn, or LimitNOFILE= in the unit"
         }
         Error::Load(LoadError::NotRegular { .. }) => {
             "name a regular file; for a pipe use: vram digest -"

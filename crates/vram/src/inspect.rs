@@ -7,6 +7,7 @@ use vram_residency::format::{MetaValue, TensorInfo};
 use vram_residency::load::{Model, Part};
 
 use crate::failure::Failure;
+use crate::limits::LimitArgs;
 use crate::output::Output;
 use crate::text;
 
@@ -27,6 +28,8 @@ pub(crate) struct Args {
     /// The model
     #[arg(value_name = "MODEL")]
     model: PathBuf,
+    #[command(flatten)]
+    limits: LimitArgs,
 }
 
 #[derive(Serialize)]
@@ -64,7 +67,7 @@ struct Tensor<'a> {
 
 impl Args {
     pub(crate) fn run(self, output: &Output) -> Result<(), Failure> {
-        let model = Model::open(&self.model)?;
+        let model = Model::open_with(&self.model, &self.limits.limits())?;
         if output.is_json() {
             return output.json(&Report {
                 schema: "vram-residency/inspect/v1",

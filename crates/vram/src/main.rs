@@ -36,10 +36,12 @@ mod inspect;
 mod interrupt;
 mod key;
 mod keys;
+mod limits;
 mod log;
 mod man;
 mod measure;
 mod models;
+mod open_files;
 mod output;
 mod papers;
 mod plan;
@@ -62,6 +64,7 @@ use cli::Cli;
 use output::Output;
 
 fn main() -> ExitCode {
+    open_files::allow_all();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage::report(&error),

@@ -11,7 +11,7 @@ use vram_digest::{
     BLOCK_BYTES, BlockHash, FileDigest, file_digest, hash_blocks, hash_blocks_parallel, root,
 };
 use vram_residency::format::ReadAt as _;
-use vram_residency::load::{FileSource, LoadError, Source as _};
+use vram_residency::load::{FileSource, LoadError, Retried, Source as _};
 
 /// Hashes in one block of the tree's second level.
 const FAN_OUT: usize = 128;
@@ -55,7 +55,11 @@ pub(crate) fn file(
     let mut parents: Vec<[BlockHash; PARENTS]> = Vec::new();
     // A sparse file can claim any length.
     let room = parents.try_reserve_exact(pieces);
-    room.map_err(|_| read_error(source.name(), 0, 0, std::io::ErrorKind::OutOfMemory.into()))?;
+    room.map_err(|_| LoadError::Read {
+        name: source.name(),
+        offset: 0,
+        source: std::io::ErrorKind::OutOfMemory.into(),
+    })?;
     parents.resize(pieces, [BlockHash::default(); PARENTS]);
     let first = pieces_of(&source, &mut parents, threads, advance)?;
     source.check_unchanged()?;
@@ -145,8 +149,7 @@ impl Scratch {
             let want = usize::try_from(want).unwrap_or(READ);
             let bytes = self.bytes.get_mut(..want).unwrap_or_default();
             let at = offset.saturating_add(done);
-            let read = source.read_exact_at(at, bytes);
-            read.map_err(|error| read_error(source.name(), at, bytes.len(), error))?;
+            read(source, at, bytes)?;
             let hashes = hashes.get_mut(..want.div_ceil(BLOCK_BYTES));
             // The lengths agree by construction; nothing is hidden.
             let _ = hash_blocks(bytes, hashes.unwrap_or_default());
@@ -179,20 +182,27 @@ fn finish(parents: &[BlockHash], first: BlockHash, len: u64) -> FileDigest {
     file_digest(&root(parents.get(..used).unwrap_or(parents)), len)
 }
 
-fn read_error(name: String, offset: u64, wanted: usize, source: std::io::Error) -> LoadError {
-    if source.kind() == std::io::ErrorKind::UnexpectedEof {
-        let expected = wanted as u64;
-        return LoadError::Short {
-            name,
+/// Reads as a load does: failures of a moment are tried again, and a file that
+/// came short says where it ends by now.
+fn read(file: &FileSource, offset: u64, out: &mut [u8]) -> Result<(), LoadError> {
+    let name = || file.name();
+    let done = Retried(file).read_exact_at(offset, out);
+    done.map_err(|source| match source.kind() {
+        std::io::ErrorKind::UnexpectedEof => {
+            let piece_end = offset.saturating_add(out.len() as u64);
+            let offset = file.end().unwrap_or(offset).min(piece_end);
+            LoadError::Short {
+                name: name(),
+                offset,
+                expected: file.len().saturating_sub(offset),
+            }
+        }
+        _ => LoadError::Read {
+            name: name(),
             offset,
-            expected,
-        };
-    }
-    LoadError::Read {
-        name,
-        offset,
-        source,
-    }
+            source,
+        },
+    })
 }
 
 /// Measures a file in order, with its plain SHA-256 beside the tree.
@@ -203,16 +213,15 @@ pub(crate) fn file_with_content(
 ) -> Result<Measured, LoadError> {
     let source = FileSource::open(path)?;
     let mut at = 0_u64;
-    let mut read = |out: &mut [u8]| {
+    let mut fill = |out: &mut [u8]| {
         let want = source.len().saturating_sub(at).min(out.len() as u64);
         let want = usize::try_from(want).unwrap_or(out.len());
         let bytes = out.get_mut(..want).unwrap_or_default();
-        let read = source.read_exact_at(at, bytes);
-        read.map_err(|error| read_error(source.name(), at, want, error))?;
+        read(&source, at, bytes)?;
         at = at.saturating_add(want as u64);
         Ok(want)
     };
-    let measured = in_order(&mut read, true, threads, advance)?;
+    let measured = in_order(&mut fill, true, threads, advance)?;
     source.check_unchanged()?;
     Ok(measured)
 }
@@ -234,8 +243,11 @@ pub(crate) fn stream(
                 Ok(n) => filled = filled.saturating_add(n),
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    let at = offset.saturating_add(filled as u64);
-                    return Err(read_error(name.to_owned(), at, 0, error));
+                    return Err(LoadError::Read {
+                        name: name.to_owned(),
+                        offset: offset.saturating_add(filled as u64),
+                        source: error,
+                    });
                 }
             }
         }
@@ -383,6 +395,31 @@ mod tests {
         let measured = stream("pipe", &mut Drip(&bytes, 0), true, cores(), &|_| {}).unwrap();
         assert_eq!(measured.digest, vram_digest::digest(&bytes));
         assert_eq!(measured.len, bytes.len() as u64);
+    }
+
+    #[test]
+    fn a_file_that_shrank_says_where_it_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model");
+        let (len, end) = (PIECE as u64 + 5, READ as u64 + 777);
+        type Measure = fn(&Path, NonZeroUsize, Advance<'_>) -> Result<Measured, LoadError>;
+        for measure in [file as Measure, file_with_content] {
+            std::fs::write(&path, pattern(PIECE + 5)).unwrap();
+            // It is cut as soon as the first bytes were hashed; the next reads
+            // are behind its end.
+            let cut = |_| {
+                let file = std::fs::File::options().write(true).open(&path);
+                file.unwrap().set_len(end).unwrap();
+            };
+            let short = measure(&path, NonZeroUsize::MIN, &cut).unwrap_err();
+            let LoadError::Short {
+                offset, expected, ..
+            } = short
+            else {
+                panic!("{short}");
+            };
+            assert_eq!((offset, expected), (end, len - end));
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use vram_residency::random::OsRandom;
 
 use crate::device::{self, DeviceSpec};
 use crate::failure::{Exit, Failure};
+use crate::limits::LimitArgs;
 use crate::output::Output;
 use crate::text;
 
@@ -42,6 +43,8 @@ pub(crate) struct Args {
     /// A device that may be used; give it several times for several devices
     #[arg(long, value_name = "DEVICE", required = true)]
     device: Vec<DeviceSpec>,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// Cut the model for this many devices
     #[arg(long, value_name = "RANKS", default_value = "1")]
     tensor_parallel: NonZeroU32,
@@ -74,7 +77,7 @@ struct Report<'a> {
 impl Args {
     pub(crate) fn run(self, output: &Output) -> Result<(), Failure> {
         self.check()?;
-        let model = Model::open(&self.model)?;
+        let model = Model::open_with(&self.model, &self.limits.limits())?;
         let manager = self.manager()?;
         let plan = if self.tensor_parallel.get() > 1 {
             manager.plan_ranks(&self.ranks(&model), self.reserve)?

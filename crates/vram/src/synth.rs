@@ -30,8 +30,9 @@ Examples:
 
 The name's extension says what is written: .safetensors or .gguf. Lengths are
 rounded down to a multiple of 8 bytes for safetensors and of 32 for GGUF. The
-file has its name once it is whole; when it cannot be finished, or at SIGINT or
-SIGTERM, nothing of it stays.
+file has its name once it is whole; when it cannot be finished, or at a signal,
+nothing of it stays. (After SIGKILL .OUT.PID.tmp does, where the file system
+knows no files without a name: FAT, some network file systems.)
 
 Exit codes: 0 fine, 1 failure, 2 usage.")]
 pub(crate) struct Args {

@@ -16,6 +16,7 @@ use crate::device::{self, DeviceSpec};
 use crate::evidence::{Log, LogArgs};
 use crate::failure::{Exit, Failure};
 use crate::keys::KeyArgs;
+use crate::limits::LimitArgs;
 use crate::models::ModelArgs;
 use crate::output::Output;
 use crate::signing::{Hand, SignArgs};
@@ -32,6 +33,8 @@ pub(crate) struct WorkerArgs {
     pub(crate) sign: SignArgs,
     #[command(flatten)]
     models: ModelArgs,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
     #[command(flatten)]
     log: LogArgs,
     /// Name of the shard: letters, digits, '-' and '_' [default: random]
@@ -124,8 +127,9 @@ impl WorkerArgs {
         })
     }
 
-    /// Puts the shard's names on a request.
-    pub(crate) fn named<'a>(&self, mut request: SealRequest<'a>) -> SealRequest<'a> {
+    /// Puts the shard's names on a request, and what its header may claim.
+    pub(crate) fn named<'a>(&self, request: SealRequest<'a>) -> SealRequest<'a> {
+        let mut request = request.limits(self.limits.limits());
         if let Some(id) = &self.id {
             request = request.id(id.as_str());
         }

@@ -250,10 +250,12 @@ fn a_model_of_more_files_than_may_be_open_says_what_to_raise() {
     let index = serde_json::json!({"metadata": {}, "weight_map": map}).to_string();
     session.write("many/model.safetensors.index.json", &index);
     session.vram("inspect many").exit(0);
+    // The soft limit is the command's own to raise.
+    under(&session, "ulimit -S -n 24", "inspect many").exit(0);
     under(&session, "ulimit -n 24", "inspect many")
         .exit(1)
         .refuses("Too many open files")
-        .tells("ulimit -n");
+        .tells("ulimit -Hn");
 }
 
 #[test]

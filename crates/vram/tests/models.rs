@@ -2,9 +2,9 @@
 
 mod common;
 
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
-use common::{Session, finish, signal, small};
+use common::{Session, finish, signal, skipped, small};
 use rustix::process::Signal;
 
 #[test]
@@ -83,10 +83,7 @@ fn an_interrupted_or_limited_synthetic_model_leaves_nothing() {
         let session = Session::new();
         let words = ["synth", "a.safetensors", "--size", "2GiB"];
         let child = session.command(&words).spawn().unwrap();
-        while names(&session).is_empty() {
-            std::thread::yield_now();
-        }
-        assert_ne!(names(&session), ["a.safetensors"], "it is not whole yet");
+        let _ = begun(&session, &child);
         signal(&child, sent);
         finish(child, words.join(" "))
             .exit(1)
@@ -103,6 +100,47 @@ fn an_interrupted_or_limited_synthetic_model_leaves_nothing() {
         .exit(1)
         .refuses("a.safetensors: cannot write the model after ");
     assert_eq!(names(&session), [""; 0]);
+}
+
+/// Waits until the command writes its file in the session's directory; true
+/// when that has no name. Whole it is not yet.
+fn begun(session: &Session, child: &Child) -> bool {
+    let open = format!("/proc/{}/fd", child.id());
+    let nameless = |entry: std::io::Result<std::fs::DirEntry>| {
+        let target = std::fs::read_link(entry.ok()?.path()).ok()?;
+        let deleted = target.to_string_lossy().ends_with(" (deleted)");
+        (deleted && target.starts_with(session.path(""))).then_some(())
+    };
+    loop {
+        let found = std::fs::read_dir(&open)
+            .unwrap()
+            .any(|e| nameless(e).is_some());
+        let names = names(session);
+        assert_ne!(
+            names,
+            ["a.safetensors"],
+            "it was whole before it could be stopped"
+        );
+        if found || !names.is_empty() {
+            return found;
+        }
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_killed_synthetic_model_leaves_nothing() {
+    let session = Session::new();
+    let words = ["synth", "a.safetensors", "--size", "2GiB"];
+    let mut child = session.command(&words).spawn().unwrap();
+    let nameless = begun(&session, &child);
+    child.kill().unwrap();
+    let _ = child.wait().unwrap();
+    if nameless {
+        assert_eq!(names(&session), [""; 0]);
+    } else {
+        skipped("this file system has no files without a name");
+    }
 }
 
 #[test]
@@ -188,6 +226,84 @@ fn any_part_of_a_split_gguf_stands_for_all_of_it() {
         .exit(1)
         .refuses(names[1])
         .tells("--format raw seals this part alone");
+}
+
+// requirement: VA-10
+#[test]
+fn a_part_whose_split_contradicts_itself_is_not_sealed_alone() {
+    let session = Session::new();
+    let names = ["small-00001-of-00002.gguf", "small-00002-of-00002.gguf"];
+    split(&session, names);
+    // The first part says that it is number 7 of 2.
+    let path = session.path(names[0]);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let key = b"split.no";
+    let at = bytes.windows(key.len()).position(|bytes| bytes == key);
+    // The key, the kind of value, the value.
+    bytes[at.unwrap() + key.len() + 4] = 7;
+    std::fs::write(&path, bytes).unwrap();
+    session
+        .vram(&format!("seal {} --device sim", names[0]))
+        .exit(1)
+        .refuses(names[0])
+        .tells("--format raw seals this part alone");
+}
+
+// requirement: DG-4
+#[test]
+fn a_directory_of_one_file_takes_what_is_said_about_one_file() {
+    let session = Session::new();
+    let bytes = std::fs::read(small()).unwrap();
+    std::fs::create_dir(session.path("dir")).unwrap();
+    std::fs::write(session.path("dir/model.safetensors"), &bytes).unwrap();
+    let digest = vram_digest::digest(&bytes);
+    let seal = |words: &str| session.vram(&format!("seal dir --device sim {words}"));
+    seal(&format!("--expect sha256:{digest} --id one"))
+        .exit(0)
+        .says("shard     one\n");
+    let sum = session
+        .vram("digest --content dir/model.safetensors")
+        .exit(0);
+    let sum = sum.out.split_whitespace().find(|word| word.len() == 64);
+    let sum = sum.unwrap().to_owned();
+    seal(&format!("--expect-content {sum}")).exit(0).says(&sum);
+    let zeros = "0".repeat(64);
+    seal(&format!("--expect {zeros}")).exit(3);
+    seal(&format!("--expect-content {zeros}")).exit(3);
+}
+
+// requirement: VA-10
+#[test]
+fn limits_are_raised_and_lowered() {
+    let session = Session::new();
+    std::fs::copy(small(), session.path("a.safetensors")).unwrap();
+    for command in [
+        "seal a.safetensors --device sim",
+        "inspect a.safetensors",
+        "plan a.safetensors --device sim",
+    ] {
+        session
+            .vram(&format!("{command} --limit tensors=31"))
+            .exit(1)
+            .tells("number of tensors is 32, over the limit of 31");
+        session
+            .vram(&format!("{command} --limit tensors=32"))
+            .exit(0);
+    }
+    session
+        .vram("seal a.safetensors --device sim --limit tensors=31")
+        .exit(1)
+        .tells("--limit raises a limit");
+    // The limit of a part is the limit of the model.
+    let sharded = small().with_file_name("sharded");
+    let words = ["seal", sharded.to_str().unwrap(), "--device", "sim"];
+    session
+        .vram_words(&[&words[..], &["--limit", "tensors=1"]].concat())
+        .exit(1);
+    session
+        .vram("seal a.safetensors --device sim --limit nothing=1")
+        .exit(2)
+        .refuses("there is no limit 'nothing'");
 }
 
 #[test]

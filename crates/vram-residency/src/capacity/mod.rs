@@ -9,6 +9,7 @@ mod ledger;
 mod pack;
 pub mod plan;
 pub mod ranks;
+mod victims;
 
 use serde::Serialize;
 

@@ -12,6 +12,7 @@
 use serde::Serialize;
 
 use super::pack::{Found, Room, pack};
+use super::victims::victims;
 
 /// Tensor data begins at a multiple of this in device memory (design 8).
 const TENSOR_ALIGN: u64 = 256;
@@ -44,6 +45,14 @@ pub struct PlanDevice {
     pub reserve: u64,
     /// What is resident and could go.
     pub resident: Vec<PlanResident>,
+}
+
+impl PlanDevice {
+    /// Room if everything resident went.
+    fn emptied(&self) -> u64 {
+        let resident = self.resident.iter().map(|shard| shard.bytes);
+        resident.fold(self.available, u64::saturating_add)
+    }
 }
 
 /// A shard that is resident.
@@ -116,7 +125,8 @@ pub struct DevicePlan {
     /// Bytes that are missing, for parts that fit nowhere as well; 0 where it
     /// fits.
     pub missing: u64,
-    /// Shards that would have to go, in the order they would.
+    /// Shards that would have to go for what is placed here, in the order they
+    /// would: as few as can be, and of so few those with the fewest bytes.
     pub would_free: Vec<PlanResident>,
 }
 
@@ -125,10 +135,11 @@ pub struct DevicePlan {
 pub struct Plan {
     /// Everything fits as things are.
     pub fits: bool,
-    /// It fits, now or once the named shards are gone.
+    /// It fits, now or once the named shards are gone. They are the least for
+    /// this placement; another placement may need others.
     pub fits_after_freeing: bool,
-    /// Where it does not fit as things are, no layout does; otherwise not all
-    /// were tried, and another one may fit.
+    /// Where it does not fit, no layout does: as things are, and once everything
+    /// that may go is gone. Otherwise not all were tried, and another one may fit.
     pub certain: bool,
     /// Parts in the order given.
     pub placements: Vec<Placement>,
@@ -180,12 +191,6 @@ impl Bin<'_> {
     fn left(&self, room: u64, more: u64) -> Option<u64> {
         room.checked_sub(self.needed().checked_add(more)?)
     }
-
-    /// Room if everything resident went.
-    fn emptied(&self) -> u64 {
-        let resident = self.device.resident.iter().map(|shard| shard.bytes);
-        resident.fold(self.device.available, u64::saturating_add)
-    }
 }
 
 /// Answers where `parts` go.
@@ -212,26 +217,44 @@ fn lay_out(devices: &[PlanDevice], parts: &[PlanPart], each: usize) -> Plan {
     if first.fits {
         return first;
     }
-    let (certain, found) = match other_layout(devices, &order, each) {
-        Found::Layout(layout) => (true, Some(layout)),
-        Found::Nothing => (true, None),
-        Found::Unknown => (false, None),
+    let laid_out = |layout: Vec<usize>| {
+        let mut layout = layout.into_iter();
+        answer(devices, &order, each, |bins, part| {
+            let bin = layout.next().and_then(|index| bins.get_mut(index));
+            bin.map_or_else(|| part.nowhere(), |bin| bin.take(part))
+        })
     };
-    let Some(layout) = found else {
+    let certain = match other_layout(devices, &order, each, |device| device.available) {
+        Found::Layout(layout) => return laid_out(layout),
+        Found::Nothing => true,
+        Found::Unknown => false,
+    };
+    if first.fits_after_freeing {
         return Plan { certain, ..first };
-    };
-    let mut layout = layout.into_iter();
-    answer(devices, &order, each, |bins, part| {
-        let bin = layout.next().and_then(|index| bins.get_mut(index));
-        bin.map_or_else(|| part.nowhere(), |bin| bin.take(part))
-    })
+    }
+    match other_layout(devices, &order, each, PlanDevice::emptied) {
+        Found::Layout(layout) => Plan {
+            certain,
+            ..laid_out(layout)
+        },
+        Found::Nothing => Plan { certain, ..first },
+        Found::Unknown => Plan {
+            certain: false,
+            ..first
+        },
+    }
 }
 
-/// Looks for a layout that fits as things are.
-fn other_layout(devices: &[PlanDevice], order: &[(usize, &PlanPart)], each: usize) -> Found {
+/// Looks for a layout that fits the room that each device has.
+fn other_layout(
+    devices: &[PlanDevice],
+    order: &[(usize, &PlanPart)],
+    each: usize,
+    room_of: impl Fn(&PlanDevice) -> u64,
+) -> Found {
     let room = |device: &PlanDevice| {
         Some(Room {
-            left: device.available.checked_sub(device.reserve)?,
+            left: room_of(device).checked_sub(device.reserve)?,
             granularity: device.granularity,
             parts: each,
         })
@@ -293,7 +316,7 @@ fn place(bins: &mut [Bin<'_>], part: &PlanPart, each: usize) -> Placement {
         if bin.parts >= each {
             return None;
         }
-        let _room = bin.left(bin.emptied(), size(bin))?;
+        let _room = bin.left(bin.device.emptied(), size(bin))?;
         let needed = bin.needed().saturating_add(size(bin));
         Some(needed.saturating_sub(bin.device.available))
     };
@@ -343,26 +366,6 @@ fn device_plan(bin: &Bin<'_>) -> DevicePlan {
         // For what is placed: freeing is no use to a part that fits nowhere.
         would_free: victims(&bin.device.resident, bin.needed().saturating_sub(available)),
     }
-}
-
-/// What goes for `missing` bytes: the smallest single shard that is enough, of
-/// equal ones the oldest; without such a shard the largest, and again.
-fn victims(resident: &[PlanResident], missing: u64) -> Vec<PlanResident> {
-    let mut left: Vec<&PlanResident> = resident.iter().collect();
-    left.sort_by_key(|shard| (shard.bytes, shard.sealed_at));
-    let (mut chosen, mut missing) = (Vec::new(), missing);
-    while missing > 0 {
-        let enough = left.iter().position(|shard| shard.bytes >= missing);
-        let largest = left.last().map(|shard| shard.bytes);
-        let oldest_largest = left.iter().position(|shard| Some(shard.bytes) == largest);
-        let Some(index) = enough.or(oldest_largest) else {
-            break;
-        };
-        let shard = left.remove(index);
-        missing = missing.saturating_sub(shard.bytes);
-        chosen.push(shard.clone());
-    }
-    chosen
 }
 
 #[cfg(test)]
@@ -511,6 +514,28 @@ mod tests {
         let plan = plan(&[full], &parts(&[96]));
         assert!(!plan.fits_after_freeing, "not even all of it is enough");
         assert_eq!(would_free(&plan), [""; 0], "nothing goes for nothing");
+    }
+
+    #[test]
+    fn a_layout_that_needs_room_made_is_found_where_the_largest_first_has_none() {
+        let full = |ordinal| {
+            let mut device = device(ordinal, 0);
+            device.resident = resident(&[("a", 4, 1), ("b", 2, 2)]);
+            device
+        };
+        let plan = plan(&[full(0), full(1)], &parts(&[3, 3, 2, 2, 2]));
+        assert!(!plan.fits && plan.fits_after_freeing && plan.certain);
+        assert!(plan.placements.iter().all(|p| p.ordinal.is_some()));
+        assert_eq!(would_free(&plan), ["a", "b", "a", "b"]);
+        // Too many layouts to try: it says so.
+        let devices = (0..12).map(|ordinal| {
+            let mut device = device(ordinal, 0);
+            device.resident = resident(&[("a", 1000 + u64::from(ordinal), 1)]);
+            device
+        });
+        let sizes: Vec<u64> = (0..49).map(|i| 215 - i / 4).collect();
+        let unknown = super::plan(&devices.collect::<Vec<_>>(), &parts(&sizes));
+        assert!(!unknown.fits_after_freeing && !unknown.certain);
     }
 
     #[test]

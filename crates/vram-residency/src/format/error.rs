@@ -132,7 +132,7 @@ pub enum FormatError {
     #[error("big-endian GGUF is not supported; convert it with gguf_convert_endian.py")]
     BigEndian,
     /// JSON that does not parse or has another structure than the format.
-    #[error("header JSON, line {line}, column {column}: {reason}")]
+    #[error("JSON, line {line}, column {column}: {reason}")]
     Json {
         /// Line, from 1.
         line: u64,
@@ -188,10 +188,14 @@ pub enum FormatError {
         reason: &'static str,
     },
     /// Elements, bytes or end of a tensor do not fit 64 bits.
-    #[error("the size or the place of tensor \"{name}\" overflows 64 bits")]
+    #[error("{field} of tensor \"{name}\" overflows 64 bits: {value}")]
     Overflow {
         /// The tensor.
         name: Excerpt,
+        /// What overflows.
+        field: &'static str,
+        /// What it is made of.
+        value: Excerpt,
     },
     /// Elements of a blocked or sub-byte type that are not whole blocks.
     #[error(
@@ -272,12 +276,51 @@ pub enum FormatError {
         /// The contradiction.
         reason: String,
     },
+    /// One of the others, about a tensor or metadata entry that it does not
+    /// name itself.
+    #[error("{place}: {source}")]
+    In {
+        /// Which tensor or entry.
+        place: String,
+        /// What is wrong there.
+        source: Box<FormatError>,
+    },
     /// A file named by an index lies outside the allowed directory.
     #[error("\"{name}\" leads outside the model directory; put the file itself into it")]
     Escapes {
         /// The name in the index.
         name: Excerpt,
     },
+}
+
+impl FormatError {
+    /// The rule that was broken, without the place where.
+    #[must_use]
+    pub fn rule(&self) -> &Self {
+        match self {
+            Self::In { source, .. } => source.rule(),
+            other => other,
+        }
+    }
+
+    /// Names the place, where the error does not do so itself.
+    pub(super) fn within(self, place: impl FnOnce() -> String) -> Self {
+        match self {
+            Self::Truncated { .. }
+            | Self::TooLarge { .. }
+            | Self::NotUtf8 { .. }
+            | Self::Json { .. } => Self::In {
+                place: place(),
+                source: Box::new(self),
+            },
+            other => other,
+        }
+    }
+}
+
+/// The place of that name.
+pub(super) fn named(what: &str, name: &str) -> String {
+    format!("{what} \"{}\"", Excerpt::new(name))
 }
 
 #[cfg(test)]

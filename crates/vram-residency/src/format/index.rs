@@ -7,7 +7,7 @@
 //!
 //! requirement: VA-10, CO-6
 
-use super::error::{Excerpt, FormatError};
+use super::error::{Excerpt, FormatError, named};
 use super::json::{Fields, Json, Object, Reader, Skipped};
 use super::limits::Limits;
 use super::source::{ReadAt, read_vec};
@@ -309,7 +309,8 @@ impl<'de> Fields<'de> for WeightMap<'_> {
         ))?;
         let next = self.entries.len().saturating_add(1);
         reader.count("number of index entries", next, limits.index_entries)?;
-        let file = map.next_value::<String>()?;
+        let file = map.next_value::<String>();
+        let file = reader.within(|| named("tensor", &key), file)?;
         let number = match self.files.get(&file) {
             Some(number) => *number,
             None => {

@@ -11,6 +11,8 @@ use std::fmt;
 pub(super) struct Reader<'l> {
     pub(super) limits: &'l Limits,
     fault: RefCell<Option<FormatError>>,
+    /// What stands around the fault.
+    place: RefCell<Option<String>>,
 }
 
 impl<'l> Reader<'l> {
@@ -22,14 +24,33 @@ impl<'l> Reader<'l> {
     ) -> Result<T, FormatError> {
         let reader = Self {
             limits,
-            fault: RefCell::new(None),
+            fault: RefCell::default(),
+            place: RefCell::default(),
         };
         // serde_json stops at 128 nested levels; the visitors used here never
         // descend further than three, and skipped values no further than
         // `json_depth`.
         let mut json = serde_json::Deserializer::from_slice(text);
         let result = read(&reader, &mut json).and_then(|value| json.end().map(|()| value));
-        result.map_err(|error| reader.fault.take().unwrap_or_else(|| explain(&error)))
+        result.map_err(|error| {
+            let fault = reader.fault.take().unwrap_or_else(|| explain(&error));
+            match reader.place.take() {
+                Some(place) => fault.within(|| place),
+                None => fault,
+            }
+        })
+    }
+
+    /// Names what stands around a failure; of several places, the innermost.
+    pub(super) fn within<T, E>(
+        &self,
+        place: impl FnOnce() -> String,
+        result: Result<T, E>,
+    ) -> Result<T, E> {
+        if result.is_err() {
+            self.place.borrow_mut().get_or_insert_with(place);
+        }
+        result
     }
 
     /// Stops the reading with `fault`.

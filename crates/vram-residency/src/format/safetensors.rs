@@ -16,7 +16,7 @@
 
 use super::Format;
 use super::dtype::Dtype;
-use super::error::{Excerpt, FormatError};
+use super::error::{Excerpt, FormatError, named};
 use super::json::{Fields, Json, Object, Reader};
 use super::limits::Limits;
 use super::source::{ReadAt, read_into, read_vec};
@@ -128,12 +128,13 @@ impl<'de> Fields<'de> for Header<'_> {
         reader.count("number of tensors", next, limits.tensors)?;
         let entry = Entry {
             reader,
-            name: key,
+            name: &key,
             dtype: None,
             shape: None,
             offsets: None,
         };
-        let entry = map.next_value_seed(Object(entry))?;
+        let entry = map.next_value_seed(Object(entry));
+        let entry = reader.within(|| named("tensor", &key), entry)?;
         let tensor = reader.check(entry.finish(self.data_start))?;
         self.tensors.push(tensor);
         Ok(())
@@ -160,22 +161,23 @@ impl<'de> Fields<'de> for Metadata<'_> {
         ))?;
         let next = self.entries.len().saturating_add(1);
         reader.count("number of metadata entries", next, limits.metadata_entries)?;
-        let value = map.next_value::<String>()?;
+        let value = map.next_value::<String>();
+        let value = reader.within(|| named("metadata key", &key), value)?;
         self.entries.push((key, MetaValue::Text(value)));
         Ok(())
     }
 }
 
 /// The description of one tensor, as its fields come in.
-struct Entry<'r> {
+struct Entry<'r, 'n> {
     reader: &'r Reader<'r>,
-    name: String,
+    name: &'n str,
     dtype: Option<Dtype>,
     shape: Option<Vec<u64>>,
     offsets: Option<[u64; 2]>,
 }
 
-impl<'de> Fields<'de> for Entry<'_> {
+impl<'de> Fields<'de> for Entry<'_, '_> {
     const EXPECTING: &'static str = "a tensor's dtype, shape and data_offsets";
 
     fn field<A: MapAccess<'de>>(&mut self, key: String, map: &mut A) -> Result<(), A::Error> {
@@ -197,7 +199,7 @@ impl<'de> Fields<'de> for Entry<'_> {
             }
             _ => {
                 return Err(reader.stop(FormatError::BadValue {
-                    of: self.name.as_str().into(),
+                    of: self.name.into(),
                     field: "a field's name",
                     value: key.as_str().into(),
                     reason: "only dtype, shape and data_offsets describe a tensor",
@@ -208,10 +210,10 @@ impl<'de> Fields<'de> for Entry<'_> {
     }
 }
 
-impl Entry<'_> {
+impl Entry<'_, '_> {
     fn dtype_named(&self, text: &str) -> Result<Dtype, FormatError> {
         Dtype::from_safetensors(text).ok_or_else(|| FormatError::BadValue {
-            of: self.name.as_str().into(),
+            of: self.name.into(),
             field: "dtype",
             value: text.into(),
             reason: "not an element type of safetensors",
@@ -220,22 +222,29 @@ impl Entry<'_> {
 
     /// Holds type, shape and offsets against each other.
     fn finish(self, data_start: u64) -> Result<TensorInfo, FormatError> {
-        let name = || Excerpt::new(&self.name);
+        let name = || Excerpt::new(self.name);
         let missing = |field| FormatError::Missing { of: name(), field };
         let dtype = self.dtype.ok_or_else(|| missing("dtype"))?;
         let [start, end] = self.offsets.ok_or_else(|| missing("data_offsets"))?;
-        let overflow = || FormatError::Overflow { name: name() };
+        let offsets = || Excerpt::new(&format!("[{start}, {end}]"));
+        let overflow = |field, value| FormatError::Overflow {
+            name: name(),
+            field,
+            value,
+        };
         let have = end
             .checked_sub(start)
             .ok_or_else(|| FormatError::BadValue {
                 of: name(),
                 field: "data_offsets",
-                value: Excerpt::new(&format!("[{start}, {end}]")),
+                value: offsets(),
                 reason: "the end lies before the start",
             })?;
-        let offset = data_start.checked_add(start).ok_or_else(overflow)?;
+        let offset = data_start
+            .checked_add(start)
+            .ok_or_else(|| overflow("data_offsets", offsets()))?;
         let shape = self.shape.as_deref().ok_or_else(|| missing("shape"))?;
-        let elements = element_count(&self.name, shape)?;
+        let elements = element_count(self.name, shape)?;
         if !elements.is_multiple_of(dtype.block_elements()) {
             return Err(FormatError::PartialBlock {
                 name: name(),
@@ -243,7 +252,10 @@ impl Entry<'_> {
                 elements,
             });
         }
-        let len = dtype.bytes(elements).ok_or_else(overflow)?;
+        let size = || Excerpt::new(&format!("{elements} elements of {dtype}"));
+        let len = dtype
+            .bytes(elements)
+            .ok_or_else(|| overflow("length", size()))?;
         if len != have {
             return Err(FormatError::SizeMismatch {
                 name: name(),
@@ -252,7 +264,7 @@ impl Entry<'_> {
             });
         }
         Ok(TensorInfo {
-            name: self.name,
+            name: self.name.to_owned(),
             dtype,
             shape: self.shape.unwrap_or_default(),
             offset,

@@ -1,7 +1,7 @@
 //! The table of a model's tensors: names, types, shapes and where they lie.
 
 use super::dtype::Dtype;
-use super::error::{Excerpt, FormatError};
+use super::error::{Excerpt, FormatError, named};
 use std::ops::Range;
 
 /// One tensor of a model file.
@@ -214,7 +214,11 @@ fn check_layout(
         end = tensor
             .offset
             .checked_add(tensor.len)
-            .ok_or_else(|| FormatError::Overflow { name: name() })?;
+            .ok_or_else(|| FormatError::Overflow {
+                name: name(),
+                field: "end",
+                value: Excerpt::new(&format!("{} + {}", tensor.offset, tensor.len)),
+            })?;
         if end > file_len {
             return Err(FormatError::OutsideFile {
                 name: name(),
@@ -240,7 +244,11 @@ pub(super) fn element_count(name: &str, shape: &[u64]) -> Result<u64, FormatErro
     let product = without_zeros
         .copied()
         .try_fold(1_u64, u64::checked_mul)
-        .ok_or_else(|| FormatError::Overflow { name: name.into() })?;
+        .ok_or_else(|| FormatError::Overflow {
+            name: name.into(),
+            field: "shape",
+            value: Excerpt::new(&format!("{shape:?}")),
+        })?;
     Ok(if shape.contains(&0) { 0 } else { product })
 }
 
@@ -254,11 +262,12 @@ pub(super) fn check_name(
 ) -> Result<(), FormatError> {
     let len = u64::try_from(name.len()).unwrap_or(u64::MAX);
     if len > limit {
-        return Err(FormatError::TooLarge {
+        let long = FormatError::TooLarge {
             field,
             value: len,
             limit,
-        });
+        };
+        return Err(long.within(|| named(what, name)));
     }
     let reason = if name.is_empty() {
         "is empty"
@@ -384,7 +393,7 @@ mod tests {
         check("abcd").unwrap();
         check("\u{e9}a").unwrap();
         assert!(matches!(
-            check("abcde").unwrap_err(),
+            check("abcde").unwrap_err().rule(),
             FormatError::TooLarge {
                 value: 5,
                 limit: 4,

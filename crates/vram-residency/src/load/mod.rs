@@ -18,4 +18,5 @@ pub use file::{FileReads, FileSource};
 pub use model::{Model, Part};
 pub(crate) use pipeline::{MAX_AT_ONCE, cores, load};
 pub use request::{FormatChoice, SealRequest};
+pub use retry::Retried;
 pub use source::{PatternSource, Source};

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{FileSource, LoadError, SealRequest, Source};
+use super::{FileSource, LoadError, Retried, SealRequest, Source};
 use crate::format::gguf::{PartName, Split, check_parts};
 use crate::format::index::{self, Index};
 use crate::format::{self, Format, FormatError, Limits, ReadAt, TensorTable};
@@ -17,6 +17,12 @@ const SHOWN: usize = 5;
 
 /// A model's files, opened and checked against each other, in order. Reading
 /// starts when the parts are sealed.
+///
+/// The files stay open until then, so that what is sealed is what was checked,
+/// whatever happens to their names: a model of more files than the process may
+/// open is refused (`RLIMIT_NOFILE`, often 1024 at first; `ulimit -n`). A load
+/// takes two more for each file that it reads. Their tables stay in memory: a
+/// name and about 150 bytes a tensor.
 pub struct Model {
     name: String,
     parts: Vec<Part>,
@@ -31,10 +37,10 @@ pub struct Part {
 
 impl Part {
     /// The name decides the format.
-    fn of(source: FileSource) -> Result<Self, LoadError> {
+    fn of(source: FileSource, limits: &Limits) -> Result<Self, LoadError> {
         let extension = source.path().extension();
         let extension = extension.and_then(|extension| extension.to_str());
-        let found = format::detect_with(extension, &source, &Limits::default());
+        let found = format::detect_with(extension, &Retried(&source), limits);
         let (format, table) = found.map_err(|error| refused(&source.name(), error))?;
         Ok(Self {
             source,
@@ -83,11 +89,23 @@ impl Model {
     /// # Errors
     /// [`LoadError`] naming the file and the rule it breaks.
     pub fn open(path: &Path) -> Result<Self, LoadError> {
+        Self::open_with(path, &Limits::default())
+    }
+
+    /// Like [`Model::open`] under the caller's limits.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn open_with(path: &Path, limits: &Limits) -> Result<Self, LoadError> {
         // A link that the caller names is the caller's choice; a link found
         // inside a directory is not.
         let is_dir = path.is_dir();
-        let path = if is_dir { find(path)? } else { path.to_owned() };
-        let place = Place::of(&path);
+        let path = if is_dir {
+            find(path, limits)?
+        } else {
+            path.to_owned()
+        };
+        let place = Place::of(&path, limits);
         let source = if is_dir {
             FileSource::open_within(&place.root, &path, &path)?
         } else {
@@ -97,8 +115,8 @@ impl Model {
         let parts = if is_index_name(&file_name) {
             indexed(&path, &source, &place)?
         } else {
-            let first = Part::of(source)?;
-            match Split::of(&first.table, &Limits::default()) {
+            let first = Part::of(source, limits)?;
+            match Split::of(&first.table, limits) {
                 Ok(Some(split)) => split_parts(&path, split, &place)?,
                 Ok(None) => vec![first],
                 Err(error) => return Err(refused(&path.display().to_string(), error)),
@@ -169,7 +187,7 @@ fn refused(name: &str, source: FormatError) -> LoadError {
 }
 
 /// The one model in a directory.
-fn find(dir: &Path) -> Result<PathBuf, LoadError> {
+fn find(dir: &Path, limits: &Limits) -> Result<PathBuf, LoadError> {
     let index = dir.join(INDEX_NAME);
     if index.is_file() {
         return Ok(index);
@@ -192,9 +210,9 @@ fn find(dir: &Path) -> Result<PathBuf, LoadError> {
         }
     }
     // The parts of an indexed model are no models of their own.
-    let place = Place::of(&index);
+    let place = Place::of(&index, limits);
     for path in &indices {
-        let named = read_index(&FileSource::open_within(&place.root, path, path)?)?;
+        let named = read_index(&FileSource::open_within(&place.root, path, path)?, limits)?;
         found.retain(|path| {
             let file = path.file_name().unwrap_or_default().to_string_lossy();
             named.tensors_in(&file).next().is_none()
@@ -223,8 +241,8 @@ fn is_index_name(file: &str) -> bool {
     })
 }
 
-fn read_index(source: &FileSource) -> Result<Index, LoadError> {
-    index::parse(source, &Limits::default()).map_err(|e| refused(&source.name(), e))
+fn read_index(source: &FileSource, limits: &Limits) -> Result<Index, LoadError> {
+    index::parse(&Retried(source), limits).map_err(|e| refused(&source.name(), e))
 }
 
 /// The directory that the files of a model may not leave.
@@ -237,32 +255,34 @@ fn root_of(dir: &Path) -> PathBuf {
 }
 
 /// Where the files of a model lie, settled once: both are real paths.
-struct Place {
+struct Place<'l> {
     dir: PathBuf,
     root: PathBuf,
+    limits: &'l Limits,
 }
 
-impl Place {
+impl<'l> Place<'l> {
     /// The place of the model that `path` is a file of.
-    fn of(path: &Path) -> Self {
+    fn of(path: &Path, limits: &'l Limits) -> Self {
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
         let dir = dir.unwrap_or(Path::new("."));
         let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
         let root = root_of(&dir);
-        Self { dir, root }
+        Self { dir, root, limits }
     }
 
     /// The file `name` of the model that `path` is a file of; `by` names it.
     fn part(&self, path: &Path, name: &str, by: &str) -> Result<Part, LoadError> {
         let real = index::resolve(&self.root, &self.dir, name).map_err(|e| refused(by, e))?;
         let called = path.with_file_name(name);
-        Part::of(FileSource::open_within(&self.root, &real, &called)?)
+        let source = FileSource::open_within(&self.root, &real, &called)?;
+        Part::of(source, self.limits)
     }
 }
 
-fn indexed(path: &Path, source: &FileSource, place: &Place) -> Result<Vec<Part>, LoadError> {
+fn indexed(path: &Path, source: &FileSource, place: &Place<'_>) -> Result<Vec<Part>, LoadError> {
     let name = source.name();
-    let index = read_index(source)?;
+    let index = read_index(source, place.limits)?;
     let mut parts = Vec::new();
     for file in index.files() {
         let part = place.part(path, file, &name)?;
@@ -274,23 +294,24 @@ fn indexed(path: &Path, source: &FileSource, place: &Place) -> Result<Vec<Part>,
     Ok(parts)
 }
 
-fn split_parts(path: &Path, split: Split, place: &Place) -> Result<Vec<Part>, LoadError> {
-    let file = file_name(path);
-    let pattern = PartName::parse(&file).filter(|pattern| pattern.count == split.count);
+fn split_parts(path: &Path, split: Split, place: &Place<'_>) -> Result<Vec<Part>, LoadError> {
+    let whole = path.display().to_string();
+    let pattern = PartName::parse(&file_name(path));
+    let pattern = pattern.filter(|pattern| pattern.count == split.count);
     let pattern = pattern.ok_or_else(|| LoadError::SplitName {
-        name: file.clone(),
+        name: whole.clone(),
         count: split.count,
     })?;
     let mut parts = Vec::new();
     for number in 1..=split.count {
         let sibling = pattern.sibling(number);
-        let part = place.part(path, &sibling, &sibling)?;
+        let part = place.part(path, &sibling, &whole)?;
         parts.push((sibling, part));
     }
     let tables: Vec<_> = parts
         .iter()
         .map(|(name, part)| (name.as_str(), &part.table))
         .collect();
-    check_parts(&tables, &Limits::default()).map_err(|e| refused(&file, e))?;
+    check_parts(&tables, place.limits).map_err(|e| refused(&whole, e))?;
     Ok(parts.into_iter().map(|(_, part)| part).collect())
 }

@@ -11,7 +11,7 @@ use super::source::ReaderSource;
 use super::{CancelToken, FileSource, LoadError, Progress, ProgressFn, Source};
 use crate::audit::Text;
 use crate::error::InputError;
-use crate::format::{Format, TensorTable};
+use crate::format::{Format, Limits, TensorTable};
 use crate::hex;
 use crate::seal::ShardPosition;
 use crate::shard::{ModelRef, ShardId};
@@ -33,6 +33,7 @@ pub struct SealRequest<'a> {
     pub(crate) source: Result<Box<dyn Source + 'a>, LoadError>,
     pub(crate) extension: Option<String>,
     pub(crate) format: FormatChoice,
+    pub(crate) limits: Limits,
     /// Tensors that were already read from this very source.
     pub(crate) tensors: Option<TensorTable>,
     pub(crate) ordinal: Option<u32>,
@@ -57,6 +58,7 @@ impl<'a> SealRequest<'a> {
             source,
             extension: None,
             format: FormatChoice::Exactly(Format::Raw),
+            limits: Limits::default(),
             tensors: None,
             ordinal: None,
             id: None,
@@ -143,6 +145,13 @@ impl<'a> SealRequest<'a> {
     /// How to find the format.
     pub fn format(mut self, format: FormatChoice) -> Self {
         self.format = format;
+        self
+    }
+
+    /// What a header may claim (requirement: VA-10). A file of a
+    /// [`super::Model`] was parsed when that was opened.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
         self
     }
 

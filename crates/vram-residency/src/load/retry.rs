@@ -3,6 +3,9 @@
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
+use super::Source;
+use crate::format::ReadAt;
+
 /// Waits before the second, third and last try of a read. Bounded: a disk that
 /// fails for longer than this has failed.
 const PAUSES: [Duration; 3] = [
@@ -39,6 +42,23 @@ pub(super) fn transient(
         }
     }
     read()
+}
+
+/// A source whose positioned reads are tried again after failures of a moment,
+/// as those of a load are: what reads a source beside a load, for its header
+/// above all, reads through this.
+pub struct Retried<'s>(pub &'s dyn Source);
+
+impl ReadAt for Retried<'_> {
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+
+    fn read_exact_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        // A sequential source cannot be asked for the same bytes twice.
+        let go_on = || !self.0.is_sequential();
+        transient(|| self.0.read_exact_at(offset, out), go_on)
+    }
 }
 
 #[cfg(test)]

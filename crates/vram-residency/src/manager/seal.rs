@@ -11,10 +11,10 @@ use crate::audit::{Body, Text};
 use crate::capacity::plan::padding;
 use crate::device::DeviceError;
 use crate::error::{Error, InputError, Result, VerifyError};
-use crate::format::{self, Format, TensorTable};
+use crate::format::{self, Format, Limits, TensorTable};
 use crate::hex;
 use crate::key::{KeyId, SealTag};
-use crate::load::{Control, FormatChoice, LoadError, SealRequest, Source};
+use crate::load::{Control, FormatChoice, LoadError, Retried, SealRequest, Source};
 use crate::policy::{AdmittedSize, ConfirmedMemory};
 use crate::seal::{GroupId, RECORD_SCHEMA, Record, SIGNED_RECORD_SCHEMA, ShardPosition};
 use crate::shard::{Filled, Filling, ModelRef, Resident, SealedShard, ShardId};
@@ -123,6 +123,7 @@ impl VramManager {
                 source.as_ref(),
                 request.format,
                 request.extension.as_deref(),
+                &request.limits,
             )?,
         };
         let clock = Arc::clone(&self.inner.clock);
@@ -467,13 +468,14 @@ fn tensors(
     source: &dyn Source,
     choice: FormatChoice,
     extension: Option<&str>,
+    limits: &Limits,
 ) -> Result<TensorTable, LoadError> {
-    let limits = format::Limits::default();
+    let header = Retried(source);
     let parsed = match choice {
         FormatChoice::Exactly(Format::Raw) => return Ok(TensorTable::default()),
-        FormatChoice::Exactly(format) => format::parse_with(format, source, &limits),
+        FormatChoice::Exactly(format) => format::parse_with(format, &header, limits),
         FormatChoice::Auto => {
-            format::detect_with(extension, source, &limits).map(|(_, table)| table)
+            format::detect_with(extension, &header, limits).map(|(_, table)| table)
         }
     };
     parsed.map_err(|error| LoadError::Format {

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use vram_digest::FileDigest;
-use vram_residency::load::{LoadError, Model};
+use vram_residency::format;
+use vram_residency::load::{FileSource, Model, Retried};
 
 use crate::failure::Failure;
 use crate::output::Output;
@@ -133,7 +134,7 @@ impl Args {
                     "--format is about one file; an index or a directory stands for several",
                 ));
             }
-            Model::open(path)?
+            Model::open_with(path, &self.worker.limits.limits())?
         } else {
             match self.split(path)? {
                 Some(model) => model,
@@ -141,7 +142,7 @@ impl Args {
             }
         };
         for (option, given) in self.one_only() {
-            if given {
+            if given && model.parts().len() > 1 {
                 return Err(Failure::usage(format!(
                     "{option} is about one file, this model has several"
                 )));
@@ -157,18 +158,22 @@ impl Args {
         if !matches!(self.format, FormatArg::Auto | FormatArg::Gguf) {
             return Ok(None);
         }
-        match Model::open(path) {
+        match Model::open_with(path, &self.worker.limits.limits()) {
             Ok(model) => Ok((model.parts().len() > 1).then_some(model)),
             // The seal says what is wrong with a file of its own.
-            Err(LoadError::Format { name, .. } | LoadError::Open { name, .. })
-                if Path::new(&name) == path =>
-            {
-                Ok(None)
-            }
-            Err(LoadError::NotRegular { .. }) => Ok(None),
+            Err(_) if !self.is_whole(path) => Ok(None),
             Err(error) => Err(Failure::about(&path.to_string_lossy(), error.into())
                 .hint("--format raw seals this part alone")),
         }
+    }
+
+    /// Whether there is nothing wrong with a file as long as it is alone.
+    fn is_whole(&self, path: &Path) -> bool {
+        let Ok(source) = FileSource::open(path) else {
+            return false;
+        };
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        format::detect_with(extension, &Retried(&source), &self.worker.limits.limits()).is_ok()
     }
 
     /// Options that say something about one file.

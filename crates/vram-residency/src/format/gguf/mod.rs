@@ -23,7 +23,7 @@ pub use split::{PartName, Split, check_parts};
 
 use super::Format;
 use super::dtype::Dtype;
-use super::error::{Excerpt, FormatError};
+use super::error::{Excerpt, FormatError, named};
 use super::limits::Limits;
 use super::source::ReadAt;
 use super::table::{MetaValue, TensorInfo, TensorTable, check_name, element_count};
@@ -53,7 +53,7 @@ const MIN_TENSOR_BYTES: u64 = 25;
 /// # Errors
 /// Every variant of [`FormatError`] that is about GGUF, names, sizes or layout.
 pub fn parse(src: &dyn ReadAt, limits: &Limits) -> Result<TensorTable, FormatError> {
-    let mut cursor = Cursor::new(src, limits.header_bytes);
+    let mut cursor = Cursor::new(src, limits.gguf_header_bytes);
     let (tensor_count, pair_count) = read_counts(&mut cursor, limits)?;
     let metadata = value::read_pairs(&mut cursor, pair_count, limits)?;
     let alignment = alignment(&metadata)?;
@@ -63,8 +63,9 @@ pub fn parse(src: &dyn ReadAt, limits: &Limits) -> Result<TensorTable, FormatErr
         "tensor descriptions",
     )?;
     let mut tensors = Vec::new();
-    for _ in 0..tensor_count {
-        tensors.push(read_tensor(&mut cursor, alignment, limits)?);
+    for number in 1..=tensor_count {
+        let tensor = read_tensor(&mut cursor, alignment, limits);
+        tensors.push(tensor.map_err(|error| error.within(|| format!("tensor {number}")))?);
     }
     let data_start = place(&mut tensors, cursor.pos(), alignment, src.len())?;
     let may_pad = |from: u64, to: u64| {
@@ -138,7 +139,18 @@ fn read_tensor(
         &name,
         limits.gguf_name_bytes,
     )?;
-    let shown = || Excerpt::new(&name);
+    let tensor = read_description(cursor, &name, alignment, limits);
+    tensor.map_err(|error| error.within(|| named("tensor", &name)))
+}
+
+/// What follows a tensor's name.
+fn read_description(
+    cursor: &mut Cursor<'_>,
+    name: &str,
+    alignment: u64,
+    limits: &Limits,
+) -> Result<TensorInfo, FormatError> {
+    let shown = || Excerpt::new(name);
     let dims = u64::from(cursor.u32("number of dimensions")?);
     let limit = limits.dims.min(MAX_DIMS);
     if dims > limit {
@@ -168,10 +180,12 @@ fn read_tensor(
             elements: row,
         });
     }
-    let elements = element_count(&name, &shape)?;
-    let len = dtype
-        .bytes(elements)
-        .ok_or_else(|| FormatError::Overflow { name: shown() })?;
+    let elements = element_count(name, &shape)?;
+    let len = dtype.bytes(elements).ok_or_else(|| FormatError::Overflow {
+        name: shown(),
+        field: "length",
+        value: Excerpt::new(&format!("{elements} elements of {dtype}")),
+    })?;
     let offset = cursor.u64("tensor offset")?;
     if !offset.is_multiple_of(alignment) {
         return Err(FormatError::Unaligned {
@@ -183,7 +197,7 @@ fn read_tensor(
     // The file has the innermost dimension first.
     shape.reverse();
     Ok(TensorInfo {
-        name,
+        name: name.to_owned(),
         dtype,
         shape,
         offset,
@@ -208,6 +222,8 @@ fn place(
             .and_then(|start| start.checked_add(tensor.offset))
             .ok_or_else(|| FormatError::Overflow {
                 name: tensor.name.as_str().into(),
+                field: "offset",
+                value: tensor.offset.to_string().as_str().into(),
             })?;
     }
     Ok(start.unwrap_or(file_len))

@@ -1,7 +1,7 @@
 //! GGUF metadata: typed key-value pairs.
 
 use super::cursor::Cursor;
-use crate::format::error::FormatError;
+use crate::format::error::{FormatError, named};
 use crate::format::limits::Limits;
 use crate::format::table::{MetaValue, check_name};
 
@@ -87,16 +87,20 @@ pub(super) fn read_pairs(
     limits: &Limits,
 ) -> Result<Vec<(String, MetaValue)>, FormatError> {
     cursor.need(count.saturating_mul(MIN_PAIR_BYTES), "metadata pairs")?;
-    let mut pairs = Vec::new();
-    for _ in 0..count {
-        let key = cursor.string("metadata key length", limits.string_bytes)?;
+    let (mut pairs, mut kept) = (Vec::new(), 0_u64);
+    for number in 1..=count {
+        let key = cursor.string("metadata key length", limits.string_bytes);
+        let key = key.map_err(|error| error.within(|| format!("metadata entry {number}")))?;
         check_name(
             "metadata key",
             "metadata key length",
             &key,
             limits.string_bytes,
         )?;
-        let value = read_value(cursor, &key, limits)?;
+        let value = read_value(cursor, &key, limits);
+        let value = value.map_err(|error| error.within(|| named("metadata key", &key)))?;
+        kept = kept.saturating_add(text_bytes(&key, &value));
+        check_kept(kept, limits).map_err(|error| error.within(|| named("metadata key", &key)))?;
         pairs.push((key, value));
     }
     let mut keys: Vec<&str> = pairs.iter().map(|p| p.0.as_str()).collect();
@@ -109,6 +113,26 @@ pub(super) fn read_pairs(
         });
     }
     Ok(pairs)
+}
+
+/// Bytes of text that a pair keeps.
+fn text_bytes(key: &str, value: &MetaValue) -> u64 {
+    let text = match value {
+        MetaValue::Text(text) => text.len(),
+        _ => 0,
+    };
+    u64::try_from(key.len().saturating_add(text)).unwrap_or(u64::MAX)
+}
+
+fn check_kept(kept: u64, limits: &Limits) -> Result<(), FormatError> {
+    if kept > limits.metadata_bytes {
+        return Err(FormatError::TooLarge {
+            field: "bytes of metadata text",
+            value: kept,
+            limit: limits.metadata_bytes,
+        });
+    }
+    Ok(())
 }
 
 fn read_value(
