@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use vram_residency::SealRequest;
 use vram_residency::receipt::Nonce;
 
+use crate::device::DeviceSpec;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::signing::{believed, not_signed};
@@ -33,6 +34,9 @@ pub(crate) struct Args {
     /// What the verifier chose: 16 to 64 bytes in hex
     #[arg(long, value_name = "HEX")]
     nonce: Nonce,
+    /// cuda:N; or the simulated device: sim, sim:SIZE or sim:SIZE,OPTION,... ('vram seal --help')
+    #[arg(long, value_name = "DEVICE", default_value = "cuda:0")]
+    device: DeviceSpec,
     #[command(flatten)]
     worker: WorkerArgs,
     /// Where to write the attestation [default: stdout]
@@ -48,7 +52,7 @@ impl Args {
         if self.worker.sign.sign_key.is_none() {
             return Err(no_key());
         }
-        let worker = self.worker.start()?;
+        let worker = self.worker.start(std::slice::from_ref(&self.device))?;
         let text = self.work(&worker).map_err(|failure| worker.told(failure))?;
         worker.keep_evidence(output)?;
         let Some(path) = &self.out else {

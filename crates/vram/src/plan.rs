@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use vram_residency::VramManager;
 use vram_residency::capacity::Sharing;
-use vram_residency::capacity::plan::{DevicePlan, MAX_PADDING, Placement, Plan, PlanPart, padding};
+use vram_residency::capacity::plan::{DevicePlan, MAX_PADDING, Placement, Plan, PlanPart};
 use vram_residency::capacity::ranks::rank_bytes;
 use vram_residency::key::RootKey;
 use vram_residency::load::{Model, Part};
@@ -82,7 +82,8 @@ impl Args {
         let plan = if self.tensor_parallel.get() > 1 {
             manager.plan_ranks(&self.ranks(&model), self.reserve)?
         } else {
-            manager.plan(&files(&model), self.reserve)?
+            let files: Vec<PlanPart> = model.parts().iter().map(PlanPart::from).collect();
+            manager.plan(&files, self.reserve)?
         };
         if output.is_json() {
             output.json(&Report {
@@ -151,15 +152,6 @@ impl Args {
         }
         Ok(builder.build()?)
     }
-}
-
-fn files(model: &Model) -> Vec<PlanPart> {
-    let file = |part: &Part| PlanPart {
-        name: part.path().to_string_lossy().into_owned(),
-        bytes: part.bytes(),
-        padding: padding(part.tensors().data_start()),
-    };
-    model.parts().iter().map(file).collect()
 }
 
 fn placed(placement: &Placement) -> String {

@@ -24,9 +24,6 @@ use crate::signing::{Hand, SignArgs};
 /// Options of commands that put models into VRAM.
 #[derive(clap::Args)]
 pub(crate) struct WorkerArgs {
-    /// cuda:N; or the simulated device: sim, sim:SIZE or sim:SIZE,OPTION,... ('vram seal --help')
-    #[arg(long, value_name = "DEVICE", default_value = "cuda:0")]
-    pub(crate) device: DeviceSpec,
     #[command(flatten)]
     key: KeyArgs,
     #[command(flatten)]
@@ -48,7 +45,7 @@ pub(crate) struct WorkerArgs {
     worker_id: WorkerId,
 }
 
-/// A manager of the one device, its log, and who signs for it.
+/// A manager of the devices, its log, and who signs for it.
 pub(crate) struct Worker {
     pub(crate) manager: VramManager,
     pub(crate) hand: Option<Hand>,
@@ -62,7 +59,7 @@ struct Parts {
     hand: Option<Hand>,
     policy: Policy,
     key: Option<RootKey>,
-    device: Arc<dyn Device>,
+    devices: Vec<Arc<dyn Device>>,
 }
 
 /// What a start can fail at before there is a manager.
@@ -77,11 +74,11 @@ enum Step {
 impl WorkerArgs {
     /// Opens the log first, so that whatever else fails is in it
     /// (requirement: AU-7, OP-6).
-    pub(crate) fn start(&self) -> Result<Worker, Failure> {
+    pub(crate) fn start(&self, devices: &[DeviceSpec]) -> Result<Worker, Failure> {
         let log = self.log.open(&self.worker_id)?;
         let builder = VramManager::builder().worker_id(self.worker_id.as_str());
         let builder = log.attach(builder);
-        let parts = match self.parts() {
+        let parts = match self.parts(devices) {
             Ok(parts) => parts,
             Err((step, failure)) => {
                 let recorded = step.event(&failure).map(|body| builder.record(body));
@@ -96,11 +93,11 @@ impl WorkerArgs {
             Some(key) => key,
             None => RootKey::generate(&OsRandom)?,
         };
-        let manager = builder
-            .device_with(parts.device, None, Sharing::Dedicated)
-            .key(key)
-            .policy(parts.policy)
-            .build()?;
+        let devices = parts.devices.into_iter();
+        let builder = devices.fold(builder, |builder, device| {
+            builder.device_with(device, None, Sharing::Dedicated)
+        });
+        let manager = builder.key(key).policy(parts.policy).build()?;
         Ok(Worker {
             manager,
             hand: parts.hand,
@@ -109,21 +106,25 @@ impl WorkerArgs {
         })
     }
 
-    fn parts(&self) -> Result<Parts, (Step, Failure)> {
+    fn parts(&self, devices: &[DeviceSpec]) -> Result<Parts, (Step, Failure)> {
         let at = |step| move |failure| (step, failure);
         let hand = self.sign.load().map_err(at(Step::Sign))?;
         let policy = self.models.load().map_err(at(Step::Models))?;
         let key = self.key.load().map_err(at(Step::Key))?;
-        let device = device::open(&self.device).map_err(Failure::from);
-        let device = device.map_err(at(Step::Device))?;
+        let open = |spec| device::open(spec).map_err(Failure::from);
+        let devices: Result<Vec<_>, _> = devices.iter().map(open).collect();
+        let devices = devices.map_err(at(Step::Device))?;
         if let Some(hand) = &hand {
-            hand.check(device.info().kind).map_err(at(Step::Sign))?;
+            let mut kinds = devices.iter().map(|device| device.info().kind);
+            kinds
+                .try_for_each(|kind| hand.check(kind))
+                .map_err(at(Step::Sign))?;
         }
         Ok(Parts {
             hand,
             policy,
             key,
-            device,
+            devices,
         })
     }
 

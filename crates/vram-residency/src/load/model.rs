@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{FileSource, LoadError, Retried, SealRequest, Source};
+use crate::capacity::plan::{PlanPart, padding};
 use crate::format::gguf::{PartName, Split, check_parts};
 use crate::format::index::{self, Index};
 use crate::format::{self, Format, FormatError, Limits, ReadAt, TensorTable};
@@ -75,6 +76,16 @@ impl Part {
 
     fn file_name(&self) -> String {
         file_name(self.path())
+    }
+}
+
+impl From<&Part> for PlanPart {
+    fn from(part: &Part) -> Self {
+        Self {
+            name: part.path().display().to_string(),
+            bytes: part.bytes(),
+            padding: padding(part.table.data_start()),
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod args;
 mod hold;
+mod load;
+mod placing;
 mod report;
 mod run;
 mod scrubbing;
@@ -14,6 +16,7 @@ use vram_digest::FileDigest;
 use vram_residency::format;
 use vram_residency::load::{FileSource, Model, Retried};
 
+use crate::device::DeviceSpec;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::text;
@@ -35,6 +38,7 @@ Examples:
   vram seal model.safetensors --key-file worker.key --record model.json
   vram seal part1.gguf part2.gguf --group --record group.json --key-file worker.key
   vram seal big-00001-of-00002.gguf                both parts
+  vram seal model.safetensors.index.json --device cuda:0 --device cuda:1
   vram seal model.safetensors.index.json --record group.json --key-file worker.key
   vram seal model.safetensors --receipt receipt.json --sign-key worker.sign
   vram seal model/weights.bin --allow allow.toml --trust op.pub
@@ -44,9 +48,15 @@ Examples:
   vram seal model.safetensors --device sim:2GiB,flip=4096:0   see a failure
 
 A FILE that is an index, a part of a split GGUF or a directory with one of them
-is a model of several files: they are sealed as one group. Several FILEs are sealed one after the other on
-the same device; --record then holds one record a line, or one group record
-with --group. The first failure ends the command.
+is a model of several files: they are sealed as one group. Several FILEs are
+sealed one after the other; --record then holds one record a line, or one group
+record with --group. The first failure ends the command, once --retries are
+used up where it is one of reading.
+
+With several --device the files are spread over them, the largest first, each
+to the device that has to load the least; where one has no room left then, they
+lie as 'vram plan' says. Files of a group are loaded on all devices at the same
+time. No file is cut.
 
 The simulated device is host memory: sim (8 GiB) or sim:SIZE, and after that any
 of these, with commas between them:
@@ -76,6 +86,10 @@ pub(crate) struct Args {
     /// Models, or the shards of one
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// cuda:N; or the simulated device: sim, sim:SIZE or sim:SIZE,OPTION,...
+    /// (below); once for each device that may hold a part of the FILEs
+    #[arg(long, value_name = "DEVICE", default_value = "cuda:0")]
+    device: Vec<DeviceSpec>,
     /// fs-verity digest that the bytes in VRAM must have ('vram digest', 'fsverity digest')
     #[arg(long, value_name = "sha256:HEX", value_parser = args::digest)]
     expect: Option<FileDigest>,
@@ -103,6 +117,10 @@ pub(crate) struct Args {
     /// Give up loading one FILE when it takes longer than this
     #[arg(long, value_name = "TIME", value_parser = args::duration)]
     timeout: Option<Duration>,
+    /// Read a file again, so often, when reading it failed; files that are
+    /// loaded stay
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    retries: u32,
     /// Keep the models resident and verify them again until interrupted
     #[arg(long)]
     hold: bool,

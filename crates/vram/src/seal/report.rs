@@ -17,7 +17,9 @@ use crate::text;
 #[derive(Serialize)]
 struct Report<'a> {
     schema: &'static str,
+    /// The first of them.
     device: Option<&'a DeviceInfo>,
+    devices: Vec<&'a DeviceInfo>,
     shards: Vec<Shard<'a>>,
     group: Option<String>,
     /// Nobody can check the records later.
@@ -64,6 +66,10 @@ pub(super) fn print(
     }
     for one in &sealed.held {
         lines(one).iter().try_for_each(|line| output.line(line))?;
+        if manager.devices().len() > 1 {
+            let ordinal = one.shard.record().gpu_device;
+            output.line(format!("placed    on device {ordinal}"))?;
+        }
     }
     summary(args, manager, sealed)?
         .iter()
@@ -80,6 +86,7 @@ fn json<'a>(args: &Args, manager: &'a VramManager, sealed: &'a Sealed) -> Report
     Report {
         schema: "vram-residency/seal/v1",
         device: manager.devices().first().copied(),
+        devices: manager.devices(),
         shards: sealed.held.iter().map(shard).collect(),
         group: sealed.group.as_ref().map(|group| group.group.to_string()),
         ephemeral_key: sealed.ephemeral_key,

@@ -1,20 +1,21 @@
 //! The steps, in order. Dropping what was sealed wipes and frees it, so every
 //! way out leaves the device as it was.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use vram_residency::load::{Model, Part};
+use vram_residency::capacity::plan::{MAX_PADDING, PlanPart};
+use vram_residency::load::Model;
 use vram_residency::shard::GroupRecord;
 use vram_residency::verify::Verification;
-use vram_residency::{Mode, SealRequest, SealedShard, VramManager};
+use vram_residency::{Mode, SealedShard, VramManager};
 
+use super::load::{Load, Loaded};
 use super::{Args, hold, report};
+use crate::device::DeviceSpec;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::output::Output;
-use crate::progress::{self, Progress};
 use crate::signing::{Hand, believed, not_signed};
 use crate::worker::Worker;
 use crate::{papers, records, text};
@@ -42,7 +43,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     if let Some(path) = &args.receipt {
         papers::check_target(path)?;
     }
-    let worker = args.worker.start()?;
+    let worker = args.worker.start(&args.device)?;
     let interrupt = Interrupt::listen()?;
     let job = Job {
         args,
@@ -58,43 +59,33 @@ pub(super) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
 }
 
 /// What is to be sealed.
-struct Asked {
+pub(super) struct Asked {
     /// The one FILE, where it stands for a model of several files.
-    model: Option<Model>,
-    names: Vec<String>,
-    /// In bytes; 0 for what cannot be read, of which the seal tells.
-    sizes: Vec<u64>,
+    pub(super) model: Option<Model>,
+    /// 0 bytes for what cannot be read, of which the seal tells.
+    pub(super) files: Vec<PlanPart>,
 }
 
 impl Asked {
     fn of(args: &Args) -> Result<Self, Failure> {
         let model = args.model()?;
-        let (names, sizes) = match &model {
-            Some(model) => {
-                let one = |part: &Part| (part.path().display().to_string(), part.bytes());
-                model.parts().iter().map(one).unzip()
-            }
-            None => {
-                let size = |path: &Path| match std::fs::metadata(path) {
-                    Ok(meta) if meta.is_file() => meta.len(),
-                    _ => 0,
-                };
-                let one = |path: &PathBuf| (path.display().to_string(), size(path));
-                args.files.iter().map(one).unzip()
-            }
+        let files = match &model {
+            Some(model) => model.parts().iter().map(PlanPart::from).collect(),
+            None => args.files.iter().map(|path| file(path)).collect(),
         };
-        Ok(Self {
-            model,
-            names,
-            sizes,
-        })
+        Ok(Self { model, files })
     }
 
     /// A scripted flip behind every file would never strike, and who tests an
     /// alarm with it would believe that it works.
     fn check_flips(&self, args: &Args) -> Result<(), Failure> {
-        let (Some(offset), Some(&longest)) =
-            (args.worker.device.largest_flip(), self.sizes.iter().max())
+        let largest_flip = args
+            .device
+            .iter()
+            .filter_map(DeviceSpec::largest_flip)
+            .max();
+        let (Some(offset), Some(longest)) =
+            (largest_flip, self.files.iter().map(|file| file.bytes).max())
         else {
             return Ok(());
         };
@@ -104,6 +95,18 @@ impl Asked {
         Err(Failure::usage(format!(
             "the flip at offset {offset} lies behind the end of every file; the longest has {longest} bytes"
         )))
+    }
+}
+
+/// A file that was not opened yet: where its tensors begin is not known.
+fn file(path: &Path) -> PlanPart {
+    let meta = std::fs::metadata(path)
+        .ok()
+        .filter(std::fs::Metadata::is_file);
+    PlanPart {
+        name: path.display().to_string(),
+        bytes: meta.map_or(0, |meta| meta.len()),
+        padding: MAX_PADDING,
     }
 }
 
@@ -148,9 +151,15 @@ impl Job<'_> {
         let (args, interrupt) = (self.args, self.interrupt);
         let manager = &self.worker.manager;
         let started = Instant::now();
-        let loaded = seal(asked, args, manager, (interrupt, self.output))?;
+        let load = Load {
+            args,
+            manager,
+            interrupt,
+            output: self.output,
+        };
+        let loaded = load.seal(asked)?;
         let load = started.elapsed();
-        if args.worker.device.discards() {
+        if args.device.iter().any(DeviceSpec::discards) {
             return Err(dropped(&loaded, load));
         }
         let group = loaded.group;
@@ -244,128 +253,6 @@ fn receipts(manager: &VramManager, held: &[Held], hand: &Hand) -> Result<String,
         text.push('\n');
     }
     Ok(text)
-}
-
-/// What was asked for, by name, and what it became.
-struct Loaded {
-    names: Vec<String>,
-    shards: Vec<SealedShard>,
-    group: Option<GroupRecord>,
-}
-
-/// Seals every file, or none.
-fn seal(
-    asked: Asked,
-    args: &Args,
-    manager: &VramManager,
-    (interrupt, output): (&Interrupt, &Output),
-) -> Result<Loaded, Failure> {
-    let dress = Dress {
-        args,
-        interrupt,
-        output,
-    };
-    let Asked {
-        model,
-        names,
-        sizes,
-    } = asked;
-    if let Some(model) = model {
-        let all = dress.progress(&names, &sizes);
-        let requests = model.into_requests().into_iter().zip(&names);
-        let requests = requests.map(|(request, name)| dress.request(request, name, &all, 0));
-        return grouped(manager, requests.collect(), names.clone());
-    }
-    if args.group {
-        let all = dress.progress(&names, &sizes);
-        let requests = args.files.iter().map(|path| dress.file(path, &all, 0));
-        return grouped(manager, requests.collect(), names);
-    }
-    let all = dress.progress(&names, &sizes);
-    let (mut shards, mut before) = (Vec::new(), 0_u64);
-    for ((path, name), size) in args.files.iter().zip(&names).zip(sizes) {
-        let sealed = manager.seal(dress.file(path, &all, before));
-        shards.push(sealed.map_err(|error| Failure::to_seal(name, error))?);
-        before = before.saturating_add(size);
-    }
-    Ok(Loaded {
-        names,
-        shards,
-        group: None,
-    })
-}
-
-/// All or none.
-fn grouped(
-    manager: &VramManager,
-    requests: Vec<SealRequest<'static>>,
-    names: Vec<String>,
-) -> Result<Loaded, Failure> {
-    let group = manager.seal_group(requests);
-    let group = group.map_err(|error| Failure::to_seal("group", error))?;
-    Ok(Loaded {
-        names,
-        group: Some(group.record()),
-        shards: group.into_shards(),
-    })
-}
-
-/// Puts the options of the command on requests.
-struct Dress<'a> {
-    args: &'a Args,
-    interrupt: &'a Interrupt,
-    output: &'a Output,
-}
-
-impl Dress<'_> {
-    /// One line for files that are loaded together.
-    fn progress(&self, names: &[String], sizes: &[u64]) -> Arc<Progress> {
-        let name = match names {
-            [one] => one.clone(),
-            several => text::count(several.len(), "file"),
-        };
-        let total = sizes.iter().copied().fold(0, u64::saturating_add);
-        Arc::new(Progress::start(self.output, "loading", &name, Some(total)))
-    }
-
-    fn file(&self, path: &Path, all: &Arc<Progress>, before: u64) -> SealRequest<'static> {
-        let request = SealRequest::file(path).format(self.args.format.choice());
-        self.request(request, &path.to_string_lossy(), all, before)
-    }
-
-    /// `before` bytes of all files were loaded before this request.
-    fn request(
-        &self,
-        request: SealRequest<'static>,
-        name: &str,
-        all: &Arc<Progress>,
-        before: u64,
-    ) -> SealRequest<'static> {
-        let args = self.args;
-        let (all, part) = (Arc::clone(all), progress::Part::new(name));
-        let show = move |now: vram_residency::load::Progress| {
-            let done = before.saturating_add(now.all_done);
-            if all.total() == Some(now.total) {
-                return all.set(done);
-            }
-            all.set_part(done, &part, (now.done, now.total));
-        };
-        let request = request.cancel(self.interrupt.token()).progress(show);
-        let mut request = args.worker.named(request);
-        if let Some(digest) = &args.expect {
-            request = request.expect(&digest.to_string());
-        }
-        if let Some(digest) = &args.expect_content {
-            request = request.expect_content(digest);
-        }
-        if args.content {
-            request = request.with_content_digest();
-        }
-        match args.timeout {
-            Some(timeout) => request.timeout(timeout),
-            None => request,
-        }
-    }
 }
 
 /// After a signal nothing more is begun.

@@ -1,0 +1,235 @@
+//! Loading what was asked for, onto one device or several, and again after
+//! failures that may be over by then.
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use vram_residency::capacity::plan::PlanPart;
+use vram_residency::error::{Error, InputError};
+use vram_residency::format::FormatError;
+use vram_residency::load::{LoadError, Model};
+use vram_residency::shard::{GroupRecord, SealedGroup};
+use vram_residency::{SealRequest, SealedShard, VramManager};
+
+use super::run::Asked;
+use super::{Args, placing};
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::output::Output;
+use crate::progress::{self, Progress};
+use crate::text;
+
+/// Time before files that failed are read again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What was asked for, by name, and what it became.
+pub(super) struct Loaded {
+    pub(super) names: Vec<String>,
+    pub(super) shards: Vec<SealedShard>,
+    pub(super) group: Option<GroupRecord>,
+}
+
+/// Everything that a load needs.
+pub(super) struct Load<'a> {
+    pub(super) args: &'a Args,
+    pub(super) manager: &'a VramManager,
+    pub(super) interrupt: &'a Interrupt,
+    pub(super) output: &'a Output,
+}
+
+/// A file on its way, as its request is made of it.
+struct Way<'w> {
+    file: &'w PlanPart,
+    ordinal: u32,
+    all: &'w Arc<Progress>,
+    /// Bytes of all files that were loaded before this one.
+    before: u64,
+}
+
+impl Load<'_> {
+    /// Seals every file, or none.
+    pub(super) fn seal(&self, asked: Asked) -> Result<Loaded, Failure> {
+        let Asked { model, files } = asked;
+        let places = placing::place(self.manager, &files)?;
+        let all = self.progress(&files);
+        let mut ways: Vec<Way<'_>> = files
+            .iter()
+            .zip(places)
+            .map(|(file, ordinal)| Way {
+                file,
+                ordinal,
+                all: &all,
+                before: 0,
+            })
+            .collect();
+        let names = files.iter().map(|file| file.name.clone()).collect();
+        if model.is_some() || self.args.group {
+            let group = self.group(model, &ways);
+            let group = group.map_err(|error| Failure::to_seal("group", error))?;
+            return Ok(Loaded {
+                names,
+                group: Some(group.record()),
+                shards: group.into_shards(),
+            });
+        }
+        let mut before = 0_u64;
+        for way in &mut ways {
+            way.before = before;
+            before = before.saturating_add(way.file.bytes);
+        }
+        let mut shards = Vec::new();
+        for (path, way) in self.args.files.iter().zip(&ways) {
+            let sealed = self.patiently(|| self.manager.seal(self.file(path, way)));
+            shards.push(sealed.map_err(|error| Failure::to_seal(&way.file.name, error))?);
+        }
+        Ok(Loaded {
+            names,
+            shards,
+            group: None,
+        })
+    }
+
+    /// Seals the files of one model: all or none. What is loaded stays while
+    /// those that failed are read again.
+    fn group(&self, model: Option<Model>, ways: &[Way<'_>]) -> Result<SealedGroup, Error> {
+        let is_model = model.is_some();
+        let requests = match model {
+            Some(model) => self.parts(model, ways),
+            None => self
+                .args
+                .files
+                .iter()
+                .zip(ways)
+                .map(|(path, way)| self.file(path, way))
+                .collect(),
+        };
+        if self.args.retries == 0 {
+            return self.manager.seal_group(requests);
+        }
+        let mut load = self.manager.group_load(requests)?;
+        self.patiently(|| {
+            for index in load.failed() {
+                load.replace(index, self.again(index, is_model, ways)?)?;
+            }
+            load.run()
+        })?;
+        load.finish()
+    }
+
+    /// The request of one member, with its file opened anew.
+    fn again(
+        &self,
+        index: u32,
+        is_model: bool,
+        ways: &[Way<'_>],
+    ) -> Result<SealRequest<'static>, Error> {
+        let gone = InputError::Group("the model has fewer files than before");
+        let at = usize::try_from(index).unwrap_or(usize::MAX);
+        let request = match self.args.files.as_slice() {
+            [path] if is_model => {
+                let model = Model::open_with(path, &self.args.worker.limits.limits())?;
+                self.parts(model, ways).into_iter().nth(at)
+            }
+            files => files
+                .get(at)
+                .zip(ways.get(at))
+                .map(|(path, way)| self.file(path, way)),
+        };
+        Ok(request.ok_or(gone)?)
+    }
+
+    fn parts(&self, model: Model, ways: &[Way<'_>]) -> Vec<SealRequest<'static>> {
+        let requests = model.into_requests().into_iter().zip(ways);
+        requests
+            .map(|(request, way)| self.request(request, way))
+            .collect()
+    }
+
+    /// Does `work`, and again as often as --retries allows while it fails at
+    /// reading.
+    fn patiently<T>(&self, mut work: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+        for left in (0..self.args.retries).rev() {
+            match work() {
+                Err(error) if may_pass(&error) => {
+                    self.output
+                        .note(&format!("{error}; trying again, then {left} more times"));
+                    if self.interrupt.wait(PAUSE) {
+                        return Err(error);
+                    }
+                }
+                other => return other,
+            }
+        }
+        work()
+    }
+
+    /// One line for files that are loaded together.
+    fn progress(&self, files: &[PlanPart]) -> Arc<Progress> {
+        let name = match files {
+            [one] => one.name.clone(),
+            several => text::count(several.len(), "file"),
+        };
+        let total = files
+            .iter()
+            .map(|file| file.bytes)
+            .fold(0, u64::saturating_add);
+        Arc::new(Progress::start(self.output, "loading", &name, Some(total)))
+    }
+
+    fn file(&self, path: &Path, way: &Way<'_>) -> SealRequest<'static> {
+        self.request(
+            SealRequest::file(path).format(self.args.format.choice()),
+            way,
+        )
+    }
+
+    /// Puts the options of the command on a request.
+    fn request(&self, request: SealRequest<'static>, way: &Way<'_>) -> SealRequest<'static> {
+        let args = self.args;
+        let (all, before) = (Arc::clone(way.all), way.before);
+        let part = progress::Part::new(&way.file.name);
+        let show = move |now: vram_residency::load::Progress| {
+            let done = before.saturating_add(now.all_done);
+            if all.total() == Some(now.total) {
+                return all.set(done);
+            }
+            all.set_part(done, &part, (now.done, now.total));
+        };
+        let request = request.device(way.ordinal);
+        let request = request.cancel(self.interrupt.token()).progress(show);
+        let mut request = args.worker.named(request);
+        if let Some(digest) = &args.expect {
+            request = request.expect(&digest.to_string());
+        }
+        if let Some(digest) = &args.expect_content {
+            request = request.expect_content(digest);
+        }
+        if args.content {
+            request = request.with_content_digest();
+        }
+        match args.timeout {
+            Some(timeout) => request.timeout(timeout),
+            None => request,
+        }
+    }
+}
+
+/// Whether a failure is one of reading that may be over soon.
+fn may_pass(error: &Error) -> bool {
+    match error {
+        Error::Load(LoadError::Open { source, .. }) => source.kind() != ErrorKind::NotFound,
+        Error::Load(LoadError::Format { source, .. }) => {
+            matches!(source.rule(), FormatError::Io { .. })
+        }
+        Error::Load(error) => matches!(
+            error,
+            LoadError::Read { .. }
+                | LoadError::Short { .. }
+                | LoadError::Changed { .. }
+                | LoadError::Deadline { .. }
+        ),
+        _ => false,
+    }
+}

@@ -1,0 +1,137 @@
+//! `vram seal` on several devices, and again after reads that failed.
+
+mod common;
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::Child;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use common::{Outcome, Session, finish, interrupt, small};
+
+/// The devices of the shards in a report, in their order.
+fn places(outcome: &Outcome) -> Vec<u64> {
+    let report = outcome.json("vram-residency/seal/v1");
+    let shards = report["shards"].as_array().unwrap().clone();
+    let device = |shard: &serde_json::Value| shard["record"]["gpu_device"].as_u64().unwrap();
+    shards.iter().map(device).collect()
+}
+
+// requirement: PM-1
+#[test]
+fn the_files_of_a_model_are_spread_over_devices() {
+    let session = Session::new();
+    session.vram("key new key").exit(0);
+    let sharded = small().with_file_name("sharded");
+    let two = "--device sim:1MiB,ordinal=4 --device sim:1MiB,ordinal=7 --key-file key";
+    let model = sharded.to_str().unwrap();
+    let sealed = session
+        .vram(&format!("seal {model} {two} --record group.json --json"))
+        .exit(0)
+        .quiet();
+    let mut found = places(&sealed);
+    found.sort_unstable();
+    assert_eq!(found, [4, 7]);
+    let report = sealed.json("vram-residency/seal/v1");
+    assert_eq!(report["devices"].as_array().unwrap().len(), 2);
+    assert_eq!(report["used_bytes"], 0);
+    let parts = [1, 2].map(|part| format!("{model}/model-0000{part}-of-00002.safetensors"));
+    session
+        .vram(&format!(
+            "verify group.json {} --key-file key",
+            parts.join(" ")
+        ))
+        .exit(0);
+    session
+        .vram(&format!("seal {model} {two}"))
+        .exit(0)
+        .says("placed    on device 4\n")
+        .says("placed    on device 7\n")
+        .says("freed     wiped; 0 of 2097152 bytes in use\n");
+}
+
+#[test]
+fn files_go_where_they_have_room() {
+    let session = Session::new();
+    for (name, len) in [("a", 3000), ("b", 40_000), ("c", 9000), ("d", 30_000)] {
+        session.file(name, len);
+    }
+    let on = |devices: &str, more: &str| {
+        let devices = devices.split(' ').zip(0..);
+        let devices = devices.map(|(size, n)| format!(" --device sim:{size},ordinal={n}"));
+        let devices: String = devices.collect();
+        session.vram(&format!("seal a b c d --format raw{devices} {more}"))
+    };
+    assert_eq!(
+        places(&on("1MiB 1MiB", "--json --group").exit(0)),
+        [1, 0, 1, 1]
+    );
+    assert_eq!(places(&on("1MiB 1MiB", "--json").exit(0)), [1, 0, 1, 1]);
+    // Spread evenly they would not fit.
+    assert_eq!(places(&on("1MiB 4096", "--json").exit(0)), [1, 0, 0, 0]);
+    on("41000 30500", "--group")
+        .exit(1)
+        .refuses("the model does not fit on these devices")
+        .tells("bytes missing");
+    session
+        .vram("seal a --device sim --device sim")
+        .exit(1)
+        .refuses("two devices have the same ordinal");
+}
+
+/// Changes a file's time until it is told to stop.
+fn disturb(path: &Path, stop: &AtomicBool) {
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    while !stop.load(Ordering::Relaxed) {
+        file.set_modified(SystemTime::now()).unwrap();
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+/// Bytes that a process read.
+fn read_by(child: &Child) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{}/io", child.id())).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("rchar: "));
+    line.unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_file_that_failed_is_read_again_and_a_good_one_is_not() {
+    const GOOD: usize = 48 << 20;
+    const BAD: usize = 8 << 20;
+    let session = Session::new();
+    session.file("good", GOOD);
+    session.file("bad", BAD);
+    for more in ["--group", "--content"] {
+        let words = format!(
+            "seal good bad --format raw --device sim:64MiB --retries 9 --hold --every 1h --json {more}"
+        );
+        let words: Vec<&str> = words.split_whitespace().collect();
+        let mut child = session.command(&words).spawn().unwrap();
+        let mut err = BufReader::new(child.stderr.take().unwrap()).lines();
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| disturb(&session.path("bad"), &stop));
+            let note = err.find(|line| line.as_ref().unwrap().contains("trying again"));
+            stop.store(true, Ordering::Relaxed);
+            let note = note.unwrap().unwrap();
+            assert!(note.contains("bad changed while it was read"), "{note}");
+        });
+        let mut report = String::new();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let _ = out.read_line(&mut report).unwrap();
+        let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+        assert_eq!(report["shards"].as_array().unwrap().len(), 2);
+        let (read, twice) = (read_by(&child), 2 * GOOD as u64);
+        assert!(read < twice, "{more}: {read} bytes read");
+        assert!(read > (GOOD + 2 * BAD) as u64, "{more}: {read} bytes read");
+        interrupt(&child);
+        finish(child, words.join(" ")).exit(0);
+    }
+    // Nothing is tried again unless it may be over, nor without being asked.
+    session
+        .vram("seal good missing --format raw --device sim:64MiB --retries 9")
+        .exit(1)
+        .refuses("cannot open missing");
+}
