@@ -64,7 +64,8 @@ pub struct Policy {
     pub max_clock_skew: Option<Duration>,
     /// Keyed passes over the whole shard between two full ones. Default 1000.
     pub anchor_passes: u64,
-    /// Longest time between two full passes of keyed checking. Default 1 hour.
+    /// Longest time between two full passes of keyed checking; a `Full`
+    /// verification is one. Default 1 hour.
     pub anchor_age: Duration,
     /// How old a verification may be for a lease to reuse it. Default: none,
     /// every lease verifies.

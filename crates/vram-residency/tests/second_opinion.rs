@@ -4,17 +4,21 @@
 mod common;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::disguise::{Disguise, gpu_info};
 use common::{Rig, newest, root_key, weights};
 use vram_digest::{BlockHash, hash_block, root};
 use vram_residency::audit::{Body, MemorySink};
+use vram_residency::device::DeviceError;
 use vram_residency::error::{Damage, Error, VerifyError};
 use vram_residency::format::Format;
 use vram_residency::load::FormatChoice;
 use vram_residency::policy::OnFailure;
 use vram_residency::sim::{Flip, Moment, Op, SimOptions};
 use vram_residency::{Mode, Policy, SealRequest, SealedShard, VramManager};
+
+const MIB: usize = 1 << 20;
 
 fn lenient() -> Policy {
     Policy {
@@ -221,5 +225,131 @@ fn damaged_tensors_are_named_once_each_and_64_at_most() {
         let blocks: Vec<u64> = (0..file.len().div_ceil(4096) as u64).collect();
         let expected: Vec<String> = (0..named).map(|i| format!("t{i:03}")).collect();
         assert_eq!(damaged_tensors(&rig, &file, &blocks), expected, "{count}");
+    }
+}
+
+/// A rig whose leases may rest on what was verified within the hour, and a shard that was
+/// leased already.
+fn reusing() -> (Rig, SealedShard) {
+    let policy = Policy {
+        max_lease_age: Some(Duration::from_secs(3600)),
+        ..lenient()
+    };
+    let rig = Rig::build(&[SimOptions::new(16 << 20)], policy, |b| b);
+    let bytes = weights(3 * MIB + 100, 2);
+    let shard = rig.manager.seal(SealRequest::bytes(&bytes)).unwrap();
+    rig.manager.lease(&shard, Mode::Full).unwrap().finish();
+    (rig, shard)
+}
+
+/// Every byte under keyed tags, some, and the tree; with the call that its second opinion needs.
+const OPINIONS: [(Mode, Op); 3] = [
+    (Mode::Keyed, Op::BlockDigests),
+    (
+        Mode::Sweep {
+            budget: Duration::ZERO,
+        },
+        Op::BlockDigests,
+    ),
+    (Mode::Full, Op::Read),
+];
+
+/// A check that finds something and then cannot be finished.
+fn unsettled(rig: &Rig, shard: &SealedShard, mode: Mode, second: Op) {
+    rig.device().fail(second, 1, scripted());
+    let error = rig.manager.verify_sealed(shard, mode).err().unwrap();
+    assert!(matches!(error, Error::Device(_)), "{mode}: {error}");
+    assert!(!shard.is_quarantined(), "nobody knows yet");
+    let told = |body: &Body| {
+        matches!(body, Body::SealVerificationFailed { reason, details, .. }
+            if reason.as_str() == "unsettled" && details.as_str().contains("looked bad"))
+    };
+    assert_eq!(rig.bodies().iter().filter(|body| told(body)).count(), 1);
+}
+
+fn scripted() -> DeviceError {
+    DeviceError::Unsupported { what: "scripted" }
+}
+
+// requirement: DG-2, AU-3, PM-5
+#[test]
+fn what_looked_bad_is_not_leased_before_the_tree_has_told() {
+    for (mode, second) in OPINIONS {
+        for wanted in [Mode::TagOnly, mode, Mode::Keyed, Mode::Full] {
+            let (rig, shard) = reusing();
+            for segment in 0..4 {
+                rig.flip_newest(&shard, segment * MIB as u64 + 5, 1);
+            }
+            unsettled(&rig, &shard, mode, second);
+            // Neither what was verified before nor the tag alone is enough now.
+            rig.device().fail(Op::BlockDigests, 1, scripted());
+            let error = rig.manager.lease(&shard, wanted).err().unwrap();
+            assert!(matches!(error, Error::Device(_)), "{mode}, {wanted}");
+            let error = rig.manager.lease(&shard, wanted).err().unwrap();
+            let condemned = matches!(error, Error::Verify(VerifyError::Contents { .. }));
+            assert!(condemned && shard.is_quarantined(), "{mode}, {wanted}");
+        }
+    }
+}
+
+// requirement: DG-2, PM-5
+#[test]
+fn what_looked_bad_and_is_not_leases_again_after_a_tree_pass() {
+    for (mode, second) in OPINIONS {
+        let (rig, shard) = reusing();
+        for segment in 0..4 {
+            rig.flip_newest(&shard, segment * MIB as u64 + 5, 1);
+        }
+        unsettled(&rig, &shard, mode, second);
+        for segment in 0..4 {
+            rig.flip_newest(&shard, segment * MIB as u64 + 5, 1);
+        }
+        let checked = |wanted| {
+            let verified = rig.manager.verify_sealed(&shard, wanted).unwrap();
+            let verification = verified.into_verification();
+            (verification.mode, verification.bytes_checked)
+        };
+        let all = shard.record().vram_bytes;
+        // The first is told as what it was.
+        assert_eq!(checked(Mode::TagOnly), (Mode::Full, all));
+        assert_eq!(checked(Mode::TagOnly), (Mode::TagOnly, 0));
+        rig.manager.lease(&shard, Mode::Keyed).unwrap().finish();
+    }
+}
+
+/// The scrubber settles it as well: its next step asks the tree.
+// requirement: DG-2, PM-8
+#[test]
+fn the_scrubber_looks_at_once_at_what_it_could_not_settle() {
+    let (rig, shard) = reusing();
+    rig.flip_newest(&shard, 5, 1);
+    rig.device().fail(Op::BlockDigests, 1, scripted());
+    let scrub = || rig.manager.scrub_step(4 * MIB as u64);
+    assert!(matches!(scrub(), Err(Error::Device(_))));
+    let error = scrub().unwrap_err();
+    let condemned = matches!(error, Error::Verify(VerifyError::Contents { .. }));
+    assert!(condemned && shard.is_quarantined(), "{error}");
+}
+
+/// A shard of one block has one block to suspect, whatever a segment holds.
+// requirement: DG-2
+#[test]
+fn a_keyed_mismatch_counts_the_blocks_that_there_are() {
+    for (len, blocks) in [(100, 1), (4097, 2), (MIB + 1, 257)] {
+        let rig = Rig::build(&[SimOptions::new(16 << 20)], lenient(), |b| b);
+        let bytes = weights(len, 2);
+        let shard = rig.manager.seal(SealRequest::bytes(&bytes)).unwrap();
+        for offset in (0..len).step_by(MIB) {
+            for moment in [Moment::BeforeCheck, Moment::AfterCheck] {
+                let offset = offset as u64;
+                rig.device().flip_at(Flip {
+                    moment,
+                    offset,
+                    bit: 0,
+                });
+            }
+        }
+        let _ = rig.manager.verify_sealed(&shard, Mode::Keyed).unwrap();
+        assert_eq!(checker_faults(&rig.sink), [blocks], "{len} bytes");
     }
 }

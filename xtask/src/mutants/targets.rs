@@ -46,7 +46,7 @@ pub(super) const TARGETS: &[Target] = &[
         name: "verify",
         package: "vram-residency",
         files: "crates/vram-residency/src/verify/keyed.rs",
-        stages: &[&["--test=keyed"], &["--lib"]],
+        stages: &[&["--test=keyed"], &["--lib", "--test=anchors"]],
     },
     Target {
         name: "verify",

@@ -309,8 +309,9 @@ pub enum Body {
         gpu_device: u32,
         /// `digest_mismatch`, `tag_mismatch`, `unknown_key`, `not_held`,
         /// `not_sealed`, `witness_changed`, `quarantined`, `seal_too_old`, `seal_too_new`,
-        /// `device_lost`, `device_error`, `key_error`, `random_error`,
-        /// `audit_error` or `internal_error`.
+        /// `unsettled`, `device_lost`, `device_error`, `key_error`,
+        /// `random_error`, `audit_error` or `internal_error`. `unsettled` is a
+        /// mismatch whose second opinion failed: only a full verification settles it.
         reason: Text,
         /// Sealed digest.
         expected_digest: String,

@@ -218,6 +218,7 @@ impl Start {
             salt,
             instance,
             sequence: AtomicU64::new(1),
+            scrub_steps: AtomicU64::new(0),
             state: StateCell::new(),
             counters: Counters::default(),
         };

@@ -28,6 +28,17 @@ pub(super) enum Span {
     Segments(u64),
 }
 
+impl Span {
+    /// Checks of this span, from now on, until every byte was read; the last one
+    /// visited `count` segments in the secret order, if that is what it did.
+    fn passes(self, rolling: &mut Rolling, count: Option<u64>) -> u64 {
+        match self {
+            Self::All | Self::Segments(_) => 1,
+            Self::Time(budget) => rolling.passes_to_cover(budget, count),
+        }
+    }
+}
+
 /// Segments of the first batch of a timed pass, before its rate is known.
 const FIRST_BATCH: u64 = 8;
 
@@ -40,8 +51,10 @@ impl VramManager {
         resident: &Arc<Resident>,
         span: Span,
     ) -> Result<Checked> {
-        let Some(mut rolling) = resident.take_rolling().filter(|r| !self.anchor_due(r)) else {
-            return self.anchor(slot, resident);
+        let rolling = resident.take_rolling();
+        let pace = rolling.as_ref().map_or(0, |rolling| rolling.pace);
+        let Some(mut rolling) = rolling.filter(|rolling| !self.anchor_due(rolling, span)) else {
+            return self.anchor(slot, resident, span, pace);
         };
         let device = slot.ledger.device();
         let held = resident.hold()?;
@@ -49,24 +62,17 @@ impl VramManager {
         let pass = self.lost_is_recorded(self.pass(device, extent, &mut rolling, span));
         // Given up before the tree, which takes the memory's lock again.
         drop(held);
+        resident.count_read(std::mem::take(&mut rolling.read));
         let pass = match pass {
             Ok(pass) => pass,
             Err(error) => {
-                // The key may be spent; the spare was never on the device alone.
-                let (now, random) = (rolling.anchored_at, self.inner.random.as_ref());
-                let spare = rolling.into_spare();
-                let spare = spare.map(|spare| Rolling::new(spare, None, now, random));
-                resident.set_rolling(spare.transpose()?);
+                resident.set_rolling(rolling.fall_back(self.inner.random.as_ref())?);
                 return Err(error);
             }
         };
         if let Some(contents) = pass.intact() {
-            let passes = match span {
-                Span::All | Span::Segments(_) => 1,
-                Span::Time(budget) => {
-                    rolling.passes_to_cover(budget, pass.bytes.div_ceil(UPLOAD_ALIGN))
-                }
-            };
+            let count = pass.bytes.div_ceil(UPLOAD_ALIGN);
+            let passes = span.passes(&mut rolling, Some(count));
             resident.set_rolling(Some(rolling));
             return Ok(Checked {
                 contents,
@@ -75,38 +81,57 @@ impl VramManager {
             });
         }
         // A second opinion by other means: the tree condemns or acquits.
-        let checked = self.anchor(slot, resident)?;
-        self.checker_fault(resident.record(), pass.suspects().saturating_mul(256))?;
+        resident.doubt(pass.suspect_blocks());
+        let checked = self.anchor(slot, resident, span, rolling.pace)?;
+        self.checker_fault(resident.record(), pass.suspect_blocks())?;
         Ok(checked)
     }
 
-    fn anchor_due(&self, rolling: &Rolling) -> bool {
+    fn anchor_due(&self, rolling: &Rolling, span: Span) -> bool {
         let policy = &self.inner.policy;
         let now = self.inner.clock.monotonic();
         // A clock that went back says nothing about ages: it is time.
         let age = now.checked_sub(rolling.anchored_at);
         let young = age.is_some_and(|age| u128::from(age) < policy.anchor_age.as_nanos());
-        let limit = policy.anchor_passes.saturating_mul(rolling.segments());
-        rolling.since_anchor >= limit || !young
+        let segments = rolling.segments();
+        // The scrubber goes round once in between, or a shard that takes it longer
+        // than that age would be read in one go again and again.
+        let owed = match span {
+            Span::Segments(_) => rolling.since_anchor >= segments,
+            Span::All | Span::Time(_) => true,
+        };
+        let limit = policy.anchor_passes.saturating_mul(segments);
+        rolling.since_anchor >= limit || (owed && !young)
     }
 
     /// Two references in one pass, then the tree, which vouches for them.
-    fn anchor(&self, slot: &DeviceSlot, resident: &Arc<Resident>) -> Result<Checked> {
+    fn anchor(
+        &self,
+        slot: &DeviceSlot,
+        resident: &Arc<Resident>,
+        span: Span,
+        pace: u64,
+    ) -> Result<Checked> {
         let random = self.inner.random.as_ref();
         let device = slot.ledger.device();
         let held = resident.hold()?;
         let extent = held.allocation()?.extent();
+        // All of it, and one segment that the CPU tags as well.
+        let one = extent.len.min(UPLOAD_ALIGN);
+        resident.count_read(extent.len.saturating_add(one));
         let pair = Reference::measure_pair(device.as_ref(), extent, random);
         drop(held);
         let (reference, spare) = self.lost_is_recorded(pair)?;
         let contents = self.check_contents(slot, resident)?;
         let now = self.inner.clock.monotonic();
-        let rolling = Rolling::new(reference, Some(spare), now, random)?;
+        let mut rolling = Rolling::new(reference, Some(spare), now, random)?;
+        rolling.pace = pace;
+        let passes = span.passes(&mut rolling, None);
         resident.set_rolling(Some(rolling));
         Ok(Checked {
             contents,
             bytes: extent.len,
-            passes: 1,
+            passes,
         })
     }
 
@@ -129,7 +154,8 @@ impl VramManager {
     }
 
     /// Batches until the time is spent or the epoch ends; each batch is sized
-    /// by the rate of those before it, the first by that of earlier passes.
+    /// by the rate of those before it, the first by that of earlier passes. A
+    /// clock that goes back or stands still tells no rate and ends the pass.
     fn timed_pass(
         &self,
         device: &dyn Device,
@@ -145,15 +171,18 @@ impl VramManager {
         let mut pass = Pass::default();
         loop {
             let count = batch.clamp(1, whole.saturating_sub(done).max(1));
-            pass.add(rolling.visit(device, extent, count, self.inner.random.as_ref())?);
+            pass.add(&rolling.visit(device, extent, count, self.inner.random.as_ref())?);
             done = done.saturating_add(count);
-            let spent = self.inner.clock.monotonic().saturating_sub(started).max(1);
+            let spent = self.inner.clock.monotonic().checked_sub(started);
+            let Some(spent) = spent.filter(|spent| *spent > 0) else {
+                return Ok(pass);
+            };
             rolling.pace = spent.checked_div(done).unwrap_or(0).max(1);
             let left = budget.saturating_sub(spent);
             let affordable = u128::from(done).saturating_mul(u128::from(left));
             let affordable = affordable.checked_div(u128::from(spent)).unwrap_or(0);
             batch = u64::try_from(affordable).unwrap_or(u64::MAX);
-            if batch == 0 || done >= whole || pass.suspects() > 0 {
+            if batch == 0 || done >= whole || pass.suspect_blocks() > 0 {
                 return Ok(pass);
             }
         }

@@ -69,6 +69,8 @@ struct Inner {
     salt: Salt,
     instance: InstanceId,
     sequence: AtomicU64,
+    /// Steps of scrubbing so far.
+    scrub_steps: AtomicU64,
     state: StateCell,
     counters: Counters,
 }

@@ -7,9 +7,10 @@ use tracing::field::Empty;
 use tracing::{debug, debug_span};
 
 use super::keyed::Span;
+use super::verify::seal_ran_out;
 use super::{RunState, VramManager};
 use crate::device::UPLOAD_ALIGN;
-use crate::error::{Error, Misuse, Result, VerifyError};
+use crate::error::{Error, Misuse, Result};
 use crate::seal;
 use crate::shard::{Resident, ShardId};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,8 +20,8 @@ use crate::trace;
 
 /// Time between two steps of the background thread.
 const TICK: Duration = Duration::from_millis(100);
-/// Nanoseconds until a shard is tried again whose key is retired: it stays
-/// retired, and once a minute is noise enough.
+/// Nanoseconds until a shard is tried again whose key is retired or whose seal is
+/// too old: it stays so, and once a minute is noise enough.
 const PAUSE: u64 = 60_000_000_000;
 
 /// What one step of scrubbing did.
@@ -28,23 +29,33 @@ const PAUSE: u64 = 60_000_000_000;
 pub struct ScrubStep {
     /// The shard that was checked.
     pub shard_id: ShardId,
-    /// Bytes that were read and checked.
+    /// Bytes of the model that were checked.
     pub bytes: u64,
+    /// Bytes that were read for it: a tree pass comes after one that makes new
+    /// references, so it reads the shard twice, and a second opinion more.
+    pub read: u64,
 }
 
 impl VramManager {
     /// Checks at most `max_bytes` (at least one 1 MiB segment) of the shard that
-    /// was scrubbed longest ago: tag, witnesses, and segments in secret order. A
-    /// tree pass that is due (`Policy::anchor_passes`) reads the whole shard. A
-    /// shard that cannot be checked because its key is retired waits a minute.
-    /// `None` when there is nothing to check.
+    /// was scrubbed longest ago: tag, age, witnesses, and segments in secret
+    /// order. A tree pass that is due reads the whole shard, whatever
+    /// `max_bytes` says: that of `Policy::anchor_passes`, and that of
+    /// `Policy::anchor_age` once every segment was visited since the last. A
+    /// shard that cannot be checked because its key is retired or its seal of the
+    /// wrong date waits a minute. `None` when there is nothing to check.
     ///
     /// # Errors
     /// As [`VramManager::verify_sealed`]; a failure condemns the shard as usual.
     pub fn scrub_step(&self, max_bytes: u64) -> Result<Option<ScrubStep>> {
+        self.scrub_counted(max_bytes, &mut 0)
+    }
+
+    /// The same; `read` grows by what was read, also for a step that fails.
+    fn scrub_counted(&self, max_bytes: u64, read: &mut u64) -> Result<Option<ScrubStep>> {
         let span = debug_span!("scrub", max_bytes, shard_id = Empty, bytes = Empty);
         trace::operation(&span, || {
-            let step = self.scrub_oldest(max_bytes)?;
+            let step = self.scrub_oldest(max_bytes, read)?;
             if let Some(step) = &step {
                 span.record("shard_id", tracing::field::display(&step.shard_id));
                 span.record("bytes", step.bytes);
@@ -53,30 +64,39 @@ impl VramManager {
         })
     }
 
-    fn scrub_oldest(&self, max_bytes: u64) -> Result<Option<ScrubStep>> {
+    fn scrub_oldest(&self, max_bytes: u64, read: &mut u64) -> Result<Option<ScrubStep>> {
         loop {
             let waiting = self.inner.registry.all().into_iter();
             let now = self.inner.clock.monotonic();
             let waiting = waiting.filter(|r| r.is_held() && !r.is_quarantined());
             let waiting = waiting.filter(|r| r.may_be_scrubbed(now, PAUSE));
-            let Some(resident) = waiting.min_by_key(|resident| resident.scrubbed_at()) else {
+            let Some(resident) = waiting.min_by_key(|resident| resident.scrubbed()) else {
                 return Ok(None);
             };
             let _one_at_a_time = resident.verifying();
+            if resident.is_quarantined() {
+                // By the check that it waited for.
+                continue;
+            }
+            let before = resident.bytes_read();
             let answer = self.scrub_resident(&resident, (max_bytes / UPLOAD_ALIGN).max(1));
-            resident.set_scrubbed_at(self.inner.clock.monotonic());
+            let step = self.inner.scrub_steps.fetch_add(1, Ordering::Relaxed);
+            resident.set_scrubbed(step.saturating_add(1));
+            let cost = resident.bytes_read().saturating_sub(before);
+            *read = read.saturating_add(cost);
             match answer {
                 Ok(bytes) => {
-                    let shard_id = resident.record().shard_id.clone();
-                    return Ok(Some(ScrubStep { shard_id, bytes }));
+                    return Ok(Some(ScrubStep {
+                        shard_id: resident.record().shard_id.clone(),
+                        bytes,
+                        read: cost,
+                    }));
                 }
-                // Given up since it was chosen: nothing was checked and nothing
-                // failed. It is held no more, so another one is chosen next.
                 Err(Error::Misuse(Misuse::NotSealed)) => {}
                 Err(error) => {
-                    // Nothing was read, and nothing will be under a retired key;
+                    // Nothing was read, and nothing will be under such a seal;
                     // every other failure is looked at again at once.
-                    if matches!(error, Error::Verify(VerifyError::UnknownKey { .. })) {
+                    if seal_ran_out(&error) {
                         resident.scrub_after(now.saturating_add(PAUSE));
                     }
                     self.inner.counters.verification_failed();
@@ -90,6 +110,7 @@ impl VramManager {
     fn scrub_resident(&self, resident: &Arc<Resident>, segments: u64) -> Result<u64> {
         let slot = self.slot_of(resident)?;
         let tag = seal::authenticate(resident.record(), &slot.keys.accepted())?;
+        self.check_age(resident)?;
         self.witness_again(slot, resident, &tag)?;
         Ok(self
             .check_keyed(slot, resident, Span::Segments(segments))?
@@ -97,8 +118,9 @@ impl VramManager {
     }
 }
 
-/// A thread that scrubs until it is dropped. Pausable; ends by itself when the
-/// manager stops, as a failed verification or a lost device makes it do.
+/// A thread that scrubs until it is dropped. Pausable; rests while the manager is
+/// stopped, as a failed verification or a lost device makes it, for then nothing
+/// is leased that scrubbing could protect.
 #[must_use = "dropping a scrubber stops it"]
 pub struct Scrubber {
     shared: Arc<Shared>,
@@ -112,6 +134,18 @@ struct Shared {
     bytes: AtomicU64,
     failures: AtomicU64,
     failure: Mutex<Option<Error>>,
+}
+
+impl Shared {
+    fn has_ended(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+    }
+
+    /// Asked before every step: one that was not begun is not taken.
+    fn may_go_on(&self, manager: &VramManager) -> bool {
+        let paused = self.paused.load(Ordering::SeqCst);
+        !self.has_ended() && !paused && manager.state() == RunState::Running
+    }
 }
 
 impl Scrubber {
@@ -131,7 +165,7 @@ impl Scrubber {
         })
     }
 
-    /// Stops checking until [`Scrubber::resume`].
+    /// Stops checking until [`Scrubber::resume`]; a step under way is ended.
     pub fn pause(&self) {
         self.shared.paused.store(true, Ordering::SeqCst);
         debug!("the scrubber pauses");
@@ -211,7 +245,7 @@ impl Credit {
         (bytes >= UPLOAD_ALIGN).then_some(bytes)
     }
 
-    /// A step that read so many bytes; one costs 1 MiB at least.
+    /// A step that read so many bytes; each costs 1 MiB at least.
     fn spend(&mut self, bytes: u64) {
         let cost = i128::from(bytes.max(UPLOAD_ALIGN)).saturating_mul(1000);
         self.thousandths = self.thousandths.saturating_sub(cost);
@@ -220,36 +254,32 @@ impl Credit {
 
 fn run(manager: &VramManager, shared: &Shared, bytes_per_second: u64) {
     let mut credit = Credit::new(bytes_per_second);
-    while !shared.stop.load(Ordering::SeqCst) {
+    while !shared.has_ended() {
         thread::park_timeout(TICK);
-        if shared.paused.load(Ordering::SeqCst) {
-            continue;
+        if shared.may_go_on(manager) {
+            credit.tick();
+            use_up(&mut credit, manager, shared);
         }
-        credit.tick();
-        while let Some(bytes) = credit.step() {
-            if shared.stop.load(Ordering::SeqCst) {
-                break;
+    }
+}
+
+/// Steps while they can be paid, there is something to check, and nobody says no.
+fn use_up(credit: &mut Credit, manager: &VramManager, shared: &Shared) {
+    while let Some(bytes) = credit.step().filter(|_| shared.may_go_on(manager)) {
+        let mut read = 0;
+        match manager.scrub_counted(bytes, &mut read) {
+            Ok(Some(step)) => {
+                credit.spend(read);
+                shared.bytes.fetch_add(step.bytes, Ordering::SeqCst);
             }
-            match manager.scrub_step(bytes) {
-                Ok(Some(step)) => {
-                    shared.bytes.fetch_add(step.bytes, Ordering::SeqCst);
-                    credit.spend(step.bytes);
-                }
-                Ok(None) => break,
-                Err(error) => {
-                    // First: who sees the count may ask for it.
-                    *lock(&shared.failure) = Some(error);
-                    shared.failures.fetch_add(1, Ordering::SeqCst);
-                    // Nobody knows how much it read.
-                    credit.spend(bytes);
-                    break;
-                }
+            Ok(None) => return,
+            Err(error) => {
+                credit.spend(read);
+                // First: who sees the count may ask for it.
+                *lock(&shared.failure) = Some(error);
+                shared.failures.fetch_add(1, Ordering::SeqCst);
+                return;
             }
-        }
-        // A failure or a lost device stopped the manager: nothing is leased
-        // that scrubbing could protect.
-        if manager.state() != RunState::Running {
-            return;
         }
     }
 }
@@ -257,6 +287,89 @@ fn run(manager: &VramManager, shared: &Shared, bytes_per_second: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::{Clock, Timestamp};
+    use crate::key::RootKey;
+    use crate::policy::Policy;
+    use crate::random::OsRandom;
+    use crate::sim::SimDevice;
+    use crate::{SealRequest, SealedShard};
+
+    const LEN: u64 = 3 * UPLOAD_ALIGN;
+
+    /// A manager that holds one shard of 3 MiB.
+    fn manager(policy: Policy, clock: impl Clock + 'static) -> (VramManager, SealedShard) {
+        let manager = VramManager::builder()
+            .device(SimDevice::new(16 << 20))
+            .key(RootKey::generate(&OsRandom).unwrap())
+            .policy(policy)
+            .clock(Arc::new(clock))
+            .build()
+            .unwrap();
+        let bytes = vec![7; usize::try_from(LEN).unwrap()];
+        let shard = manager.seal(SealRequest::bytes(&bytes)).unwrap();
+        (manager, shard)
+    }
+
+    fn credit(bytes: u64) -> Credit {
+        Credit {
+            thousandths: i128::from(bytes).saturating_mul(1000),
+            bytes_per_second: bytes,
+        }
+    }
+
+    /// Pauses the scrubber whenever it is asked for the time: in every step.
+    struct Pausing(Arc<Shared>);
+
+    impl Clock for Pausing {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_nanos(0)
+        }
+
+        fn monotonic(&self) -> u64 {
+            let shared = Arc::clone(&self.0);
+            let scrubber = std::mem::ManuallyDrop::new(Scrubber {
+                shared,
+                thread: None,
+            });
+            scrubber.pause();
+            0
+        }
+    }
+
+    // requirement: PM-8
+    #[test]
+    fn a_pause_ends_the_step_under_way_and_lets_no_other_begin() {
+        let shared = Arc::new(Shared::default());
+        let (manager, shard) = manager(Policy::default(), Pausing(Arc::clone(&shared)));
+        let checked = || shared.bytes.load(Ordering::SeqCst);
+        let mut all = credit(100 * LEN);
+        use_up(&mut all, &manager, &shared);
+        assert_eq!(checked(), 0, "sealing took the time, too");
+        for step in 1..=3 {
+            shared.paused.store(false, Ordering::SeqCst);
+            use_up(&mut all, &manager, &shared);
+            assert_eq!(checked(), step * LEN);
+        }
+        drop(shard);
+    }
+
+    /// A tree pass reads everything twice, and a segment for the CPU.
+    // requirement: PM-8
+    #[test]
+    fn what_steps_read_is_what_they_cost() {
+        let policy = Policy {
+            anchor_passes: 0,
+            ..Policy::default()
+        };
+        let (manager, shard) = manager(policy, crate::clock::SystemClock::new());
+        let shared = Shared::default();
+        let mut some = credit(10 << 20);
+        use_up(&mut some, &manager, &shared);
+        // 7 MiB each: the second is paid off later.
+        assert_eq!(shared.bytes.load(Ordering::SeqCst), 2 * LEN);
+        assert_eq!(some.thousandths, -(4 << 20) * 1000);
+        drop(shard);
+    }
 
     /// Bytes read in so many ticks by steps that take `cost` of what they are offered.
     fn read(rate: u64, ticks: u64, cost: impl Fn(u64) -> u64) -> u64 {

@@ -14,7 +14,7 @@ use crate::policy::{ConfirmedMemory, OnFailure, OnGroupFailure, PolicyError};
 use crate::seal::{self, Authentic, Record};
 use crate::shard::{Resident, SealedShard, ShardId, Stamp};
 use crate::trace;
-use crate::verify::{Contents, Mode, Outcome, Verification, Verified, check_all};
+use crate::verify::{Check, Contents, Mode, Outcome, Verification, Verified};
 
 impl VramManager {
     /// Checks a shard in VRAM against its seal: tag, driver's witnesses, and
@@ -104,7 +104,7 @@ impl VramManager {
                     shard_id: resident.record().shard_id.clone(),
                     gpu_device: verification.gpu_device,
                     result: Text::new("pass"),
-                    mode: Text::new(&mode.to_string()),
+                    mode: Text::new(&verification.mode.to_string()),
                     bytes_checked: verification.bytes_checked,
                     nanos: verification.nanos,
                 };
@@ -129,6 +129,11 @@ impl VramManager {
         let record = resident.record();
         let slot = self.slot(record.gpu_device)?;
         let started = self.inner.clock.monotonic();
+        // What looked bad is looked at, whatever was asked for.
+        let mode = match mode {
+            Mode::TagOnly if resident.doubts() > 0 => Mode::Full,
+            mode => mode,
+        };
         let tag = seal::authenticate(record, &slot.keys.accepted())?;
         self.check_age(resident)?;
         let memory = self.witness_again(slot, resident, &tag)?;
@@ -243,28 +248,42 @@ impl VramManager {
         let record = resident.record();
         let device = slot.ledger.device().as_ref();
         let held = resident.hold()?;
-        let extent = held.allocation()?.extent();
-        let level0 = resident.level0();
-        let outcome = check_all(device, extent, &level0, record.digest, resident.tensors());
-        match self.watched(outcome)? {
-            Outcome::Intact(contents) => Ok(contents),
+        let mut check = Check {
+            device,
+            extent: held.allocation()?.extent(),
+            level0: &resident.level0(),
+            sealed: record.digest,
+            tensors: resident.tensors(),
+            read: 0,
+        };
+        let outcome = check.run();
+        resident.count_read(check.read);
+        let outcome = outcome.map_err(|unfinished| {
+            resident.doubt(unfinished.suspect_blocks);
+            unfinished.error
+        });
+        let (contents, suspect_blocks) = match self.watched(outcome)? {
+            Outcome::Intact(contents) => (contents, 0),
+            Outcome::CheckerFault(contents, suspect_blocks) => (contents, suspect_blocks),
             Outcome::StaleHashes(contents, measured, suspect_blocks) => {
                 resident.set_level0(measured);
-                self.checker_fault(record, suspect_blocks)?;
-                Ok(contents)
+                (contents, suspect_blocks)
             }
-            Outcome::CheckerFault(contents, suspect_blocks) => {
-                self.checker_fault(record, suspect_blocks)?;
-                Ok(contents)
+            Outcome::Damaged(actual, damage) => {
+                return Err(VerifyError::Contents {
+                    shard_id: record.shard_id.clone(),
+                    expected: record.digest,
+                    actual,
+                    damage: Box::new(damage),
+                }
+                .into());
             }
-            Outcome::Damaged(actual, damage) => Err(VerifyError::Contents {
-                shard_id: record.shard_id.clone(),
-                expected: record.digest,
-                actual,
-                damage: Box::new(damage),
-            }
-            .into()),
+        };
+        resident.settle(self.inner.clock.monotonic());
+        if suspect_blocks > 0 {
+            self.checker_fault(record, suspect_blocks)?;
         }
+        Ok(contents)
     }
 
     /// Records that the checker erred, not the memory.
@@ -282,17 +301,15 @@ impl VramManager {
     /// (requirement: WORKER-4122, WORKER-4161, OP-5). A seal of the wrong date or a retired key is
     /// refused and proves nothing against the shard.
     pub(super) fn condemn(&self, resident: &Arc<Resident>, error: &Error) -> Result<()> {
-        let guilty = match error {
-            Error::Verify(error) => !matches!(error, VerifyError::UnknownKey { .. }),
-            Error::Policy(error) => !matches!(
-                error,
-                PolicyError::SealAge { .. } | PolicyError::SealDate { .. }
-            ),
-            _ => false,
-        };
         let record = resident.record();
-        if !guilty {
+        if seal_ran_out(error) {
             return self.record_failure(record, error);
+        }
+        if !matches!(error, Error::Verify(_) | Error::Policy(_)) {
+            return match resident.doubts() {
+                0 => self.record_failure(record, error),
+                blocks => self.record_doubt(record, error, blocks),
+            };
         }
         resident.quarantine();
         let others = self.fail_group(resident);
@@ -373,24 +390,24 @@ impl VramManager {
     /// Every failed verification is recorded, whatever the reason
     /// (requirement: AU-3).
     pub(super) fn record_failure(&self, record: &Record, error: &Error) -> Result<()> {
-        let reason = match error {
-            Error::Verify(VerifyError::Tag { .. }) => "tag_mismatch",
-            Error::Verify(VerifyError::UnknownKey { .. }) => "unknown_key",
-            Error::Verify(VerifyError::NotHeld { .. }) => "not_held",
-            Error::Verify(VerifyError::Contents { .. }) => "digest_mismatch",
-            Error::Verify(VerifyError::Witness { .. })
-            | Error::Policy(PolicyError::Memory { .. }) => "witness_changed",
-            Error::Verify(VerifyError::Quarantined { .. }) => "quarantined",
-            Error::Policy(PolicyError::SealAge { .. }) => "seal_too_old",
-            Error::Policy(PolicyError::SealDate { .. }) => "seal_too_new",
-            Error::Device(DeviceError::Lost { .. }) => "device_lost",
-            Error::Device(_) | Error::Free(_) => "device_error",
-            Error::Misuse(_) => "not_sealed",
-            Error::Key(_) => "key_error",
-            Error::Random(_) => "random_error",
-            Error::Audit(_) => "audit_error",
-            _ => "internal_error",
-        };
+        self.record_failure_as(reason(error), record, error, &error.to_string())
+    }
+
+    /// The same of a check that found something and could not be finished.
+    fn record_doubt(&self, record: &Record, error: &Error, blocks: u64) -> Result<()> {
+        let details = format!(
+            "{blocks} blocks of 4 KiB looked bad, and whether they are could not be told: {error}"
+        );
+        self.record_failure_as("unsettled", record, error, &details)
+    }
+
+    fn record_failure_as(
+        &self,
+        reason: &'static str,
+        record: &Record,
+        error: &Error,
+        details: &str,
+    ) -> Result<()> {
         self.inner.counters.recorded_failure(reason);
         let actual_digest = match error {
             Error::Verify(VerifyError::Contents { actual, .. }) => actual.to_string(),
@@ -402,7 +419,7 @@ impl VramManager {
             reason: Text::new(reason),
             expected_digest: record.digest.to_string(),
             actual_digest,
-            details: Text::new(&error.to_string()),
+            details: Text::new(details),
         };
         Ok(self.emit(None, body)?)
     }
@@ -411,4 +428,37 @@ impl VramManager {
     pub(super) fn slot_of(&self, resident: &Resident) -> Result<&DeviceSlot, InputError> {
         self.slot(resident.record().gpu_device)
     }
+}
+
+/// What an event calls a failure.
+const fn reason(error: &Error) -> &'static str {
+    match error {
+        Error::Verify(VerifyError::Tag { .. }) => "tag_mismatch",
+        Error::Verify(VerifyError::UnknownKey { .. }) => "unknown_key",
+        Error::Verify(VerifyError::NotHeld { .. }) => "not_held",
+        Error::Verify(VerifyError::Contents { .. }) => "digest_mismatch",
+        Error::Verify(VerifyError::Witness { .. }) | Error::Policy(PolicyError::Memory { .. }) => {
+            "witness_changed"
+        }
+        Error::Verify(VerifyError::Quarantined { .. }) => "quarantined",
+        Error::Policy(PolicyError::SealAge { .. }) => "seal_too_old",
+        Error::Policy(PolicyError::SealDate { .. }) => "seal_too_new",
+        Error::Device(DeviceError::Lost { .. }) => "device_lost",
+        Error::Device(_) | Error::Free(_) => "device_error",
+        Error::Misuse(_) => "not_sealed",
+        Error::Key(_) => "key_error",
+        Error::Random(_) => "random_error",
+        Error::Audit(_) => "audit_error",
+        _ => "internal_error",
+    }
+}
+
+/// Whether only the seal counts no more, which proves nothing against the shard:
+/// its key is retired, or it is of the wrong date.
+pub(super) const fn seal_ran_out(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Verify(VerifyError::UnknownKey { .. })
+            | Error::Policy(PolicyError::SealAge { .. } | PolicyError::SealDate { .. })
+    )
 }

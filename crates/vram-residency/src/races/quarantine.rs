@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::explore;
 use super::rig::{Rig, WEIGHTS};
 use crate::SealRequest;
+use crate::error::{Error, VerifyError};
 use crate::policy::Policy;
 use crate::sync::{Arc, thread};
 use crate::verify::Mode;
@@ -68,6 +69,28 @@ fn a_quarantine_reaches_a_shard_that_moves() {
         assert!(now.is_quarantined(), "a quarantine was left behind");
         assert!(rig.manager.lease(now, Mode::Full).is_err());
         drop((moved, group));
+        rig.assert_empty();
+    });
+}
+
+/// A scrubber that waited for the check that condemned its shard does not check it again.
+#[test]
+fn a_condemned_shard_is_not_scrubbed() {
+    explore(|| {
+        let rig = Rig::new(1, reusing());
+        let shard = Arc::new(rig.seal());
+        rig.damage(0);
+        let theirs = Arc::clone(&rig);
+        let scrubbing = thread::spawn(move || theirs.manager.scrub_step(1));
+        let verified = rig.manager.verify_sealed(&shard, Mode::Full).err().unwrap();
+        let scrubbed = scrubbing.join().unwrap();
+        let refused = matches!(verified, Error::Verify(VerifyError::Quarantined { .. }));
+        assert_eq!(
+            scrubbed.is_err(),
+            refused,
+            "condemned once, by whoever was first"
+        );
+        drop(shard);
         rig.assert_empty();
     });
 }

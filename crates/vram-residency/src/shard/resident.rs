@@ -27,9 +27,12 @@ pub(crate) struct Resident {
     leases: AtomicU64,
     last: Mutex<Option<Stamp>>,
     proved: AtomicBool,
+    /// Blocks that looked bad in a check that could not be finished; 0 is none.
+    doubts: AtomicU64,
     rolling: Mutex<Option<Rolling>>,
-    /// Monotonic time of the last scrub step; 0 before the first.
-    scrubbed_at: AtomicU64,
+    bytes_read: AtomicU64,
+    /// Which step of the scrubber was its last; 0 before the first.
+    scrubbed: AtomicU64,
     /// Monotonic time before which the scrubber does not come again.
     scrub_after: AtomicU64,
     verifying: Mutex<()>,
@@ -75,8 +78,10 @@ impl Resident {
             leases: AtomicU64::new(0),
             last: Mutex::new(None),
             proved: AtomicBool::new(false),
+            doubts: AtomicU64::new(0),
             rolling: Mutex::new(rolling),
-            scrubbed_at: AtomicU64::new(0),
+            bytes_read: AtomicU64::new(0),
+            scrubbed: AtomicU64::new(0),
             scrub_after: AtomicU64::new(0),
             verifying: Mutex::new(()),
             claim: filled.claim,
@@ -146,12 +151,18 @@ impl Resident {
         self.proved.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn scrubbed_at(&self) -> u64 {
-        self.scrubbed_at.load(Ordering::Relaxed)
+    /// What was verified before counts no more.
+    fn forget_verifications(&self) {
+        self.proved.store(false, Ordering::SeqCst);
+        self.set_last(None);
     }
 
-    pub(crate) fn set_scrubbed_at(&self, now: u64) {
-        self.scrubbed_at.store(now, Ordering::Relaxed);
+    pub(crate) fn scrubbed(&self) -> u64 {
+        self.scrubbed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_scrubbed(&self, step: u64) {
+        self.scrubbed.store(step, Ordering::Relaxed);
     }
 
     /// Whether a shard that could not be checked may be tried again. A time
@@ -175,6 +186,38 @@ impl Resident {
         *lock(&self.rolling) = rolling;
     }
 
+    /// So many blocks looked bad, and nobody can tell yet who erred. Whatever was
+    /// verified before counts no more, until a tree pass has been passed.
+    pub(crate) fn doubt(&self, blocks: u64) {
+        if blocks > 0 {
+            self.doubts.fetch_max(blocks, Ordering::SeqCst);
+            self.forget_verifications();
+            self.set_rolling(None);
+        }
+    }
+
+    /// Blocks that are in doubt.
+    pub(crate) fn doubts(&self) -> u64 {
+        self.doubts.load(Ordering::SeqCst)
+    }
+
+    /// A tree pass found every byte to be as sealed, at that monotonic time.
+    pub(crate) fn settle(&self, now: u64) {
+        self.doubts.store(0, Ordering::SeqCst);
+        if let Some(rolling) = lock(&self.rolling).as_mut() {
+            rolling.anchored_at = now;
+        }
+    }
+
+    /// Bytes that checks of the contents had the device read, however they ended.
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.bytes_read.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_read(&self, bytes: u64) {
+        self.bytes_read.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     pub(crate) fn is_quarantined(&self) -> bool {
         self.claim.is_quarantined()
     }
@@ -182,8 +225,7 @@ impl Resident {
     /// Bars the shard from leases; what was verified before counts no more.
     pub(crate) fn quarantine(&self) {
         self.claim.quarantine();
-        self.set_last(None);
-        self.proved.store(false, Ordering::SeqCst);
+        self.forget_verifications();
     }
 
     pub(crate) fn condemned(&self) -> Condemned {

@@ -3,12 +3,16 @@
 //!
 //! One pass over a segment feeds two hashes: the current key, whose tag must be
 //! the reference, and the next key, whose tag becomes the reference if it was.
-//! A key is uploaded for one visit of each segment and never used again, so
-//! what a device learns of it does not help to forge the next check.
+//! So a key is on the device in two passes over a segment, the one that makes
+//! its reference and the one that compares with it, and in none after them: who
+//! learns it later can forge nothing. Who looks while a pass runs also learns
+//! the key that the next one compares, and can forge contents from then on, for
+//! every later reference is made of them, until a tree pass, which needs no
+//! secret, makes new references.
 
 use std::time::Duration;
 
-use vram_digest::nh;
+use vram_digest::{BLOCK_BYTES, nh};
 use zeroize::Zeroizing;
 
 use super::Contents;
@@ -63,12 +67,15 @@ pub(crate) struct Rolling {
     order: Vec<u64>,
     visited: usize,
     /// A second reference that the last tree pass vouched for, in case a pass
-    /// fails half way and its key is spent.
+    /// fails half way: its references are then partly of one key and partly of
+    /// the next.
     spare: Option<Reference>,
     /// Segments visited since the last tree pass.
     pub(crate) since_anchor: u64,
-    /// Monotonic time of the last tree pass.
+    /// Monotonic time of the last tree pass, or of a full verification since.
     pub(crate) anchored_at: u64,
+    /// Bytes that its visits had the device read.
+    pub(crate) read: u64,
     /// What timed passes told: nanoseconds for a segment, 0 before the first.
     pub(crate) pace: u64,
     /// Budget and segments of the last timed pass that the end of an epoch did
@@ -81,30 +88,30 @@ pub(crate) struct Rolling {
 pub(crate) struct Pass {
     /// Bytes that were read and checked.
     pub(crate) bytes: u64,
-    /// Segments whose tag was not the reference.
-    suspects: Vec<u64>,
+    /// Blocks of the segments whose tag was not the reference.
+    suspect_blocks: u64,
 }
 
 impl Pass {
     /// Proof that what was read is intact; `None` when something was not, or
     /// nothing was read.
     pub(crate) const fn intact(&self) -> Option<Contents> {
-        if self.suspects.is_empty() && self.bytes > 0 {
+        if self.suspect_blocks == 0 && self.bytes > 0 {
             Some(Contents(()))
         } else {
             None
         }
     }
 
-    /// Segments that did not match.
-    pub(crate) const fn suspects(&self) -> u64 {
-        self.suspects.len() as u64
+    /// Blocks of the segments that did not match.
+    pub(crate) const fn suspect_blocks(&self) -> u64 {
+        self.suspect_blocks
     }
 
     /// Adds what a later part of the same pass found.
-    pub(crate) fn add(&mut self, other: Self) {
+    pub(crate) const fn add(&mut self, other: &Self) {
         self.bytes = self.bytes.saturating_add(other.bytes);
-        self.suspects.extend(other.suspects);
+        self.suspect_blocks = self.suspect_blocks.saturating_add(other.suspect_blocks);
     }
 }
 
@@ -125,24 +132,28 @@ impl Rolling {
             spare,
             since_anchor: 0,
             anchored_at: now,
+            read: 0,
             pace: 0,
             usual: (Duration::ZERO, 0),
         })
     }
 
-    /// After a pass that visited `count` segments in `budget`: how many like it,
-    /// from now on, visit every segment whatever the secret order is. What this
-    /// epoch has visited already may come last in the next.
-    pub(crate) fn passes_to_cover(&mut self, budget: Duration, count: u64) -> u64 {
+    /// After a pass that visited `count` segments in `budget`, or after a tree
+    /// pass, which says nothing about that: how many sweeps of that budget, from
+    /// now on, visit every segment whatever the secret order is. What this epoch
+    /// has visited already may come last in the next.
+    pub(crate) fn passes_to_cover(&mut self, budget: Duration, count: Option<u64>) -> u64 {
         let (of, usual) = self.usual;
         // A first pass whose pace nobody knew may have taken more than its time.
         let nanos = u64::try_from(budget.as_nanos()).unwrap_or(u64::MAX);
-        let affordable = nanos.checked_div(self.pace).unwrap_or(count);
-        let count = count.min(affordable).max(1);
-        let count = if self.visited == 0 && of == budget {
-            count.max(usual.min(affordable))
-        } else {
-            count
+        let affordable = nanos.checked_div(self.pace);
+        let known = count.into_iter().chain(affordable).min();
+        let count = known.unwrap_or(1).max(1);
+        let count = match affordable {
+            Some(affordable) if self.visited == 0 && of == budget => {
+                count.max(usual.min(affordable))
+            }
+            _ => count,
         };
         self.usual = (budget, count);
         let epoch = self.segments().div_ceil(count);
@@ -162,9 +173,16 @@ impl Rolling {
         self.order.len().saturating_sub(self.visited) as u64
     }
 
-    /// What stays after a pass that failed half way: its key is spent.
-    pub(crate) fn into_spare(self) -> Option<Reference> {
-        self.spare
+    /// What stays after a pass that failed half way.
+    pub(crate) fn fall_back(self, random: &dyn Random) -> Result<Option<Self>, RandomError> {
+        let Some(spare) = self.spare else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            since_anchor: self.since_anchor,
+            pace: self.pace,
+            ..Self::new(spare, None, self.anchored_at, random)?
+        }))
     }
 
     /// Visits the next `count` segments of the secret order. At the end of an
@@ -179,22 +197,26 @@ impl Rolling {
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         let end = self.visited.saturating_add(count).min(self.order.len());
         let batch = self.order.get(self.visited..end).unwrap_or_default();
+        let len = |segment: &u64| {
+            let start = segment.saturating_mul(UPLOAD_ALIGN);
+            extent.len.saturating_sub(start).min(UPLOAD_ALIGN)
+        };
+        let mut pass = Pass {
+            bytes: batch.iter().map(len).fold(0, u64::saturating_add),
+            suspect_blocks: 0,
+        };
+        self.read = self.read.saturating_add(pass.bytes);
         let tags = device.keyed_tags(extent, batch, &[&self.current, &self.next])?;
         let pairs = pairs_of(&tags, batch.len())?;
-        let mut pass = Pass::default();
         for (segment, [now, then]) in batch.iter().zip(pairs) {
             let index = usize::try_from(*segment).unwrap_or(usize::MAX);
-            let Some(reference) = self.tags.get_mut(index) else {
-                continue;
-            };
-            if reference == now {
-                *reference = *then;
-            } else {
-                pass.suspects.push(*segment);
+            match self.tags.get_mut(index) {
+                Some(reference) if reference == now => *reference = *then,
+                _ => {
+                    let blocks = len(segment).div_ceil(BLOCK_BYTES as u64);
+                    pass.suspect_blocks = pass.suspect_blocks.saturating_add(blocks);
+                }
             }
-            let start = segment.saturating_mul(UPLOAD_ALIGN);
-            let len = extent.len.saturating_sub(start).min(UPLOAD_ALIGN);
-            pass.bytes = pass.bytes.saturating_add(len);
         }
         self.since_anchor = self.since_anchor.saturating_add(batch.len() as u64);
         self.visited = end;
@@ -214,7 +236,7 @@ impl Rolling {
     ) -> Result<Pass, Error> {
         let again: Vec<u64> = self.order.get(..self.visited).unwrap_or_default().to_vec();
         let mut pass = self.visit(device, extent, self.left(), random)?;
-        if again.is_empty() || !pass.suspects.is_empty() {
+        if again.is_empty() || pass.suspect_blocks > 0 {
             return Ok(pass);
         }
         let mut order = again;
@@ -223,7 +245,7 @@ impl Rolling {
         let rest = self.order.iter().filter(|segment| !seen.contains(segment));
         order.extend(rest.copied().collect::<Vec<_>>());
         self.order = order;
-        pass.add(self.visit(device, extent, first, random)?);
+        pass.add(&self.visit(device, extent, first, random)?);
         Ok(pass)
     }
 
@@ -373,26 +395,44 @@ mod tests {
             (0, 2, 2, 5),
         ] {
             rolling.visited = visited;
-            let passes = rolling.passes_to_cover(Duration::from_nanos(nanos), count);
+            let passes = rolling.passes_to_cover(Duration::from_nanos(nanos), Some(count));
             assert_eq!(passes, expected, "{visited} visited, {count} in {nanos} ns");
         }
         // The last pass of an epoch was slow: those before it count no more.
         let nanos = Duration::from_nanos(4);
         (rolling.visited, rolling.pace) = (4, 1);
-        assert_eq!(rolling.passes_to_cover(nanos, 4), 2 + 3);
+        assert_eq!(rolling.passes_to_cover(nanos, Some(4)), 2 + 3);
         (rolling.visited, rolling.pace) = (0, 4);
-        assert_eq!(rolling.passes_to_cover(nanos, 1), 10);
+        assert_eq!(rolling.passes_to_cover(nanos, Some(1)), 10);
+    }
+
+    /// Nobody knows how many segments a sweep after a tree pass will visit: as many
+    /// as its time was enough for before, and one where nothing is known.
+    // requirement: PM-8, VA-5
+    #[test]
+    fn after_a_tree_pass_the_pace_before_it_says_how_many_passes_cover_everything() {
+        for (pace, nanos, expected) in [(0, 0, 10), (0, 1000, 10), (1, 4, 3), (4, 3, 10)] {
+            let key = fresh_key(&OsRandom).unwrap();
+            let tags = vec![nh::Tag::from_bytes([1; 16]); 10];
+            let mut rolling = Rolling::new(Reference { key, tags }, None, 0, &OsRandom).unwrap();
+            rolling.pace = pace;
+            let passes = rolling.passes_to_cover(Duration::from_nanos(nanos), None);
+            assert_eq!(passes, expected, "{nanos} ns at {pace} ns each");
+        }
     }
 
     #[test]
     fn a_pass_that_read_nothing_proves_nothing() {
-        let pass = |bytes, suspects| Pass { bytes, suspects };
-        assert!(pass(0, Vec::new()).intact().is_none());
-        assert!(pass(1, Vec::new()).intact().is_some());
-        assert!(pass(1, vec![0]).intact().is_none());
-        let mut whole = pass(1, Vec::new());
-        whole.add(pass(2, vec![3, 4]));
-        assert_eq!((whole.bytes, whole.suspects()), (3, 2));
+        let pass = |bytes, suspect_blocks| Pass {
+            bytes,
+            suspect_blocks,
+        };
+        assert!(pass(0, 0).intact().is_none());
+        assert!(pass(1, 0).intact().is_some());
+        assert!(pass(1, 1).intact().is_none());
+        let mut whole = pass(1, 3);
+        whole.add(&pass(2, 4));
+        assert_eq!((whole.bytes, whole.suspect_blocks()), (3, 7));
     }
 
     /// Gives these numbers, one after the other.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-pub(crate) use contents::{Outcome, check_all, measure};
+pub(crate) use contents::{Check, Outcome, measure};
 pub(crate) use keyed::{Pass, Reference, Rolling, fresh_key};
 pub use offline::{FileCheck, check_digest, check_file, check_record};
 
@@ -31,8 +31,11 @@ pub enum Mode {
     Keyed,
     /// As many 1 MiB segments as fit the time budget, in a secret order that
     /// covers every byte before it visits one twice. At least one is checked.
+    /// When the policy's anchor is due, or there is nothing yet to compare with,
+    /// a sweep reads every byte twice instead, whatever its budget: it makes new
+    /// references and has the whole tree vouch for them.
     Sweep {
-        /// Time to spend.
+        /// Time to spend, but for such a pass.
         budget: Duration,
     },
     /// The record's tag and the driver's witnesses; no byte of the model. Must
