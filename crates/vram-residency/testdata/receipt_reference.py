@@ -224,7 +224,15 @@ def verify(paper, trusted, nonce=None):
     assert facts["bytes_checked"] == record["vram_bytes"], "length"
     assert facts["device"]["uuid"] == record["device_uuid"], "device"
     assert facts["device"]["kind"] == record["device_kind"], "device kind"
+    assert facts["device"]["ordinal"] == record["gpu_device"], "ordinal"
     assert facts["instance"] == record["instance"], "instance"
+    assert facts["measured_at"] >= record["sealed_at"], "time"
+    assert facts["sequence"] >= record["sequence"], "sequence"
+    assert facts["witness"] == record["witness"], "witness"
+    if record["device_kind"] == "cuda":
+        memory = facts["witness"]
+        assert memory["memory"] == "device" and not memory["managed"], "memory"
+        assert not memory["host_pointer"] and memory["ordinal"] == record["gpu_device"], "memory"
 
 
 def main(mode, *args):

@@ -387,13 +387,13 @@ fn a_signing_key_stands_in_a_file_with_its_mark() {
 #[test]
 fn the_mark_of_a_signing_key_says_what_it_speaks_for() {
     let read = |text: &str| SigningKey::from_reader(text.as_bytes()).unwrap();
-    let bare = read(GOOD);
     let marked = read(&format!("signing:{GOOD}\n"));
     let test = read(&format!("test-signing:{GOOD}"));
-    assert_eq!(bare.scope(), Scope::Production);
     assert_eq!(marked.scope(), Scope::Production);
     assert_eq!(test.scope(), Scope::Test);
-    assert_eq!(bare.public(), marked.public());
+    // A file that seals does not sign.
+    let bare = SigningKey::from_reader(GOOD.as_bytes());
+    assert_eq!(bare.err(), Some(KeyError::NotSigning));
     // The two keys of one secret share nothing.
     assert_ne!(test.public().as_bytes(), marked.public().as_bytes());
     let signature = test.sign(b"words").unwrap();
@@ -401,6 +401,18 @@ fn the_mark_of_a_signing_key_says_what_it_speaks_for() {
     assert!(!marked.public().verifies(b"words", &signature));
     let other = SigningKey::from_reader(format!("signing :{GOOD}").as_bytes());
     assert!(matches!(other.err(), Some(KeyError::Format { .. })));
+}
+
+/// The expected value is HKDF-SHA256 of Python's `hmac` and `hashlib`.
+// requirement: KD-10
+#[test]
+fn a_secret_has_an_id_of_its_own_that_no_start_changes() {
+    let key = |text: &str| RootKey::from_reader(text.as_bytes()).unwrap();
+    let id = key(GOOD).id().unwrap();
+    assert_eq!(id.to_string(), "e826a87c59a9d599");
+    assert_ne!(id.to_string(), effect(&key(GOOD)).0, "that of one start");
+    let other = GOOD.replace("00", "01");
+    assert_ne!(key(&other).id().unwrap(), id);
 }
 
 /// As records and events hold them; a log gets nothing of a tag.

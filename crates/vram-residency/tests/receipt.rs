@@ -8,7 +8,7 @@ use std::process::Command;
 
 use serde_json::Value;
 use vram_residency::clock::Timestamp;
-use vram_residency::key::{RootKey, Scope, SigningKey, VerifyingKey};
+use vram_residency::key::{KeyId, RootKey, Scope, SigningKey, VerifyingKey};
 use vram_residency::receipt::{
     Attested, Certificate, Nonce, Receipt, ReceiptError, Revocations, Signer, Trust,
 };
@@ -454,6 +454,56 @@ fn a_revoked_worker_operator_or_sealing_key_is_believed_no_longer() {
             Ok(())
         };
         assert_eq!(answer, expected);
+    }
+}
+
+/// Neither an old list nor whoever was revoked brings a revoked key back.
+// requirement: KD-10
+#[test]
+fn a_list_by_a_revoked_key_or_older_than_the_last_is_refused() {
+    let (first, second) = (operator(), worker(Scope::Test));
+    let (first_id, second_id) = (first.public().id(), second.public().id());
+    let trusted = [first.public().clone(), second.public().clone()];
+    let issue = |by: &SigningKey, at: u64, ids: &[KeyId]| {
+        let ids = ids.iter().copied().collect();
+        let list = Revocations::issue(by, Timestamp::from_nanos(at), ids).unwrap();
+        Revocations::from_json(&list.to_json().unwrap(), &trusted)
+    };
+    let key_id = first_id;
+    let own = issue(&first, 5, &[key_id]);
+    assert_eq!(own, Err(ReceiptError::Revoked { key_id }));
+    let seen = issue(&second, 5, &[key_id]).unwrap();
+    for (by, at, answer) in [
+        (&second, 5, Ok(())),
+        (&second, 6, Ok(())),
+        (&first, 6, Err(ReceiptError::Revoked { key_id })),
+    ] {
+        let next = issue(by, at, &[]).unwrap();
+        assert_eq!(next.follows(&seen), answer, "{at}");
+    }
+    let old = issue(&second, 4, &[]).unwrap().follows(&seen);
+    assert!(matches!(old, Err(ReceiptError::Stale { .. })), "{old:?}");
+    assert_ne!(first_id, second_id);
+}
+
+/// By its own id, whatever manager derived a key from it.
+// requirement: KD-10
+#[test]
+fn records_of_a_revoked_sealing_key_are_believed_no_longer() {
+    for vector in vectors() {
+        let key = root(&vector["secret"]);
+        let record = &vector["receipt"]["record"];
+        let record = Record::from_json(&record.to_string()).unwrap();
+        let list = |key_id| {
+            let at = Timestamp::from_nanos(1);
+            Revocations::issue(&operator(), at, [key_id].into()).unwrap()
+        };
+        for key_id in [key.id().unwrap(), record.key_id] {
+            let answer = list(key_id).check_sealed(&key, &record);
+            assert_eq!(answer, Err(ReceiptError::Revoked { key_id }));
+        }
+        let other = list(operator().public().id());
+        assert_eq!(other.check_sealed(&key, &record), Ok(()));
     }
 }
 

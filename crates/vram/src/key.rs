@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use vram_residency::clock::{Clock as _, SystemClock, Timestamp};
-use vram_residency::key::{KeyId, RootKey, Scope, SigningKey};
+use vram_residency::key::{KeyError, KeyId, RootKey, Scope, SigningKey};
 use vram_residency::random::OsRandom;
 use vram_residency::receipt::{Certificate, Revocations};
 use vram_residency::shard::WorkerId;
@@ -28,6 +28,7 @@ Examples:
   vram key new worker.key
   vram key new --signing worker.sign
   vram key public worker.sign > worker.pub
+  vram key id worker.key
   vram key certify worker.pub --operator operator.sign --worker-id w1 --out worker.cert
   vram key revoke 0f1e2d3c4b5a6978 --operator operator.sign --out revoked.json
 
@@ -41,6 +42,7 @@ pub(crate) struct Args {
 enum Command {
     New(New),
     Public(Public),
+    Id(Id),
     Certify(Certify),
     Revoke(Revoke),
 }
@@ -81,6 +83,21 @@ struct Public {
     file: PathBuf,
 }
 
+/// Print the id by which a sealing key is revoked
+///
+/// It is that of the key itself; the key_id of a record is that of one start of
+/// a worker. The id of a signing key: vram key public --json.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  vram key id worker.key
+
+Exit codes: 0 fine, 1 failure, 2 usage.")]
+struct Id {
+    /// The key file
+    file: PathBuf,
+}
+
 /// Say, as an operator, that a key signs for a worker
 ///
 /// Who trusts the operator's public key then believes that worker's receipts and
@@ -113,8 +130,9 @@ struct Certify {
 /// Say, as an operator, that keys are not to be believed any more
 ///
 /// A revoked key is not believed whatever time it claims to have signed at.
-/// Names key ids: of signing keys ('vram key public --json'), or the key_id of
-/// records. A list in OUT is added to.
+/// Names key ids: of signing keys ('vram key public --json'), of sealing keys ('vram
+/// key id'), or the key_id of the records of one start of a worker. A list in OUT is
+/// added to.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -141,8 +159,15 @@ fn key_id(text: &str) -> Result<KeyId, String> {
 struct Made {
     schema: &'static str,
     file: String,
+    key_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     public: Option<PublicKey>,
+}
+
+#[derive(Serialize)]
+struct KeyName {
+    schema: &'static str,
+    key_id: String,
 }
 
 #[derive(Serialize)]
@@ -169,6 +194,7 @@ impl Args {
         match self.command {
             Command::New(args) => args.run(output),
             Command::Public(args) => args.run(output),
+            Command::Id(args) => args.run(output),
             Command::Certify(args) => args.run(output),
             Command::Revoke(args) => args.run(output),
         }
@@ -183,35 +209,58 @@ impl New {
                 "an existing file is never overwritten; name a new one, where this user can write",
             )
         })?;
-        let public = made.as_ref().map(PublicKey::of);
+        let (key_id, public) = match &made {
+            NewKey::Sealing(key) => (key.id()?.to_string(), None),
+            NewKey::Signing(key) => (key.public().id().to_string(), Some(PublicKey::of(key))),
+        };
         if output.is_json() {
             let schema = "vram-residency/key/v1";
             return output.json(&Made {
                 schema,
                 file: name,
+                key_id,
                 public,
             });
         }
         let Some(public) = public else {
             output.note("keep this file secret; without it records cannot be verified");
-            return output.line(format!("new key in {name}"));
+            return output.line(format!("new key {key_id} in {name}"));
         };
         output.note("keep this file secret; give others what 'vram key public' prints");
-        let (scope, id) = (public.scope, public.key_id);
-        output.line(format!("new {scope} signing key {id} in {name}"))
+        let scope = public.scope;
+        output.line(format!("new {scope} signing key {key_id} in {name}"))
     }
 
-    /// The signing key, or `None` for a sealing key.
-    fn make(&self) -> Result<Option<SigningKey>, vram_residency::key::KeyError> {
+    fn make(&self) -> Result<NewKey, KeyError> {
         if !self.signing {
-            return RootKey::create_file(&self.file, &OsRandom).map(|_| None);
+            return RootKey::create_file(&self.file, &OsRandom).map(NewKey::Sealing);
         }
         let scope = if self.test {
             Scope::Test
         } else {
             Scope::Production
         };
-        SigningKey::create_file(&self.file, scope, &OsRandom).map(Some)
+        SigningKey::create_file(&self.file, scope, &OsRandom).map(NewKey::Signing)
+    }
+}
+
+/// A key that was made.
+enum NewKey {
+    Sealing(RootKey),
+    Signing(SigningKey),
+}
+
+impl Id {
+    fn run(self, output: &Output) -> Result<(), Failure> {
+        let key = RootKey::from_file(&self.file).map_err(|e| in_file(e, &self.file))?;
+        let id = key.id()?.to_string();
+        if output.is_json() {
+            return output.json(&KeyName {
+                schema: "vram-residency/key-id/v1",
+                key_id: id,
+            });
+        }
+        output.line(id)
     }
 }
 
@@ -255,13 +304,17 @@ impl Revoke {
         let operator =
             SigningKey::from_file(&self.operator).map_err(|e| in_file(e, &self.operator))?;
         let mut revoked: BTreeSet<KeyId> = self.ids.into_iter().collect();
+        let mut issued_at = now();
         if std::fs::symlink_metadata(&self.out).is_ok() {
             // Only a list of this operator is added to.
             let list = revocations(&self.out, &[operator.public().clone()])?;
             revoked.extend(list.keys());
+            // A clock that was set back makes no list that is refused as an old one.
+            issued_at = issued_at.max(list.issued_at());
         }
+        refuse_own(&operator, &revoked)?;
         let count = revoked.len();
-        let list = Revocations::issue(&operator, now(), revoked)?;
+        let list = Revocations::issue(&operator, issued_at, revoked)?;
         let name = self.out.to_string_lossy();
         let text = list.to_json().map_err(|error| believed(&name, error))?;
         records::write(&self.out, &format!("{text}\n"))?;
@@ -270,4 +323,15 @@ impl Revoke {
         }
         output.line(format!("{count} key(s) revoked: {name}"))
     }
+}
+
+/// A list that revokes who signs it is believed by nobody.
+fn refuse_own(operator: &SigningKey, revoked: &BTreeSet<KeyId>) -> Result<(), Failure> {
+    if !revoked.contains(&operator.public().id()) {
+        return Ok(());
+    }
+    Err(
+        Failure::usage("a key cannot revoke itself: its list would be believed by nobody")
+            .hint("have another operator revoke it"),
+    )
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use vram_residency::Record;
 use vram_residency::device::DeviceKind;
 use vram_residency::receipt::{
-    ATTESTED_SCHEMA, Attested, Facts, Nonce, RECEIPT_SCHEMA, Receipt, ReceiptError,
+    ATTESTED_SCHEMA, Attested, Facts, Nonce, RECEIPT_SCHEMA, Receipt, ReceiptError, check_set,
 };
 
 use crate::failure::Failure;
@@ -101,7 +101,9 @@ impl Papers {
         let mut checked = match self {
             Self::Receipts(receipts) => {
                 let checked = receipts.iter().map(|receipt| check.receipt(receipt));
-                checked.collect::<Result<Vec<_>, _>>()?
+                let checked = checked.collect::<Result<Vec<_>, _>>()?;
+                check.set(&checked)?;
+                checked
             }
             Self::Attested(attested) => vec![check.attested(attested)?],
         };
@@ -135,6 +137,12 @@ impl Check<'_> {
             file: None,
             contents: "not checked",
         })
+    }
+
+    /// Whether receipts that are good one by one are all of a model.
+    fn set(&self, checked: &[Checked<'_>]) -> Result<(), Failure> {
+        let records: Vec<_> = checked.iter().map(|one| one.record).collect();
+        check_set(&records).map_err(|fault| believed(self.name, fault.into()))
     }
 
     fn attested<'r>(&self, attested: &'r Attested) -> Result<Checked<'r>, Failure> {
@@ -217,6 +225,11 @@ fn report(checked: Vec<Checked<'_>>, output: &Output) -> Result<(), Failure> {
     }
     for one in &checked {
         lines(one).iter().try_for_each(|line| output.line(line))?;
+    }
+    let is_group = |one: &Checked<'_>| one.facts.is_none() && one.record.group.is_some();
+    if checked.iter().any(is_group) {
+        let members = checked.len();
+        output.line(format!("group        complete, {members} members in order"))?;
     }
     not_checked
         .iter()

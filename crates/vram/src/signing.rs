@@ -3,12 +3,12 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use vram_residency::Error;
 use vram_residency::device::DeviceKind;
-use vram_residency::key::{Scope, SigningKey, VerifyingKey};
+use vram_residency::key::{RootKey, Scope, SigningKey, VerifyingKey};
 use vram_residency::receipt::{
     Certificate, MAX_RECEIPT_BYTES, ReceiptError, Revocations, Signer, Trust,
 };
+use vram_residency::{Error, Record};
 
 use crate::failure::Failure;
 use crate::keys::in_file;
@@ -78,7 +78,10 @@ pub(crate) struct TrustArgs {
     pub(crate) keys: Vec<String>,
     /// List of revoked keys, signed by a trusted key ('vram key revoke' makes one)
     #[arg(long, value_name = "FILE", requires = "keys")]
-    revoked: Option<PathBuf>,
+    pub(crate) revoked: Option<PathBuf>,
+    /// The list that was believed last: --revoked must be no older, nor signed by a key on it
+    #[arg(long, value_name = "FILE", requires = "revoked")]
+    revoked_seen: Option<PathBuf>,
     /// Believe what is said of simulated devices: for tests
     #[arg(long, requires = "keys")]
     simulated: bool,
@@ -95,11 +98,18 @@ impl TrustArgs {
     pub(crate) fn load(&self) -> Result<Trusted, Failure> {
         let keys: Result<Vec<_>, _> = self.keys.iter().map(|key| public_key(key)).collect();
         let keys = keys?;
-        let list = self.revoked.as_deref();
-        let list = list.map(|path| revocations(path, &keys)).transpose()?;
+        let list = |path: &Option<PathBuf>| {
+            let list = path.as_deref().map(|path| revocations(path, &keys));
+            list.transpose()
+        };
+        let (revoked, seen) = (list(&self.revoked)?, list(&self.revoked_seen)?);
+        if let (Some(path), Some(list), Some(seen)) = (&self.revoked, &revoked, &seen) {
+            let name = path.to_string_lossy();
+            list.follows(seen).map_err(|error| believed(&name, error))?;
+        }
         Ok(Trusted {
             keys,
-            revoked: list,
+            revoked,
             simulated: self.simulated,
         })
     }
@@ -112,6 +122,12 @@ impl Trusted {
             simulated: self.simulated,
             revoked: self.revoked.as_ref(),
         }
+    }
+
+    /// Whether a sealing key and its record may still be believed.
+    pub(crate) fn check_sealed(&self, key: &RootKey, record: &Record) -> Result<(), ReceiptError> {
+        let list = self.revoked.as_ref();
+        list.map_or(Ok(()), |list| list.check_sealed(key, record))
     }
 }
 
@@ -173,6 +189,7 @@ pub(crate) fn believed(name: &str, error: ReceiptError) -> Failure {
         ReceiptError::Production => {
             failure.hint("make a key for tests with: vram key new --signing --test FILE")
         }
+        ReceiptError::Stale { .. } => failure.hint("fetch the newest list from its operator"),
         _ => failure,
     }
 }

@@ -18,7 +18,7 @@ use crate::output::Output;
 use crate::papers::{self, Check, Papers};
 use crate::progress::Progress;
 use crate::records::{self, Records};
-use crate::signing::TrustArgs;
+use crate::signing::{TrustArgs, believed};
 
 /// Check a record, a receipt or an attestation, and the file that it describes
 ///
@@ -31,6 +31,7 @@ Examples:
   vram verify model.json model.safetensors --key-file worker.key
   vram verify model.json --tag-only --key-file worker.key
   vram verify group.json part1.safetensors part2.safetensors --key-file worker.key
+  vram verify model.json --tag-only --key-file worker.key --revoked revoked.json --trust op.pub
   vram verify receipt.json model.safetensors --trust worker.pub
   vram verify answer.json --nonce 8f0c... --trust worker.pub
 
@@ -50,7 +51,7 @@ pub(crate) struct Args {
     )]
     files: Vec<PathBuf>,
     /// Check the tag alone, and no file
-    #[arg(long, conflicts_with = "keys")]
+    #[arg(long)]
     tag_only: bool,
     #[command(flatten)]
     key: KeyArgs,
@@ -83,13 +84,14 @@ impl Args {
         if let Some(papers) = papers::open(&self.record)? {
             return self.signed(&papers, output);
         }
-        if !self.trust.keys.is_empty() {
+        if !self.trust.keys.is_empty() && self.trust.revoked.is_none() {
             let name = self.record.display();
             return Err(Failure::usage(format!(
-                "{name} is no receipt and no attestation; --trust is about those"
+                "{name} is no receipt and no attestation; --trust is about those and about --revoked"
             ))
             .hint("check a record with the key that sealed it: --key-file FILE"));
         }
+        let trusted = self.trust.load()?;
         let key = self.key.load()?.ok_or_else(|| {
             Failure::new("no key: a record can only be checked with the key it was sealed with")
                 .hint("add --key-file FILE, --key-credential NAME or --key-fd N")
@@ -101,6 +103,8 @@ impl Args {
         // Tags first: a file is not read for a record that nobody vouches for.
         for record in &found.records {
             let _ = authenticate(record, &key).map_err(|failure| failure.naming(&name))?;
+            let current = trusted.check_sealed(&key, record);
+            current.map_err(|error| believed(&name, error))?;
         }
         for (i, record) in found.records.iter().enumerate() {
             checked.push(self.check(record, &key, i, output)?);
@@ -114,6 +118,11 @@ impl Args {
                 Failure::usage("a receipt or an attestation is checked with a public key")
                     .hint("add --trust KEY, with what 'vram key public' prints"),
             );
+        }
+        if self.tag_only {
+            return Err(Failure::usage(
+                "--tag-only is about records; a receipt or an attestation has a signature",
+            ));
         }
         let check = Check {
             name: &self.record.to_string_lossy(),

@@ -316,12 +316,15 @@ fn a_policy_file_says_what_is_required() {
     let outcome = session.vram(&other).exit(0);
     assert!(!outcome.out.contains("signer"), "{outcome:#?}");
     // The approver's key was revoked.
+    signer(&session, "op");
+    let op = session.read("op.pub").trim().to_owned();
+    let lists = lists.replace("'KEY'", &format!("'KEY', '{op}'"));
     let id = session.vram("key public a.sign --json").exit(0);
     let id = id.json("vram-residency/public-key/v1")["key_id"].clone();
     let id = id.as_str().unwrap();
     session
         .vram(&format!(
-            "key revoke {id} --operator a.sign --out revoked.json"
+            "key revoke {id} --operator op.sign --out revoked.json"
         ))
         .exit(0);
     policy(&format!(

@@ -110,7 +110,7 @@ fn a_changed_log_is_named_and_not_written_to() {
 #[test]
 fn another_key_is_foreign_and_bad_names_are_refused() {
     let session = logged();
-    session.vram("key new other").exit(0);
+    session.vram("key new --signing other").exit(0);
     let other = session.vram("key public other").exit(0).out;
     session
         .vram(&format!("audit verify log --trust {}", other.trim()))

@@ -9,7 +9,7 @@ use std::process::Command;
 use common::{Outcome, Session, finish, small};
 
 /// Commands with examples.
-const COMMANDS: [&str; 25] = [
+const COMMANDS: [&str; 26] = [
     "",
     "devices",
     "doctor",
@@ -20,6 +20,7 @@ const COMMANDS: [&str; 25] = [
     "key",
     "key new",
     "key public",
+    "key id",
     "key certify",
     "key revoke",
     "attest",
@@ -99,6 +100,7 @@ fn furnished() -> Session {
          --record group.json",
         "cp log/checkpoint kept/",
         "vram key new --signing op.sign; vram key public op.sign > op.pub",
+        "vram key revoke 0f1e2d3c4b5a6978 --operator op.sign --out revoked.json",
         "vram approve model --signature model.sig --trust model.pub \
          --sign-key op.sign --out allow.toml",
         "printf \"require = 'signed'\\nallow = ['allow.toml']\\ntrust = ['%s']\\n\" \
@@ -184,6 +186,9 @@ fn filled_in(example: &str, digest: &str) -> (String, Vec<String>) {
         } else if *file == "worker.sign" {
             line = line.replace("--signing", "--signing --test");
         }
+    } else if line.starts_with("vram key revoke") {
+        // By another operator than whose list is there.
+        line = line.replace("--operator operator.sign", "--operator op.sign");
     } else if line.starts_with("vram key certify") {
         gone.push("worker.cert".to_owned());
     } else if line.starts_with("vram approve") {

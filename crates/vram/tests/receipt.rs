@@ -94,6 +94,42 @@ fn each_file_has_its_receipt() {
         .refuses("2 receipt(s), and 1 file(s)");
 }
 
+// requirement: PM-1
+#[test]
+fn receipts_of_one_model_are_a_set() {
+    let session = worker();
+    session.file("second", 5000);
+    let both = format!("{} --group", SEAL.replace("model", "model second"));
+    session.vram(&both).exit(0);
+    let first = session.read("receipt.json");
+    session.vram(&both).exit(0);
+    let text = session.read("receipt.json");
+    let (lines, old): (Vec<_>, Vec<_>) = (text.lines().collect(), first.lines().collect());
+    let [a, b] = [lines[0], lines[1]];
+    let verify = "verify receipt.json --trust w.pub --simulated";
+    session
+        .vram(&format!("{verify} --json"))
+        .exit(0)
+        .json("vram-residency/verify-signed/v1");
+    session
+        .vram(verify)
+        .exit(0)
+        .says("group        complete, 2 members in order");
+    for (lines, words) in [
+        (vec![b], "shard 1 of 2 of the model has no receipt"),
+        (vec![a], "shard 2 of 2 of the model has no receipt"),
+        (vec![a, b, b], "receipt 3 is receipt 2 once more"),
+        (vec![b, a], "receipt 1 is of shard 2 of the model"),
+        (
+            vec![a, old[1]],
+            "receipt 2 is not of the model of receipt 1",
+        ),
+    ] {
+        session.write("receipt.json", &lines.join("\n"));
+        session.vram(verify).exit(3).refuses(words);
+    }
+}
+
 #[test]
 fn a_production_key_signs_for_no_simulated_device() {
     let session = worker();
@@ -200,6 +236,62 @@ fn an_operator_certifies_and_revokes() {
         .refuses("exists");
 }
 
+// requirement: KD-10
+#[test]
+fn a_lost_sealing_key_is_revoked_by_its_id() {
+    let session = worker();
+    let made = session.vram("key new seal.key --json").exit(0);
+    let id = made.json("vram-residency/key/v1")["key_id"].clone();
+    let id = id.as_str().unwrap();
+    session.vram("key id seal.key").exit(0).says(id);
+    session.vram("key new --signing op.sign").exit(0);
+    session.vram("key new --signing op2.sign").exit(0);
+    for name in ["op", "op2"] {
+        public(&session, name);
+    }
+    let seal = "seal model --device sim --key-file seal.key --record r.json";
+    let verify = "verify r.json model --key-file seal.key --trust op.pub --revoked revoked.json";
+    let revoke = |id: &str| format!("key revoke {id} --operator op.sign --out revoked.json");
+    session.vram(&revoke("0011223344556677")).exit(0);
+    let old = session.read("revoked.json");
+    session.write("old.json", &old);
+    // Whatever start of a worker sealed.
+    for _ in 0..2 {
+        session.vram(seal).exit(0);
+        session.write("revoked.json", &old);
+        session.vram(verify).exit(0);
+        session.vram(&revoke(id)).exit(0);
+        session.vram(verify).exit(3).refuses("was revoked");
+        let tag_only = verify.replace(" model ", " --tag-only ");
+        session.vram(&tag_only).exit(3).refuses("was revoked");
+    }
+    // An older list, and one of an operator who was revoked.
+    session.write("seen.json", &session.read("revoked.json"));
+    session.write("revoked.json", &old);
+    let seen = format!("{verify} --revoked-seen seen.json");
+    session.vram(&seen).exit(3).refuses("believed already");
+    let op = key_id(&session, "op");
+    session
+        .vram(&format!(
+            "key revoke {op} --operator op2.sign --out seen.json"
+        ))
+        .exit(3)
+        .refuses("no trusted key");
+    session
+        .vram(&format!(
+            "key revoke {op} --operator op2.sign --out two.json"
+        ))
+        .exit(0);
+    std::fs::remove_file(session.path("revoked.json")).unwrap();
+    session.vram(&revoke("0011223344556677")).exit(0);
+    let two = seen.replace("seen.json", "two.json --trust op2.pub");
+    session.vram(&two).exit(3).refuses("was revoked");
+    session
+        .vram(&revoke(&op))
+        .exit(2)
+        .refuses("cannot revoke itself");
+}
+
 #[test]
 fn keys_of_one_kind_do_not_pass_for_another() {
     let session = worker();
@@ -208,6 +300,14 @@ fn keys_of_one_kind_do_not_pass_for_another() {
         .vram("seal model --device sim --key-file w.sign")
         .exit(1)
         .refuses("hex digits");
+    for line in [
+        "key public seal.key",
+        "seal model --device sim --receipt r.json --sign-key seal.key",
+        "seal model --device sim --audit log --audit-key seal.key",
+        "key certify w.pub --operator seal.key --worker-id w --out w.cert",
+    ] {
+        session.vram(line).exit(1).refuses("it is a sealing key");
+    }
     let shown = session.vram("key public w.sign --json").exit(0);
     let shown = shown.json("vram-residency/public-key/v1");
     assert_eq!(shown["scope"], "test");

@@ -48,3 +48,11 @@ pub struct Witness {
     /// Rights of the mapping, as the driver reports them.
     pub protection: Protection,
 }
+
+impl Witness {
+    /// Whether the memory is a device's own, and that of this ordinal.
+    pub(crate) fn is_on(&self, ordinal: u32) -> bool {
+        let own = self.memory == MemoryKind::Device && !self.managed && !self.host_pointer;
+        own && self.ordinal == ordinal
+    }
+}

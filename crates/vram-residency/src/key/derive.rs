@@ -12,6 +12,7 @@ use super::{KeyContext, KeyError, KeyId, KeyProvider, SealKey, SealTag};
 
 const SEAL_KEY_LABEL: &[u8] = b"vram-residency/seal-key/v1";
 const KEY_ID_LABEL: &[u8] = b"vram-residency/key-id/v1";
+const SECRET_ID_LABEL: &[u8] = b"vram-residency/secret-id/v1";
 
 /// The worker's secret: input of the key derivation (requirement: CI-005, KD-1).
 pub struct RootKey {
@@ -25,6 +26,20 @@ impl RootKey {
 
     pub(super) fn lend<R>(&self, work: impl FnOnce(&[u8]) -> R) -> R {
         self.secret.lend(work)
+    }
+
+    /// Names the secret itself, whatever is derived from it: 8 bytes of
+    /// HKDF-SHA256 without salt under a label of their own. By this id a lost
+    /// sealing key is revoked (requirement: KD-10).
+    ///
+    /// # Errors
+    /// None in practice: [`KeyError::Format`] should the derivation refuse.
+    pub fn id(&self) -> Result<KeyId, KeyError> {
+        self.lend(|secret| {
+            let mut id = [0; 8];
+            expand(&extract(None, secret), SECRET_ID_LABEL, &mut id)?;
+            Ok(KeyId::from_bytes(id))
+        })
     }
 
     /// The HMAC key of a context: a function of its inputs (requirement: API-F38).

@@ -226,6 +226,9 @@ pub enum KeyError {
         /// What is wrong, without showing the contents.
         reason: &'static str,
     },
+    /// A sealing key where a signing key is needed.
+    #[error("it is a sealing key; make a signing key with 'vram key new --signing'")]
+    NotSigning,
     /// A token outside the accepted lengths.
     #[error("the token has {len} bytes; it must have {min} to {max}", min = MIN_TOKEN_BYTES, max = MAX_TOKEN_BYTES)]
     TokenLength {

@@ -164,7 +164,7 @@ const MARKS: [(&str, Scope); 2] = [
 
 impl SigningKey {
     /// From a file: a mark and 64 hex digits, under the rules of
-    /// [`RootKey::from_file`]. Digits without a mark are a production key.
+    /// [`RootKey::from_file`]. Digits without a mark are a sealing key.
     ///
     /// # Errors
     /// [`KeyError`] naming the file and what to change.
@@ -176,14 +176,18 @@ impl SigningKey {
     /// digits and at most one newline, as in [`SigningKey::from_file`].
     ///
     /// # Errors
-    /// [`KeyError::Io`] or [`KeyError::Format`].
+    /// [`KeyError::Io`], [`KeyError::Format`] or [`KeyError::NotSigning`].
     pub fn from_reader(reader: impl Read) -> Result<Self, KeyError> {
         let text = read_text(reader)?;
         let line = text.strip_suffix(b"\n").unwrap_or(&text);
         let marked = MARKS
             .iter()
             .find_map(|(mark, scope)| Some((line.strip_prefix(mark.as_bytes())?, *scope)));
-        let (digits, scope) = marked.unwrap_or((line, Scope::Production));
+        let Some((digits, scope)) = marked else {
+            return Err(RootKey::from_digits(line)
+                .err()
+                .unwrap_or(KeyError::NotSigning));
+        };
         Self::scoped(&RootKey::from_digits(digits)?, scope)
     }
 

@@ -245,26 +245,37 @@ impl Facts {
         }
     }
 
-    /// An honest worker signs nothing else.
+    /// An honest worker signs nothing else: the sealed bytes, on the sealed
+    /// device, after they were sealed, in memory of that device.
     fn consistent(&self) -> Result<(), ReceiptError> {
-        let record = &self.record;
-        let contradiction = |reason: &str| {
-            let reason = reason.to_owned();
-            Err(ReceiptError::Format { reason })
-        };
-        if !record.sealed {
-            return contradiction("it says that nothing was sealed");
+        let (record, device, witness) = (&self.record, &self.device, &self.witness);
+        let other_bytes =
+            !self.digest.ct_eq(&record.digest) || self.bytes_checked != record.vram_bytes;
+        let elsewhere = device.uuid != record.device_uuid
+            || device.kind != record.device_kind
+            || device.ordinal != record.gpu_device
+            || self.instance != record.instance;
+        let early = self.measured_at < record.sealed_at || self.sequence < record.sequence;
+        // A simulated device proves nothing about memory, whatever it says.
+        let elsewhere_in_memory = device.kind == DeviceKind::Cuda && !witness.is_on(device.ordinal);
+        let contradictions = [
+            (!record.sealed, "nothing was sealed"),
+            (other_bytes, "it measured other bytes than were sealed"),
+            (
+                elsewhere,
+                "it measured on another device or in another process",
+            ),
+            (early, "it was measured before it was sealed"),
+            (
+                *witness != record.witness,
+                "the memory is not as it was when it was sealed",
+            ),
+            (elsewhere_in_memory, "the memory is not that of the device"),
+        ];
+        match contradictions.into_iter().find(|(found, _)| *found) {
+            Some((_, reason)) => Err(ReceiptError::Contradiction { reason }),
+            None => Ok(()),
         }
-        if !self.digest.ct_eq(&record.digest) || self.bytes_checked != record.vram_bytes {
-            return contradiction("it measured other bytes than were sealed");
-        }
-        if self.device.uuid != record.device_uuid
-            || self.device.kind != record.device_kind
-            || self.instance != record.instance
-        {
-            return contradiction("it measured on another device or in another process");
-        }
-        Ok(())
     }
 
     /// The bytes that a worker signs.
@@ -297,5 +308,87 @@ impl Facts {
             out.text(note.as_bytes());
         });
         out.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::{MemoryKind, Protection};
+
+    const VECTORS: &str = include_str!("../../testdata/receipt_vectors.json");
+
+    /// The facts of an attestation of the vectors, for a GPU or a simulator.
+    fn facts(kind: DeviceKind) -> Facts {
+        let file: serde_json::Value = serde_json::from_str(VECTORS).unwrap();
+        let vectors = file["vectors"].as_array().unwrap();
+        let read = |vector: &serde_json::Value| {
+            serde_json::from_value::<Facts>(vector["attested"]["facts"].clone()).unwrap()
+        };
+        let mut all = vectors.iter().map(read);
+        all.find(|facts| facts.device.kind == kind).unwrap()
+    }
+
+    type Change = fn(&mut Facts);
+
+    /// What a worker that lies could sign, and who trusts its key believe.
+    // requirement: VP-006, MS-007
+    #[test]
+    fn facts_that_no_honest_worker_signs_are_refused() {
+        let cases: [(&str, Change); 10] = [
+            ("nothing was sealed", |f| f.record.sealed = false),
+            ("other bytes", |f| {
+                f.digest = FileDigest::from_bytes([7; 32])
+            }),
+            ("other bytes", |f| f.bytes_checked -= 1),
+            ("another device", |f| {
+                f.device.uuid = Uuid::from_bytes([9; 16])
+            }),
+            ("another device", |f| f.device.ordinal += 1),
+            ("another process", |f| {
+                f.instance = InstanceId::from_bytes([9; 16])
+            }),
+            ("before it was sealed", |f| {
+                f.measured_at = Timestamp::from_nanos(1)
+            }),
+            ("before it was sealed", |f| {
+                f.sequence = f.record.sequence - 1;
+            }),
+            ("not as it was", |f| f.witness.pinned_on_device ^= true),
+            ("not as it was", |f| {
+                f.witness.protection = match f.witness.protection {
+                    Protection::ReadOnly => Protection::ReadWrite,
+                    Protection::ReadWrite => Protection::ReadOnly,
+                }
+            }),
+        ];
+        for kind in [DeviceKind::Cuda, DeviceKind::Simulated] {
+            assert_eq!(facts(kind).consistent(), Ok(()));
+            for (words, change) in cases {
+                let mut facts = facts(kind);
+                change(&mut facts);
+                let refused = facts.consistent().unwrap_err().to_string();
+                assert!(refused.contains(words), "{words}: {refused}");
+            }
+        }
+    }
+
+    // requirement: VP-006, POL-5
+    #[test]
+    fn memory_that_is_not_the_gpus_own_is_refused() {
+        let changes: [fn(&mut Witness); 4] = [
+            |witness| witness.managed = true,
+            |witness| witness.host_pointer = true,
+            |witness| witness.ordinal += 1,
+            |witness| witness.memory = MemoryKind::Host,
+        ];
+        for change in changes {
+            let mut facts = facts(DeviceKind::Cuda);
+            change(&mut facts.witness);
+            facts.record.witness = facts.witness;
+            let reason = "the memory is not that of the device";
+            let refused = Err(ReceiptError::Contradiction { reason });
+            assert_eq!(facts.consistent(), refused);
+        }
     }
 }

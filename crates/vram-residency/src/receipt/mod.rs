@@ -15,6 +15,7 @@
 mod attested;
 mod certificate;
 mod revocation;
+mod set;
 mod trust;
 pub(crate) mod wire;
 
@@ -24,6 +25,7 @@ pub use attested::{
 };
 pub use certificate::Certificate;
 pub use revocation::{REVOCATIONS_SCHEMA, Revocations};
+pub use set::{SetFault, check_set};
 pub use trust::{Signer, Trust};
 
 use serde::de::DeserializeOwned;
@@ -31,6 +33,7 @@ use serde::{Deserialize, Serialize};
 use vram_digest::FileDigest;
 
 use crate::audit::Text;
+use crate::clock::Timestamp;
 use crate::device::DeviceKind;
 use crate::key::{KeyError, KeyId, VerifyingKey};
 use crate::seal::{Authentic, Record, refuse_lists};
@@ -87,6 +90,23 @@ pub enum ReceiptError {
     Revoked {
         /// The key.
         key_id: KeyId,
+    },
+    /// A revocation list that is not the newest that was seen.
+    #[error("the list was issued at {issued}; one of {seen} was believed already")]
+    Stale {
+        /// Time of this list.
+        issued: Timestamp,
+        /// Time of the list that was seen.
+        seen: Timestamp,
+    },
+    /// Receipts that do not belong together as they are.
+    #[error("the receipts do not belong together: {0}")]
+    Set(#[from] SetFault),
+    /// It is signed, and no honest worker signs that.
+    #[error("it contradicts itself: {reason}")]
+    Contradiction {
+        /// What does not fit.
+        reason: &'static str,
     },
     /// The attestation answers another nonce: it may be an old one.
     #[error("the attestation does not answer this nonce")]
@@ -200,8 +220,8 @@ impl Receipt {
             return Err(ReceiptError::Revoked { key_id });
         }
         if !record.sealed {
-            let reason = "it says that nothing was sealed".to_owned();
-            return Err(ReceiptError::Format { reason });
+            let reason = "it says that nothing was sealed";
+            return Err(ReceiptError::Contradiction { reason });
         }
         Ok(Checked { receipt: self })
     }

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::wire::{Encoder, PublicKey, Signature};
 use super::{MAX_RECEIPT_BYTES, ReceiptError, read};
 use crate::clock::Timestamp;
-use crate::key::{KeyError, KeyId, SigningKey, VerifyingKey};
+use crate::key::{KeyError, KeyId, RootKey, SigningKey, VerifyingKey};
+use crate::seal::Record;
 
 /// Value of the `schema` field.
 pub const REVOCATIONS_SCHEMA: &str = "vram-residency/revocations/v1";
@@ -19,8 +20,8 @@ const VERSION: u16 = 1;
 /// at: who has a stolen key can write any time. Signed by an operator, with the
 /// time of issue, so that an older list can be told from a newer one.
 ///
-/// Signing keys and operators' keys are named by their own ids; a sealing key
-/// by the `key_id` of its records.
+/// Signing keys and operators' keys are named by their own ids; a sealing key by
+/// [`RootKey::id`], or by the `key_id` of the records of one start of a manager.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Revocations {
@@ -52,11 +53,12 @@ impl Revocations {
         Ok(list)
     }
 
-    /// Reads a list and believes it only under one of `trusted`.
+    /// Reads a list and believes it only under one of `trusted` that it does not
+    /// revoke itself.
     ///
     /// # Errors
-    /// [`ReceiptError::Format`], [`ReceiptError::Untrusted`] or
-    /// [`ReceiptError::Signature`].
+    /// [`ReceiptError::Format`], [`ReceiptError::Untrusted`],
+    /// [`ReceiptError::Revoked`] or [`ReceiptError::Signature`].
     pub fn from_json(text: &str, trusted: &[VerifyingKey]) -> Result<Self, ReceiptError> {
         let list: Self = read(text, MAX_RECEIPT_BYTES)?;
         super::check_schema(&list.schema, REVOCATIONS_SCHEMA)?;
@@ -68,7 +70,41 @@ impl Revocations {
         if !operator.verifies(&list.message(), &list.signature.0) {
             return Err(ReceiptError::Signature);
         }
+        list.refuse(operator.id())?;
         Ok(list)
+    }
+
+    /// Whether this list may take the place of `seen`, which was believed before:
+    /// an older one would bring revoked keys back, and so could whoever has a key
+    /// that `seen` revokes (requirement: KD-10).
+    ///
+    /// # Errors
+    /// [`ReceiptError::Stale`] or [`ReceiptError::Revoked`].
+    pub fn follows(&self, seen: &Self) -> Result<(), ReceiptError> {
+        if self.issued_at < seen.issued_at {
+            return Err(ReceiptError::Stale {
+                issued: self.issued_at,
+                seen: seen.issued_at,
+            });
+        }
+        seen.refuse(self.operator_key.0.id())
+    }
+
+    /// Whether records of a sealing key may still be believed: neither the key
+    /// nor the manager's key that was derived from it is on the list.
+    ///
+    /// # Errors
+    /// [`ReceiptError::Revoked`], or [`ReceiptError::Key`] when the key cannot be used.
+    pub fn check_sealed(&self, key: &RootKey, record: &Record) -> Result<(), ReceiptError> {
+        self.refuse(key.id()?)?;
+        self.refuse(record.key_id)
+    }
+
+    fn refuse(&self, key_id: KeyId) -> Result<(), ReceiptError> {
+        if self.contains(key_id) {
+            return Err(ReceiptError::Revoked { key_id });
+        }
+        Ok(())
     }
 
     /// The list as one line of JSON.

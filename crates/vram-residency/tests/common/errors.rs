@@ -136,6 +136,7 @@ pub(crate) fn key_errors() -> Vec<(&'static str, KeyError)> {
             },
         ),
         ("Key(Format", KeyError::Format { reason: "test" }),
+        ("Key(NotSigning", KeyError::NotSigning),
         ("Key(TokenLength", KeyError::TokenLength { len: 1 }),
         ("Key(Entropy", KeyError::Entropy),
         (
