@@ -86,6 +86,8 @@ impl Holding<'_> {
     }
 
     fn verify(&self, one: &Held) -> Result<Verification, Failure> {
+        // A round can be long: signals are heeded before each shard of it.
+        self.heed_scrubber()?;
         let verified = self.manager.verify_sealed(&one.shard, self.rounds.mode);
         let verified = verified.map_err(|error| self.failure(&one.file, error))?;
         Ok(verified.into_verification())
@@ -99,10 +101,7 @@ impl Holding<'_> {
             if left.is_zero() {
                 return Ok(false);
             }
-            if let Some(scrubbing) = &self.scrubbing {
-                scrubbing.obey(self.interrupt, self.output);
-                scrubbing.check()?;
-            }
+            self.heed_scrubber()?;
             if let Some(view) = &self.view {
                 view.draw(self.manager, self.held, left, self.scrubbing.as_ref());
             }
@@ -110,6 +109,15 @@ impl Holding<'_> {
                 return Ok(true);
             }
         }
+    }
+
+    /// What signals ask of the scrubber, and what it found.
+    fn heed_scrubber(&self) -> Result<(), Failure> {
+        let Some(scrubbing) = &self.scrubbing else {
+            return Ok(());
+        };
+        scrubbing.obey(self.interrupt.orders(), self.output);
+        scrubbing.check()
     }
 
     /// A shard that the scrubber just condemned fails in the round, too; what
@@ -146,9 +154,8 @@ mod tests {
     use vram_residency::random::OsRandom;
     use vram_residency::sim::SimDevice;
 
-    // requirement: PM-8
-    #[test]
-    fn what_the_scrubber_finds_ends_the_hold_and_is_named() {
+    /// A shard of 3 MiB on a simulated device.
+    fn held() -> (SimDevice, VramManager, [Held; 1]) {
         let device = SimDevice::new(8 << 20);
         let manager = VramManager::builder()
             .device(device.clone())
@@ -162,6 +169,13 @@ mod tests {
             shard,
             verification: verified.into_verification(),
         }];
+        (device, manager, held)
+    }
+
+    // requirement: PM-8
+    #[test]
+    fn what_the_scrubber_finds_ends_the_hold_and_is_named() {
+        let (device, manager, held) = held();
         let buffer = device.buffers()[0];
         device.flip_bit(buffer, 2 << 20, 3).unwrap();
         // No round within an hour: only the scrubber can notice.
@@ -178,5 +192,36 @@ mod tests {
         let (message, notes) = (failure.message(), failure.notes().join(" "));
         assert!(message.contains("file offset 2097152"), "{message}");
         assert!(notes.contains("bad 4 KiB block 512"), "{notes}");
+    }
+
+    /// Rounds follow each other without a rest: what is ordered is heeded in them.
+    // requirement: PM-8
+    #[test]
+    fn the_scrubber_is_paused_and_resumed_in_the_midst_of_rounds() {
+        use signal_hook::consts::{SIGIO, SIGPROF};
+        let (_device, manager, held) = held();
+        let rounds = Rounds {
+            every: Duration::ZERO,
+            mode: Mode::Full,
+            scrub_rate: 1,
+        };
+        let output = Output::new(false, true, false);
+        let interrupt = Interrupt::listen_for(SIGIO, SIGPROF).unwrap();
+        let holding = Holding {
+            rounds: &rounds,
+            manager: &manager,
+            held: &held,
+            keep: &|| Err(Failure::new("a round is over")),
+            interrupt: &interrupt,
+            output: &output,
+            scrubbing: Scrubbing::start(&manager, rounds.scrub_rate).unwrap(),
+            view: None,
+        };
+        for (signal, paused) in [(SIGIO, true), (SIGPROF, false)] {
+            signal_hook::low_level::raise(signal).unwrap();
+            assert_eq!(holding.run().unwrap_err().message(), "a round is over");
+            let said = holding.scrubbing.as_ref().unwrap().line(0);
+            assert_eq!(said.contains("paused"), paused, "{said}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use vram_residency::VramManager;
 use vram_residency::manager::Scrubber;
 
 use crate::failure::Failure;
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Order, Orders};
 use crate::output::Output;
 use crate::text;
 
@@ -31,17 +31,19 @@ impl Scrubbing {
         }))
     }
 
-    /// Does what the signals say that arrived since the last call.
-    pub(super) fn obey(&self, interrupt: &Interrupt, output: &Output) {
-        if interrupt.take_pause() {
-            self.scrubber.pause();
-            self.paused.store(true, Ordering::SeqCst);
-            output.note("the scrubber is paused; SIGUSR2 lets it go on");
-        }
-        if interrupt.take_resume() {
-            self.scrubber.resume();
-            self.paused.store(false, Ordering::SeqCst);
-            output.note("the scrubber goes on");
+    /// Does what was ordered last since the last call.
+    pub(super) fn obey(&self, orders: &Orders, output: &Output) {
+        let Some(order) = orders.take() else { return };
+        self.paused.store(order == Order::Pause, Ordering::SeqCst);
+        match order {
+            Order::Pause => {
+                self.scrubber.pause();
+                output.note("the scrubber is paused; SIGUSR2 lets it go on");
+            }
+            Order::Resume => {
+                self.scrubber.resume();
+                output.note("the scrubber goes on");
+            }
         }
     }
 
@@ -59,8 +61,9 @@ impl Scrubbing {
         if self.paused.load(Ordering::SeqCst) {
             return format!("scrubber paused after {checked}; SIGUSR2 lets it go on");
         }
-        let seconds = held.checked_div(self.rate).unwrap_or(0).saturating_add(1);
         let rate = text::size(self.rate);
-        format!("scrubber: {checked} checked, {rate} a second, everything every {seconds} s")
+        // Tree passes come on top, and a change may just have been passed by.
+        let seconds = held.div_ceil(self.rate.max(1));
+        format!("scrubber: {checked} checked, {rate} a second, one round in {seconds} s or more")
     }
 }

@@ -158,7 +158,7 @@ mod tests {
             "simulated:0  verified 0 s ago, ",
             "512.0 KiB of 1.0 MiB in use (50.0 %), 1 shard, 0 leases",
             "model  512.0 KiB  one  sha256:",
-            "1.0 MiB a second, everything every 1 s",
+            "1.0 MiB a second, one round in 1 s or more",
             "1 verification passed; the next in 10 s",
         ] {
             assert!(screen.contains(part), "{part} in {screen}");
