@@ -1,5 +1,6 @@
 //! `cargo xtask tidy`: the rules of the house that no other tool enforces.
 
+mod citations;
 mod lengths;
 mod manifests;
 mod places;
@@ -58,6 +59,7 @@ fn findings(tree: &Tree, root: &Path) -> Vec<Finding> {
     sources::ignored_tests(tree, &mut found);
     sources::environment(tree, &sources, &mut found);
     manifests::reasons(tree, &mut found);
+    citations::of_tests(tree, &sources, &mut found);
     found.sort();
     found
 }
@@ -79,6 +81,7 @@ mod tests {
             ("crates/a/src/bad.rs", "fn ("),
             ("crates/a/Cargo.toml", "[dependencies]\nserde = \"1\"\n"),
             ("NOTES.md", "see /desk/notes"),
+            ("SECURITY.md", "## When it ends\n"),
             ("big.bin", ""),
         ]);
         tree.files.last_mut().unwrap().size = u64::MAX;
@@ -88,6 +91,7 @@ mod tests {
             .collect::<String>();
         for expected in [
             "big.bin: larger than",
+            "SECURITY.md:1: this section cites no test",
             "NOTES.md: not one of",
             "NOTES.md:1: path of one machine",
             "lib.rs:4: not ASCII",
