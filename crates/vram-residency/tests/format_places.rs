@@ -3,7 +3,7 @@
 mod format_gguf_writer;
 
 use format_gguf_writer::{F32, Writer, text};
-use vram_residency::format::{Format, FormatError, Limits, index, parse, parse_with};
+use vram_residency::format::{Format, FormatError, Limits, TensorTable, index, parse_with};
 
 fn gguf(writer: &Writer) -> String {
     gguf_under(writer, |_| ())
@@ -49,7 +49,7 @@ fn limits_of_gguf_name_the_key_or_the_tensor() {
 
 // requirement: VA-10, PF-11
 #[test]
-fn texts_of_gguf_metadata_have_a_limit_together() {
+fn texts_of_metadata_have_a_limit_together() {
     let two = || {
         Writer::new()
             .pair("a", 8, &text(&[b'x'; 9]))
@@ -60,6 +60,10 @@ fn texts_of_gguf_metadata_have_a_limit_together() {
     let error = parse_with(Format::Gguf, &two().file(), &limit(19)).unwrap_err();
     let told = "metadata key \"b\": bytes of metadata text is 20, over the limit of 19";
     assert_eq!(error.to_string(), told);
+    let header = r#"{"__metadata__":{"a":"xxxxxxxxx","b":"xxxxxxxxx"}}"#;
+    safetensors_under(header, &limit(20)).unwrap();
+    let error = safetensors_under(header, &limit(19)).unwrap_err();
+    assert_eq!(error.to_string(), told);
 }
 
 fn limit(metadata_bytes: u64) -> Limits {
@@ -69,10 +73,15 @@ fn limit(metadata_bytes: u64) -> Limits {
 }
 
 fn safetensors(header: &str) -> String {
+    safetensors_under(header, &Limits::default())
+        .unwrap_err()
+        .to_string()
+}
+
+fn safetensors_under(header: &str, limits: &Limits) -> Result<TensorTable, FormatError> {
     let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
     bytes.extend_from_slice(header.as_bytes());
-    let error = parse(Format::Safetensors, &bytes).unwrap_err();
-    error.to_string()
+    parse_with(Format::Safetensors, &bytes, limits)
 }
 
 #[test]

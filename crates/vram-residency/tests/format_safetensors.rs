@@ -102,12 +102,12 @@ fn the_header_length_is_held_against_file_and_limit() {
             have: 2
         }
     );
-    refused!(claim(16 << 20).unwrap_err(), FormatError::Truncated { .. });
-    for n in [(16 << 20) + 1, u64::MAX] {
+    refused!(claim(12 << 20).unwrap_err(), FormatError::Truncated { .. });
+    for n in [(12 << 20) + 1, u64::MAX] {
         let text = refused!(
             claim(n).unwrap_err(),
             FormatError::TooLarge {
-                limit: 16_777_216,
+                limit: 12_582_912,
                 ..
             }
         );

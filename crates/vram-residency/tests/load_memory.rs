@@ -4,8 +4,7 @@
 //! the measure, since staging memory is mapped rather than allocated; so this
 //! file holds one test.
 
-use std::fmt::Write as _;
-use std::io;
+use std::io::{self, Write as _};
 
 use vram_residency::format::{Format, FormatError, Limits, ReadAt};
 use vram_residency::key::RootKey;
@@ -17,6 +16,9 @@ use vram_residency::{Error, SealRequest, VramManager};
 /// Far more than the bound, so that holding the model would show.
 const LEN: u64 = (2 << 30) + 4097;
 const FIXED: u64 = 64 << 20;
+/// What the readers of a load on the simulated device take at most: two slots
+/// of 2 MiB each, and 16 slots in all.
+const MOST_STAGED: u64 = 32 << 20;
 
 /// A safetensors file that costs little to read, and whose header is the worst.
 struct Cheap<'h> {
@@ -57,13 +59,14 @@ fn header(len: usize) -> Vec<u8> {
     let count = usize::try_from(Limits::default().tensors).unwrap() - 1;
     let room = len - last.len() - 2;
     let pad = (room / count - empty(0, 0).len()).min(1000);
-    let mut text = String::with_capacity(len + 8);
-    text.push('{');
-    (0..count).for_each(|i| text.push_str(&empty(i, pad)));
-    write!(text, "{last}}}").unwrap();
-    let spaces = len - text.len();
-    text.push_str(&" ".repeat(spaces));
-    [&(len as u64).to_le_bytes(), text.as_bytes()].concat()
+    // In place: what the test itself takes counts as well.
+    let mut bytes = Vec::with_capacity(8 + len);
+    bytes.extend_from_slice(&(len as u64).to_le_bytes());
+    bytes.push(b'{');
+    (0..count).for_each(|i| bytes.extend_from_slice(empty(i, pad).as_bytes()));
+    write!(bytes, "{last}}}").unwrap();
+    bytes.resize(8 + len, b' ');
+    bytes
 }
 
 /// A size in bytes out of `/proc/self/status`.
@@ -88,7 +91,7 @@ fn a_load_takes_64_mib_and_a_128th_at_most() {
     manager.deallocate(&small).unwrap();
 
     let most = usize::try_from(Limits::default().header_bytes).unwrap();
-    let large = header(95 << 20);
+    let large = (95_u64 << 20).to_le_bytes();
     let front = header(most);
     let request = |header| {
         let format = FormatChoice::Exactly(Format::Safetensors);
@@ -111,6 +114,9 @@ fn a_load_takes_64_mib_and_a_128th_at_most() {
     let peak = status("VmHWM:");
     let beyond = peak - before;
     let bound = FIXED + LEN / 128;
+    // On a machine of many cores as much is staged as anywhere.
+    let cores = std::thread::available_parallelism().unwrap().get() as u64;
+    let beyond = beyond + MOST_STAGED - (cores * 4 << 20).min(MOST_STAGED);
     assert_eq!(shard.record().vram_bytes, LEN);
     assert_eq!(device.host_bytes(), 0, "the contents are dropped");
     assert_eq!(shard.tensors().tensors().len(), 100_000);

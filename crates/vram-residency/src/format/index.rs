@@ -10,7 +10,7 @@
 use super::error::{Excerpt, FormatError, named};
 use super::json::{Fields, Json, Object, Reader, Skipped};
 use super::limits::Limits;
-use super::source::{ReadAt, read_vec};
+use super::source::{ReadAt, read_pages};
 use super::table::{TensorTable, check_name};
 use serde::de::{DeserializeSeed, MapAccess};
 use std::collections::BTreeMap;
@@ -165,7 +165,7 @@ pub fn parse(src: &dyn ReadAt, limits: &Limits) -> Result<Index, FormatError> {
             limit: limits.index_bytes,
         });
     }
-    let text = read_vec(src, 0, src.len(), "index")?;
+    let text = read_pages(src, 0, src.len(), "index")?;
     Reader::run(limits, &text, |reader, json: &mut Json<'_>| {
         let empty = Document {
             reader,

@@ -20,7 +20,7 @@ pub struct Limits {
     /// bytes are not parsed and have no bound here (that one is IV-001).
     pub file_bytes: u64,
     /// Bytes of the JSON header of a safetensors file, which is held in memory
-    /// while it is read. Default 16 MiB: seven times the largest known (19,000
+    /// while it is read. Default 12 MiB: five times the largest known (19,000
     /// tensors). The format itself ends at 100,000,000 (`MAX_HEADER_SIZE`).
     pub header_bytes: u64,
     /// Bytes of a GGUF file before its tensor data, vocabulary included, which
@@ -41,11 +41,11 @@ pub struct Limits {
     pub dims: u64,
     /// Key-value pairs of metadata, in both formats. Default 1,000: VA-10.
     pub metadata_entries: u64,
-    /// Bytes of all keys and texts of GGUF metadata, arrays left out: they are
-    /// not kept. Default 16 MiB.
+    /// Bytes of all keys and texts of the metadata, in both formats; arrays of
+    /// GGUF are not kept and do not count. Default 4 MiB.
     pub metadata_bytes: u64,
     /// Bytes of one GGUF string (key, value, array element). Default 65,536:
-    /// VA-10. Values of safetensors metadata are bounded by `header_bytes`:
+    /// VA-10. Values of safetensors metadata have no bound but `metadata_bytes`:
     /// training tools keep whole JSON documents there.
     pub string_bytes: u64,
     /// Elements of one GGUF metadata array. Default 4,194,304: eight times the
@@ -68,7 +68,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             file_bytes: 100_000_000_000,
-            header_bytes: 16 << 20,
+            header_bytes: 12 << 20,
             gguf_header_bytes: 100_000_000,
             tensors: 100_000,
             gguf_tensors: 10_000,
@@ -76,7 +76,7 @@ impl Default for Limits {
             gguf_name_bytes: 127,
             dims: 16,
             metadata_entries: 1_000,
-            metadata_bytes: 16 << 20,
+            metadata_bytes: 4 << 20,
             string_bytes: 65_536,
             array_elements: 4_194_304,
             index_bytes: 32 << 20,

@@ -19,8 +19,8 @@ use super::dtype::Dtype;
 use super::error::{Excerpt, FormatError, named};
 use super::json::{Fields, Json, Object, Reader};
 use super::limits::Limits;
-use super::source::{ReadAt, read_into, read_vec};
-use super::table::{MetaValue, TensorInfo, TensorTable, check_name, element_count};
+use super::source::{ReadAt, read_into, read_pages};
+use super::table::{MetaValue, TensorInfo, TensorTable, check_kept, check_name, element_count};
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
@@ -38,8 +38,15 @@ const METADATA_KEY: &str = "__metadata__";
 /// Every variant of [`FormatError`] that is about JSON, names, sizes or layout;
 /// requirement: IV-005, VA-10.
 pub fn parse(src: &dyn ReadAt, limits: &Limits) -> Result<TensorTable, FormatError> {
-    let header = read_header(src, limits)?;
-    let data_start = LENGTH_BYTES.saturating_add(ReadAt::len(&header));
+    let length = read_length(src, limits)?;
+    let data_start = LENGTH_BYTES.saturating_add(length);
+    let header = read_pages(src, LENGTH_BYTES, length, "header")?;
+    if header.first() != Some(&b'{') {
+        return Err(FormatError::WrongStart {
+            expected: Format::Safetensors,
+            reason: "the header does not start with '{'",
+        });
+    }
     let found = Reader::run(limits, &header, |reader, json: &mut Json<'_>| {
         let header = Header {
             reader,
@@ -51,11 +58,12 @@ pub fn parse(src: &dyn ReadAt, limits: &Limits) -> Result<TensorTable, FormatErr
         Ok((done.tensors, done.metadata.unwrap_or_default()))
     });
     let (tensors, metadata) = found?;
+    drop(header);
     TensorTable::new(tensors, metadata, data_start, src.len(), |_, _| false)
 }
 
-/// The JSON text, its length held against file and limit before it is read.
-fn read_header(src: &dyn ReadAt, limits: &Limits) -> Result<Vec<u8>, FormatError> {
+/// The length of the header, held against its limit.
+fn read_length(src: &dyn ReadAt, limits: &Limits) -> Result<u64, FormatError> {
     let file_len = src.len();
     let truncated = |field, offset, need| FormatError::Truncated {
         field,
@@ -76,14 +84,7 @@ fn read_header(src: &dyn ReadAt, limits: &Limits) -> Result<Vec<u8>, FormatError
             limit: limits.header_bytes,
         });
     }
-    let header = read_vec(src, LENGTH_BYTES, length, "header")?;
-    if header.first() != Some(&b'{') {
-        return Err(FormatError::WrongStart {
-            expected: Format::Safetensors,
-            reason: "the header does not start with '{'",
-        });
-    }
-    Ok(header)
+    Ok(length)
 }
 
 /// The whole header object.
@@ -104,6 +105,7 @@ impl<'de> Fields<'de> for Header<'_> {
             let metadata = Metadata {
                 reader,
                 entries: Vec::new(),
+                kept: 0,
             };
             let mut entries = map.next_value_seed(Object(metadata))?.entries;
             entries.sort_by(|a, b| a.0.cmp(&b.0));
@@ -145,6 +147,8 @@ impl<'de> Fields<'de> for Header<'_> {
 struct Metadata<'r> {
     reader: &'r Reader<'r>,
     entries: Vec<(String, MetaValue)>,
+    /// Bytes of the keys and texts.
+    kept: u64,
 }
 
 impl<'de> Fields<'de> for Metadata<'_> {
@@ -163,6 +167,13 @@ impl<'de> Fields<'de> for Metadata<'_> {
         reader.count("number of metadata entries", next, limits.metadata_entries)?;
         let value = map.next_value::<String>();
         let value = reader.within(|| named("metadata key", &key), value)?;
+        let bytes = key.len().saturating_add(value.len());
+        self.kept = self
+            .kept
+            .saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+        let kept = check_kept(self.kept, limits);
+        let kept = kept.map_err(|error| error.within(|| named("metadata key", &key)));
+        reader.check(kept)?;
         self.entries.push((key, MetaValue::Text(value)));
         Ok(())
     }

@@ -3,6 +3,8 @@
 use super::error::FormatError;
 use std::io;
 
+use memmap2::MmapMut;
+
 /// Positioned reads of something file-like whose length is known.
 ///
 /// Implemented by the loader for files, and here for byte slices.
@@ -72,23 +74,15 @@ pub(super) fn read_into(src: &dyn ReadAt, offset: u64, out: &mut [u8]) -> Result
 }
 
 /// Reads `len` bytes at `offset` into fresh memory. `len` must have been held
-/// against the source's length before: this is the one place that allocates
-/// by a number.
+/// against the source's length before: this and [`read_pages`] are the places
+/// that allocate by a number.
 pub(super) fn read_vec(
     src: &dyn ReadAt,
     offset: u64,
     len: u64,
     field: &'static str,
 ) -> Result<Vec<u8>, FormatError> {
-    let have = src.len().saturating_sub(offset);
-    if len > have {
-        return Err(FormatError::Truncated {
-            field,
-            offset,
-            need: len,
-            have,
-        });
-    }
+    check_there(src, offset, len, field)?;
     let mut bytes = Vec::new();
     usize::try_from(len)
         .ok()
@@ -101,6 +95,48 @@ pub(super) fn read_vec(
         })?;
     read_into(src, offset, &mut bytes)?;
     Ok(bytes)
+}
+
+/// The same into pages of its own, for texts of megabytes: the system has them
+/// back as soon as they are dropped, and a load finds no holes in the heap.
+/// Nothing is one blank.
+pub(super) fn read_pages(
+    src: &dyn ReadAt,
+    offset: u64,
+    len: u64,
+    field: &'static str,
+) -> Result<MmapMut, FormatError> {
+    check_there(src, offset, len, field)?;
+    let refused = |source| FormatError::Io {
+        offset,
+        len,
+        source,
+    };
+    let size = usize::try_from(len).map_err(|_| refused(io::ErrorKind::OutOfMemory.into()))?;
+    // There are no mappings of nothing.
+    let mut pages = MmapMut::map_anon(size.max(1)).map_err(refused)?;
+    pages.fill(b' ');
+    read_into(src, offset, pages.get_mut(..size).unwrap_or_default())?;
+    Ok(pages)
+}
+
+/// Holds a length against what the source has.
+fn check_there(
+    src: &dyn ReadAt,
+    offset: u64,
+    len: u64,
+    field: &'static str,
+) -> Result<(), FormatError> {
+    let have = src.len().saturating_sub(offset);
+    if len > have {
+        return Err(FormatError::Truncated {
+            field,
+            offset,
+            need: len,
+            have,
+        });
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::dtype::Dtype;
 use super::error::{Excerpt, FormatError, named};
+use super::limits::Limits;
 use std::ops::Range;
 
 /// One tensor of a model file.
@@ -250,6 +251,19 @@ pub(super) fn element_count(name: &str, shape: &[u64]) -> Result<u64, FormatErro
             value: Excerpt::new(&format!("{shape:?}")),
         })?;
     Ok(if shape.contains(&0) { 0 } else { product })
+}
+
+/// Holds the bytes of all texts of the metadata against their limit.
+pub(super) fn check_kept(kept: u64, limits: &Limits) -> Result<(), FormatError> {
+    let limit = limits.metadata_bytes;
+    if kept > limit {
+        return Err(FormatError::TooLarge {
+            field: "bytes of metadata text",
+            value: kept,
+            limit,
+        });
+    }
+    Ok(())
 }
 
 /// A name that may be shown and used as a key: not empty, not too long, no

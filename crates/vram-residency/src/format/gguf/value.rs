@@ -3,7 +3,7 @@
 use super::cursor::Cursor;
 use crate::format::error::{FormatError, named};
 use crate::format::limits::Limits;
-use crate::format::table::{MetaValue, check_name};
+use crate::format::table::{MetaValue, check_kept, check_name};
 
 /// Smallest pair: an 8-byte key length, a type, a one-byte value.
 const MIN_PAIR_BYTES: u64 = 13;
@@ -122,17 +122,6 @@ fn text_bytes(key: &str, value: &MetaValue) -> u64 {
         _ => 0,
     };
     u64::try_from(key.len().saturating_add(text)).unwrap_or(u64::MAX)
-}
-
-fn check_kept(kept: u64, limits: &Limits) -> Result<(), FormatError> {
-    if kept > limits.metadata_bytes {
-        return Err(FormatError::TooLarge {
-            field: "bytes of metadata text",
-            value: kept,
-            limit: limits.metadata_bytes,
-        });
-    }
-    Ok(())
 }
 
 fn read_value(
