@@ -1,6 +1,7 @@
 //! `vram seal`: load, seal, verify, report, and free or hold.
 
 mod args;
+mod devices;
 mod hold;
 mod load;
 mod placing;
@@ -56,7 +57,7 @@ used up where it is one of reading.
 With several --device the files are spread over them, the largest first, each
 to the device that has to load the least; where one has no room left then, they
 lie as 'vram plan' says. Files of a group are loaded on all devices at the same
-time. No file is cut.
+time, and all files are verified so. No file is cut.
 
 The simulated device is host memory: sim (8 GiB) or sim:SIZE, and after that any
 of these, with commas between them:

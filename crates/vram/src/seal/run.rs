@@ -5,13 +5,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use vram_residency::capacity::plan::{MAX_PADDING, PlanPart};
-use vram_residency::load::Model;
+use vram_residency::load::{CancelToken, Model};
 use vram_residency::shard::GroupRecord;
 use vram_residency::verify::Verification;
 use vram_residency::{Mode, SealedShard, VramManager};
 
 use super::load::{Load, Loaded};
-use super::{Args, hold, report};
+use super::{Args, devices, hold, report};
 use crate::device::DeviceSpec;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -163,7 +163,7 @@ impl Job<'_> {
             return Err(dropped(&loaded, load));
         }
         let group = loaded.group;
-        let held = verify(manager, loaded.names, loaded.shards, interrupt)?;
+        let held = verify(manager, loaded.names, loaded.shards, interrupt.token())?;
         let sealed = Sealed {
             held,
             group,
@@ -187,7 +187,7 @@ impl Job<'_> {
 
     /// Writes and tells what was done, once the log holds it.
     fn claim(&self, papers: &[(&Path, String)], sealed: &Sealed) -> Result<(), Failure> {
-        go_on(self.interrupt, "anything was written")?;
+        go_on(self.interrupt.token(), "anything was written")?;
         self.worker.keep_evidence(self.output)?;
         write_all(papers)?;
         report::print(self.args, &self.worker.manager, sealed, self.output)
@@ -256,32 +256,34 @@ fn receipts(manager: &VramManager, held: &[Held], hand: &Hand) -> Result<String,
 }
 
 /// After a signal nothing more is begun.
-fn go_on(interrupt: &Interrupt, before: &str) -> Result<(), Failure> {
-    if interrupt.token().is_cancelled() {
+fn go_on(cancelled: &CancelToken, before: &str) -> Result<(), Failure> {
+    if cancelled.is_cancelled() {
         return Err(Failure::new(format!("cancelled before {before}")));
     }
     Ok(())
 }
 
-/// Verifies every shard in VRAM, in full.
+/// Verifies every shard in VRAM, in full, on several devices at the same time.
 fn verify(
     manager: &VramManager,
     names: Vec<String>,
     shards: Vec<SealedShard>,
-    interrupt: &Interrupt,
+    cancelled: &CancelToken,
 ) -> Result<Vec<Held>, Failure> {
-    let mut held = Vec::new();
-    for (file, shard) in names.into_iter().zip(shards) {
-        go_on(interrupt, &format!("{file} was verified"))?;
-        let verified = manager.verify_sealed(&shard, Mode::Full);
-        let verified = verified.map_err(|error| Failure::about(&file, error))?;
-        held.push(Held {
-            file,
-            shard,
-            verification: verified.into_verification(),
-        });
-    }
-    Ok(held)
+    let files: Vec<(String, SealedShard)> = names.into_iter().zip(shards).collect();
+    let verify = |(file, shard): &(String, SealedShard)| {
+        go_on(cancelled, &format!("{file} was verified"))?;
+        let verified = manager.verify_sealed(shard, Mode::Full);
+        let verified = verified.map_err(|error| Failure::about(file, error))?;
+        Ok(verified.into_verification())
+    };
+    let verified = devices::each(&files, |(_, shard)| shard.record().gpu_device, verify)?;
+    let held = |((file, shard), verification)| Held {
+        file,
+        shard,
+        verification,
+    };
+    Ok(files.into_iter().zip(verified).map(held).collect())
 }
 
 /// Wipes and frees every shard.
