@@ -116,7 +116,7 @@ fn a_load_takes_64_mib_and_a_128th_at_most() {
     let bound = FIXED + LEN / 128;
     // On a machine of many cores as much is staged as anywhere.
     let cores = std::thread::available_parallelism().unwrap().get() as u64;
-    let beyond = beyond + MOST_STAGED - (cores * 4 << 20).min(MOST_STAGED);
+    let beyond = beyond + MOST_STAGED - (cores * (4 << 20)).min(MOST_STAGED);
     assert_eq!(shard.record().vram_bytes, LEN);
     assert_eq!(device.host_bytes(), 0, "the contents are dropped");
     assert_eq!(shard.tensors().tensors().len(), 100_000);
