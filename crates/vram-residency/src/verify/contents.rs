@@ -168,7 +168,7 @@ impl Check<'_> {
     /// kept hashes. Goes window by window, so that a check takes no second set of
     /// block hashes (requirement: PF-11). Each window starts as zeros, so a
     /// computation that does nothing cannot pass.
-    fn compare(&mut self) -> Result<(FileDigest, Vec<u64>), DeviceError> {
+    fn compare(&mut self) -> Result<(FileDigest, Vec<u64>), Unfinished> {
         self.reads(self.extent.len);
         let level0 = self.level0;
         let mut window = vec![BlockHash::default(); WINDOW.min(level0.len())];
@@ -178,8 +178,13 @@ impl Check<'_> {
             window.truncate(kept.len());
             window.fill(BlockHash::default());
             let next = first.saturating_add(kept.len() as u64);
-            self.device
-                .block_digests(self.extent, first..next, &mut window)?;
+            let measured = self
+                .device
+                .block_digests(self.extent, first..next, &mut window);
+            measured.map_err(|error| Unfinished {
+                error,
+                suspect_blocks: suspects.len() as u64,
+            })?;
             suspects.extend(differing((first..).zip(window.iter().zip(kept))));
             let nodes = window.as_flattened();
             let done = parents.len();
@@ -458,6 +463,25 @@ mod tests {
         let (answer, read) = ran(&device, extent, &good, sealed);
         assert!(matches!(answer, Ok(Outcome::Intact(_))));
         assert_eq!(read, BYTES);
+    }
+
+    /// What one window showed is told although the next could not be measured.
+    #[test]
+    fn a_failure_half_way_hides_nothing_that_was_found_before() {
+        let device = SimDevice::new(128 << 20);
+        let len = (WINDOW * BLOCK_BYTES) as u64 + 1;
+        let buffer = device.allocate(len).unwrap().id;
+        let extent = Extent {
+            buffer,
+            start: 0,
+            len,
+        };
+        let good = measure(&device, extent).unwrap();
+        let sealed = file_digest(&root(&good), len);
+        device.flip_bit(buffer, 5, 1).unwrap();
+        device.fail(Op::BlockDigests, 2, scripted());
+        let (answer, _) = ran(&device, extent, &good, sealed);
+        assert_eq!(answer.err().unwrap().suspect_blocks, 1);
     }
 
     /// The first answer was good: one bad answer afterwards is outvoted, and no

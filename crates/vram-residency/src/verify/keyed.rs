@@ -220,7 +220,8 @@ impl Rolling {
         }
         self.since_anchor = self.since_anchor.saturating_add(batch.len() as u64);
         self.visited = end;
-        if end == self.order.len() {
+        // What was found must not be lost for want of a new key.
+        if end == self.order.len() && pass.suspect_blocks == 0 {
             self.turn(random)?;
         }
         Ok(pass)
@@ -360,6 +361,7 @@ impl<'r> Draws<'r> {
 mod tests {
     use super::*;
     use crate::random::OsRandom;
+    use crate::sim::SimDevice;
 
     #[test]
     fn orders_are_permutations_and_differ() {
@@ -445,6 +447,28 @@ mod tests {
             out.copy_from_slice(&next.to_le_bytes());
             Ok(())
         }
+    }
+
+    /// A round that ends with a mismatch asks for no key, so it cannot lack one.
+    #[test]
+    fn what_a_round_found_is_not_lost_for_want_of_a_new_key() {
+        let device = SimDevice::new(1 << 20);
+        let buffer = device.allocate(100).unwrap().id;
+        let extent = Extent {
+            buffer,
+            start: 0,
+            len: 100,
+        };
+        let key = || nh::Key::from_bytes(&[3; nh::KEY_BYTES]);
+        let tags = device.keyed_tags(extent, &[0], &[&key()]).unwrap();
+        let visit = |tags| {
+            let key = key();
+            let mut rolling = Rolling::new(Reference { key, tags }, None, 0, &OsRandom).unwrap();
+            rolling.visit(&device, extent, 1, &Scripted(Vec::new().into()))
+        };
+        let found = visit(vec![nh::Tag::from_bytes([1; 16])]).unwrap();
+        assert_eq!(found.suspect_blocks(), 1);
+        assert!(matches!(visit(tags), Err(Error::Random(_))));
     }
 
     #[test]

@@ -39,7 +39,8 @@ pub enum Mode {
         budget: Duration,
     },
     /// The record's tag and the driver's witnesses; no byte of the model. Must
-    /// be asked for by name.
+    /// be asked for by name. Of a shard that looked bad in a check that could not
+    /// be finished it reads every byte, and the result says [`Mode::Full`].
     TagOnly,
 }
 
@@ -85,8 +86,9 @@ pub struct Verification {
     /// How many passes like this one, made from now on, read every byte at least
     /// once, whatever their secret order: a change that comes after this pass is
     /// found by the last of them. For a sweep nearly twice what one round takes,
-    /// for a segment may come first in one round and last in the next. 0 when no
-    /// number would do.
+    /// for a segment may come first in one round and last in the next; after a
+    /// sweep that was a tree pass, as many as its pace before makes likely, and
+    /// one for each segment where none is known. 0 when no number would do.
     pub passes_to_cover: u64,
     /// When it ended.
     pub at: Timestamp,
