@@ -17,7 +17,7 @@ use vram_residency::clock::ManualClock;
 use vram_residency::error::{Code, Error, VerifyError};
 use vram_residency::format::Format;
 use vram_residency::load::{CancelToken, FormatChoice, LoadError};
-use vram_residency::sim::{Flip, Moment, Op};
+use vram_residency::sim::{Flip, LostCopy, Moment, Op};
 
 const MIB: usize = 1 << 20;
 const MODEL: &str = concat!(
@@ -238,4 +238,27 @@ fn a_panic_of_the_callers_own_code_leaves_no_thread_waiting() {
     assert!(caught.is_err());
     rig.assert_empty();
     drop(rig.manager.seal(SealRequest::bytes(&bytes)).unwrap());
+}
+
+/// Whatever memory holds where a copy never arrived, other than what was sent.
+// requirement: DG-2, CI-004
+#[test]
+fn a_copy_that_does_not_arrive_whole_seals_nothing() {
+    let rig = rig(64 << 20);
+    let bytes = weights((3 << 20) + 77, 9);
+    for (offset, len) in [(0, bytes.len()), (1 << 20, 1 << 20), (bytes.len() - 1, 1)] {
+        let held = vec![bytes[offset] ^ 1; len];
+        rig.device().lose_copy(LostCopy {
+            offset: offset as u64,
+            held,
+        });
+        let error = rig.manager.seal(SealRequest::bytes(&bytes)).unwrap_err();
+        assert!(
+            matches!(error, Error::Verify(VerifyError::Copy { .. })),
+            "{error}"
+        );
+        rig.assert_empty();
+        // It was that one load.
+        drop(rig.manager.seal(SealRequest::bytes(&bytes)).unwrap());
+    }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use vram_residency::device::{Device, DeviceError, MemoryInfo, MemoryKind, Protection, Witness};
 use vram_residency::error::VerifyError;
 use vram_residency::load::PatternSource;
-use vram_residency::sim::{Flip, Moment};
-use vram_residency::{Error, Mode, Policy, Record, SealRequest};
+use vram_residency::sim::{Flip, Moment, POISON};
+use vram_residency::{Error, Mode, Record, SealRequest, VramManager};
 
 use crate::world::{TOKEN, World, device, manager};
 
@@ -84,16 +84,16 @@ pub(crate) const CLASSES: &[Class] = &[
     claimed("first byte", |w| at(w, 0)),
     claimed("last byte", |w| at(w, w.len() - 1)),
     claimed("at a block border", border),
-    claimed("torn copy: second half is stale", torn),
-    claimed("truncated copy: tail is zero", truncated),
+    claimed("torn copy: half of it never arrives", torn),
+    claimed("truncated copy: the tail stays zero", truncated),
+    claimed("stale buffer: the shard before it", stale_buffer),
+    claimed("flip between copy and hash", before_hash),
     claimed("swapped 4 KiB blocks", |w| swapped(w, 4096)),
     claimed("swapped tensors", swapped_tensors),
     claimed("wrong shard: another model's bytes", wrong_shard),
-    claimed("stale buffer: the shard before it", stale_buffer),
     claimed("page answers from other memory", page_elsewhere),
     claimed("page of zeros", |w| stuck(w, 0)),
     claimed("page of ones", |w| stuck(w, 0xff)),
-    claimed("flip between copy and hash", before_hash),
     claimed("flip between verification and lease", before_lease),
     claimed("launch that does nothing", idle_launch),
     claimed("lying memory info", lying_memory),
@@ -121,7 +121,7 @@ pub(crate) const CLASSES: &[Class] = &[
             r.device_kind = vram_residency::device::DeviceKind::Cuda
         })
     }),
-    claimed("key swap", key_swap),
+    claimed("key swap: all but the key alike", key_swap),
     claimed("record replayed after a free", after_free),
     claimed("record replayed on a reused id", reused_id),
     claimed("record of another manager or boot", other_boot),
@@ -193,21 +193,34 @@ fn border(w: &mut World) -> bool {
     at(w, offset)
 }
 
+/// What never arrived is what fresh memory holds, or another half.
 fn torn(w: &mut World) -> bool {
-    let shard = w.seal();
-    let half = w.len() / 2;
-    let mut stale = w.rng.bytes(usize::try_from(w.len() - half).unwrap());
-    stale[0] ^= !(w.bytes[usize::try_from(half).unwrap()] ^ stale[0]);
-    w.overwrite(half, &stale) && w.noticed(&shard)
+    let half = w.bytes.len() / 2;
+    let len = w.bytes.len() - half;
+    let mut held = match w.rng.below(2) {
+        0 => vec![POISON; len],
+        _ => w.rng.bytes(len),
+    };
+    held[0] = !w.bytes[half];
+    w.load_refused(half, held)
 }
 
+/// Memory is scrubbed before it is given away, so the tail may be zeros.
 fn truncated(w: &mut World) -> bool {
-    let from = w.rng.below(w.len());
-    let at = usize::try_from(from).unwrap();
-    w.bytes[at] |= 1;
-    let shard = w.seal();
-    let zeros = vec![0; w.bytes.len() - at];
-    w.overwrite(from, &zeros) && w.noticed(&shard)
+    let from = usize::try_from(w.rng.below(w.len())).unwrap();
+    w.bytes[from] |= 1;
+    let held = vec![0; w.bytes.len() - from];
+    w.load_refused(from, held)
+}
+
+/// Nothing arrives, and the memory holds the shard that lay there before.
+fn stale_buffer(w: &mut World) -> bool {
+    let old = w.seal();
+    w.manager.deallocate(&old).unwrap();
+    let mut fresh = w.rng.bytes(w.bytes.len());
+    fresh[0] = !w.bytes[0];
+    let held = std::mem::replace(&mut w.bytes, fresh);
+    w.load_refused(0, held)
 }
 
 /// Puts two equal-sized pieces in each other's place.
@@ -253,25 +266,15 @@ fn wrong_shard(w: &mut World) -> bool {
     w.overwrite(0, &other) && w.noticed(&shard)
 }
 
-/// The allocator hands out the same memory, and the copy never arrives.
-fn stale_buffer(w: &mut World) -> bool {
-    let old = w.seal();
-    w.manager.deallocate(&old).unwrap();
-    let mut fresh = w.rng.bytes(w.bytes.len());
-    fresh[0] = !w.bytes[0];
-    let stale = std::mem::replace(&mut w.bytes, fresh);
-    let shard = w.seal();
-    w.overwrite(0, &stale) && w.noticed(&shard)
-}
-
 fn page_elsewhere(w: &mut World) -> bool {
     grow(w, 16_384);
     let shard = w.seal();
     let pages = w.len() / 4096;
-    let to = w.rng.below(pages);
-    let from = usize::try_from((to + 1) % pages).unwrap() * 4096;
-    let page = w.bytes[from..from + 4096].to_vec();
-    w.overwrite(to * 4096, &page) && w.noticed(&shard)
+    let page = w.rng.below(pages);
+    let from = (page + 1 + w.rng.below(pages - 1)) % pages;
+    w.sim.remap(w.buffer(), page, from).unwrap();
+    w.strike();
+    w.noticed(&shard)
 }
 
 fn stuck(w: &mut World, value: u8) -> bool {
@@ -365,16 +368,25 @@ fn edited_record(w: &mut World) -> bool {
     })
 }
 
+/// Managers that differ in their key alone: salt, instance, device and record are
+/// alike. One with the right key believes the tag; it only does not hold the shard.
 fn key_swap(w: &mut World) -> bool {
-    let sim = w.sim.clone();
     let other_token = [TOKEN, b"!"].concat();
-    let other = manager(&[&sim], &mut w.rng, &other_token, Policy::default());
-    let shard = w.seal();
+    let twin = |token| manager(&w.sim, &mut w.rng.clone(), token);
+    let (ours, same, other) = (twin(TOKEN), twin(TOKEN), twin(&other_token));
+    let shard = ours.seal(SealRequest::bytes(&w.bytes)).unwrap();
+    let theirs = other.seal(SealRequest::bytes(&w.bytes)).unwrap();
+    // As it is, and with the name of the other key.
+    let mut renamed = shard.record().clone();
+    renamed.key_id = theirs.record().key_id;
     w.strike();
-    matches!(
-        other.verify_record(shard.record(), w.mode),
-        Err(Error::Verify(VerifyError::UnknownKey { .. }))
-    )
+    let answer = |manager: &VramManager, record| manager.verify_record(record, w.mode).err();
+    let unknown = |e: &Error| matches!(e, Error::Verify(VerifyError::UnknownKey { .. }));
+    let tag = |e: &Error| matches!(e, Error::Verify(VerifyError::Tag { .. }));
+    let not_held = |e: &Error| matches!(e, Error::Verify(VerifyError::NotHeld { .. }));
+    answer(&other, shard.record()).as_ref().is_some_and(unknown)
+        && answer(&other, &renamed).as_ref().is_some_and(tag)
+        && answer(&same, shard.record()).as_ref().is_some_and(not_held)
 }
 
 fn after_free(w: &mut World) -> bool {
@@ -408,15 +420,23 @@ fn other_boot(w: &mut World) -> bool {
     )
 }
 
+/// The same model sealed on two devices by managers that differ in nothing else;
+/// the record of the one is shown to the other.
 fn other_device(w: &mut World) -> bool {
-    let (zero, one) = (device(0), device(1));
-    let both = manager(&[&zero, &one], &mut w.rng, TOKEN, Policy::default());
-    let shard = both.seal(SealRequest::bytes(&w.bytes).device(0)).unwrap();
-    let mut record = shard.record().clone();
-    record.gpu_device = 1;
-    record.device_uuid = both.devices()[1].uuid;
+    let (here, there) = (device(1), device(2));
+    let twin = |sim| manager(sim, &mut w.rng.clone(), TOKEN);
+    let (ours, theirs) = (twin(&here), twin(&there));
+    let seal = |manager: &VramManager| {
+        let request = SealRequest::bytes(&w.bytes).id("shard");
+        manager.seal(request).unwrap()
+    };
+    let (shard, foreign) = (seal(&ours), seal(&theirs));
     w.strike();
-    matches!(both.verify_record(&record, w.mode), Err(Error::Verify(_)))
+    let refused = matches!(
+        ours.verify_record(foreign.record(), w.mode),
+        Err(Error::Verify(_))
+    );
+    refused && ours.verify_record(shard.record(), w.mode).is_ok()
 }
 
 fn unexpected(w: &mut World) -> bool {

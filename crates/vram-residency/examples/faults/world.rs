@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 
 use vram_residency::clock::SystemClock;
 use vram_residency::device::{BufferId, DeviceError};
+use vram_residency::error::VerifyError;
 use vram_residency::key::RootKey;
 use vram_residency::random::{Random, RandomError};
-use vram_residency::sim::{SimDevice, SimOptions};
-use vram_residency::{Error, Mode, Policy, SealRequest, SealedShard, VramManager};
+use vram_residency::sim::{LostCopy, SimDevice, SimOptions};
+use vram_residency::{Error, Mode, SealRequest, SealedShard, VramManager};
 
-/// Seeded numbers: SplitMix64.
+/// Seeded numbers: SplitMix64. A clone goes on as the original does.
+#[derive(Clone)]
 pub(crate) struct Rng(u64);
 
 impl Rng {
@@ -66,27 +68,21 @@ pub(crate) struct World {
     pub(crate) struck: Instant,
 }
 
-/// A device that keeps clear of its options' defaults: two of them differ.
-pub(crate) fn device(ordinal: u32) -> SimDevice {
+/// The device of a seed; the seed is in its UUID.
+pub(crate) fn device(seed: u64) -> SimDevice {
     let threads = std::num::NonZeroUsize::MIN;
-    SimDevice::with_options(SimOptions::new(64 << 20).ordinal(ordinal).threads(threads))
+    SimDevice::with_options(SimOptions::new(64 << 20).seed(seed).threads(threads))
 }
 
-pub(crate) fn manager(
-    sims: &[&SimDevice],
-    rng: &mut Rng,
-    token: &[u8],
-    policy: Policy,
-) -> VramManager {
-    let mut builder = VramManager::builder()
+/// Of equal numbers it makes equal salts, instances and ids.
+pub(crate) fn manager(sim: &SimDevice, rng: &mut Rng, token: &[u8]) -> VramManager {
+    VramManager::builder()
+        .device(sim.clone())
         .key(RootKey::from_token(token).unwrap())
-        .policy(policy)
         .clock(Arc::new(SystemClock::new()))
-        .random(Arc::new(Seeded(std::sync::Mutex::new(Rng(rng.next())))));
-    for sim in sims {
-        builder = builder.device((*sim).clone());
-    }
-    builder.build().unwrap()
+        .random(Arc::new(Seeded(std::sync::Mutex::new(Rng(rng.next())))))
+        .build()
+        .unwrap()
 }
 
 impl World {
@@ -94,7 +90,7 @@ impl World {
     /// more segments than one pass takes; modes in turn.
     pub(crate) fn new(mut rng: Rng, trial: u64) -> Self {
         let sim = device(0);
-        let manager = manager(&[&sim], &mut rng, TOKEN, Policy::default());
+        let manager = manager(&sim, &mut rng, TOKEN);
         let len = match trial % 8 {
             0 => 1 + rng.below(64),
             1 => 4096 * (1 + rng.below(8)),
@@ -164,6 +160,18 @@ impl World {
         self.strike();
     }
 
+    /// A load of which `held` never arrives at `offset`: whether it is refused,
+    /// with nothing left.
+    pub(crate) fn load_refused(&mut self, offset: usize, held: Vec<u8>) -> bool {
+        assert_ne!(held, self.bytes[offset..offset + held.len()]);
+        let offset = offset as u64;
+        self.sim.lose_copy(LostCopy { offset, held });
+        self.strike();
+        let refused = self.manager.seal(SealRequest::bytes(&self.bytes));
+        matches!(refused, Err(Error::Verify(VerifyError::Copy { .. })))
+            && self.manager.used_vram() == 0
+    }
+
     /// Whether a verification notices, within the passes that the mode says
     /// cover everything.
     pub(crate) fn noticed(&self, shard: &SealedShard) -> bool {
@@ -193,7 +201,6 @@ impl World {
 
     /// A second manager on the same device: another start of the same worker.
     pub(crate) fn reboot(&mut self) -> VramManager {
-        let sim = self.sim.clone();
-        manager(&[&sim], &mut self.rng, TOKEN, Policy::default())
+        manager(&self.sim, &mut self.rng, TOKEN)
     }
 }

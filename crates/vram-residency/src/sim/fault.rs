@@ -1,6 +1,7 @@
 //! Scripted faults: calls that fail, bits that flip, answers that lie.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use crate::device::{DeviceError, MemoryInfo, Witness};
 
@@ -108,12 +109,33 @@ pub struct Flip {
     pub bit: u8,
 }
 
+/// A part of the next load that never arrives: memory keeps what it held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostCopy {
+    /// Byte offset in the shard.
+    pub offset: u64,
+    /// What the memory holds there.
+    pub held: Vec<u8>,
+}
+
+impl LostCopy {
+    /// Where in the shard `range` meets it, and what stays there.
+    fn within(&self, range: &Range<u64>) -> Option<(u64, &[u8])> {
+        let end = self.offset.saturating_add(self.held.len() as u64);
+        let (first, last) = (self.offset.max(range.start), end.min(range.end));
+        let from = usize::try_from(first.saturating_sub(self.offset)).ok()?;
+        let to = usize::try_from(last.saturating_sub(self.offset)).ok()?;
+        Some((first, self.held.get(from..to)?))
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Faults {
     calls: BTreeMap<Op, u64>,
     failures: Vec<(Op, u64, DeviceError)>,
     lost: Option<DeviceError>,
     pub(super) flips: Vec<Flip>,
+    pub(super) lost_copies: Vec<LostCopy>,
     pub(super) witness: Option<Witness>,
     pub(super) memory: Option<MemoryInfo>,
     pub(super) ignore_protect: bool,
@@ -153,6 +175,15 @@ impl Faults {
             });
         }
         Err(error)
+    }
+
+    /// What lies in `range` of the extent where a copy was lost.
+    pub(super) fn lost_in(&self, range: &Range<u64>) -> Vec<(u64, Vec<u8>)> {
+        let lost = self
+            .lost_copies
+            .iter()
+            .filter_map(|copy| copy.within(range));
+        lost.map(|(offset, held)| (offset, held.to_vec())).collect()
     }
 
     /// Takes the flips of `moment` that lie in `start..end` of the extent.

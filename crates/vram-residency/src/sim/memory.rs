@@ -12,7 +12,10 @@ use super::lock;
 use super::parallel::for_each;
 use crate::device::{DeviceError, Protection};
 use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::sync::{Arc, Mutex, PoisonError, RwLock};
+use crate::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+
+/// What can answer from elsewhere.
+const PAGE: u64 = 4096;
 
 pub(super) struct Buffer {
     /// Simulated base address.
@@ -25,6 +28,8 @@ pub(super) struct Buffer {
     /// Where the last upload put the shard, for scripted flips in its terms.
     uploaded: Mutex<Option<(u64, u64)>>,
     chunks: RwLock<BTreeMap<u64, Arc<RwLock<Chunk>>>>,
+    /// Pages that answer from the memory of others.
+    remapped: RwLock<BTreeMap<u64, u64>>,
     pool: Arc<Pool>,
 }
 
@@ -45,6 +50,7 @@ impl Buffer {
             protection: Mutex::new(Protection::ReadWrite),
             uploaded: Mutex::new(None),
             chunks: RwLock::new(BTreeMap::new()),
+            remapped: RwLock::new(BTreeMap::new()),
             pool,
         }
     }
@@ -88,7 +94,7 @@ impl Buffer {
     pub(super) fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), DeviceError> {
         self.kept()?;
         self.check(offset, out.len() as u64)?;
-        for piece in pieces(offset, out.len()) {
+        for piece in self.pieces(offset, out.len()) {
             let Some(part) = out.get_mut(piece.offset..piece.offset.saturating_add(piece.len))
             else {
                 continue;
@@ -107,7 +113,7 @@ impl Buffer {
         if self.discarded {
             return Ok(());
         }
-        for piece in pieces(offset, bytes.len()) {
+        for piece in self.pieces(offset, bytes.len()) {
             let end = piece.offset.saturating_add(piece.len);
             if let Some(part) = bytes.get(piece.offset..end) {
                 self.modify(&piece, |target| target.copy_from_slice(part))?;
@@ -120,7 +126,7 @@ impl Buffer {
         self.check(offset, len)?;
         let len = usize::try_from(len).unwrap_or(usize::MAX);
         if !self.discarded {
-            for piece in pieces(offset, len) {
+            for piece in self.pieces(offset, len) {
                 self.modify(&piece, |target| target.fill(byte))?;
             }
         }
@@ -148,7 +154,9 @@ impl Buffer {
         self.kept()?;
         self.check(offset, len as u64)?;
         let at = usize::try_from(offset % CHUNK_BYTES).unwrap_or(usize::MAX);
-        if let Some(chunk) = self.chunk(offset / CHUNK_BYTES) {
+        if self.remapped().is_empty()
+            && let Some(chunk) = self.chunk(offset / CHUNK_BYTES)
+        {
             let chunk = chunk.read().unwrap_or_else(PoisonError::into_inner);
             if let Some(bytes) = chunk.view(at, len) {
                 return Ok(look(bytes));
@@ -189,6 +197,37 @@ impl Buffer {
         }
     }
 
+    /// Lets one page answer from the memory of another.
+    pub(super) fn remap(&self, page: u64, from: u64) -> Result<(), DeviceError> {
+        for page in [page, from] {
+            self.check(page.saturating_mul(PAGE), PAGE)?;
+        }
+        let mut remapped = self
+            .remapped
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        remapped.insert(page, from);
+        Ok(())
+    }
+
+    fn remapped(&self) -> RwLockReadGuard<'_, BTreeMap<u64, u64>> {
+        self.remapped.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Cuts `len` bytes at `start` at the chunk borders; at every page where some
+    /// answer from elsewhere.
+    fn pieces(&self, start: u64, len: usize) -> impl Iterator<Item = Piece> {
+        let remapped = self.remapped().clone();
+        let unit = if remapped.is_empty() {
+            CHUNK_BYTES
+        } else {
+            PAGE
+        };
+        pieces(start, len, unit, move |page| {
+            remapped.get(&page).copied().unwrap_or(page)
+        })
+    }
+
     fn kept(&self) -> Result<(), DeviceError> {
         if self.discarded {
             return Err(DeviceError::Unsupported {
@@ -227,19 +266,26 @@ fn read<R>(chunk: &RwLock<Chunk>, look: impl FnOnce(&Chunk) -> R) -> R {
     look(&chunk.read().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Cuts `len` bytes at `start` at the chunk borders.
-fn pieces(start: u64, len: usize) -> impl Iterator<Item = Piece> {
+/// Cuts `len` bytes at `start` at the borders of units, and says where each piece
+/// lies, given where each page does.
+fn pieces(
+    start: u64,
+    len: usize,
+    unit: u64,
+    place: impl Fn(u64) -> u64,
+) -> impl Iterator<Item = Piece> {
     let mut offset = 0_usize;
     std::iter::from_fn(move || {
         let left = len.checked_sub(offset).filter(|left| *left > 0)?;
         let position = start.checked_add(offset as u64)?;
-        let at = position % CHUNK_BYTES;
-        let room = usize::try_from(CHUNK_BYTES.saturating_sub(at)).ok()?;
+        let room = unit.saturating_sub(position.checked_rem(unit)?);
+        let page = place(position / PAGE).checked_mul(PAGE)?;
+        let position = page.checked_add(position % PAGE)?;
         let piece = Piece {
             chunk: position / CHUNK_BYTES,
-            at: usize::try_from(at).ok()?,
+            at: usize::try_from(position % CHUNK_BYTES).ok()?,
             offset,
-            len: left.min(room),
+            len: left.min(usize::try_from(room).ok()?),
         };
         offset = offset.saturating_add(piece.len);
         Some(piece)
@@ -261,5 +307,28 @@ mod tests {
             buffer.read(0, &mut out).unwrap();
             assert!(out.iter().all(|byte| *byte == 0), "{threads} threads");
         }
+    }
+
+    #[test]
+    fn a_remapped_page_is_the_other_for_every_access() {
+        let len = CHUNK_BYTES + 3 * PAGE;
+        let buffer = Buffer::new(0, len, false, Arc::new(Pool::new(false)));
+        let last = len / PAGE - 1;
+        for (page, byte) in [(1, 1), (2, 2), (last, 9)] {
+            buffer.fill(page * PAGE, PAGE, byte).unwrap();
+        }
+        buffer.remap(1, last).unwrap();
+        let read = |offset: u64| {
+            let mut out = [0; 2];
+            buffer.read(offset, &mut out).unwrap();
+            let mut scratch = Vec::new();
+            let seen = buffer.with_range(offset, 2, &mut scratch, <[u8]>::to_vec);
+            assert_eq!(seen.unwrap(), out);
+            out
+        };
+        assert_eq!(read(2 * PAGE - 1), [9, 2], "across its border");
+        buffer.write(PAGE, &[5]).unwrap();
+        assert_eq!(read(last * PAGE), [5, 9]);
+        assert!(buffer.remap(0, last + 1).is_err());
     }
 }

@@ -23,7 +23,7 @@ mod upload;
 use std::collections::BTreeMap;
 
 pub use chunk::POISON;
-pub use fault::{Flip, Moment, Op};
+pub use fault::{Flip, LostCopy, Moment, Op};
 pub use options::{SimOptions, SimOptionsError};
 
 use crate::device::{BufferId, DeviceError, DeviceInfo, DeviceInstance, MemoryInfo, Witness};
@@ -108,6 +108,11 @@ impl SimDevice {
         lock(&self.inner.faults).flips.push(flip);
     }
 
+    /// Loses a part of the next load on its way.
+    pub fn lose_copy(&self, lost: LostCopy) {
+        lock(&self.inner.faults).lost_copies.push(lost);
+    }
+
     /// Makes `witness` answer `witness` from now on; `None` ends the lie.
     pub fn lie_witness(&self, witness: Option<Witness>) {
         lock(&self.inner.faults).witness = witness;
@@ -167,6 +172,16 @@ impl SimDevice {
         bytes: &[u8],
     ) -> Result<(), DeviceError> {
         self.inner.buffer(buffer)?.write(offset, bytes)
+    }
+
+    /// Lets the 4 KiB page number `page` of an allocation answer from the memory
+    /// of its page `from`, as a changed page table would: whoever reads or writes
+    /// the one reaches the other.
+    ///
+    /// # Errors
+    /// [`DeviceError`] for a stale handle or a page outside the buffer.
+    pub fn remap(&self, buffer: BufferId, page: u64, from: u64) -> Result<(), DeviceError> {
+        self.inner.buffer(buffer)?.remap(page, from)
     }
 
     /// The simulated address of an allocation: 256-byte aligned, reused as soon

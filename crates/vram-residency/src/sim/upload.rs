@@ -179,6 +179,11 @@ impl Upload for SimUpload {
             .write(self.extent.start.saturating_add(offset), bytes)?;
         let end = offset.saturating_add(len as u64);
         if !self.buffer.discarded {
+            let lost = lock(&self.device.faults).lost_in(&(offset..end));
+            for (offset, held) in lost {
+                let at = self.extent.start.saturating_add(offset);
+                self.buffer.write(at, &held)?;
+            }
             self.device
                 .strike(Moment::AfterCopy, &self.buffer, self.extent, offset..end)?;
         }
@@ -187,6 +192,7 @@ impl Upload for SimUpload {
 
     fn finish(self: Box<Self>) -> Result<Measured, DeviceError> {
         self.device.enter(Op::Finish)?;
+        lock(&self.device.faults).lost_copies.clear();
         let mut state = lock(&self.state);
         state.coverage.complete()?;
         Ok(Measured {
