@@ -39,7 +39,9 @@ Examples:
 Each line is the median with the fastest and the slowest. 'of a token' is what
 the check adds to a token if it is made once a token; 'everything in' is how
 long it then takes until every byte was checked, the tokens in between counted;
-'found within' is the longest that a change can stay unseen by such checks.
+'found within' is the longest that a change can stay unseen by one check a token,
+at this pace: it may come right after it was looked for, so that the rest of that
+check, a token and as many checks as the verifications state go by.
 
 Exit codes: 0 fine, 1 failure, 2 usage. A missed target is
 no failure.")]
@@ -89,8 +91,12 @@ struct Row {
     /// Calls until every byte was checked; absent when none is read.
     calls_to_cover: Option<f64>,
     cover_nanos: Option<f64>,
-    /// How old a change can be at most when it is found. The secret order of a
-    /// round says nothing of the next, so that a sweep may take two rounds.
+    /// Calls after a change until one of them finds it, as the verifications
+    /// stated at worst: 1 where each reads everything, nearly two rounds of a
+    /// sweep's secret order.
+    calls_to_find: Option<u64>,
+    /// How old a change can be at most when it is found: it may come at the
+    /// start of a call that looked there already.
     found_within_nanos: Option<f64>,
 }
 
@@ -202,7 +208,7 @@ impl Bench {
         let total = self.plan.bytes as u64;
         // Makes what the mode needs: the first keyed check takes references.
         let _ = self.manager.verify_sealed(&self.shard, mode)?;
-        let (mut times, mut read) = (Vec::new(), 0_u64);
+        let (mut times, mut read, mut stated) = (Vec::new(), 0_u64, Vec::new());
         for _ in 0..self.plan.runs {
             let mut covered = 0_u64;
             loop {
@@ -210,6 +216,7 @@ impl Bench {
                 let time = timed(|| {
                     let verified = self.manager.verify_sealed(&self.shard, mode)?;
                     checked = verified.verification().bytes_checked;
+                    stated.push(verified.verification().passes_to_cover);
                     Ok(())
                 })?;
                 times.push(time.as_secs_f64());
@@ -223,7 +230,11 @@ impl Bench {
         let calls = times.len() as f64;
         let sum: f64 = times.iter().sum();
         let spread = Spread::of(times);
-        Ok(self.row((mode, percent), &spread, read as f64 / calls, sum / calls))
+        let row = self.row((mode, percent), &spread, read as f64 / calls, sum / calls);
+        // 0 says that no number of calls would do.
+        let worst = stated.iter().copied().max();
+        let worst = worst.filter(|_| !stated.contains(&0));
+        Ok(row.found(worst, sum / calls, self.token().as_secs_f64()))
     }
 
     #[expect(clippy::cast_precision_loss, reason = "rates for people")]
@@ -238,7 +249,6 @@ impl Bench {
         let calls = (bytes > 0.0).then(|| (self.plan.bytes as f64 / bytes).max(1.0));
         // Between two sweeps lies a token; what reads everything is done at once.
         let between = if percent.is_some() { token } else { 0.0 };
-        let rounds = if percent.is_some() { 2.0 } else { 1.0 };
         // One call of a mode that reads everything: its median says the rate.
         let rate = bytes
             / if percent.is_some() {
@@ -258,7 +268,8 @@ impl Bench {
             token_share: spread.median / token,
             calls_to_cover: calls,
             cover_nanos: calls.map(|calls| calls * (between + mean) * 1e9),
-            found_within_nanos: calls.map(|calls| rounds * calls * (between + mean) * 1e9),
+            calls_to_find: None,
+            found_within_nanos: None,
         }
     }
 
@@ -290,24 +301,35 @@ impl Bench {
 }
 
 impl Row {
+    /// A change that comes right after a call of `mean` seconds looked there
+    /// waits for the rest of it, and for so many calls, each after a token.
+    #[expect(clippy::cast_precision_loss, reason = "times for people")]
+    fn found(self, calls: Option<u64>, mean: f64, token: f64) -> Self {
+        let later = |calls: u64| calls as f64 * (token + mean);
+        Self {
+            calls_to_find: calls,
+            found_within_nanos: calls.map(|calls| (mean + later(calls)) * 1e9),
+            ..self
+        }
+    }
+
     fn line(&self) -> String {
         let time = |nanos: f64| text::time(Duration::from_secs_f64(nanos / 1e9));
         let name = match self.budget_percent {
             Some(percent) => format!("{}, {percent} % of a token", self.mode),
             None => self.mode.clone(),
         };
-        let reads = match (
-            self.calls_to_cover,
-            self.cover_nanos,
-            self.found_within_nanos,
-        ) {
-            (Some(calls), Some(cover), Some(found)) => format!(
+        let found = match self.found_within_nanos {
+            Some(nanos) => format!("within {}", time(nanos)),
+            None => "at no stated time".to_owned(),
+        };
+        let reads = match (self.calls_to_cover, self.cover_nanos) {
+            (Some(calls), Some(cover)) => format!(
                 "{:.2} GB/s, {:.0} % of the roof; everything in {calls:.0} call(s), {}; \
-                 a change found within {}",
+                 a change found {found}",
                 self.bytes_per_second / 1e9,
                 self.roof_share * 100.0,
                 time(cover),
-                time(found),
             ),
             _ => "no byte read".to_owned(),
         };
