@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use vram_digest::FileDigest;
 
-use crate::audit::AuditError;
+use crate::audit::{AuditError, Text};
 use crate::device::{DeviceError, FreeError};
 use crate::key::KeyError;
 use crate::load::LoadError;
@@ -202,7 +202,7 @@ pub enum VerifyError {
 }
 
 /// Where contents differ from the seal.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Damage {
     /// Bad 4 KiB blocks in all.
     pub blocks: u64,
@@ -228,6 +228,20 @@ impl Damage {
     pub fn first_offset(&self) -> u64 {
         let block = self.runs.first().map_or(0, |(first, _)| *first);
         block.saturating_mul(vram_digest::BLOCK_BYTES as u64)
+    }
+
+    /// The same for a log: names without control characters, and short enough
+    /// that one event holds them all (requirement: AU-11).
+    pub(crate) fn for_log(&self) -> Self {
+        const MAX_NAME_CHARS: usize = 512;
+        let clean = |name: &String| {
+            let short: String = name.chars().take(MAX_NAME_CHARS).collect();
+            Text::new(&short).into()
+        };
+        Self {
+            tensors: self.tensors.iter().map(clean).collect(),
+            ..self.clone()
+        }
     }
 
     /// What the second opinion said (requirement: AU-3).

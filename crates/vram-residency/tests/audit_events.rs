@@ -188,6 +188,14 @@ fn verification_failure_audited() {
             .unwrap()
             .contains("file offset 0")
     );
+    // The evidence, as SECURITY.md promises it.
+    let sealed = serde_json::to_value(shard.record().witness).unwrap();
+    let damage = json!({
+        "blocks": 1, "runs": [[0, 1]], "tensors": [], "read_back": 1, "confirmed": 1,
+    });
+    assert_eq!(last()["damage"], damage);
+    assert_eq!(last()["sealed_witness"], sealed);
+    assert_eq!(last()["witness"], sealed);
     assert!(rig.manager.verify_sealed(&shard, Mode::Full).is_err());
     assert_fields(&last(), &expect("quarantined"));
 
@@ -198,6 +206,9 @@ fn verification_failure_audited() {
     }));
     assert!(rig.manager.verify_sealed(&other, Mode::Full).is_err());
     assert_eq!(last()["reason"], "witness_changed");
+    assert_eq!(last()["sealed_witness"]["managed"], false);
+    assert_eq!(last()["witness"]["managed"], true);
+    assert!(last()["damage"].is_null(), "no byte was read");
 }
 
 // requirement: AU-5

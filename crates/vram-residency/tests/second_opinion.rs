@@ -12,7 +12,7 @@ use vram_digest::{BlockHash, hash_block, root};
 use vram_residency::audit::{Body, MemorySink};
 use vram_residency::device::DeviceError;
 use vram_residency::error::{Damage, Error, VerifyError};
-use vram_residency::format::Format;
+use vram_residency::format::{Format, Limits};
 use vram_residency::load::FormatChoice;
 use vram_residency::policy::OnFailure;
 use vram_residency::sim::{Flip, Moment, Op, SimOptions};
@@ -188,24 +188,34 @@ fn damage_is_told_in_runs_of_blocks_that_touch() {
     assert_eq!(damage.blocks, 4);
 }
 
-/// A safetensors file of `count` tensors of `len` bytes each.
-fn tensors(count: usize, len: usize) -> Vec<u8> {
-    let entries: Vec<String> = (0..count)
-        .map(|i| {
-            let (start, end) = (i * len, (i + 1) * len);
-            format!(r#""t{i:03}":{{"dtype":"U8","shape":[{len}],"data_offsets":[{start},{end}]}}"#)
+/// A safetensors file of tensors of these names and lengths.
+fn safetensors(tensors: impl Iterator<Item = (String, usize)>) -> Vec<u8> {
+    let mut end = 0;
+    let entries: Vec<String> = tensors
+        .map(|(name, len)| {
+            let start = end;
+            end += len;
+            format!(r#""{name}":{{"dtype":"U8","shape":[{len}],"data_offsets":[{start},{end}]}}"#)
         })
         .collect();
     let header = format!("{{{}}}", entries.join(","));
     let mut file = (header.len() as u64).to_le_bytes().to_vec();
     file.extend_from_slice(header.as_bytes());
-    file.extend(weights(count * len, 3));
+    file.extend(weights(end, 3));
     file
 }
 
+/// One of `count` tensors of `len` bytes each.
+fn tensors(count: usize, len: usize) -> Vec<u8> {
+    safetensors((0..count).map(|i| (format!("t{i:03}"), len)))
+}
+
+fn as_tensors(file: &[u8]) -> SealRequest<'_> {
+    SealRequest::bytes(file).format(FormatChoice::Exactly(Format::Safetensors))
+}
+
 /// Seals a safetensors file as the rig's only shard and flips a bit of each of these blocks.
-fn damaged_tensors(rig: &Rig, file: &[u8], blocks: &[u64]) -> Vec<String> {
-    let request = SealRequest::bytes(file).format(FormatChoice::Exactly(Format::Safetensors));
+fn damaged_tensors(rig: &Rig, request: SealRequest<'_>, blocks: &[u64]) -> Vec<String> {
     let shard = rig.manager.seal(request).unwrap();
     // The file's first byte lies where tensor data is aligned.
     let shift = rig.manager.used_vram() - shard.record().vram_bytes;
@@ -215,16 +225,45 @@ fn damaged_tensors(rig: &Rig, file: &[u8], blocks: &[u64]) -> Vec<String> {
     damage(&rig.manager, &shard).tensors
 }
 
+/// However long names may be, the event fits into a line of the log.
+// requirement: AU-3, AU-11
+#[test]
+fn the_event_names_runs_and_tensors() {
+    let rig = Rig::build(&[SimOptions::new(16 << 20)], lenient(), |b| b);
+    let name = |i: usize| format!("t{i:02} {}", "\u{1F600}".repeat(1500));
+    let file = safetensors((0..70).map(|i| (name(i), 64)));
+    let blocks = file.len().div_ceil(4096) as u64;
+    let mut limits = Limits::default();
+    limits.name_bytes = 8 << 10;
+    let request = as_tensors(&file).limits(limits);
+    let _ = damaged_tensors(&rig, request, &(0..blocks).collect::<Vec<_>>());
+    let events = rig.sink.events();
+    let mut failed = events.iter().filter_map(|event| match &event.body {
+        Body::SealVerificationFailed { damage, .. } => Some((event, damage.as_ref()?)),
+        _ => None,
+    });
+    let (event, damage) = failed.next().unwrap();
+    let line = serde_json::to_string(event).unwrap();
+    assert!(line.len() < 200 << 10, "{}", line.len());
+    assert_eq!(damage.runs, [(0, blocks)]);
+    assert_eq!(damage.tensors.len(), 64);
+    assert!(damage.tensors[63].starts_with("t63 \u{1F600}"));
+}
+
 #[test]
 fn damaged_tensors_are_named_once_each_and_64_at_most() {
     let rig = Rig::build(&[SimOptions::new(16 << 20)], lenient(), |b| b);
-    let one = damaged_tensors(&rig, &tensors(1, 40_000), &[1, 3, 5]);
+    let one = damaged_tensors(&rig, as_tensors(&tensors(1, 40_000)), &[1, 3, 5]);
     assert_eq!(one, ["t000"]);
     for (count, named) in [(10, 10), (64, 64), (70, 64)] {
         let file = tensors(count, 64);
         let blocks: Vec<u64> = (0..file.len().div_ceil(4096) as u64).collect();
         let expected: Vec<String> = (0..named).map(|i| format!("t{i:03}")).collect();
-        assert_eq!(damaged_tensors(&rig, &file, &blocks), expected, "{count}");
+        assert_eq!(
+            damaged_tensors(&rig, as_tensors(&file), &blocks),
+            expected,
+            "{count}"
+        );
     }
 }
 

@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::device::{DeviceKind, Uuid};
-use crate::error::Code;
+use crate::device::{DeviceKind, Uuid, Witness};
+use crate::error::{Code, Damage};
 use crate::key::KeyId;
 use crate::shard::{ModelRef, ShardId, WorkerId};
 use crate::signed::SignerId;
@@ -317,6 +317,16 @@ pub enum Body {
         expected_digest: String,
         /// Digest measured in VRAM; empty when none was measured.
         actual_digest: String,
+        /// Bad blocks and the tensors that they lie in, when contents differ.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        damage: Option<Box<Damage>>,
+        /// What the driver said of the memory when the shard was sealed, when a
+        /// verification that asked again condemns it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sealed_witness: Option<Witness>,
+        /// What it says now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        witness: Option<Witness>,
         /// The error in full.
         details: Text,
     },

@@ -8,7 +8,7 @@ use tracing::info_span;
 use super::keyed::{Checked, Span};
 use super::{DeviceSlot, VramManager};
 use crate::audit::{Body, Text};
-use crate::device::{Device, DeviceError};
+use crate::device::{Device, DeviceError, Witness};
 use crate::error::{Error, InputError, Result, VerifyError};
 use crate::policy::{ConfirmedMemory, OnFailure, OnGroupFailure, PolicyError};
 use crate::seal::{self, Authentic, Record};
@@ -183,6 +183,7 @@ impl VramManager {
         let held = resident.hold()?;
         let buffer = held.allocation()?.extent().buffer;
         let now = self.watched(device.witness(buffer))?;
+        resident.set_witnessed(now);
         let changed = |what| VerifyError::Witness {
             shard_id: tag.record().shard_id.clone(),
             what,
@@ -316,7 +317,7 @@ impl VramManager {
         let stops = self.inner.policy.on_failure == OnFailure::Stop;
         let reason = format!("shard {} failed its verification", record.shard_id);
         let stopped = stops && self.inner.state.stop(&reason);
-        let mut recorded = self.record_failure(record, error);
+        let mut recorded = self.record_condemned(resident, error);
         for shard_id in others {
             let because_of = record.shard_id.clone();
             let body = Body::ShardQuarantined {
@@ -390,7 +391,18 @@ impl VramManager {
     /// Every failed verification is recorded, whatever the reason
     /// (requirement: AU-3).
     pub(super) fn record_failure(&self, record: &Record, error: &Error) -> Result<()> {
-        self.record_failure_as(reason(error), record, error, &error.to_string())
+        self.record_failure_as(reason(error), record, error, &error.to_string(), None)
+    }
+
+    /// The same of a shard that is condemned, with what the driver said of its
+    /// memory; a wrong tag is found before the driver is asked.
+    fn record_condemned(&self, resident: &Resident, error: &Error) -> Result<()> {
+        let witness = match error {
+            Error::Verify(VerifyError::Tag { .. }) => None,
+            _ => resident.witnessed(),
+        };
+        let details = error.to_string();
+        self.record_failure_as(reason(error), resident.record(), error, &details, witness)
     }
 
     /// The same of a check that found something and could not be finished.
@@ -398,7 +410,7 @@ impl VramManager {
         let details = format!(
             "{blocks} blocks of 4 KiB looked bad, and whether they are could not be told: {error}"
         );
-        self.record_failure_as("unsettled", record, error, &details)
+        self.record_failure_as("unsettled", record, error, &details, None)
     }
 
     fn record_failure_as(
@@ -407,11 +419,14 @@ impl VramManager {
         record: &Record,
         error: &Error,
         details: &str,
+        witness: Option<Witness>,
     ) -> Result<()> {
         self.inner.counters.recorded_failure(reason);
-        let actual_digest = match error {
-            Error::Verify(VerifyError::Contents { actual, .. }) => actual.to_string(),
-            _ => String::new(),
+        let (actual_digest, damage) = match error {
+            Error::Verify(VerifyError::Contents { actual, damage, .. }) => {
+                (actual.to_string(), Some(Box::new(damage.for_log())))
+            }
+            _ => (String::new(), None),
         };
         let body = Body::SealVerificationFailed {
             shard_id: record.shard_id.clone(),
@@ -419,6 +434,9 @@ impl VramManager {
             reason: Text::new(reason),
             expected_digest: record.digest.to_string(),
             actual_digest,
+            damage,
+            sealed_witness: witness.map(|_| record.witness),
+            witness,
             details: Text::new(details),
         };
         Ok(self.emit(None, body)?)

@@ -4,6 +4,7 @@ use vram_digest::BlockHash;
 
 use super::{Claim, Condemned, Filled};
 use crate::capacity::Allocation;
+use crate::device::Witness;
 use crate::error::{Error, Misuse};
 use crate::format::TensorTable;
 use crate::seal::Record;
@@ -27,6 +28,7 @@ pub(crate) struct Resident {
     leases: AtomicU64,
     last: Mutex<Option<Stamp>>,
     proved: AtomicBool,
+    witnessed: Mutex<Option<Witness>>,
     /// Blocks that looked bad in a check that could not be finished; 0 is none.
     doubts: AtomicU64,
     rolling: Mutex<Option<Rolling>>,
@@ -78,6 +80,7 @@ impl Resident {
             leases: AtomicU64::new(0),
             last: Mutex::new(None),
             proved: AtomicBool::new(false),
+            witnessed: Mutex::new(None),
             doubts: AtomicU64::new(0),
             rolling: Mutex::new(rolling),
             bytes_read: AtomicU64::new(0),
@@ -143,6 +146,15 @@ impl Resident {
             self.proved.store(true, Ordering::SeqCst);
         }
         *lock(&self.last) = stamp;
+    }
+
+    /// What the driver said of the memory when it was last asked.
+    pub(crate) fn witnessed(&self) -> Option<Witness> {
+        *lock(&self.witnessed)
+    }
+
+    pub(crate) fn set_witnessed(&self, now: Witness) {
+        *lock(&self.witnessed) = Some(now);
     }
 
     /// Whether one verification read every byte since the shard was sealed, and

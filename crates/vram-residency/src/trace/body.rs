@@ -132,7 +132,8 @@ fn checking(body: &Body, correlation_id: Option<&str>) {
             event = "seal.verified", correlation_id, %shard_id, gpu_device, %result, %mode,
             bytes_checked, nanos, "a verification passed"
         ),
-        Body::SealVerificationFailed { shard_id, gpu_device, reason, expected_digest, actual_digest, details } => error!(
+        // What the audit log keeps of damage and witnesses, the details say in short.
+        Body::SealVerificationFailed { shard_id, gpu_device, reason, expected_digest, actual_digest, details, .. } => error!(
             event = "seal.verification_failed", correlation_id, %shard_id, gpu_device, %reason,
             expected_digest, actual_digest, %details, "a verification failed"
         ),
