@@ -170,6 +170,7 @@ fn the_checkpoint_covers_the_verification_that_was_attested() {
         trusted: &trusted,
         earlier: Some(&checkpoint),
         closed: true,
+        ..check::Options::default()
     };
     let report = check::verify(&DirFiles::new(&dir), &options).unwrap();
     assert!(report.is_good(), "{report:?}");

@@ -261,7 +261,7 @@ fn an_earlier_checkpoint_uncovers_a_log_that_was_cut_back() {
         let options = check::Options {
             trusted: &trusted,
             earlier: Some(earlier),
-            closed: false,
+            ..check::Options::default()
         };
         check::verify(files, &options).unwrap().findings
     };

@@ -9,7 +9,7 @@ use std::process::Command;
 use common::{Outcome, Session, finish, small};
 
 /// Commands with examples.
-const COMMANDS: [&str; 26] = [
+const COMMANDS: [&str; 29] = [
     "",
     "devices",
     "doctor",
@@ -28,6 +28,9 @@ const COMMANDS: [&str; 26] = [
     "audit verify",
     "audit show",
     "audit tail",
+    "audit prove",
+    "audit check",
+    "audit rekey",
     "inspect",
     "plan",
     "synth",
@@ -98,7 +101,10 @@ fn furnished() -> Session {
          --audit log --audit-key audit.key",
         "vram seal part1.safetensors part2.safetensors --key-file worker.key --group \
          --record group.json",
+        "vram attest model.safetensors --nonce 000102030405060708090a0b0c0d0e0f \
+         --sign-key worker.sign --audit log --audit-key audit.key --out attestation.json",
         "cp log/checkpoint kept/",
+        "vram audit prove log --line 4 --trust audit.pub --json > proof.json",
         "vram key new --signing op.sign; vram key public op.sign > op.pub",
         "vram key revoke 0f1e2d3c4b5a6978 --operator op.sign --out revoked.json",
         "vram approve model --signature model.sig --trust model.pub \

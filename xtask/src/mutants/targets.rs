@@ -176,6 +176,12 @@ pub(super) const TARGETS: &[Target] = &[
     Target {
         name: "audit",
         package: "vram-residency",
+        files: "crates/vram-residency/src/audit/proof.rs",
+        stages: &[&["--test=audit_log_proof"], &["--test=audit_log_keys"]],
+    },
+    Target {
+        name: "audit",
+        package: "vram-residency",
         files: "crates/vram-residency/src/audit/recorder.rs",
         stages: &[&["--test=audit_events"], &["--lib", "--test=audit_log"]],
     },

@@ -7,6 +7,47 @@ use crate::policy::PolicyError;
 use crate::shard::ShardId;
 
 impl Body {
+    /// The names of all events on the wire, sorted.
+    pub const TYPES: [&'static str; 37] = [
+        "audit.closed",
+        "audit.key_changed",
+        "audit.lost",
+        "audit.opened",
+        "audit.retired",
+        "device.lost",
+        "key.retired",
+        "key.rotated",
+        "lease.refused",
+        "lease.reused",
+        "manager.resumed",
+        "manager.stopped",
+        "model.hash_mismatch",
+        "model.hash_verified",
+        "model.load_completed",
+        "model.load_started",
+        "operation.failed",
+        "policy.violation",
+        "receipt.issued",
+        "seal.checker_fault",
+        "seal.verification_failed",
+        "seal.verified",
+        "shard.exported",
+        "shard.migrated",
+        "shard.migration_failed",
+        "shard.quarantined",
+        "shard.repaired",
+        "shard.shared",
+        "vram.allocated",
+        "vram.allocation_failed",
+        "vram.attested",
+        "vram.deallocated",
+        "vram.reservation_released",
+        "vram.reserved",
+        "vram.seal_failed",
+        "vram.sealed",
+        "vram.stranded",
+    ];
+
     /// The event of a broken rule; `action` says what was done about it.
     pub(crate) fn policy_violation(error: &PolicyError, info: &DeviceInfo, action: &str) -> Self {
         let details = format!(
@@ -82,6 +123,7 @@ impl Body {
             self,
             Self::AuditOpened { .. }
                 | Self::AuditClosed
+                | Self::AuditKeyChanged { .. }
                 | Self::AuditLost { .. }
                 | Self::AuditRetired { .. }
         )
@@ -115,7 +157,8 @@ impl Body {
             | Self::LeaseRefused { .. }
             | Self::ShardExported { .. }
             | Self::ManagerResumed { .. }
-            | Self::KeyRetired { .. } => Severity::Warning,
+            | Self::KeyRetired { .. }
+            | Self::AuditKeyChanged { .. } => Severity::Warning,
             Self::AuditOpened {
                 adopted_events,
                 refused_lines,
@@ -124,5 +167,21 @@ impl Body {
             } if *adopted_events > 0 || *refused_lines > 0 || *torn_bytes > 0 => Severity::Warning,
             _ => Severity::Info,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_listed() {
+        let unknown = r#"{"event_type":"?"}"#;
+        let told = serde_json::from_str::<Body>(unknown)
+            .unwrap_err()
+            .to_string();
+        let mut names: Vec<&str> = told.split('`').skip(3).step_by(2).collect();
+        names.sort_unstable();
+        assert_eq!(names, Body::TYPES, "{told}");
     }
 }

@@ -511,6 +511,14 @@ pub enum Body {
     /// it was not written by the log.
     #[serde(rename = "audit.closed")]
     AuditClosed,
+    /// The last word of the log's key: another one signs from here on.
+    #[serde(rename = "audit.key_changed")]
+    AuditKeyChanged {
+        /// The public key that signed until now, hex.
+        from: Text,
+        /// The public key that signs from now on, hex.
+        to: Text,
+    },
     /// Events were refused because the log could not take them.
     #[serde(rename = "audit.lost")]
     AuditLost {

@@ -59,8 +59,13 @@ fn envelope(line: &[u8]) -> Option<(u64, &[u8], &[u8])> {
 /// The event of a line. None when a name stands twice in it: another reader
 /// might take the other one.
 pub(crate) fn event(line: &[u8]) -> Option<Event> {
-    serde_json::from_slice::<NamesOnce>(line).ok()?;
+    names_once(line).ok()?;
     serde_json::from_slice(line).ok()
+}
+
+/// Refuses what is no JSON object, or one with a name twice.
+pub(crate) fn names_once(text: &[u8]) -> serde_json::Result<()> {
+    serde_json::from_slice::<NamesOnce>(text).map(|NamesOnce| ())
 }
 
 /// An object without a name twice. What stands deeper is checked by its type.
@@ -76,7 +81,7 @@ impl<'de> Visitor<'de> for NamesOnce {
     type Value = Self;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an event")
+        f.write_str("an object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
@@ -100,6 +105,19 @@ pub(crate) fn segment_first(name: &str) -> Option<u64> {
     let first = name.strip_prefix("events.")?.strip_suffix(".jsonl")?;
     let first = first.parse().ok()?;
     (segment_name(first) == name).then_some(first)
+}
+
+/// The name of the file in which the log's key names the next one, by the number
+/// of that event.
+pub(crate) fn handover_name(seq: u64) -> String {
+    format!("handover.{seq:012}.json")
+}
+
+/// The number of the event in a file of this name.
+pub(crate) fn handover_seq(name: &str) -> Option<u64> {
+    let seq = name.strip_prefix("handover.")?.strip_suffix(".json")?;
+    let seq = seq.parse().ok()?;
+    (handover_name(seq) == name).then_some(seq)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub mod log;
 mod memory;
 pub mod merkle;
 pub mod note;
+pub mod proof;
 mod recorder;
 
 pub use event::{Body, Event, MAX_TEXT_CHARS, Severity, Text};

@@ -15,7 +15,7 @@ use base64ct::{Base64, Encoding};
 use sha2::{Digest, Sha256};
 
 use super::merkle::Hash;
-use crate::key::{KeyError, SigningKey, VerifyingKey};
+use crate::key::{KeyError, KeyId, SigningKey, VerifyingKey};
 
 /// What starts a signature line: an em dash and a space.
 const SIGNATURE_PREFIX: &str = "\u{2014} ";
@@ -89,6 +89,18 @@ pub enum NoteError {
         /// The log it names.
         origin: String,
     },
+    /// It is signed by a trusted key that is revoked.
+    #[error("the checkpoint is signed by key {key_id}, which is revoked")]
+    Revoked {
+        /// The key.
+        key_id: KeyId,
+    },
+    /// It is signed by a key after the log went over to another one.
+    #[error("the checkpoint is signed by key {key_id} after another key replaced it")]
+    Replaced {
+        /// The key.
+        key_id: KeyId,
+    },
     /// A trusted key is named, but the signature is not its own.
     #[error("the signature of the checkpoint of '{origin}' is wrong")]
     Signature {
@@ -110,14 +122,24 @@ impl Checkpoint {
     /// # Errors
     /// [`KeyError`] when the key cannot sign.
     pub fn sign(&self, key: &SigningKey) -> Result<String, KeyError> {
-        let text = self.text();
+        Ok(format!("{}\n{}", self.text(), self.signature(key)?))
+    }
+
+    /// The signed note with the signatures of two keys.
+    pub(crate) fn sign_both(
+        &self,
+        one: &SigningKey,
+        other: &SigningKey,
+    ) -> Result<String, KeyError> {
+        Ok(self.sign(one)? + &self.signature(other)?)
+    }
+
+    /// The line of a signature.
+    fn signature(&self, key: &SigningKey) -> Result<String, KeyError> {
         let mut blob = key_hash(&self.origin, key.public()).to_vec();
-        blob.extend(key.sign(text.as_bytes())?);
+        blob.extend(key.sign(self.text().as_bytes())?);
         let blob = Base64::encode_string(&blob);
-        Ok(format!(
-            "{text}\n{SIGNATURE_PREFIX}{} {blob}\n",
-            self.origin
-        ))
+        Ok(format!("{SIGNATURE_PREFIX}{} {blob}\n", self.origin))
     }
 
     /// Reads a signed note; one signature of a trusted key is needed.
@@ -125,20 +147,28 @@ impl Checkpoint {
     /// # Errors
     /// [`NoteError`].
     pub fn open(note: &str, trusted: &[VerifyingKey]) -> Result<Self, NoteError> {
+        Self::open_by(note, trusted).map(|(_, checkpoint)| checkpoint)
+    }
+
+    /// As [`Checkpoint::open`], with the place of the key that signed.
+    pub(crate) fn open_by(
+        note: &str,
+        trusted: &[VerifyingKey],
+    ) -> Result<(usize, Self), NoteError> {
         let (checkpoint, signatures) = parse(note)?;
         let text = checkpoint.text();
         let mut error = NoteError::Foreign {
             origin: checkpoint.origin.to_string(),
         };
         for (name, hash, signature) in &signatures {
-            let known = |key: &&VerifyingKey| {
+            let known = |(_, key): &(usize, &VerifyingKey)| {
                 *name == checkpoint.origin.as_str() && *hash == key_hash(&checkpoint.origin, key)
             };
-            let Some(key) = trusted.iter().find(known) else {
+            let Some((at, key)) = trusted.iter().enumerate().find(known) else {
                 continue;
             };
             if key.verifies(text.as_bytes(), signature) {
-                return Ok(checkpoint);
+                return Ok((at, checkpoint));
             }
             error = NoteError::Signature {
                 origin: checkpoint.origin.to_string(),

@@ -200,6 +200,13 @@ impl Attested {
         write(self)
     }
 
+    /// The log's checkpoint that it carries, as it stands: a checkpoint is
+    /// believed by its own signature.
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<&str> {
+        self.facts.checkpoint.as_deref()
+    }
+
     /// The worker's signing key, as it names itself.
     #[must_use]
     pub const fn key_id(&self) -> KeyId {

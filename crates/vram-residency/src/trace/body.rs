@@ -48,6 +48,7 @@ pub(crate) fn told(body: &Body, correlation_id: Option<&Text>) {
         // The log's own, which no recorder sees.
         Body::AuditOpened { .. }
         | Body::AuditClosed
+        | Body::AuditKeyChanged { .. }
         | Body::AuditLost { .. }
         | Body::AuditRetired { .. } => {}
     }

@@ -5,14 +5,14 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use super::super::line::{CHECKPOINT, CURRENT, segment_first};
+use super::super::line::{CHECKPOINT, CURRENT, handover_seq, segment_first};
 use super::super::merkle::tile;
 
 /// Deepest folder under `tile/`: level and groups of a 64-bit number.
 const MAX_DEPTH: usize = 10;
 
-/// The files of a log: `checkpoint`, `events.jsonl`, `events.<first>.jsonl` and
-/// `tile/**`, by these names.
+/// The files of a log: `checkpoint`, `events.jsonl`, `events.<first>.jsonl`,
+/// `handover.<event>.json` and `tile/**`, by these names.
 pub trait Files {
     /// Every name there is, in any order.
     ///
@@ -76,6 +76,7 @@ fn is_log_file(name: &str) -> bool {
     name == CHECKPOINT
         || name == CURRENT
         || segment_first(name).is_some()
+        || handover_seq(name).is_some()
         || tile::parse_path(name).is_some()
 }
 

@@ -11,6 +11,7 @@
 
 mod files;
 mod judge;
+mod keys;
 mod leaves;
 mod own;
 mod report;
@@ -18,6 +19,7 @@ mod scan;
 mod show;
 mod tiles;
 
+use std::collections::BTreeSet;
 use std::io;
 
 pub use files::{DirFiles, Files};
@@ -28,20 +30,45 @@ use super::line::CHECKPOINT;
 use super::merkle::{self, Hash};
 use super::note::{Checkpoint, MAX_CHECKPOINT_BYTES, NoteError};
 use crate::hex;
-use crate::key::VerifyingKey;
+use crate::key::{KeyId, VerifyingKey};
+use keys::Keys;
 use scan::Scan;
 pub(crate) use scan::next_line;
 
 /// What to check a log against.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options<'a> {
-    /// Keys whose checkpoints are believed.
+    /// Keys whose checkpoints are believed, and those that the log proves to
+    /// have taken over from them.
     pub trusted: &'a [VerifyingKey],
+    /// Keys that are not believed, whoever trusted them or handed over to them.
+    pub revoked: Option<&'a BTreeSet<KeyId>>,
     /// A checkpoint of the same log that was kept elsewhere: the log must
     /// still start with what it says.
     pub earlier: Option<&'a str>,
     /// The writer has ended in order: the last event says so.
     pub closed: bool,
+}
+
+/// A log that cannot be checked as it was asked for. What is wrong with the log
+/// itself is a [`Finding`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckError {
+    /// A file cannot be read.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The earlier checkpoint says nothing about any log.
+    #[error("the earlier checkpoint cannot be used: {0}")]
+    Earlier(NoteError),
+    /// The earlier checkpoint is of another log.
+    #[error("the earlier checkpoint is of the log '{earlier}', not of '{log}'")]
+    OtherLog {
+        /// The log that it names.
+        earlier: String,
+        /// The log that was checked.
+        log: String,
+    },
 }
 
 /// All that a check found out, for a writer that goes on with the log.
@@ -52,36 +79,77 @@ pub(crate) struct Examined {
     /// Hashes of the lines after it.
     pub(crate) tail: Vec<Hash>,
     pub(crate) scan: Scan,
+    /// The checkpoint as it stands; empty without a believed one.
+    pub(crate) note: String,
+    pub(crate) earlier: Option<Checkpoint>,
+    /// Keys that were asked for and have been replaced.
+    pub(crate) replaced: bool,
 }
 
 /// Checks a log.
 ///
 /// # Errors
-/// The system's error when a file cannot be read. What is wrong with the log
-/// is no error but a finding.
-pub fn verify(files: &dyn Files, options: &Options<'_>) -> io::Result<Report> {
+/// [`CheckError`] when a file cannot be read or the earlier checkpoint cannot be
+/// used. What is wrong with the log is no error but a finding.
+pub fn verify(files: &dyn Files, options: &Options<'_>) -> Result<Report, CheckError> {
     Ok(examine(files, options)?.report)
 }
 
-pub(crate) fn examine(files: &dyn Files, options: &Options<'_>) -> io::Result<Examined> {
+pub(crate) fn examine(files: &dyn Files, options: &Options<'_>) -> Result<Examined, CheckError> {
     let names = files.names()?;
     let mut report = Report::default();
     let scan = scan::scan(files, &names)?;
     report.lines = scan.lines.len() as u64;
     report.clock_steps_back = scan.clock_steps_back;
-    let checkpoint = read_checkpoint(files, &names, options, &mut report)?;
+    let mut keys = Keys::new(options.trusted, options.revoked);
+    let handovers = keys.follow(files, &names)?;
+    let earlier = options.earlier.map(|note| keys.open(note)).transpose();
+    let earlier = earlier.map_err(CheckError::Earlier)?;
+    let (note, checkpoint) = read_checkpoint(files, &names, &keys, &mut report)?.unzip();
     let leaves = leaves::load(files, &names, checkpoint.as_ref(), &scan)?;
     if let Some(checkpoint) = &checkpoint {
         report.origin = Some(checkpoint.origin.to_string());
         report.size = checkpoint.size;
         report.root = Some(hex::encode(&checkpoint.root));
     }
-    let mut own = own::read(&scan, &leaves.hashes);
-    own.closed &= checkpoint
-        .as_ref()
-        .is_none_or(|checkpoint| !checkpoint.reopened);
+    let hashes = &leaves.hashes;
+    let handed = handovers.iter().filter_map(|one| one.check(hashes));
+    report.findings.extend(handed);
+    let tail = judged(&scan, hashes, checkpoint.as_ref(), options, &mut report);
+    report.findings.extend(tiles::check(files, &names, hashes)?);
+    if checkpoint.is_some() && !leaves.proved {
+        let text = "the lines and tiles do not give the root that is signed";
+        let finding = Finding::of_file(Fault::Root, CHECKPOINT, text);
+        report.findings.push(finding);
+    }
+    if let (Some(earlier), Some(now)) = (&earlier, &checkpoint) {
+        let text = against_earlier(earlier, now, hashes)?;
+        let finding = |text: String| Finding::of_file(Fault::RolledBack, CHECKPOINT, &text);
+        report.findings.extend(text.map(finding));
+    }
+    Ok(Examined {
+        report,
+        tail,
+        scan,
+        leaves: leaves.hashes,
+        note: note.unwrap_or_default(),
+        earlier,
+        replaced: options.trusted.iter().any(|key| keys.is_replaced(key)),
+    })
+}
+
+/// Judges every line; the hashes of those after the checkpoint.
+fn judged(
+    scan: &Scan,
+    leaves: &[Hash],
+    checkpoint: Option<&Checkpoint>,
+    options: &Options<'_>,
+    report: &mut Report,
+) -> Vec<Hash> {
+    let mut own = own::read(scan, leaves);
+    own.closed &= checkpoint.is_none_or(|checkpoint| !checkpoint.reopened);
     (report.closed, report.adopted) = (own.closed, own.adopted);
-    let judged = judge::judge(&scan, &leaves.hashes, &own);
+    let judged = judge::judge(scan, leaves, &own);
     report.first_kept = judged.first_kept;
     report.findings.extend(judged.findings);
     report.uncovered = judged.tail.len() as u64;
@@ -91,51 +159,30 @@ pub(crate) fn examine(files: &dyn Files, options: &Options<'_>) -> io::Result<Ex
         let finding = Finding::of_file(Fault::NotClosed, scan.last_file(), text);
         report.findings.push(finding);
     }
-    report
-        .findings
-        .extend(tiles::check(files, &names, &leaves.hashes)?);
-    if checkpoint.is_some() && !leaves.proved {
-        let text = "the lines and tiles do not give the root that is signed";
-        let finding = Finding::of_file(Fault::Root, CHECKPOINT, text);
-        report.findings.push(finding);
-    }
-    if let Some(earlier) = options.earlier {
-        let text = against_earlier(
-            earlier,
-            options.trusted,
-            checkpoint.as_ref(),
-            &leaves.hashes,
-        );
-        let finding = |text: String| Finding::of_file(Fault::RolledBack, CHECKPOINT, &text);
-        report.findings.extend(text.map(finding));
-    }
-    Ok(Examined {
-        report,
-        leaves: leaves.hashes,
-        tail: judged.tail,
-        scan,
-    })
+    judged.tail
 }
 
-/// The log's checkpoint when a trusted key signed it.
+/// The log's checkpoint, as it stands and what it says, when a believed key
+/// signed it.
 fn read_checkpoint(
     files: &dyn Files,
     names: &[String],
-    options: &Options<'_>,
+    keys: &Keys<'_>,
     report: &mut Report,
-) -> io::Result<Option<Checkpoint>> {
+) -> io::Result<Option<(String, Checkpoint)>> {
     if !names.iter().any(|name| name == CHECKPOINT) {
         let finding = Finding::of_file(Fault::MissingCheckpoint, CHECKPOINT, "there is none");
         report.findings.push(finding);
         return Ok(None);
     }
     let bytes = files::read_bounded(files, CHECKPOINT, MAX_CHECKPOINT_BYTES)?;
-    let text = String::from_utf8_lossy(&bytes);
-    match Checkpoint::open(&text, options.trusted) {
-        Ok(checkpoint) => Ok(Some(checkpoint)),
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    match keys.open(&text) {
+        Ok(checkpoint) => Ok(Some((text, checkpoint))),
         Err(error) => {
             let fault = match error {
                 NoteError::Foreign { .. } => Fault::ForeignCheckpoint,
+                NoteError::Revoked { .. } | NoteError::Replaced { .. } => Fault::RevokedKey,
                 _ => Fault::BadCheckpoint,
             };
             let finding = Finding::of_file(fault, CHECKPOINT, &error.to_string());
@@ -147,26 +194,24 @@ fn read_checkpoint(
 
 /// What contradicts an earlier checkpoint, if anything does.
 fn against_earlier(
-    earlier: &str,
-    trusted: &[VerifyingKey],
-    now: Option<&Checkpoint>,
+    earlier: &Checkpoint,
+    now: &Checkpoint,
     leaves: &[Hash],
-) -> Option<String> {
-    let earlier = match Checkpoint::open(earlier, trusted) {
-        Ok(earlier) => earlier,
-        Err(error) => return Some(format!("the earlier checkpoint: {error}")),
-    };
-    let now = now?;
+) -> Result<Option<String>, CheckError> {
     if earlier.origin != now.origin {
-        return Some(format!("the earlier checkpoint is of '{}'", earlier.origin));
+        return Err(CheckError::OtherLog {
+            earlier: earlier.origin.to_string(),
+            log: now.origin.to_string(),
+        });
     }
     let prefix = usize::try_from(earlier.size)
         .ok()
         .and_then(|size| leaves.get(..size));
     let Some(prefix) = prefix else {
         let (had, has) = (earlier.size, now.size);
-        return Some(format!("the log had {had} lines before and has {has} now"));
+        let text = format!("the log had {had} lines before and has {has} now");
+        return Ok(Some(text));
     };
-    (merkle::root(prefix) != earlier.root)
-        .then(|| format!("the first {} lines are not those of before", earlier.size))
+    let text = || format!("the first {} lines are not those of before", earlier.size);
+    Ok((merkle::root(prefix) != earlier.root).then(text))
 }

@@ -19,12 +19,16 @@ pub enum Fault {
     Reordered,
     /// A line stands twice.
     Duplicated,
+    /// A line is no event.
+    Unreadable,
     /// The newest lines are missing.
     Truncated,
     /// There is no checkpoint.
     MissingCheckpoint,
     /// The checkpoint is of a key that is not trusted.
     ForeignCheckpoint,
+    /// The checkpoint is of a key that is revoked, or was replaced before it.
+    RevokedKey,
     /// The checkpoint is malformed, or its signature is wrong.
     BadCheckpoint,
     /// A finished segment does not begin with the event of its name.
@@ -49,9 +53,11 @@ impl Fault {
             Self::Inserted => "inserted",
             Self::Reordered => "reordered",
             Self::Duplicated => "duplicated",
+            Self::Unreadable => "unreadable",
             Self::Truncated => "truncated",
             Self::MissingCheckpoint => "missing_checkpoint",
             Self::ForeignCheckpoint => "foreign_checkpoint",
+            Self::RevokedKey => "revoked_key",
             Self::BadCheckpoint => "bad_checkpoint",
             Self::Misnamed => "misnamed",
             Self::NotClosed => "not_closed",

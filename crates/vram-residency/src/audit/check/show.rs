@@ -3,8 +3,9 @@
 use std::io;
 
 use super::super::event::Event;
-use super::super::line;
+use super::super::line::{self, MAX_LINE_BYTES};
 use super::files::Files;
+use super::report::{Fault, Finding};
 use super::scan;
 
 /// Which events to show; every condition that is set must hold.
@@ -35,7 +36,8 @@ pub struct Shown {
 }
 
 impl Filter {
-    fn passes(&self, time: &str, value: &serde_json::Value) -> bool {
+    fn passes(&self, shown: &Shown) -> bool {
+        let value: serde_json::Value = serde_json::from_str(&shown.line).unwrap_or_default();
         let text = |name: &str| value.get(name).and_then(serde_json::Value::as_str);
         let shard = self.shard.as_deref();
         let shard = shard.is_none_or(|id| text("shard_id") == Some(id));
@@ -43,14 +45,16 @@ impl Filter {
             let is = text("event_type").unwrap_or_default();
             is == wanted || (wanted.ends_with('.') && is.starts_with(wanted))
         });
+        let time = shown.time.as_str();
         let since = self.since.as_deref().is_none_or(|since| time >= since);
         let until = self.until.as_deref().is_none_or(|until| time < until);
         shard && event && since && until
     }
 }
 
-/// Gives each event that passes `filter` to `each`, oldest first. Lines that
-/// are no events are skipped: [`super::verify`] names them.
+/// Gives each event that passes `filter` to `each`, oldest first, and returns
+/// the lines that are no events. An unfinished last line, as a running writer has
+/// it, is none of them. [`super::verify`] tells what happened to the others.
 ///
 /// # Errors
 /// The system's, when a file cannot be read; and whatever `each` returns.
@@ -58,29 +62,40 @@ pub fn show(
     files: &dyn Files,
     filter: &Filter,
     each: &mut dyn FnMut(Shown) -> io::Result<()>,
-) -> io::Result<()> {
-    for name in scan::segments(&files.names()?) {
-        let (mut reader, mut bytes) = (files.open(&name)?, Vec::new());
+) -> io::Result<Vec<Finding>> {
+    let mut damaged: Vec<Finding> = Vec::new();
+    let names = scan::segments(&files.names()?);
+    for (at, name) in (1..).zip(&names) {
+        let (mut reader, mut bytes) = (files.open(name)?, Vec::new());
+        let mut number = 0_u64;
         while scan::next_line(reader.as_mut(), &mut bytes)? {
-            if let Some(shown) = read(&bytes, filter) {
-                each(shown)?;
+            number = number.saturating_add(1);
+            if let Some(shown) = read(&bytes) {
+                if filter.passes(&shown) {
+                    each(shown)?;
+                }
+                continue;
+            }
+            let unfinished = at == names.len() && bytes.last() != Some(&b'\n');
+            if unfinished && bytes.len() < MAX_LINE_BYTES {
+                break;
+            }
+            let mut finding = Finding::of_file(Fault::Unreadable, name, "the line is no event");
+            finding.line = Some(number);
+            if !damaged.last_mut().is_some_and(|last| last.absorb(&finding)) {
+                damaged.push(finding);
             }
         }
     }
-    Ok(())
+    Ok(damaged)
 }
 
-fn read(bytes: &[u8], filter: &Filter) -> Option<Shown> {
+fn read(bytes: &[u8]) -> Option<Shown> {
     let text = std::str::from_utf8(bytes.strip_suffix(b"\n")?).ok()?;
     let (seq, time) = line::claims(text.as_bytes())?;
-    let time = std::str::from_utf8(time).ok()?;
-    let value: serde_json::Value = serde_json::from_str(text).ok()?;
-    if !filter.passes(time, &value) {
-        return None;
-    }
     Some(Shown {
         seq,
-        time: time.to_owned(),
+        time: std::str::from_utf8(time).ok()?.to_owned(),
         event: line::event(text.as_bytes())?,
         line: text.to_owned(),
     })

@@ -4,7 +4,7 @@
 
 use std::io;
 
-use super::super::event::{Body, Event};
+use super::super::event::{Body, Event, Text};
 use super::super::line::{self, CHECKPOINT};
 use super::super::merkle::{Hash, Tree, leaf_hash};
 use super::super::note::Checkpoint;
@@ -12,7 +12,7 @@ use super::LogOptions;
 use super::queue::Entry;
 use super::storage::Storage;
 use crate::clock::{Clock, Timestamp};
-use crate::key::SigningKey;
+use crate::key::{SigningKey, VerifyingKey};
 use crate::sync::{Arc, Mutex, PoisonError};
 
 /// Bytes that are written before the disk is asked to keep them, unless a
@@ -112,6 +112,30 @@ impl Committer {
         self.note(Body::AuditClosed);
         self.write()?;
         self.cover()
+    }
+
+    /// Writes, under a checkpoint, that `next` signs from here on; the event's
+    /// number.
+    pub(super) fn announce(&mut self, next: &VerifyingKey) -> io::Result<u64> {
+        self.note(Body::AuditKeyChanged {
+            from: Text::new(&self.key.public().to_string()),
+            to: Text::new(&next.to_string()),
+        });
+        self.write()?;
+        self.cover()?;
+        Ok(self.at.tree.size().saturating_sub(1))
+    }
+
+    /// Lets `next` sign. Both keys sign where the log goes over, so that it opens
+    /// with the one until the proof is there, and with the other after it.
+    pub(super) fn hand_over(&mut self, next: SigningKey, seq: u64, proof: &str) -> io::Result<()> {
+        let both = self.checkpoint().sign_both(&self.key, &next);
+        let both = both.map_err(io::Error::other)?;
+        self.storage.put(CHECKPOINT, both.as_bytes(), true)?;
+        let name = line::handover_name(seq);
+        self.storage.put(&name, proof.as_bytes(), true)?;
+        self.key = next;
+        self.close()
     }
 
     /// Adds an event of the log itself.
@@ -264,16 +288,24 @@ impl Committer {
 
     fn sign_as(&mut self, reopened: bool) -> io::Result<()> {
         let checkpoint = Checkpoint {
-            origin: self.options.origin.clone(),
-            size: self.at.tree.size(),
-            root: self.at.tree.root(),
             reopened,
+            ..self.checkpoint()
         };
         let note = checkpoint.sign(&self.key).map_err(io::Error::other)?;
         self.storage.put(CHECKPOINT, note.as_bytes(), true)?;
         self.at.covered = checkpoint.size;
         *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(note);
         Ok(())
+    }
+
+    /// The tree as it is.
+    fn checkpoint(&self) -> Checkpoint {
+        Checkpoint {
+            origin: self.options.origin.clone(),
+            size: self.at.tree.size(),
+            root: self.at.tree.root(),
+            reopened: false,
+        }
     }
 
     /// Deletes the finished segments that need not be kept, after the log says

@@ -6,6 +6,7 @@
 //! DIR/events.jsonl            the newest events, one JSON object a line
 //! DIR/events.<first>.jsonl    finished segments, by number of their first event
 //! DIR/tile/...                the tree's hashes, as C2SP tlog-tiles
+//! DIR/handover.<event>.json   a proof of the event in which the key was changed
 //! ```
 //!
 //! Each line, without its newline, is a leaf of an RFC 6962 Merkle tree. Events
@@ -27,6 +28,7 @@
 
 mod adopt;
 mod committer;
+mod handover;
 mod open;
 mod queue;
 #[cfg(all(test, shuttle))]
@@ -38,6 +40,8 @@ mod writer;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+pub use handover::change_key;
 
 use super::note::Origin;
 use super::{AuditError, Event, Severity, Sink};
@@ -137,6 +141,12 @@ pub enum OpenError {
         path: PathBuf,
         /// The first fault.
         finding: String,
+    },
+    /// The log went over to another key.
+    #[error("the key of the audit log {} was replaced; open it with the new one", path.display())]
+    Replaced {
+        /// The log's directory.
+        path: PathBuf,
     },
     /// The log has another name.
     #[error("the audit log {} is '{found}'; '{expected}' was asked for", path.display())]

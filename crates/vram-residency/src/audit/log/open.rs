@@ -41,7 +41,13 @@ pub(super) fn open(
         trusted: &trusted,
         ..check::Options::default()
     };
-    let found = check::examine(&files, &checks).map_err(io)?;
+    let found = check::examine(&files, &checks);
+    let found = found.map_err(|error| io(io::Error::other(error)))?;
+    if found.replaced {
+        return Err(OpenError::Replaced {
+            path: dir.to_owned(),
+        });
+    }
     refuse(dir, &found.report, options)?;
     let finished = finished(&files, &found).map_err(io)?;
     let storage = DirStorage::new(root, lock).map_err(io)?;

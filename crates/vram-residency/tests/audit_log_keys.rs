@@ -1,0 +1,291 @@
+//! The key of a log is replaced, and keys of logs are revoked.
+
+mod audit_log_support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use audit_log_support::*;
+use vram_residency::audit::Sink;
+use vram_residency::audit::check::{self, CheckError, DirFiles, Fault, Report};
+use vram_residency::audit::log::{LogSink, OpenError, change_key};
+use vram_residency::audit::note::{Checkpoint, NoteError, Origin};
+use vram_residency::clock::SystemClock;
+use vram_residency::key::{KeyId, RootKey, SigningKey};
+
+fn numbered(number: u8) -> SigningKey {
+    let token = [b'a' + number; 32].map(|byte| byte);
+    let mut token = token.to_vec();
+    token.extend(TOKEN);
+    SigningKey::new(&RootKey::from_token(&token).unwrap()).unwrap()
+}
+
+fn write(dir: &Path, key: SigningKey, ids: std::ops::Range<u64>) {
+    let log = LogSink::open(dir, options(), key, Arc::new(SystemClock::new())).unwrap();
+    ids.for_each(|id| log.record(&event(id)).unwrap());
+}
+
+fn change(dir: &Path, old: u8, new: u8) -> Result<u64, OpenError> {
+    let clock = Arc::new(SystemClock::new());
+    change_key(dir, &options(), numbered(old), numbered(new), clock)
+}
+
+/// Events under key 0, 1 and 2, one after the other.
+fn three_keys(dir: &Path) {
+    write(dir, numbered(0), 1..10);
+    change(dir, 0, 1).unwrap();
+    write(dir, numbered(1), 10..20);
+    change(dir, 1, 2).unwrap();
+    write(dir, numbered(2), 20..30);
+}
+
+fn checked(files: &MemoryFiles, trusted: &[u8], revoked: &[u8]) -> Report {
+    let trusted: Vec<_> = trusted
+        .iter()
+        .map(|n| numbered(*n).public().clone())
+        .collect();
+    let revoked: BTreeSet<KeyId> = revoked.iter().map(|n| numbered(*n).public().id()).collect();
+    let options = check::Options {
+        trusted: &trusted,
+        revoked: Some(&revoked),
+        ..check::Options::default()
+    };
+    check::verify(files, &options).unwrap()
+}
+
+fn fault(files: &MemoryFiles, trusted: &[u8], revoked: &[u8]) -> Option<Fault> {
+    let found = checked(files, trusted, revoked).findings;
+    found.first().map(|found| found.fault)
+}
+
+// requirement: KD-10, AU-16
+#[test]
+fn who_trusts_an_older_key_believes_the_newer_ones_that_it_named() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    three_keys(&dir);
+    assert_eq!(audit_ids(&dir), (1..30).collect::<Vec<_>>());
+    let files = read_all(&dir);
+    for trusted in [&[0][..], &[1], &[2], &[0, 2]] {
+        assert_eq!(fault(&files, trusted, &[]), None, "{trusted:?}");
+    }
+    assert_eq!(fault(&files, &[3], &[]), Some(Fault::ForeignCheckpoint));
+    // Without the papers of the change an older key says nothing of the newer.
+    let mut bare = files.clone();
+    bare.retain(|name, _| !name.starts_with("handover."));
+    assert_eq!(fault(&bare, &[0], &[]), Some(Fault::ForeignCheckpoint));
+    assert_eq!(fault(&bare, &[2], &[]), None);
+}
+
+// requirement: KD-10
+#[test]
+fn a_revoked_key_is_believed_no_longer_and_hands_nothing_over() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    three_keys(&dir);
+    let files = read_all(&dir);
+    // The thief's key is revoked: the newest key must be trusted by itself.
+    assert_eq!(fault(&files, &[2], &[0, 1]), None);
+    assert_eq!(fault(&files, &[0], &[1]), Some(Fault::ForeignCheckpoint));
+    assert_eq!(fault(&files, &[0], &[0]), Some(Fault::ForeignCheckpoint));
+    for trusted in [0, 1, 2] {
+        let report = checked(&files, &[trusted], &[2]);
+        assert_eq!(report.findings[0].fault, Fault::RevokedKey, "{trusted}");
+        let named = numbered(2).public().id().to_string();
+        assert!(report.findings[0].text.contains(&named), "{report:?}");
+        assert_eq!(report.origin, None);
+    }
+}
+
+#[test]
+fn a_replaced_key_opens_nothing_and_signs_nothing_more() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    three_keys(&dir);
+    let open = |number| {
+        let clock = Arc::new(SystemClock::new());
+        LogSink::open(&dir, options(), numbered(number), clock).err()
+    };
+    for old in [0, 1] {
+        let refused = open(old);
+        assert!(
+            matches!(refused, Some(OpenError::Replaced { .. })),
+            "{refused:?}"
+        );
+    }
+    assert!(matches!(open(3), Some(OpenError::Damaged { .. })));
+    assert!(open(2).is_none());
+    // Who stole the old key and signs the newest state with it.
+    let mut files = read_all(&dir);
+    let note = String::from_utf8(files["checkpoint"].clone()).unwrap();
+    let newest = Checkpoint::open(&note, &[numbered(2).public().clone()]).unwrap();
+    files.insert(
+        "checkpoint".to_owned(),
+        newest.sign(&numbered(0)).unwrap().into(),
+    );
+    assert_eq!(fault(&files, &[0], &[]), Some(Fault::RevokedKey));
+}
+
+#[test]
+fn a_handover_of_another_log_or_a_strangers_is_not_followed() {
+    let temp = tempfile::tempdir().unwrap();
+    let (dir, other) = (temp.path().join("log"), temp.path().join("other"));
+    write(&dir, numbered(0), 1..10);
+    write(&other, numbered(0), 1..9);
+    change(&other, 0, 1).unwrap();
+    let handover = |files: &MemoryFiles| {
+        let mut names = files.keys().filter(|name| name.starts_with("handover."));
+        names.next().unwrap().clone()
+    };
+    let theirs = read_all(&other);
+    let name = handover(&theirs);
+    let mut files = read_all(&dir);
+    files.insert(name.clone(), theirs[&name].clone());
+    let found = checked(&files, &[0], &[]).findings;
+    assert_eq!((found[0].fault, &found[0].file), (Fault::RolledBack, &name));
+    // A stranger's paper is nobody's word, and so is what is no paper.
+    let strange = temp.path().join("strange");
+    write(&strange, numbered(5), 1..10);
+    change(&strange, 5, 6).unwrap();
+    let theirs = read_all(&strange);
+    let mut files = read_all(&dir);
+    files.insert(name.clone(), theirs[&handover(&theirs)].clone());
+    assert_eq!(fault(&files, &[0], &[]), None);
+    files.insert("checkpoint".to_owned(), theirs["checkpoint"].clone());
+    assert_eq!(fault(&files, &[0], &[]), Some(Fault::ForeignCheckpoint));
+    let mut files = read_all(&dir);
+    files.insert(name, b"{}".to_vec());
+    assert_eq!(fault(&files, &[0], &[]), None);
+}
+
+/// Killed between any two steps: the log opens with the old key or the new one,
+/// and the change can be made again.
+#[test]
+fn a_change_that_was_killed_half_way_can_be_made_again() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    write(&dir, numbered(0), 1..10);
+    change(&dir, 0, 1).unwrap();
+    let mut files = read_all(&dir);
+    files.retain(|name, _| !name.starts_with("handover."));
+    // The note that both keys signed, the paper not yet written, nothing closed.
+    let seq = (files["events.jsonl"].split(|b| *b == b'\n').count() - 2) as u64;
+    let text = String::from_utf8(files["events.jsonl"].clone()).unwrap();
+    let (kept, closed) = text.trim_end().rsplit_once('\n').unwrap();
+    assert!(
+        closed.contains("audit.closed") && kept.ends_with('}'),
+        "{text}"
+    );
+    let lines: Vec<_> = kept
+        .lines()
+        .map(|line| vram_residency::audit::merkle::leaf_hash(line.as_bytes()))
+        .collect();
+    let checkpoint = Checkpoint {
+        origin: Origin::new("example.org/worker-1").unwrap(),
+        size: seq,
+        root: vram_residency::audit::merkle::root(&lines),
+        reopened: false,
+    };
+    let line = |key: &SigningKey| {
+        let note = checkpoint.sign(key).unwrap();
+        note.split_once("\n\n")
+            .map(|(text, line)| (text.to_owned(), line.to_owned()))
+            .unwrap()
+    };
+    let ((text, old), (_, new)) = (line(&numbered(0)), line(&numbered(1)));
+    files.insert(
+        "checkpoint".to_owned(),
+        format!("{text}\n\n{old}{new}").into_bytes(),
+    );
+    files.insert("events.jsonl".to_owned(), format!("{kept}\n").into_bytes());
+    write_all(&dir, &files);
+    fs::remove_dir_all(dir.join("tile")).unwrap();
+    write(&dir, numbered(0), 10..12);
+    change(&dir, 0, 1).unwrap();
+    write(&dir, numbered(1), 12..14);
+    for trusted in [0, 1] {
+        assert_eq!(fault(&read_all(&dir), &[trusted], &[]), None, "{trusted}");
+    }
+}
+
+#[test]
+fn a_change_needs_a_log_its_key_and_another_key() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    let refused = |old, new| change(&dir, old, new).unwrap_err().to_string();
+    assert!(refused(0, 1).contains("there is no log"));
+    assert!(!dir.exists());
+    write(&dir, numbered(0), 1..3);
+    let nowhere = check::verify(
+        &DirFiles::new(&temp.path().join("no")),
+        &check::Options::default(),
+    );
+    assert!(matches!(nowhere, Err(CheckError::Io(_))), "{nowhere:?}");
+    assert!(refused(0, 0).contains("the new key is the old one"));
+    assert!(refused(1, 2).contains("foreign_checkpoint"));
+    assert_eq!(fault(&read_all(&dir), &[0], &[]), None);
+}
+
+/// A checkpoint that was asked for as a yardstick and is none is no fault of
+/// the log.
+#[test]
+fn an_earlier_checkpoint_of_another_key_or_log_is_no_finding() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    three_keys(&dir);
+    let files = read_all(&dir);
+    let trusted = [numbered(0).public().clone()];
+    let against = |note: &str| {
+        let options = check::Options {
+            trusted: &trusted,
+            earlier: Some(note),
+            ..check::Options::default()
+        };
+        check::verify(&files, &options)
+    };
+    let mine = String::from_utf8(files["checkpoint"].clone()).unwrap();
+    assert_eq!(against(&mine).unwrap().findings, []);
+    let now = Checkpoint::open(&mine, &[numbered(2).public().clone()]).unwrap();
+    let strange = now.sign(&numbered(7)).unwrap();
+    let refused = against(&strange);
+    assert!(
+        matches!(refused, Err(CheckError::Earlier(NoteError::Foreign { .. }))),
+        "{refused:?}"
+    );
+    let refused = against("nothing");
+    assert!(
+        matches!(refused, Err(CheckError::Earlier(NoteError::Format(_)))),
+        "{refused:?}"
+    );
+    let replaced = against(&now.sign(&numbered(0)).unwrap());
+    assert!(
+        matches!(
+            replaced,
+            Err(CheckError::Earlier(NoteError::Replaced { .. }))
+        ),
+        "{replaced:?}"
+    );
+    let gone = BTreeSet::from([numbered(2).public().id()]);
+    let options = check::Options {
+        trusted: &trusted,
+        revoked: Some(&gone),
+        earlier: Some(&mine),
+        ..check::Options::default()
+    };
+    let revoked = check::verify(&files, &options);
+    assert!(
+        matches!(revoked, Err(CheckError::Earlier(NoteError::Revoked { .. }))),
+        "{revoked:?}"
+    );
+    let other = Checkpoint {
+        origin: Origin::new("elsewhere").unwrap(),
+        ..now
+    };
+    let refused = against(&other.sign(&numbered(2)).unwrap());
+    assert!(
+        matches!(refused, Err(CheckError::OtherLog { .. })),
+        "{refused:?}"
+    );
+}

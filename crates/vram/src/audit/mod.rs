@@ -1,0 +1,237 @@
+//! `vram audit`.
+
+mod prove;
+mod rekey;
+mod show;
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use vram_residency::audit::check::{self, CheckError, DirFiles};
+use vram_residency::key::VerifyingKey;
+use vram_residency::receipt::{Attested, MAX_RECEIPT_BYTES, Revocations};
+
+use crate::failure::{Exit, Failure};
+use crate::output::Output;
+use crate::signing::{believed, public_key, read, revocations};
+use crate::text::{count, printable};
+
+/// Check and read audit logs
+///
+/// 'vram seal --audit DIR' writes them: JSON Lines whose hashes form a tree
+/// with a signed root.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  vram key new --signing audit.key
+  vram key public audit.key > audit.pub
+  vram seal model.safetensors --audit log --audit-key audit.key
+  vram audit verify log --trust audit.pub
+  vram audit show log --event seal. --since 2026-01-31
+  vram audit prove log --line 4 --trust audit.pub --json > proof.json
+  vram audit check proof.json --trust audit.pub
+
+Exit codes: 0 fine, 1 failure, 2 usage, 3 a log or a proof is wrong.")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    Verify(Verify),
+    Show(show::Show),
+    Tail(show::Tail),
+    Prove(prove::Prove),
+    Check(prove::Check),
+    Rekey(rekey::Rekey),
+}
+
+/// Prove that a log is what was written: all of it, in order, unchanged
+///
+/// Every edited, dropped, inserted, repeated, moved or missing line is named
+/// with its file and line. A log that was cut back to an older checkpoint of
+/// its own can only be told by a newer one that was kept elsewhere: --earlier.
+/// Events that a killed writer left without a checkpoint are counted: whoever
+/// can write to the directory could have written them.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  vram audit verify log --trust audit.pub
+  vram audit verify log --trust audit.pub --earlier kept/checkpoint --closed
+  vram audit verify log --trust audit.pub --earlier attestation.json
+  vram audit verify log --trust audit.pub --trust op.pub --revoked revoked.json
+
+Exit codes: 0 fine, 1 failure, 2 usage, 3 anything is wrong with the log.")]
+struct Verify {
+    /// The log's directory
+    dir: PathBuf,
+    #[command(flatten)]
+    trust: Trust,
+    /// A checkpoint of this log that was kept elsewhere, or an attestation with one
+    #[arg(long, value_name = "FILE")]
+    earlier: Option<PathBuf>,
+    /// The writer has ended in order: the log's last event must say so
+    #[arg(long)]
+    closed: bool,
+}
+
+impl Args {
+    pub(crate) fn run(self, output: &Output) -> Result<(), Failure> {
+        match self.command {
+            Command::Verify(args) => args.run(output),
+            Command::Show(args) => args.run(output),
+            Command::Tail(args) => args.run(output),
+            Command::Prove(args) => args.run(output),
+            Command::Check(args) => args.run(output),
+            Command::Rekey(args) => args.run(output),
+        }
+    }
+}
+
+/// Whose checkpoints are believed.
+#[derive(clap::Args)]
+struct Trust {
+    /// Public key of the log ('vram key public'): 64 hex digits or a file with them;
+    /// keys that it named as its successors ('vram audit rekey') are believed, too
+    #[arg(long = "trust", value_name = "KEY", required = true)]
+    keys: Vec<String>,
+    /// List of revoked keys, signed by a trusted key ('vram key revoke' makes one)
+    #[arg(long, value_name = "FILE")]
+    revoked: Option<PathBuf>,
+}
+
+/// Keys and list, loaded.
+struct Trusted {
+    keys: Vec<VerifyingKey>,
+    revoked: Option<Revocations>,
+}
+
+impl Trust {
+    fn load(&self) -> Result<Trusted, Failure> {
+        let keys: Result<Vec<_>, _> = self.keys.iter().map(|key| public_key(key)).collect();
+        let keys = keys?;
+        let list = self.revoked.as_deref();
+        let revoked = list.map(|path| revocations(path, &keys)).transpose()?;
+        Ok(Trusted { keys, revoked })
+    }
+}
+
+impl Trusted {
+    fn options(&self) -> check::Options<'_> {
+        check::Options {
+            trusted: &self.keys,
+            revoked: self.revoked.as_ref().map(Revocations::keys),
+            ..check::Options::default()
+        }
+    }
+
+    /// The keys of notes that stand alone.
+    fn believed(&self) -> Vec<VerifyingKey> {
+        let revoked = |key: &VerifyingKey| {
+            let list = self.revoked.as_ref();
+            list.is_some_and(|list| list.contains(key.id()))
+        };
+        let keys = self.keys.iter().filter(|key| !revoked(key));
+        keys.cloned().collect()
+    }
+}
+
+/// The checkpoint in a file: the file itself, or what an attestation carries.
+/// The checkpoint has a signature of its own; that of the attestation is not
+/// asked about.
+fn checkpoint(path: &Path) -> Result<String, Failure> {
+    let text = read(path, MAX_RECEIPT_BYTES)?;
+    if !text.trim_start().starts_with('{') {
+        return Ok(text);
+    }
+    let name = path.to_string_lossy();
+    let attested = Attested::from_json(&text).map_err(|error| believed(&name, error))?;
+    let checkpoint = attested.checkpoint().map(str::to_owned);
+    checkpoint.ok_or_else(|| {
+        let text = format!("{name} is an attestation without a checkpoint: its worker had no log");
+        Failure::usage(text)
+    })
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    schema: &'static str,
+    good: bool,
+    #[serde(flatten)]
+    report: &'a check::Report,
+}
+
+impl Verify {
+    fn run(self, output: &Output) -> Result<(), Failure> {
+        let trusted = self.trust.load()?;
+        let earlier = self.earlier.as_deref().map(checkpoint).transpose()?;
+        let options = check::Options {
+            earlier: earlier.as_deref(),
+            closed: self.closed,
+            ..trusted.options()
+        };
+        let report = check::verify(&DirFiles::new(&self.dir), &options);
+        let report = report.map_err(|error| unchecked(&self.dir, error))?;
+        print(&report, output)?;
+        if report.is_good() {
+            return Ok(());
+        }
+        Err(Failure::reported(Exit::Verification))
+    }
+}
+
+/// The check could not be made as it was asked for.
+fn unchecked(dir: &Path, error: CheckError) -> Failure {
+    match error {
+        CheckError::Io(error) => unreadable(dir, &error),
+        other => Failure::usage(other.to_string())
+            .hint("this says nothing about the log; name a checkpoint of this log and its key"),
+    }
+}
+
+fn print(report: &check::Report, output: &Output) -> Result<(), Failure> {
+    if output.is_json() {
+        return output.json(&Report {
+            schema: "vram-residency/audit-verify/v1",
+            good: report.is_good(),
+            report,
+        });
+    }
+    for finding in &report.findings {
+        output.line(format!("wrong        {}", printable(&finding.to_string())))?;
+    }
+    let origin = report.origin.as_deref().unwrap_or("no believed checkpoint");
+    output.line(format!("log          {origin}"))?;
+    let (size, kept) = (report.size, report.first_kept);
+    output.line(format!(
+        "proved       {size} events, lines kept from {kept}"
+    ))?;
+    if let Some(root) = report.root.as_deref().filter(|_| report.is_good()) {
+        output.line(format!("root         {root}"))?;
+    }
+    if report.uncovered > 0 || report.torn_bytes > 0 {
+        let (lines, bytes) = (report.uncovered, report.torn_bytes);
+        let text = "not proved   after the checkpoint:";
+        output.line(format!("{text} {lines} lines and {bytes} bytes of another"))?;
+    }
+    if report.adopted > 0 {
+        let adopted = count(report.adopted, "event");
+        let text = "that no checkpoint covered when their writer was killed";
+        output.line(format!("unproved     {adopted} {text}"))?;
+    }
+    if report.clock_steps_back > 0 {
+        let steps = report.clock_steps_back;
+        output.line(format!("clock        set back {steps} times"))?;
+    }
+    let good = report.is_good();
+    output.line(format!(
+        "result       {}",
+        if good { "good" } else { "WRONG" }
+    ))
+}
+
+fn unreadable(dir: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(format!("cannot read the log {}: {error}", dir.display()))
+        .hint("name the directory that was given to --audit")
+}

@@ -1,0 +1,96 @@
+//! `vram audit rekey`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::Serialize;
+use vram_residency::audit::check::{self, DirFiles};
+use vram_residency::audit::log::{LogOptions, change_key};
+use vram_residency::audit::note::Origin;
+use vram_residency::clock::SystemClock;
+use vram_residency::key::SigningKey;
+use vram_residency::shard::WorkerId;
+
+use super::unchecked;
+use crate::failure::Failure;
+use crate::keys::in_file;
+use crate::output::Output;
+
+/// Let another key sign a log from now on
+///
+/// The old key's last word names the new one, so who trusts the old key believes
+/// the new one, and the old one no further. No worker may be writing the log.
+/// When the old key was stolen, revoke it as well ('vram key revoke'), and let
+/// everybody trust the new key by itself.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  vram key new --signing new.key
+  vram audit rekey log --audit-key audit.key --new-audit-key new.key
+  vram audit verify log --trust audit.pub
+
+Exit codes: 0 fine, 1 failure, 2 usage.")]
+pub(super) struct Rekey {
+    /// The log's directory
+    dir: PathBuf,
+    /// Key file that signs the log now
+    #[arg(long, value_name = "FILE")]
+    audit_key: PathBuf,
+    /// Key file that signs it from now on
+    #[arg(long, value_name = "FILE")]
+    new_audit_key: PathBuf,
+}
+
+#[derive(Serialize)]
+struct Report {
+    schema: &'static str,
+    seq: u64,
+    old_key_id: String,
+    new_key_id: String,
+}
+
+impl Rekey {
+    pub(super) fn run(self, output: &Output) -> Result<(), Failure> {
+        let load = |path| SigningKey::from_file(path).map_err(|error| in_file(error, path));
+        let (old, new) = (load(&self.audit_key)?, load(&self.new_audit_key)?);
+        let [old_key_id, new_key_id] = [&old, &new].map(|key| key.public().id().to_string());
+        let options = self.options(&old)?;
+        let seq = change_key(&self.dir, &options, old, new, Arc::new(SystemClock::new()));
+        let seq = seq.map_err(|error| Failure::new(error.to_string()))?;
+        if output.is_json() {
+            return output.json(&Report {
+                schema: "vram-residency/audit-rekey/v1",
+                seq,
+                old_key_id,
+                new_key_id,
+            });
+        }
+        output.line(format!(
+            "rekeyed      from {old_key_id} to {new_key_id}, event {seq}"
+        ))
+    }
+
+    /// The log goes on under its own name.
+    fn options(&self, old: &SigningKey) -> Result<LogOptions, Failure> {
+        let trusted = [old.public().clone()];
+        let checks = check::Options {
+            trusted: &trusted,
+            ..check::Options::default()
+        };
+        let report = check::verify(&DirFiles::new(&self.dir), &checks);
+        let report = report.map_err(|error| unchecked(&self.dir, error))?;
+        let dir = self.dir.display();
+        let Some(name) = report.origin else {
+            return Err(Failure::new(format!("{dir} is no log that this key signs"))
+                .hint("'vram audit verify' says more"));
+        };
+        let worker: Option<WorkerId> = name.strip_prefix("vram/").and_then(|id| id.parse().ok());
+        let origin = Origin::new(&name).ok().zip(worker);
+        let (origin, worker) = origin.ok_or_else(|| {
+            Failure::new(format!(
+                "the log {dir} was not written by 'vram': it is '{name}'"
+            ))
+        })?;
+        Ok(LogOptions::new(origin, worker))
+    }
+}

@@ -1,0 +1,272 @@
+//! Proofs, changed keys and yardsticks of logs: `vram audit prove`, `check`,
+//! `rekey`, and what `verify` is held against.
+
+mod common;
+
+use common::Session;
+
+const SEAL: &str = "seal model --device sim --key-file key --id m1 --audit log --audit-key akey";
+
+/// A log of two runs, the checkpoint after the first, and public keys.
+fn logged() -> Session {
+    let session = Session::new();
+    session.file("model", 20_000);
+    session.vram("key new key").exit(0);
+    for key in ["akey", "bkey", "okey"] {
+        session.vram(&format!("key new --signing {key}")).exit(0);
+        let public = session.vram(&format!("key public {key}")).exit(0).out;
+        session.write(&format!("{key}.pub"), &public);
+    }
+    session.vram(SEAL).exit(0);
+    session.write("early", &session.read("log/checkpoint"));
+    session.vram(SEAL).exit(0);
+    session
+}
+
+fn key_id(session: &Session, key: &str) -> String {
+    let public = session
+        .vram(&format!("key public {key} --json"))
+        .exit(0)
+        .json("vram-residency/public-key/v1");
+    public["key_id"].as_str().unwrap().to_owned()
+}
+
+// requirement: AU-10, AU-16
+#[test]
+fn one_event_is_proved_to_somebody_without_the_log() {
+    let session = logged();
+    let prove = "audit prove log --line 1 --trust akey.pub";
+    session.vram(prove).exit(0).says("proof        event 1, ");
+    let proof = session.vram(&format!("{prove} --json")).exit(0);
+    proof.json("vram-residency/audit-inclusion/v1");
+    session.write("proof.json", &proof.out);
+    session.write("kept", &session.read("log/checkpoint"));
+    std::fs::remove_dir_all(session.path("log")).unwrap();
+    let check = "audit check proof.json --trust akey.pub";
+    session
+        .vram(check)
+        .exit(0)
+        .says("event        1 ")
+        .says("checkpoint   the proof's own")
+        .says("result       good");
+    let proved = session
+        .vram(&format!("{check} --checkpoint kept --json"))
+        .exit(0)
+        .json("vram-residency/audit-proved/v1");
+    assert_eq!(
+        (&proved["proved"], &proved["seq"]),
+        (&"event".into(), &1.into())
+    );
+    session
+        .vram(&format!("{check} --checkpoint early"))
+        .exit(2)
+        .refuses("the proof leads to a checkpoint of");
+    session
+        .vram("audit check proof.json --trust bkey.pub")
+        .exit(3)
+        .refuses("signed by none of the trusted keys");
+    let forged = proof
+        .out
+        .replacen("\\\"gpu_device\\\":0", "\\\"gpu_device\\\":1", 1);
+    let forged = if forged == proof.out {
+        proof.out.replacen("\\\"info\\\"", "\\\"error\\\"", 1)
+    } else {
+        forged
+    };
+    assert_ne!(forged, proof.out);
+    session.write("forged.json", &forged);
+    session
+        .vram("audit check forged.json --trust akey.pub")
+        .exit(3)
+        .refuses("does not lead to the signed root");
+}
+
+// requirement: AU-16
+#[test]
+fn growth_from_a_kept_checkpoint_is_proved() {
+    let session = logged();
+    let prove = "audit prove log --since early --trust akey.pub";
+    session.vram(prove).exit(0).says("proof        growth, ");
+    let proof = session.vram(&format!("{prove} --json")).exit(0);
+    session.write("growth.json", &proof.out);
+    let check = "audit check growth.json --trust akey.pub";
+    session.vram(check).exit(0).says("growth       from ");
+    let proved = session
+        .vram(&format!("{check} --json"))
+        .exit(0)
+        .json("vram-residency/audit-proved/v1");
+    assert_eq!(proved["proved"], "growth");
+    assert!(proved["earlier_size"].as_u64() < proved["size"].as_u64());
+}
+
+#[test]
+fn what_cannot_be_proved_is_refused() {
+    let session = logged();
+    session
+        .vram("audit prove log --line 9999 --trust akey.pub")
+        .exit(1)
+        .refuses("event 9999 is not under the checkpoint");
+    session
+        .vram("audit prove log --trust akey.pub")
+        .exit(2)
+        .refuses("--line");
+    session
+        .vram("audit prove log --line 1 --since early --trust akey.pub")
+        .exit(2)
+        .refuses("cannot be used with");
+    session
+        .vram("audit prove log --since akey.pub --trust akey.pub")
+        .exit(2)
+        .refuses("earlier checkpoint");
+    session.write("no.json", "{}");
+    session
+        .vram("audit check no.json --trust akey.pub")
+        .exit(1)
+        .refuses("not a proof");
+    let text = session.read("log/events.jsonl");
+    session.write("log/events.jsonl", &text.replacen("\"m1\"", "\"m2\"", 1));
+    session
+        .vram("audit prove log --line 1 --trust akey.pub")
+        .exit(3)
+        .refuses("nothing in it can be proved");
+}
+
+/// What is held against a log may be no checkpoint of it: that is a wrong
+/// argument, and no word about the log.
+#[test]
+fn a_yardstick_of_another_key_or_log_is_an_argument_error() {
+    let session = logged();
+    let verify = "audit verify log --trust akey.pub --earlier";
+    session.vram(&format!("{verify} early")).exit(0);
+    let other = SEAL.replace(
+        "--audit log --audit-key akey",
+        "--audit other --audit-key bkey",
+    );
+    session.vram(&other).exit(0);
+    session
+        .vram(&format!("{verify} other/checkpoint"))
+        .exit(2)
+        .refuses("signed by none of the trusted keys")
+        .refuses("says nothing about the log");
+    let named = SEAL.replace("--audit log", "--audit third --worker-id w2");
+    session.vram(&named).exit(0);
+    session
+        .vram(&format!("{verify} third/checkpoint"))
+        .exit(2)
+        .refuses("of the log 'vram/w2', not of 'vram/worker'");
+}
+
+/// Attestations carry the log's checkpoint to whoever asks for one.
+// requirement: AU-16
+#[test]
+fn an_attestation_is_a_yardstick_too() {
+    let session = logged();
+    session.vram("key new --signing --test tkey").exit(0);
+    let nonce = "00112233445566778899aabbccddeeff";
+    let attest =
+        format!("attest model --device sim --key-file key --nonce {nonce} --sign-key tkey --json");
+    let logged = format!("{attest} --audit log --audit-key akey");
+    session.write("attested.json", &session.vram(&logged).exit(0).out);
+    let verify = "audit verify log --trust akey.pub --earlier attested.json";
+    session.vram(verify).exit(0).says("result       good");
+    let proof = "audit prove log --since attested.json --trust akey.pub --json";
+    session.write("growth.json", &session.vram(proof).exit(0).out);
+    session
+        .vram("audit check growth.json --trust akey.pub")
+        .exit(0);
+    let newest = session.read("log/events.jsonl");
+    let lines: Vec<&str> = newest.lines().collect();
+    session.write("log/events.jsonl", &format!("{}\n", lines[..3].join("\n")));
+    session.write("log/checkpoint", &session.read("early"));
+    session.vram(verify).exit(3).says("rolled_back");
+    session.write("bare.json", &session.vram(&attest).exit(0).out);
+    session
+        .vram("audit verify log --trust akey.pub --earlier bare.json")
+        .exit(2)
+        .refuses("an attestation without a checkpoint");
+}
+
+// requirement: KD-10
+#[test]
+fn a_log_goes_over_to_another_key_and_the_old_one_can_be_revoked() {
+    let session = logged();
+    let rekey = "audit rekey log --audit-key akey --new-audit-key bkey";
+    let report = session
+        .vram(&format!("{rekey} --json"))
+        .exit(0)
+        .json("vram-residency/audit-rekey/v1");
+    assert_eq!(report["new_key_id"], key_id(&session, "bkey").as_str());
+    session
+        .vram(rekey)
+        .exit(1)
+        .refuses("was replaced; open it with the new one");
+    session
+        .vram(SEAL)
+        .exit(1)
+        .refuses("was replaced; open it with the new one");
+    session.vram(&SEAL.replace("akey", "bkey")).exit(0);
+    for key in ["akey", "bkey"] {
+        session
+            .vram(&format!("audit verify log --trust {key}.pub --closed"))
+            .exit(0);
+    }
+    let old = key_id(&session, "akey");
+    session
+        .vram(&format!(
+            "key revoke {old} --operator okey --out revoked.json"
+        ))
+        .exit(0);
+    let with = |keys: &str| {
+        session.vram(&format!(
+            "audit verify log {keys} --trust okey.pub --revoked revoked.json"
+        ))
+    };
+    with("--trust bkey.pub").exit(0).says("result       good");
+    with("--trust akey.pub").exit(3).says("foreign_checkpoint");
+    session
+        .vram("audit verify log --trust bkey.pub --revoked revoked.json")
+        .exit(3)
+        .refuses("revoked.json");
+    session
+        .vram("audit rekey nowhere --audit-key akey --new-audit-key bkey")
+        .exit(1)
+        .refuses("cannot read the log nowhere");
+}
+
+#[test]
+fn show_names_the_lines_that_it_cannot_read_and_refuses_what_no_event_has() {
+    let session = logged();
+    let text = session.read("log/events.jsonl");
+    let broken = text.replacen(
+        "\"event_type\":\"vram.sealed\"",
+        "\"event_type\":\"vram.seal\"",
+        1,
+    );
+    let line = 1 + text
+        .lines()
+        .position(|line| line.contains("vram.sealed"))
+        .unwrap();
+    session.write("log/events.jsonl", &broken);
+    for command in [
+        "audit show log",
+        "audit tail log -n 3",
+        "audit show log --json",
+    ] {
+        session.vram(command).exit(3).tells(&format!(
+            "events.jsonl:{line}: unreadable: the line is no event"
+        ));
+    }
+    session.write("log/events.jsonl", text.trim_end());
+    session.vram("audit show log").exit(0);
+    for (bad, why) in [
+        ("--event sealed", "there is no such event"),
+        ("--event seal", "audit. "),
+        ("--since yesterday", "write UTC as"),
+        ("--until 2026-13", "write UTC as"),
+    ] {
+        session
+            .vram(&format!("audit show log {bad}"))
+            .exit(2)
+            .refuses(why);
+    }
+}
