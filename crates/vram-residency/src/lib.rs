@@ -74,7 +74,7 @@ pub mod signed;
 pub mod sim;
 #[doc(hidden)]
 pub mod sync;
-mod text;
+pub mod text;
 mod trace;
 pub mod verify;
 

@@ -354,7 +354,7 @@ fn other_state_changes_are_audited_too() {
         json!({"event_type": "manager.stopped", "severity": "critical"}),
         json!({"event_type": "seal.verified"}),
         json!({"event_type": "shard.repaired", "blocks": 1, "shard_id": "audited"}),
-        json!({"event_type": "manager.resumed", "reason": "checked by hand"}),
+        json!({"event_type": "manager.resumed", "reason": "checked\\nby hand"}),
         json!({"event_type": "vram.allocated", "gpu_device": 1}),
         json!({"event_type": "vram.sealed", "gpu_device": 1, "sequence": 2}),
         json!({"event_type": "shard.migrated", "from_device": 0, "to_device": 1}),
@@ -381,14 +381,16 @@ fn other_state_changes_are_audited_too() {
 fn hostile_text_is_clean_in_the_log() {
     let rig = rig(1 << 20);
     let bytes = [7; 10];
-    let request = SealRequest::bytes(&bytes).correlation_id("a\u{1b}[2J\nfake event");
+    let request = SealRequest::bytes(&bytes).correlation_id("a\u{1b}[2J\nfake \u{202e}event");
     drop(rig.manager.seal(request).unwrap());
     rig.manager
         .stop(&format!("x\r\n{}", "y".repeat(5000)))
         .unwrap();
     for event in rig.sink.events() {
         let line = serde_json::to_string(&event).unwrap();
-        assert!(!line.contains("\\n") && !line.contains("\\u001b"), "{line}");
+        assert_eq!(vram_residency::text::printable(&line), line);
+        let escapes = line.matches('\\').count();
+        assert_eq!(escapes, 2 * line.matches("\\\\").count(), "{line}");
         assert!(line.len() < 3000, "{} characters", line.len());
     }
 }

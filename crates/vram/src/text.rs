@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+pub(crate) use vram_residency::text::printable;
+
 /// `bytes` with a binary unit: `90868376 bytes (86.7 MiB)` without the first part.
 #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
 pub(crate) fn size(bytes: u64) -> String {
@@ -69,20 +71,6 @@ pub(crate) fn time(elapsed: Duration) -> String {
     format!("{seconds:.2} s")
 }
 
-/// Keeps terminals safe from names that others chose: what does not show as
-/// itself, as control characters and marks that turn the reading direction do
-/// not, is escaped as the errors of the library do.
-pub(crate) fn printable(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\'' | '"' | '\\' => shown.push(c),
-            other => shown.extend(other.escape_debug()),
-        }
-    }
-    shown
-}
-
 /// Lower-case hex digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -128,24 +116,5 @@ mod tests {
         assert_eq!(time(Duration::from_nanos(1500)), "1.5 us");
         assert_eq!(time(Duration::from_micros(1500)), "1.5 ms");
         assert_eq!(time(Duration::from_millis(1500)), "1.50 s");
-    }
-
-    #[test]
-    fn only_what_shows_as_itself_reaches_the_terminal() {
-        assert_eq!(printable("a\u{1b}[31m\nb"), "a\\u{1b}[31m\\nb");
-        let plain = "mod\u{e8}le 'a' \"b\" c\\d \u{6a21}\u{578b}";
-        assert_eq!(printable(plain), plain);
-        for hidden in [
-            '\u{202e}',
-            '\u{2066}',
-            '\u{200b}',
-            '\u{200f}',
-            '\u{feff}',
-            '\u{ad}',
-            '\u{e0041}',
-        ] {
-            let escaped = format!("a\\u{{{:x}}}b", u32::from(hidden));
-            assert_eq!(printable(&format!("a{hidden}b")), escaped);
-        }
     }
 }

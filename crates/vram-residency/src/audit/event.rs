@@ -10,21 +10,24 @@ use crate::error::{Code, Damage};
 use crate::key::KeyId;
 use crate::shard::{ModelRef, ShardId, WorkerId};
 use crate::signed::SignerId;
+use crate::text::printable;
 
 /// Longest free text in an event, in characters (requirement: AU-11).
 pub const MAX_TEXT_CHARS: usize = 1024;
 
-/// Free text that is safe in a log: no control characters, bounded length.
+/// Free text that is safe in a log: what does not show as itself is escaped, and
+/// its length is bounded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub struct Text(String);
 
 impl Text {
-    /// Replaces control characters with spaces and cuts at [`MAX_TEXT_CHARS`].
+    /// Escapes what does not show as itself, as [`printable`] does, and cuts at
+    /// [`MAX_TEXT_CHARS`].
     #[must_use]
     pub fn new(text: &str) -> Self {
-        let clean = |c: char| if c.is_control() { ' ' } else { c };
-        Self(text.chars().take(MAX_TEXT_CHARS).map(clean).collect())
+        let cut: String = text.chars().take(MAX_TEXT_CHARS).collect();
+        Self(printable(&cut).chars().take(MAX_TEXT_CHARS).collect())
     }
 
     /// The text.
@@ -545,8 +548,10 @@ mod tests {
     fn free_text_is_sanitised_and_cut() {
         let text = Text::new(&format!("a\nb\u{1b}[31m{}", "x".repeat(5000)));
         assert_eq!(text.as_str().chars().count(), MAX_TEXT_CHARS);
-        assert!(text.as_str().starts_with("a b [31m"));
-        assert!(!text.as_str().chars().any(char::is_control));
+        assert!(text.as_str().starts_with("a\\nb\\u{1b}[31m"));
+        let turned = Text::new("model\u{202e}dab\u{200b}");
+        assert_eq!(turned.as_str(), "model\\u{202e}dab\\u{200b}");
+        assert_eq!(Text::new(turned.as_str()), turned);
     }
 
     #[test]

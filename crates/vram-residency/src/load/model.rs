@@ -8,6 +8,7 @@ use crate::capacity::plan::{PlanPart, padding};
 use crate::format::gguf::{PartName, Split, check_parts};
 use crate::format::index::{self, Index};
 use crate::format::{self, Format, FormatError, Limits, ReadAt, TensorTable};
+use crate::text::is_hidden;
 
 /// Name that Hugging Face gives the index of a model in several files.
 const INDEX_NAME: &str = "model.safetensors.index.json";
@@ -186,7 +187,7 @@ fn file_name(path: impl AsRef<Path>) -> String {
 
 fn printable(name: &str) -> String {
     name.chars()
-        .map(|c| if c.is_control() { '?' } else { c })
+        .map(|c| if is_hidden(c) { '?' } else { c })
         .collect()
 }
 

@@ -15,6 +15,7 @@ use crate::format::{Format, Limits, TensorTable};
 use crate::hex;
 use crate::seal::ShardPosition;
 use crate::shard::{ModelRef, ShardId};
+use crate::text::is_hidden;
 
 /// How the format of a model is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -93,7 +94,7 @@ impl<'a> SealRequest<'a> {
             .file_name()
             .map(|name| name.to_string_lossy().into_owned());
         request.model_ref = name.map(|name| {
-            let printable = |c: char| if c.is_control() { '?' } else { c };
+            let printable = |c: char| if is_hidden(c) { '?' } else { c };
             ModelRef::try_from(name.chars().map(printable).collect::<String>())
         });
         request

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::InputError;
 use crate::hex;
 use crate::random::{Random, RandomError, bytes};
+use crate::text::is_hidden;
 
 /// Longest shard id and worker id in bytes (requirement: IV-003).
 pub const MAX_ID_BYTES: usize = 256;
@@ -119,7 +120,8 @@ fn check_identifier(field: &'static str, text: &str) -> Result<(), InputError> {
 }
 
 /// What the bytes are called outside: a model name, a file name. Printable
-/// text up to 1024 bytes, no NUL and no control characters.
+/// text up to 1024 bytes: no control characters, and none that cannot be seen or
+/// turn the reading direction.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ModelRef(String);
@@ -148,11 +150,11 @@ impl TryFrom<String> for ModelRef {
         if text.contains('\0') {
             return Err(InputError::NullByte { field: FIELD });
         }
-        match text.chars().position(char::is_control) {
+        match text.chars().position(is_hidden) {
             Some(position) => Err(InputError::Characters {
                 field: FIELD,
                 position,
-                allowed: "printable text without control characters",
+                allowed: "text that can be seen: no control, invisible or direction-turning characters",
             }),
             None => Ok(Self(text)),
         }
@@ -183,6 +185,28 @@ impl fmt::Display for ModelRef {
 mod tests {
     use super::*;
     use crate::random::OsRandom;
+
+    // requirement: VA-4, VA-7
+    #[test]
+    fn a_model_reference_holds_nothing_that_cannot_be_seen() {
+        for good in [
+            "",
+            "mod\u{e8}le (e\u{301})",
+            "\u{6a21}\u{578b}.gguf",
+            "a\\b 'c'",
+        ] {
+            assert_eq!(good.parse::<ModelRef>().unwrap().as_str(), good);
+        }
+        for bad in ["a\nb", "a\u{202e}b", "a\u{200b}b", "a\u{feff}b"] {
+            let refused = bad.parse::<ModelRef>();
+            let at = Err(InputError::Characters {
+                field: "model reference",
+                position: 1,
+                allowed: "text that can be seen: no control, invisible or direction-turning characters",
+            });
+            assert_eq!(refused, at, "{bad:?}");
+        }
+    }
 
     // requirement: IV-003, IV-005, VA-1, VA-7
     #[test]
