@@ -144,6 +144,43 @@ fn one_writer_private_directories_and_no_links() {
     ));
 }
 
+/// A file that others can reach inside a private directory was put there, or was
+/// opened to them, by somebody else than the log.
+// requirement: AU-10
+#[test]
+fn files_that_others_can_reach_are_refused() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    let mut small = options();
+    small.segment_bytes = 2_000;
+    let log = open(&dir, small).unwrap();
+    for id in 1..=20 {
+        log.record(&event(id)).unwrap();
+        log.flush().unwrap();
+    }
+    drop(log);
+    let names = DirFiles::new(&dir).names().unwrap();
+    assert!(names.len() > 4, "{names:?}");
+    for name in names {
+        let path = dir.join(&name);
+        for open_to_others in [0o644, 0o660, 0o602] {
+            let mode = |bits| fs::set_permissions(&path, fs::Permissions::from_mode(bits)).unwrap();
+            mode(open_to_others);
+            let refused = open(&dir, options()).err();
+            let Some(OpenError::PermissionsTooOpen {
+                path: named,
+                mode: found,
+            }) = refused
+            else {
+                panic!("{name}: {refused:?}")
+            };
+            assert_eq!((named, found), (path.clone(), open_to_others));
+            mode(0o600);
+        }
+    }
+    drop(open(&dir, options()).unwrap());
+}
+
 #[test]
 fn a_directory_of_another_user_is_refused() {
     let temp = tempfile::tempdir().unwrap();

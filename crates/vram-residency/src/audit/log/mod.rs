@@ -30,6 +30,7 @@ mod adopt;
 mod committer;
 mod handover;
 mod open;
+mod private;
 mod queue;
 #[cfg(all(test, shuttle))]
 mod races;
@@ -113,9 +114,9 @@ pub enum OpenError {
         reason: String,
     },
     /// Others could read or change it.
-    #[error("the audit log {} has mode {mode:04o}; it must be 0700 (chmod 700)", path.display())]
+    #[error("the audit log {} has mode {mode:04o}; only its owner may reach it (chmod go-rwx)", path.display())]
     PermissionsTooOpen {
-        /// The log's directory.
+        /// The log's directory, or a file in it.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
@@ -123,7 +124,7 @@ pub enum OpenError {
     /// It belongs to somebody else.
     #[error("the audit log {} belongs to user {owner}, not to the user who runs this", path.display())]
     Owner {
-        /// The log's directory.
+        /// The log's directory, or a file in it.
         path: PathBuf,
         /// Its owner's user id.
         owner: u32,

@@ -1,11 +1,8 @@
 //! Opens a log: permissions, lock, the check of what is there, recovery.
 
 use std::io::{self, BufRead};
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
-
-use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use super::super::check::{self, DirFiles, Examined, Fault, Files, Report};
 use super::super::event::Body;
@@ -14,11 +11,9 @@ use super::super::merkle::{Tree, tile};
 use super::adopt;
 use super::committer::{Committer, Position, Segment, day};
 use super::storage::{DirStorage, Storage};
-use super::{LogOptions, OpenError};
+use super::{LogOptions, OpenError, private};
 use crate::clock::Clock;
 use crate::key::SigningKey;
-
-const LOCK: &str = "lock";
 
 pub(super) fn open(
     dir: &Path,
@@ -30,8 +25,9 @@ pub(super) fn open(
         path: dir.to_owned(),
         reason: error.to_string(),
     };
-    let (root, lock) = open_folder(dir)?;
+    let (root, lock) = private::folder(dir)?;
     let files = DirFiles::new(dir);
+    private::files(dir, &root, &files)?;
     if is_new(&files).map_err(io)? {
         let storage = DirStorage::new(root, lock).map_err(io)?;
         return begin(storage, options, key, clock).map_err(io);
@@ -194,39 +190,4 @@ fn first_day(files: &DirFiles, name: &str) -> io::Result<Option<u64>> {
     };
     let event = bytes.strip_suffix(b"\n").and_then(line::event);
     Ok(event.map(|event| day(event.timestamp)))
-}
-
-/// Makes the directory if need be, checks whose it is, and locks it.
-fn open_folder(dir: &Path) -> Result<(OwnedFd, OwnedFd), OpenError> {
-    let io = |error: rustix::io::Errno| OpenError::Io {
-        path: dir.to_owned(),
-        reason: error.to_string(),
-    };
-    match rustix::fs::mkdir(dir, Mode::RWXU) {
-        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-        Err(error) => return Err(io(error)),
-    }
-    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
-    let root = rustix::fs::open(dir, flags, Mode::empty()).map_err(io)?;
-    let stat = rustix::fs::fstat(&root).map_err(io)?;
-    let mode = stat.st_mode & 0o7777;
-    if mode & 0o077 != 0 {
-        let path = dir.to_owned();
-        return Err(OpenError::PermissionsTooOpen { path, mode });
-    }
-    if stat.st_uid != rustix::process::geteuid().as_raw() {
-        return Err(OpenError::Owner {
-            path: dir.to_owned(),
-            owner: stat.st_uid,
-        });
-    }
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let lock = rustix::fs::openat(&root, LOCK, flags, Mode::RUSR | Mode::WUSR).map_err(io)?;
-    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok((root, lock)),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::Locked {
-            path: dir.to_owned(),
-        }),
-        Err(error) => Err(io(error)),
-    }
 }

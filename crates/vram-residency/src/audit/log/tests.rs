@@ -24,6 +24,8 @@ pub(super) struct Failing {
     files: Arc<Mutex<std::collections::BTreeMap<String, Vec<u8>>>>,
     pub(super) left: Arc<AtomicI64>,
     rename_done: bool,
+    /// What the failing operations say.
+    pub(super) why: io::ErrorKind,
 }
 
 impl Failing {
@@ -33,6 +35,7 @@ impl Failing {
             files: Arc::new(Mutex::new(files)),
             left: Arc::new(AtomicI64::new(i64::MAX)),
             rename_done: false,
+            why: io::ErrorKind::StorageFull,
         }
     }
 
@@ -44,7 +47,7 @@ impl Failing {
         if self.left.fetch_sub(1, Ordering::SeqCst) > 0 {
             return Ok(());
         }
-        Err(io::ErrorKind::StorageFull.into())
+        Err(self.why.into())
     }
 
     pub(super) fn verify(&self) -> Report {
@@ -202,13 +205,23 @@ pub(super) fn plain(id: u64) -> Event {
     }
 }
 
-/// A disk that fills up at any operation and is cleared later: what was
-/// acknowledged is there, and the log goes on and verifies.
+/// A disk that fills up, or turns read-only, at any operation and is well again
+/// later: what was acknowledged is there, and the log goes on and verifies.
 /// requirement: AU-13
 #[test]
 fn a_disk_that_fails_at_any_step_loses_nothing_acknowledged() {
-    for allowed in 0..120 {
-        let disk = Failing::new();
+    let reasons = [
+        io::ErrorKind::StorageFull,
+        io::ErrorKind::ReadOnlyFilesystem,
+    ];
+    for (why, allowed) in reasons
+        .into_iter()
+        .flat_map(|why| (0..120).map(move |n| (why, n)))
+    {
+        let disk = Failing {
+            why,
+            ..Failing::new()
+        };
         let log = start(&disk, &options());
         disk.left.store(allowed, Ordering::SeqCst);
         let (mut acknowledged, mut refused) = (Vec::new(), 0);
@@ -217,7 +230,7 @@ fn a_disk_that_fails_at_any_step_loses_nothing_acknowledged() {
                 Ok(()) => acknowledged.push(id),
                 Err(error) => {
                     refused += 1;
-                    assert!(!error.reason.is_empty());
+                    assert_eq!(error.reason, io::Error::from(why).to_string());
                 }
             }
         }

@@ -1,0 +1,65 @@
+//! Whose a log is: its directory and every file in it are its owner's alone.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, Stat};
+
+use super::OpenError;
+use crate::audit::check::{DirFiles, Files};
+
+const LOCK: &str = "lock";
+
+/// Makes the directory if need be, checks whose it is, and locks it: the
+/// directory and the lock.
+pub(super) fn folder(dir: &Path) -> Result<(OwnedFd, OwnedFd), OpenError> {
+    let io = |error: rustix::io::Errno| failed(dir, &error);
+    match rustix::fs::mkdir(dir, Mode::RWXU) {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+        Err(error) => return Err(io(error)),
+    }
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
+    let root = rustix::fs::open(dir, flags, Mode::empty()).map_err(io)?;
+    check(dir, &rustix::fs::fstat(&root).map_err(io)?)?;
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let lock = rustix::fs::openat(&root, LOCK, flags, Mode::RUSR | Mode::WUSR).map_err(io)?;
+    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok((root, lock)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::Locked {
+            path: dir.to_owned(),
+        }),
+        Err(error) => Err(io(error)),
+    }
+}
+
+/// Checks whose the files are (requirement: AU-10).
+pub(super) fn files(dir: &Path, root: &OwnedFd, files: &DirFiles) -> Result<(), OpenError> {
+    let names = files.names().map_err(|error| failed(dir, &error))?;
+    for name in names {
+        let stat = rustix::fs::statat(root, &name, AtFlags::SYMLINK_NOFOLLOW);
+        check(
+            &dir.join(&name),
+            &stat.map_err(|error| failed(dir, &error))?,
+        )?;
+    }
+    Ok(())
+}
+
+fn check(path: &Path, stat: &Stat) -> Result<(), OpenError> {
+    let (path, mode) = (path.to_owned(), stat.st_mode & 0o7777);
+    if mode & 0o077 != 0 {
+        return Err(OpenError::PermissionsTooOpen { path, mode });
+    }
+    let owner = stat.st_uid;
+    if owner != rustix::process::geteuid().as_raw() {
+        return Err(OpenError::Owner { path, owner });
+    }
+    Ok(())
+}
+
+fn failed(dir: &Path, error: &dyn std::fmt::Display) -> OpenError {
+    OpenError::Io {
+        path: dir.to_owned(),
+        reason: error.to_string(),
+    }
+}
