@@ -1,5 +1,6 @@
 //! `--limit`: what the headers of models may claim.
 
+use vram_residency::Policy;
 use vram_residency::format::Limits;
 
 use crate::text;
@@ -32,6 +33,16 @@ impl LimitArgs {
             let _ = limits.set(&limit.name, limit.value);
         }
         limits
+    }
+
+    /// Lets the policy admit files as large as the parsers do: who raises the
+    /// one means the other (requirement: IV-001).
+    pub(crate) fn widen(&self, policy: Policy) -> Policy {
+        let file_bytes = self.limits().file_bytes;
+        Policy {
+            max_model_bytes: policy.max_model_bytes.max(file_bytes),
+            ..policy
+        }
     }
 }
 

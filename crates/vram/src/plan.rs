@@ -4,13 +4,13 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use serde::Serialize;
-use vram_residency::VramManager;
 use vram_residency::capacity::Sharing;
 use vram_residency::capacity::plan::{DevicePlan, MAX_PADDING, Placement, Plan, PlanPart};
 use vram_residency::capacity::ranks::rank_bytes;
 use vram_residency::key::RootKey;
 use vram_residency::load::{Model, Part};
 use vram_residency::random::OsRandom;
+use vram_residency::{Policy, VramManager};
 
 use crate::device::{self, DeviceSpec};
 use crate::failure::{Exit, Failure};
@@ -145,7 +145,9 @@ impl Args {
 
     /// A manager that only asks: its key seals nothing.
     fn manager(&self) -> Result<VramManager, Failure> {
-        let mut builder = VramManager::builder().key(RootKey::generate(&OsRandom)?);
+        let policy = self.limits.widen(Policy::default());
+        let builder = VramManager::builder().policy(policy);
+        let mut builder = builder.key(RootKey::generate(&OsRandom)?);
         for spec in &self.device {
             let device = device::open(spec)?;
             builder = builder.device_with(device, None, Sharing::Headroom(self.headroom));

@@ -110,6 +110,7 @@ impl WorkerArgs {
         let at = |step| move |failure| (step, failure);
         let hand = self.sign.load().map_err(at(Step::Sign))?;
         let policy = self.models.load().map_err(at(Step::Models))?;
+        let policy = self.limits.widen(policy);
         let key = self.key.load().map_err(at(Step::Key))?;
         let open = |spec| device::open(spec).map_err(Failure::from);
         let devices: Result<Vec<_>, _> = devices.iter().map(open).collect();

@@ -301,6 +301,18 @@ fn limits_are_raised_and_lowered() {
     session
         .vram_words(&[&words[..], &["--limit", "tensors=1"]].concat())
         .exit(1);
+    // Files beyond 100 GiB: the policy follows.
+    let file = std::fs::File::create(session.path("large")).unwrap();
+    file.set_len(150 << 30).unwrap();
+    let seal = "seal large --format raw --device sim:160GiB,discard --timeout 20ms";
+    session
+        .vram(seal)
+        .exit(1)
+        .refuses("the limits are 1 and 107374182400");
+    session
+        .vram(&format!("{seal} --limit file_bytes=150GiB"))
+        .exit(1)
+        .refuses("did not finish before its deadline");
     session
         .vram("seal a.safetensors --device sim --limit nothing=1")
         .exit(2)

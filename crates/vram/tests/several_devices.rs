@@ -117,6 +117,7 @@ fn a_file_that_failed_is_read_again_and_a_good_one_is_not() {
             stop.store(true, Ordering::Relaxed);
             let note = note.unwrap().unwrap();
             assert!(note.contains("bad changed while it was read"), "{note}");
+            assert!(note.ends_with("trying again, retry 1 of 9"), "{note}");
         });
         let mut report = String::new();
         let mut out = BufReader::new(child.stdout.take().unwrap());

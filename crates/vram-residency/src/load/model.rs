@@ -24,7 +24,8 @@ const SHOWN: usize = 5;
 /// whatever happens to their names: a model of more files than the process may
 /// open is refused (`RLIMIT_NOFILE`, often 1024 at first; `ulimit -n`). A load
 /// takes two more for each file that it reads. Their tables stay in memory: a
-/// name and about 150 bytes a tensor.
+/// name and about 150 bytes a tensor, some 45 MB for 200,000 tensors, and an
+/// index half as much while a model is opened.
 pub struct Model {
     name: String,
     parts: Vec<Part>,

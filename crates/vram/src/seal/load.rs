@@ -95,49 +95,36 @@ impl Load<'_> {
     /// those that failed are read again.
     fn group(&self, model: Option<Model>, ways: &[Way<'_>]) -> Result<SealedGroup, Error> {
         let is_model = model.is_some();
-        let requests = match model {
-            Some(model) => self.parts(model, ways),
-            None => self
-                .args
-                .files
-                .iter()
-                .zip(ways)
-                .map(|(path, way)| self.file(path, way))
-                .collect(),
+        let mut opened = model;
+        let mut requests = || match opened.take() {
+            Some(model) => Ok(self.parts(model, ways)),
+            None => self.anew(is_model, ways),
         };
         if self.args.retries == 0 {
-            return self.manager.seal_group(requests);
+            return self.manager.seal_group(requests()?);
         }
-        let mut load = self.manager.group_load(requests)?;
+        let mut load = self.patiently(|| self.manager.group_load(requests()?))?;
         self.patiently(|| {
             for index in load.failed() {
-                load.replace(index, self.again(index, is_model, ways)?)?;
+                let at = usize::try_from(index).unwrap_or(usize::MAX);
+                let request = self.anew(is_model, ways)?.into_iter().nth(at);
+                let gone = InputError::Group("the model has fewer files than before");
+                load.replace(index, request.ok_or(gone)?)?;
             }
             load.run()
         })?;
         load.finish()
     }
 
-    /// The request of one member, with its file opened anew.
-    fn again(
-        &self,
-        index: u32,
-        is_model: bool,
-        ways: &[Way<'_>],
-    ) -> Result<SealRequest<'static>, Error> {
-        let gone = InputError::Group("the model has fewer files than before");
-        let at = usize::try_from(index).unwrap_or(usize::MAX);
-        let request = match self.args.files.as_slice() {
-            [path] if is_model => {
-                let model = Model::open_with(path, &self.args.worker.limits.limits())?;
-                self.parts(model, ways).into_iter().nth(at)
-            }
-            files => files
-                .get(at)
-                .zip(ways.get(at))
-                .map(|(path, way)| self.file(path, way)),
-        };
-        Ok(request.ok_or(gone)?)
+    /// The requests of all files of a group, opened anew.
+    fn anew(&self, is_model: bool, ways: &[Way<'_>]) -> Result<Vec<SealRequest<'static>>, Error> {
+        let files = self.args.files.iter();
+        if let (true, Some(path)) = (is_model, files.clone().next()) {
+            let model = Model::open_with(path, &self.args.worker.limits.limits())?;
+            return Ok(self.parts(model, ways));
+        }
+        let requests = files.zip(ways).map(|(path, way)| self.file(path, way));
+        Ok(requests.collect())
     }
 
     fn parts(&self, model: Model, ways: &[Way<'_>]) -> Vec<SealRequest<'static>> {
@@ -150,11 +137,13 @@ impl Load<'_> {
     /// Does `work`, and again as often as --retries allows while it fails at
     /// reading.
     fn patiently<T>(&self, mut work: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
-        for left in (0..self.args.retries).rev() {
+        let retries = self.args.retries;
+        for retry in 1..=retries {
             match work() {
                 Err(error) if may_pass(&error) => {
-                    self.output
-                        .note(&format!("{error}; trying again, then {left} more times"));
+                    self.output.note(&format!(
+                        "{error}; trying again, retry {retry} of {retries}"
+                    ));
                     if self.interrupt.wait(PAUSE) {
                         return Err(error);
                     }
