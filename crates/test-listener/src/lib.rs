@@ -5,22 +5,25 @@
 //!
 //! A line is searched when it is told, for what was planted before. So a test
 //! plants a secret where it makes it, before the library has it. Keys that the
-//! library derives are not known here.
+//! library derives are known where a test derives them, too.
 //!
 //! This is a crate because a test program is built unoptimised, and each line
 //! takes fifty times longer there; see the profiles in the root's `Cargo.toml`.
 #![forbid(unsafe_code)]
 
+mod addresses;
 mod secrets;
 
 use std::backtrace::Backtrace;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read as _, Write};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+pub use addresses::address_in;
 pub use secrets::Secrets;
 
 /// What the program exits with after a leak: what it does when a test fails.
@@ -29,6 +32,8 @@ pub const LEAKED: i32 = 101;
 #[derive(Default)]
 struct Heard {
     secrets: Secrets,
+    /// Whether an address is a secret, too.
+    addresses: bool,
     /// JSON lines, and text lines, while somebody wants to see them.
     kept: Option<(Vec<u8>, Vec<u8>)>,
 }
@@ -56,7 +61,10 @@ impl Write for Form {
                 (Some((_, text)), Self::Text) => text.extend_from_slice(line),
                 (None, _) => {}
             }
-            heard.secrets.found_in(line)
+            let text = || String::from_utf8_lossy(line);
+            let address = heard.addresses && address_in(&text()).is_some();
+            let address = address.then_some("as an address");
+            heard.secrets.found_in(line).or(address)
         });
         if let Some(how) = leaked {
             end(how, line);
@@ -94,6 +102,23 @@ pub fn listen() {
 pub fn plant(secret: &[u8]) {
     listen();
     heard(|heard| heard.secrets.plant(secret));
+}
+
+/// A random secret that is looked for from now on.
+#[must_use]
+pub fn secret() -> [u8; 32] {
+    let mut secret = [0; 32];
+    let mut random = File::open("/dev/urandom").unwrap();
+    random.read_exact(&mut secret).unwrap();
+    plant(&secret);
+    secret
+}
+
+/// Listens, and looks for addresses of memory, too: for programs whose devices
+/// have any.
+pub fn listen_for_addresses() {
+    listen();
+    heard(|heard| heard.addresses = true);
 }
 
 /// What is told while this lives, also by tests beside this one.

@@ -8,7 +8,6 @@ use common::{Machine, sample};
 use vram_residency::audit::{MemorySink, Severity, Sink};
 use vram_residency::device::{Device, DeviceError};
 use vram_residency::key::RootKey;
-use vram_residency::random::OsRandom;
 use vram_residency::{Error, Mode, SealRequest, VramManager};
 use vram_residency_cuda::{FinishAfter as _, HardwareConstructors as _};
 
@@ -82,7 +81,7 @@ fn a_lease_whose_work_failed_comes_back() {
             None,
             vram_residency::capacity::Sharing::Dedicated,
         )
-        .key(RootKey::generate(&OsRandom).unwrap())
+        .key(RootKey::from_token(&test_listener::secret()).unwrap())
         .build()
         .unwrap();
     let shard = manager

@@ -13,7 +13,6 @@ use vram_residency::capacity::Sharing;
 use vram_residency::device::{self, Device, DeviceError, DeviceInfo, DeviceKind, Protection};
 use vram_residency::key::RootKey;
 use vram_residency::policy::{Policy, PolicyError};
-use vram_residency::random::OsRandom;
 use vram_residency::{Error, Mode, SealRequest, VramManager};
 use vram_residency_cuda::CudaDevice;
 
@@ -54,7 +53,7 @@ fn manager(device: Arc<dyn Device>, policy: Policy) -> Result<VramManager, Error
     VramManager::builder()
         .device_with(device, None, Sharing::Dedicated)
         .policy(policy)
-        .key(RootKey::generate(&OsRandom).unwrap())
+        .key(RootKey::from_token(&test_listener::secret()).unwrap())
         .build()
 }
 

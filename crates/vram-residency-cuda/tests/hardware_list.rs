@@ -8,7 +8,6 @@ use std::sync::Arc;
 use common::{Machine, assert_restored, free, sample, take};
 use vram_residency::device::{Device, DeviceError, DeviceKind, MemoryKind, Protection};
 use vram_residency::key::RootKey;
-use vram_residency::random::OsRandom;
 use vram_residency::{Error, Mode, SealRequest, VramManager};
 use vram_residency_cuda::CudaDevice;
 
@@ -18,7 +17,7 @@ fn manager(machine: &Machine) -> (VramManager, Arc<CudaDevice>) {
     let shared = Arc::clone(&device) as Arc<dyn Device>;
     let manager = VramManager::builder()
         .device_with(shared, None, vram_residency::capacity::Sharing::Dedicated)
-        .key(RootKey::generate(&OsRandom).unwrap())
+        .key(RootKey::from_token(&test_listener::secret()).unwrap())
         .build()
         .unwrap();
     (manager, device)

@@ -10,7 +10,6 @@ use vram_residency::audit::MemorySink;
 use vram_residency::device::Device;
 use vram_residency::error::{Error, VerifyError};
 use vram_residency::key::RootKey;
-use vram_residency::random::OsRandom;
 use vram_residency::sim::SimDevice;
 use vram_residency::{Mode, Policy, SealRequest, SealedShard, VramManager};
 
@@ -51,7 +50,7 @@ fn seal(device: Arc<dyn Device>) -> (VramManager, Arc<MemorySink>, SealedShard) 
     };
     let manager = VramManager::builder()
         .device_with(device, None, vram_residency::capacity::Sharing::Dedicated)
-        .key(RootKey::generate(&OsRandom).unwrap())
+        .key(RootKey::from_token(&test_listener::secret()).unwrap())
         .policy(policy)
         .sink(sink.clone())
         .build()

@@ -9,7 +9,6 @@ use vram_digest::nh;
 use vram_residency::capacity::Sharing;
 use vram_residency::device::{Device, Extent};
 use vram_residency::key::RootKey;
-use vram_residency::random::OsRandom;
 use vram_residency::{Error, Mode, Policy, SealRequest, SealedShard, VramManager};
 
 /// An odd size, as quantised models have.
@@ -65,7 +64,7 @@ fn memory_pressure_refuses_and_harms_no_shard() {
             None,
             Sharing::Dedicated,
         )
-        .key(RootKey::generate(&OsRandom).unwrap())
+        .key(RootKey::from_token(&test_listener::secret()).unwrap())
         .policy(policy)
         .build()
         .unwrap();

@@ -22,7 +22,6 @@ use vram_residency::format::Format;
 use vram_residency::key::RootKey;
 use vram_residency::load::FormatChoice;
 use vram_residency::manager::RunState;
-use vram_residency::random::OsRandom;
 use vram_residency::sim::SimDevice;
 use vram_residency::{Mode, SealRequest, SealedShard, VramManager};
 
@@ -31,7 +30,7 @@ const SEED: u64 = 5;
 fn manager(device: Arc<dyn Device>) -> VramManager {
     VramManager::builder()
         .device_with(device, None, Sharing::Dedicated)
-        .key(RootKey::generate(&OsRandom).unwrap())
+        .key(RootKey::from_token(&test_listener::secret()).unwrap())
         .build()
         .unwrap()
 }

@@ -2,7 +2,6 @@
 //! so that nobody else's memory counts.
 
 use vram_residency::key::RootKey;
-use vram_residency::random::OsRandom;
 use vram_residency::sim::SimDevice;
 use vram_residency::{Mode, SealRequest, VramManager};
 
@@ -20,7 +19,7 @@ fn ten_thousand_cycles_leave_no_memory_and_no_descriptor() {
     let sim = SimDevice::new(1 << 20);
     let manager = VramManager::builder()
         .device(sim.clone())
-        .key(RootKey::generate(&OsRandom).unwrap())
+        .key(RootKey::from_token(&test_listener::secret()).unwrap())
         .build()
         .unwrap();
     let bytes = vec![7; 60_000];

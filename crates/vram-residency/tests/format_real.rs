@@ -12,7 +12,6 @@ use sha2::{Digest as _, Sha256};
 use std::io::Write as _;
 use vram_residency::format::{Format, Limits, TensorTable, detect_with};
 use vram_residency::key::RootKey;
-use vram_residency::random::OsRandom;
 use vram_residency::sim::SimDevice;
 use vram_residency::{Mode, SealRequest, VramManager};
 
@@ -47,7 +46,7 @@ fn check_views(name: &str, file: &str) {
     let expected = Expected::read(&sample(&format!("real/{name}.txt")));
     let manager = VramManager::builder()
         .device(SimDevice::new(1 << 30))
-        .key(RootKey::generate(&OsRandom).unwrap())
+        .key(RootKey::from_token(&test_listener::secret()).unwrap())
         .build()
         .unwrap();
     let shard = manager.seal(SealRequest::file(&path)).unwrap();

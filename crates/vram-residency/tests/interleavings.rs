@@ -10,7 +10,6 @@ use vram_residency::format::ReadAt;
 use vram_residency::key::RootKey;
 use vram_residency::load::Source;
 use vram_residency::manager::RunState;
-use vram_residency::random::OsRandom;
 use vram_residency::sim::{SimDevice, SimOptions};
 use vram_residency::{Mode, Policy, SealRequest, SealedShard, VramManager};
 
@@ -72,7 +71,7 @@ fn world(devices: u32, policy: Policy) -> World {
         .collect();
     let hook = Arc::new(Hook::default());
     let mut builder = VramManager::builder()
-        .key(RootKey::generate(&OsRandom).unwrap())
+        .key(RootKey::from_token(&test_listener::secret()).unwrap())
         .policy(policy)
         .sink(hook.clone())
         .audit_mode(AuditMode::Required);
@@ -244,7 +243,7 @@ fn an_old_seal_is_refused_and_condemns_nothing() {
     };
     let manager = VramManager::builder()
         .device(SimDevice::new(1 << 20))
-        .key(RootKey::generate(&OsRandom).unwrap())
+        .key(RootKey::from_token(&test_listener::secret()).unwrap())
         .policy(policy)
         .clock(clock.clone())
         .build()

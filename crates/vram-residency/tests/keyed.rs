@@ -9,7 +9,6 @@ use vram_residency::error::{Error, VerifyError};
 use vram_residency::key::RootKey;
 use vram_residency::load::PatternSource;
 use vram_residency::manager::{RunState, Scrubber};
-use vram_residency::random::OsRandom;
 use vram_residency::sim::{Op, SimDevice};
 use vram_residency::{Mode, Policy, SealRequest, SealedShard, VramManager};
 
@@ -27,7 +26,7 @@ fn world(len: u64, policy: Policy) -> World {
     let sink = Arc::new(MemorySink::new());
     let manager = VramManager::builder()
         .device(sim.clone())
-        .key(RootKey::generate(&OsRandom).unwrap())
+        .key(RootKey::from_token(&test_listener::secret()).unwrap())
         .policy(policy)
         .sink(sink.clone())
         .build()
@@ -411,7 +410,7 @@ fn a_shard_that_is_freed_while_the_scrubber_chooses_it_is_no_failure() {
     let sink = Arc::new(MemorySink::new());
     let manager = VramManager::builder()
         .device(sim.clone())
-        .key(RootKey::generate(&OsRandom).unwrap())
+        .key(RootKey::from_token(&test_listener::secret()).unwrap())
         .sink(sink.clone())
         .build()
         .unwrap();

@@ -6,11 +6,11 @@ use std::fmt::{Debug, Write as _};
 use std::sync::Arc;
 
 use common::disguise::{Disguise, gpu_info};
-use common::{Seeded, listen, newest, root_key};
-use hkdf::Hkdf;
+use common::{Seeded, known, listen, newest, root_key};
 use sha2::Sha256;
 use vram_residency::audit::MemorySink;
 use vram_residency::device::{DeviceError, MemoryKind};
+use vram_residency::key::KeyContext;
 use vram_residency::policy::OnFailure;
 use vram_residency::random::Random;
 use vram_residency::sim::Op;
@@ -257,16 +257,12 @@ fn weights_tags_and_addresses_appear_in_no_text() {
 fn derived_key(secret: &[u8; 32], shard: &SealedShard) -> [u8; 32] {
     use hmac::{Hmac, KeyInit, Mac};
     let record = shard.record();
-    let parts: [&[u8]; 3] = [
-        b"vram-residency/seal-key/v1",
-        record.worker_id.as_str().as_bytes(),
-        record.device_uuid.as_bytes(),
-    ];
-    let framed = |part: &&[u8]| [&(part.len() as u32).to_le_bytes()[..], part].concat();
-    let info: Vec<u8> = parts.iter().flat_map(framed).collect();
-    let mut key = [0; 32];
-    let hkdf = Hkdf::<Sha256>::new(Some(&record.key_salt), secret);
-    hkdf.expand(&info, &mut key).unwrap();
+    let context = KeyContext {
+        salt: &record.key_salt,
+        worker: &record.worker_id,
+        device: record.device_uuid,
+    };
+    let key = known::derived_key(secret, &context);
     let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
     mac.update(&record.statement());
     assert_eq!(mac.finalize().into_bytes()[..], record.tag.as_bytes()[..]);

@@ -9,7 +9,6 @@ use std::io::{self, Write as _};
 use vram_residency::format::{Format, FormatError, Limits, ReadAt};
 use vram_residency::key::RootKey;
 use vram_residency::load::{FormatChoice, LoadError, Source};
-use vram_residency::random::OsRandom;
 use vram_residency::sim::{SimDevice, SimOptions};
 use vram_residency::{Error, SealRequest, VramManager};
 
@@ -83,7 +82,7 @@ fn a_load_takes_64_mib_and_a_128th_at_most() {
     let device = SimDevice::with_options(SimOptions::new(4 << 30).discard_contents());
     let manager = VramManager::builder()
         .device(device.clone())
-        .key(RootKey::generate(&OsRandom).unwrap())
+        .key(RootKey::from_token(&test_listener::secret()).unwrap())
         .build()
         .unwrap();
     // The first seal pays for what every process pays once.

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use vram_residency::format::Limits;
 use vram_residency::key::RootKey;
 use vram_residency::load::{LoadError, Model, Part};
-use vram_residency::random::OsRandom;
 use vram_residency::sim::SimDevice;
 use vram_residency::{Mode, SealRequest, VramManager};
 
@@ -27,7 +26,7 @@ fn copy_of(name: &str) -> tempfile::TempDir {
 }
 
 fn manager() -> VramManager {
-    let key = RootKey::generate(&OsRandom).unwrap();
+    let key = RootKey::from_token(&test_listener::secret()).unwrap();
     VramManager::builder()
         .device(SimDevice::new(64 << 20))
         .key(key)

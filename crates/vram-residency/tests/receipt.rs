@@ -29,6 +29,7 @@ fn bytes(hex: &Value) -> Vec<u8> {
 }
 
 fn root(hex: &Value) -> RootKey {
+    test_listener::plant(&bytes(hex));
     RootKey::from_token(&bytes(hex)).unwrap()
 }
 

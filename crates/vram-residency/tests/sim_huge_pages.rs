@@ -4,7 +4,6 @@
 
 use vram_residency::key::RootKey;
 use vram_residency::load::PatternSource;
-use vram_residency::random::OsRandom;
 use vram_residency::sim::SimDevice;
 use vram_residency::{SealRequest, VramManager};
 
@@ -36,7 +35,7 @@ fn a_sealed_shard_lies_in_huge_pages() {
     }
     let manager = VramManager::builder()
         .device(SimDevice::new(2 * LEN))
-        .key(RootKey::generate(&OsRandom).unwrap())
+        .key(RootKey::from_token(&test_listener::secret()).unwrap())
         .build()
         .unwrap();
     let (before, fallbacks) = (huge_bytes(), figure("/proc/vmstat", "thp_fault_fallback "));

@@ -1,7 +1,13 @@
 //! Programs that tell a secret, run as programs of their own: each fails, and
 //! says what was told and how, wherever it was told.
 
+mod common;
+
 use std::process::{Command, Output};
+
+use common::{known, rig, secret_of};
+use vram_residency::SealRequest;
+use vram_residency::key::KeyContext;
 
 const SECRET: [u8; 8] = [3, 1, 4, 1, 5, 9, 2, 6];
 
@@ -59,6 +65,28 @@ fn while_panicking() {
     assert!(caught.is_err());
 }
 
+#[test]
+#[ignore = "a program of its own, run by the tests below"]
+fn a_derived_key() {
+    let rig = rig(1 << 20);
+    let shard = rig.manager.seal(SealRequest::bytes(b"weights")).unwrap();
+    let record = shard.record();
+    let context = KeyContext {
+        salt: &record.key_salt,
+        worker: &record.worker_id,
+        device: record.device_uuid,
+    };
+    let key = known::derived_key(&secret_of(1), &context);
+    tracing::info!(key = ?key, "careless with a derived key");
+}
+
+#[test]
+#[ignore = "a program of its own, run by the tests below"]
+fn an_address() {
+    test_listener::listen_for_addresses();
+    tracing::trace!(at = 0x7f12_3456_7800_u64, "careless with an address");
+}
+
 fn run(program: &str) -> Output {
     let itself = std::env::current_exe().unwrap();
     let args = [program, "--exact", "--ignored"];
@@ -75,6 +103,8 @@ fn a_program_that_tells_a_secret_fails() {
         ("on_a_thread", "aside: a secret was told in base64"),
         ("on_a_thread", "careless on a thread"),
         ("while_panicking", "careless while panicking"),
+        ("a_derived_key", "careless with a derived key"),
+        ("an_address", "a secret was told as an address"),
     ] {
         let output = run(program);
         let said = String::from_utf8_lossy(&output.stderr);

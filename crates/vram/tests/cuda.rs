@@ -7,6 +7,7 @@ use std::error::Error as _;
 use std::process::Command;
 
 use common::{Outcome, Session, finish};
+use test_listener::address_in;
 
 /// `$ vram ARGS` where the fake driver is installed; `machine` describes it.
 fn driven(session: &Session, machine: &str, args: &str) -> Command {
@@ -388,29 +389,9 @@ fn a_driver_that_cannot_be_loaded_is_named() {
     assert!(ended.err.contains("sim"), "{}", ended.err);
 }
 
-/// A number in `text` that could be an address of the fake device, whose memory
-/// lies where the process maps it.
-fn address_in(text: &str) -> Option<&str> {
-    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
-    let is_address = |word: &&str| {
-        let hex = word.strip_prefix("0x").unwrap_or(word);
-        let numbers = [u64::from_str_radix(hex, 16), word.parse()];
-        let mapped = 0x7000_0000_0000..0x8000_0000_0000;
-        numbers
-            .iter()
-            .flatten()
-            .any(|number| mapped.contains(number))
-    };
-    words.into_iter().find(is_address)
-}
-
 // requirement: WORKER-4111, MS-001, OB-6
 #[test]
 fn the_log_of_a_driver_tells_its_calls_and_no_address() {
-    let here = 0x7f12_3456_7800_u64;
-    for form in [format!("at={here}"), format!("at={here:#x}, len=4")] {
-        assert!(address_in(&form).is_some(), "{form}");
-    }
     let session = Session::new();
     session.file("model", 1_234_567);
     for (form, words, code) in [

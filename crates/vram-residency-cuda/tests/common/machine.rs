@@ -32,6 +32,7 @@ fn find_gpu() -> Result<Cuda, String> {
 impl Machine {
     /// A pretended machine of its own, described by the fake driver's words.
     pub fn fake(options: &str) -> Self {
+        test_listener::listen_for_addresses();
         // The real driver first: once a fake one is open, the loader would find
         // that under the real one's name.
         LazyLock::force(&REAL);
@@ -45,6 +46,7 @@ impl Machine {
 
     /// Like [`Self::fake`], with a driver that lacks these symbols.
     pub fn fake_without(symbols: &[&str], options: &str) -> Self {
+        test_listener::listen_for_addresses();
         LazyLock::force(&REAL);
         let (fake, cuda) = Fake::start_without(symbols, options);
         Self {
@@ -56,6 +58,7 @@ impl Machine {
 
     /// The real GPUs of this machine, one test at a time; a loud banner without.
     pub fn gpu() -> Option<Self> {
+        test_listener::listen_for_addresses();
         let alone = GPU.lock().unwrap_or_else(PoisonError::into_inner);
         match LazyLock::force(&REAL) {
             Ok(cuda) => Some(Self {
@@ -158,6 +161,7 @@ pub fn sample(len: usize, seed: u64) -> Vec<u8> {
         bytes.extend_from_slice(&state.to_le_bytes());
     }
     bytes.truncate(len);
+    test_listener::plant(&bytes);
     bytes
 }
 

@@ -8,7 +8,6 @@ use vram_residency::capacity::Sharing;
 use vram_residency::device::{Device, DeviceError};
 use vram_residency::key::RootKey;
 use vram_residency::policy::Policy;
-use vram_residency::random::OsRandom;
 use vram_residency::{Error, Mode, Result, SealRequest, SealedShard, VramManager};
 use vram_residency_cuda::{Cuda, CudaDevice, FinishAfter as _};
 
@@ -87,7 +86,7 @@ fn open(cuda: &Cuda, policy: Policy) -> Result<House> {
         .device_with(shared, None, Sharing::Dedicated)
         .device_with(second as Arc<dyn Device>, None, Sharing::Dedicated)
         .policy(policy)
-        .key(RootKey::generate(&OsRandom)?)
+        .key(RootKey::from_token(&test_listener::secret())?)
         .sink(Arc::clone(&sink) as Arc<dyn Sink>)
         .build()?;
     Ok(House {

@@ -16,6 +16,7 @@ use vram_residency::key::{RootKey, SigningKey, VerifyingKey};
 pub const TOKEN: &[u8] = b"0123456789abcdef0123456789abcdef";
 
 pub fn key() -> SigningKey {
+    test_listener::plant(TOKEN);
     SigningKey::new(&RootKey::from_token(TOKEN).unwrap()).unwrap()
 }
 

