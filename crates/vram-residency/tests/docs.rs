@@ -54,6 +54,11 @@ fn tests() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
 }
 
+/// Those of the command.
+fn command() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../vram/tests")
+}
+
 /// Words in backticks.
 fn quoted(text: &str) -> Vec<&str> {
     text.split('`').skip(1).step_by(2).collect()
@@ -71,12 +76,13 @@ fn every_claim_of_the_threat_model_names_a_test_that_exists() {
         let names = quoted(shown_by);
         assert!(!names.is_empty(), "no test for: {claim}");
         for name in names {
-            let file = tests().join(format!("{name}.rs"));
+            let file = format!("{name}.rs");
+            let here = tests().join(&file).exists() || command().join(&file).exists();
             let folder = tests().join(name).join("main.rs");
             let pattern = name.strip_suffix('*');
             let known = match pattern {
                 Some(start) => has_file_that_starts_with(start),
-                None => file.exists() || folder.exists() || has_function(name),
+                None => here || folder.exists() || has_function(name),
             };
             assert!(known, "no test `{name}`, which is to show: {claim}");
         }
@@ -96,7 +102,7 @@ fn has_file_that_starts_with(start: &str) -> bool {
 /// A function of that name in the tests of this crate or its conformance suite.
 fn has_function(name: &str) -> bool {
     let suite = tests().join("../src/device/conformance.rs");
-    let mut pending = vec![tests(), suite];
+    let mut pending = vec![tests(), command(), suite];
     while let Some(path) = pending.pop() {
         if path.is_dir() {
             let entries = std::fs::read_dir(path).unwrap();
