@@ -22,10 +22,10 @@ const MAX_FINDINGS: usize = 1024;
 
 /// The log that the fuzzer's key signed. `tests/replay.rs` writes it anew and
 /// compares.
-static KNOWN: LazyLock<MemoryFiles> =
+pub(crate) static KNOWN: LazyLock<MemoryFiles> =
     LazyLock::new(|| split(include_bytes!("../../../fuzz/corpus/audit_log/closed")));
 
-static KEY: LazyLock<SigningKey> =
+pub(crate) static KEY: LazyLock<SigningKey> =
     LazyLock::new(|| SigningKey::new(&token()).expect("a signing key"));
 
 /// Puts files into one input: a line feed, `=== `, the name, a line feed, the
@@ -128,7 +128,7 @@ fn hostile_writer(mut files: MemoryFiles) {
 }
 
 /// The lines of its segments in order, without their line feeds.
-fn lines(files: &MemoryFiles) -> Vec<&[u8]> {
+pub(crate) fn lines(files: &MemoryFiles) -> Vec<&[u8]> {
     let mut segments: Vec<_> = files.keys().filter(|name| is_segment(name)).collect();
     segments.sort_by_key(|name| (name.as_str() == "events.jsonl", *name));
     let bytes = segments.into_iter().map(|name| files[name].as_slice());

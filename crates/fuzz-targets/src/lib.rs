@@ -10,6 +10,7 @@
 
 mod allow_list;
 mod audit_log;
+mod audit_proof;
 mod certificate;
 mod checkpoint;
 mod device_options;
@@ -24,6 +25,7 @@ mod statement;
 mod vectors;
 
 pub use audit_log::{join as join_files, split as split_files};
+pub use audit_proof::seeds as audit_proofs;
 
 /// One target.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +38,7 @@ pub struct Target {
 }
 
 /// Every target; those that read the largest files of strangers first.
-pub const TARGETS: [Target; 16] = [
+pub const TARGETS: [Target; 17] = [
     target("safetensors_header", formats::safetensors_header),
     target("index", formats::index),
     target("gguf", formats::gguf),
@@ -51,6 +53,7 @@ pub const TARGETS: [Target; 16] = [
     target("model_policy", allow_list::policy),
     target("checkpoint", checkpoint::run),
     target("audit_log", audit_log::run),
+    target("audit_proof", audit_proof::run),
     target("device_options", device_options::run),
     target("ptx", ptx::run),
 ];

@@ -1,4 +1,4 @@
-//! The seed of the audit log's target is what the library writes.
+//! The seeds of the targets of the audit log are what the library writes.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -59,5 +59,19 @@ fn the_log_that_is_fuzzed_is_what_the_library_writes() {
         let place = env!("CARGO_TARGET_TMPDIR");
         std::fs::write(format!("{place}/audit_log-closed"), join_files(&made)).unwrap();
         panic!("the log has changed; the new seed is {place}/audit_log-closed");
+    }
+}
+
+#[test]
+fn the_proofs_that_are_fuzzed_are_those_of_that_log() {
+    let place = super::fuzz().join("corpus/audit_proof");
+    for (name, proof) in ["event", "growth"].iter().zip(fuzz_targets::audit_proofs()) {
+        let made = proof.to_json().unwrap();
+        let kept = std::fs::read_to_string(place.join(name)).unwrap_or_default();
+        if kept != made {
+            let new = format!("{}/audit_proof-{name}", env!("CARGO_TARGET_TMPDIR"));
+            std::fs::write(&new, made).unwrap();
+            panic!("the proof has changed; the new seed is {new}");
+        }
     }
 }

@@ -89,5 +89,5 @@ macro_rules! replayed {
 
 replayed! {
     safetensors_header index gguf lfs_pointer record statement receipt certificate keys
-    model_sig allow_list model_policy checkpoint audit_log device_options ptx
+    model_sig allow_list model_policy checkpoint audit_log audit_proof device_options ptx
 }
