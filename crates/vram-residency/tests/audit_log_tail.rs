@@ -206,8 +206,16 @@ fn lines_in_a_finished_segment_that_no_checkpoint_covers_are_named() {
         let value: serde_json::Value = serde_json::from_slice(line).unwrap();
         value["seq"].as_u64().unwrap()
     };
-    files.insert(format!("events.{first:012}.jsonl"), current);
+    let finished = format!("events.{first:012}.jsonl");
+    files.insert(finished.clone(), current);
     assert_eq!(verify_files(&files).findings, []);
+    let mut torn = files.clone();
+    torn.get_mut(&finished).unwrap().extend(b"{\"seq\":");
+    let found = verify_files(&torn).findings;
+    assert_eq!(
+        (found[0].fault, &found[0].file),
+        (Fault::Inserted, &finished)
+    );
     files.insert(name.clone(), forged(size, &event(21)).into_bytes());
     let report = verify_files(&files);
     let found = &report.findings[0];

@@ -37,11 +37,13 @@ pub(super) fn judge(scan: &Scan, leaves: &[Hash], own: &Own) -> Judged {
     let first_kept = judge.retired(own.first_kept);
     judge.missing(first_kept);
     judge.names();
-    let tail = judge.tail(covered);
-    judge.torn();
-    if own.closed {
+    let tail = if own.closed {
         judge.after_the_end(covered);
-    }
+        Vec::new()
+    } else {
+        judge.tail(covered)
+    };
+    judge.torn();
     Judged {
         findings: merge(judge.findings),
         tail,
@@ -203,16 +205,22 @@ impl Judge<'_> {
             let mut finding = self.at_end("its last newline is missing");
             finding.line = Some(torn.line.number);
             self.findings.push(finding);
+        } else if self.scan.file_of(&torn.line) != CURRENT {
+            let text = "a finished segment ends in the middle of a line";
+            let mut finding = Finding::of_file(Fault::Inserted, self.scan.last_file(), text);
+            finding.line = Some(torn.line.number);
+            self.findings.push(finding);
         }
     }
 
     /// A log that was closed has nothing after its last event, covered or torn.
     fn after_the_end(&mut self, covered: usize) {
         let text = "it stands after the event that closed the log";
-        let more = self.scan.lines.len() > covered;
-        if more {
-            self.findings
-                .push(self.at_line(Fault::Inserted, covered, text));
+        let more = self.scan.lines.len().saturating_sub(covered);
+        if more > 0 {
+            let mut finding = self.at_line(Fault::Inserted, covered, text);
+            finding.count = more as u64;
+            self.findings.push(finding);
         } else if let Some(torn) = &self.scan.torn {
             let mut finding = Finding::of_file(Fault::Inserted, self.scan.last_file(), text);
             finding.line = Some(torn.line.number);
