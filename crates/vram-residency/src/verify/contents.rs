@@ -312,13 +312,16 @@ mod tests {
     use crate::device;
     use crate::sync::atomic::{AtomicU64, Ordering};
 
-    use crate::sim::{Flip, Moment, Op, SimDevice};
+    use crate::sim::{Flip, Moment, Op, SimDevice, SimOptions};
 
     const LEN: usize = 5 * BLOCK_BYTES + 17;
 
     /// A device that holds `bytes`, and where.
     fn holding(bytes: &[u8]) -> (SimDevice, Extent) {
-        let device = SimDevice::new(1 << 20);
+        held_by(SimDevice::new(1 << 20), bytes)
+    }
+
+    fn held_by(device: SimDevice, bytes: &[u8]) -> (SimDevice, Extent) {
         let buffer = device.allocate(bytes.len() as u64).unwrap().id;
         let extent = Extent {
             buffer,
@@ -411,12 +414,14 @@ mod tests {
         let mut bad = good.clone();
         bad[1][3] ^= 1;
         bad[5][0] ^= 0x80;
-        match check(&device, extent, &bad, sealed) {
+        let (answer, read) = ran(&device, extent, &bad, sealed);
+        match answer.unwrap() {
             Outcome::StaleHashes(_, measured, suspects) => {
                 assert_eq!((measured, suspects), (good, 2));
             }
             _ => panic!("condemned for what the host forgot"),
         }
+        assert_eq!(read, 2 * extent.len, "two good answers agree");
     }
 
     /// Contents and kept hashes changed alike: the digest still tells.
@@ -463,6 +468,19 @@ mod tests {
         let (answer, read) = ran(&device, extent, &good, sealed);
         assert!(matches!(answer, Ok(Outcome::Intact(_))));
         assert_eq!(read, BYTES);
+    }
+
+    /// The device's own tree was wrong; which block is to blame nobody could ask.
+    #[test]
+    fn a_tree_that_differs_puts_every_block_in_doubt() {
+        let device = SimDevice::with_options(SimOptions::new(1 << 20).hash_trees());
+        let (device, extent) = held_by(device, &[7; LEN]);
+        let good = measure(&device, extent).unwrap();
+        let sealed = file_digest(&root(&good), extent.len);
+        device.flip_bit(extent.buffer, 5, 1).unwrap();
+        device.fail(Op::BlockDigests, 2, scripted());
+        let (answer, _) = ran(&device, extent, &good, sealed);
+        assert_eq!(answer.err().unwrap().suspect_blocks, 6);
     }
 
     /// What one window showed is told although the next could not be measured.
