@@ -96,6 +96,12 @@ pub(super) const TARGETS: &[Target] = &[
     Target {
         name: "capacity",
         package: "vram-residency",
+        files: "crates/vram-residency/src/capacity/victims.rs",
+        stages: &[&["--lib"], &["--test=capacity"]],
+    },
+    Target {
+        name: "capacity",
+        package: "vram-residency",
         files: "crates/vram-residency/src/capacity/mod.rs",
         stages: &[&["--test=capacity"]],
     },
@@ -123,7 +129,19 @@ pub(super) const TARGETS: &[Target] = &[
         name: "audit",
         package: "vram-residency",
         files: "crates/vram-residency/src/audit/check/**",
-        stages: &[&["--test=audit_log_tamper"], &["--lib", "--test=audit_log"]],
+        stages: &[
+            &["--test=audit_log_tamper", "--test=audit_log_tail"],
+            &["--lib", "--test=audit_log", "--test=audit_log_keys"],
+        ],
+    },
+    Target {
+        name: "audit",
+        package: "vram-residency",
+        files: "crates/vram-residency/src/audit/body.rs",
+        stages: &[
+            &["--test=audit_variants", "--test=audit_outside"],
+            &["--lib", "--test=audit_events"],
+        ],
     },
     Target {
         name: "audit",
@@ -145,8 +163,8 @@ pub(super) const TARGETS: &[Target] = &[
         package: "vram-residency",
         files: "crates/vram-residency/src/audit/log/**",
         stages: &[
-            &["--test=audit_log"],
-            &["--lib", "--test=audit_log_crash", "--test=audit_log_tamper"],
+            &["--test=audit_log", "--test=audit_log_tail"],
+            &["--lib", "--test=audit_log_crash", "--test=audit_log_keys"],
         ],
     },
     Target {
