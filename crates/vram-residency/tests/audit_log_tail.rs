@@ -69,6 +69,34 @@ fn opened(dir: &Path) -> Vec<Body> {
     found
 }
 
+/// Tiles are written before the checkpoint that covers them, so a writer may be
+/// killed in between; what it stored is of lines that the next one cuts off.
+// requirement: AU-15
+#[test]
+fn tiles_of_a_killed_writer_are_none_of_the_next_one() {
+    let (mut files, _) = left(5);
+    let size = usize::try_from(verify_files(&files).size).unwrap();
+    let leaves = files[&format!("tile/0/000.p/{size}")].clone();
+    for (name, width) in [("tile/0/000", 256), ("tile/0/000.p/200", 200)] {
+        let mut tile = leaves.clone();
+        tile.resize(width * 32, 7);
+        files.insert(name.to_owned(), tile);
+    }
+    append(&mut files, &forged(size as u64, &own(Body::AuditClosed)));
+    let report = verify_files(&files);
+    assert_eq!((report.findings, report.uncovered), (Vec::new(), 1));
+    let (_temp, dir) = place();
+    write_all(&dir, &files);
+    let log = open(&dir, options()).unwrap();
+    // Already before anything is signed.
+    let stored = read_all(&dir).into_keys();
+    let tiles: Vec<String> = stored.filter(|name| name.starts_with("tile/")).collect();
+    assert_eq!(tiles, [format!("tile/0/000.p/{size}")]);
+    log.record(&event(6)).unwrap();
+    drop(log);
+    assert_eq!(verify(&dir).findings, []);
+}
+
 // requirement: AU-16
 #[test]
 fn what_stands_after_the_event_that_closed_a_log_is_named_and_refused() {

@@ -1,5 +1,6 @@
 //! Opens a log: permissions, lock, the check of what is there, recovery.
 
+use std::collections::HashSet;
 use std::io::{self, BufRead};
 use std::path::Path;
 use std::sync::Arc;
@@ -98,8 +99,7 @@ fn resume(
     storage.sync()?;
     let mut tree = Tree::default();
     found.leaves.iter().for_each(|leaf| tree.push(*leaf));
-    // Tiles that a power failure took are written again; the others stay.
-    store_missing_tiles(&mut storage, files, &tree)?;
+    let partial = store_tiles(&mut storage, files, &tree)?;
     tree.forget_finished();
     let in_current = found.scan.lines.iter();
     let in_current = in_current.filter(|line| found.scan.file_of(line) == CURRENT);
@@ -114,7 +114,7 @@ fn resume(
         len: adopted.len,
         covered: found.leaves.len() as u64,
         tree,
-        partial: partial_tiles(files)?,
+        partial,
     };
     let mut committer = Committer::new(Box::new(storage), options.clone(), key, clock, at);
     if found.report.closed {
@@ -126,19 +126,33 @@ fn resume(
     Ok(committer)
 }
 
-fn store_missing_tiles(storage: &mut dyn Storage, files: &DirFiles, tree: &Tree) -> io::Result<()> {
+/// Brings the stored tiles to those of the tree; the paths of the partial ones.
+/// What a power failure took is written again. What a killed writer stored for
+/// its next checkpoint goes before the first one is signed that it would not fit.
+fn store_tiles(
+    storage: &mut dyn Storage,
+    files: &DirFiles,
+    tree: &Tree,
+) -> io::Result<Vec<String>> {
+    let mut ours = HashSet::new();
     for tile in tree.finished().iter().cloned().chain(tree.partial()) {
-        let bytes = tile.bytes();
+        let (path, bytes) = (tile.path(), tile.bytes());
         let mut stored = Vec::new();
-        let read = files.open(&tile.path());
+        let read = files.open(&path);
         let same = read.is_ok_and(|mut file| {
             io::Read::read_to_end(&mut file, &mut stored).is_ok() && stored == bytes
         });
         if !same {
-            storage.put(&tile.path(), &bytes, false)?;
+            storage.put(&path, &bytes, false)?;
+        }
+        ours.insert(path);
+    }
+    for name in files.names()? {
+        if tile::parse_path(&name).is_some() && !ours.contains(&name) {
+            storage.remove(&name)?;
         }
     }
-    Ok(())
+    Ok(tree.partial().map(|tile| tile.path()).collect())
 }
 
 /// A log with any fault is left as it is. Tiles are no evidence of their own:
@@ -160,13 +174,6 @@ fn refuse(dir: &Path, report: &Report, options: &LogOptions) -> Result<(), OpenE
         });
     }
     Ok(())
-}
-
-/// Partial tiles on disk, those of killed writers too: the next checkpoint
-/// replaces them.
-fn partial_tiles(files: &DirFiles) -> io::Result<Vec<String>> {
-    let partial = |name: &String| tile::parse_path(name).is_some_and(|tile| tile.2 < tile::WIDTH);
-    Ok(files.names()?.into_iter().filter(partial).collect())
 }
 
 fn finished(files: &DirFiles, found: &Examined) -> io::Result<Vec<Segment>> {
