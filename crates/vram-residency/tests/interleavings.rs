@@ -394,13 +394,15 @@ fn a_stop_while_a_resumption_is_recorded_is_not_swallowed() {
             .filter(|event| *event == "manager.stopped")
             .count()
     };
-    assert_eq!(stops(), 2, "the log tells that it stopped again");
+    let before = stops();
+    let last = || world.hook.seen.lock().unwrap().last().cloned();
+    assert_eq!(last().as_deref(), Some("manager.stopped"), "the last word");
     // One that cannot be recorded resumes nothing; the next one does.
     world.hook.refuse_next("manager.resumed");
     assert!(world.manager.resume("not recorded").is_err());
     assert!(matches!(world.manager.state(), RunState::Stopped { .. }));
     world.manager.stop("again").unwrap();
-    assert_eq!(stops(), 2, "it was stopped already");
+    assert_eq!(stops(), before, "it was stopped already");
     world.manager.resume("the shard is quarantined").unwrap();
     assert_eq!(world.manager.state(), RunState::Running);
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::source::Hooked;
 use common::{Rig, rig_of, weights};
 use vram_residency::clock::Clock as _;
-use vram_residency::error::{Error, InputError};
+use vram_residency::error::{Error, InputError, VerifyError};
 use vram_residency::load::{CancelToken, LoadError, Progress};
 use vram_residency::{Policy, SealRequest};
 
@@ -48,6 +48,30 @@ impl Counted {
     fn reads(&self) -> Vec<u64> {
         self.0.iter().map(|n| n.load(Ordering::Relaxed)).collect()
     }
+}
+
+// requirement: WORKER-4122, PM-1
+#[test]
+fn a_member_that_is_condemned_while_others_load_ends_the_group() {
+    let rig = rig(1);
+    let (parts, counted) = (parts(2), Counted::new(2));
+    let requests = (0..2).map(|i| counted.request(i, &parts[i], i == 1));
+    let mut load = rig.manager.group_load(requests.collect()).unwrap();
+    let _ = load.run().unwrap_err();
+    let device = rig.device();
+    device.flip_bit(device.buffers()[0], 9, 1).unwrap();
+    assert!(rig.manager.scrub_step(u64::MAX).is_err());
+    load.replace(1, counted.request(1, &parts[1], false))
+        .unwrap();
+    load.run().unwrap();
+    let error = load.finish().err().unwrap();
+    let barred = matches!(error, Error::Verify(VerifyError::Quarantined { .. }));
+    assert!(barred, "{error}");
+    assert_eq!(
+        rig.manager.capacity(0).unwrap().used,
+        0,
+        "what was sealed is freed"
+    );
 }
 
 // requirement: PM-1, API-F17

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::disguise::{Disguise, gpu_info};
-use common::{Rig, newest, root_key, weights};
+use common::{Rig, newest, rig_of, root_key, weights};
 use vram_digest::{BlockHash, hash_block, root};
 use vram_residency::audit::{Body, MemorySink};
 use vram_residency::device::DeviceError;
@@ -138,16 +138,17 @@ fn any_number_of_suspect_blocks_gets_a_second_opinion() {
     }
 }
 
-/// Suspect blocks of an erring checker, and one that is bad indeed, looked at by the CPU or not.
+/// Suspect blocks of an erring checker, and one that is bad indeed, looked at by the CPU or not:
+/// then the device's second run tells which.
 // requirement: DG-2, AU-3
 #[test]
 fn damage_among_very_many_suspect_blocks_is_damage() {
-    for (erring, confirmed) in [(1023, 1), (1049, 0), (1050, 1)] {
+    for (erring, blocks, read_back) in [(1023, 1024, 1024), (1049, 1, 1), (1050, 1051, 526)] {
         let (rig, shard) = erring_checker(erring);
         rig.flip_newest(&shard, 1099 * 4096 + 5, 6);
         let damage = damage(&rig.manager, &shard);
-        assert_eq!((damage.blocks, damage.confirmed), (erring + 1, confirmed));
-        assert!((500..=1024).contains(&damage.read_back));
+        assert_eq!((damage.blocks, damage.confirmed), (blocks, 1));
+        assert_eq!(damage.read_back, read_back);
         assert!(checker_faults(&rig.sink).is_empty());
         assert!(shard.is_quarantined());
     }
@@ -329,6 +330,43 @@ fn what_looked_bad_is_not_leased_before_the_tree_has_told() {
             assert!(condemned && shard.is_quarantined(), "{mode}, {wanted}");
         }
     }
+}
+
+// requirement: DG-2, API-F24, PM-5
+#[test]
+fn what_an_export_found_is_not_leased_before_the_tree_has_told() {
+    let (rig, shard) = reusing();
+    rig.flip_newest(&shard, 5, 1);
+    rig.device().fail(Op::BlockDigests, 1, scripted());
+    let error = rig.manager.unseal_model(&shard).err().unwrap();
+    assert!(matches!(error, Error::Device(_)), "{error}");
+    assert!(!shard.is_quarantined(), "nobody knows yet");
+    let error = rig.manager.lease(&shard, Mode::TagOnly).err().unwrap();
+    let condemned = matches!(error, Error::Verify(VerifyError::Contents { .. }));
+    assert!(condemned && shard.is_quarantined(), "{error}");
+}
+
+/// The checker erred and the tree said so: nothing is different from before.
+// requirement: DG-2, WORKER-4230
+#[test]
+fn a_group_stays_ready_when_only_the_checker_of_the_scrubber_erred() {
+    let rig = rig_of(1, 64 << 20, lenient());
+    let bytes = weights(4 * MIB, 1);
+    let group = rig.manager.seal_group(vec![SealRequest::bytes(&bytes)]);
+    let group = group.unwrap();
+    rig.manager.verify_group(&group, Mode::Full).unwrap();
+    for moment in [Moment::BeforeCheck, Moment::AfterCheck] {
+        rig.device().flip_at(Flip {
+            moment,
+            offset: 4096,
+            bit: 2,
+        });
+    }
+    let step = rig.manager.scrub_step(u64::MAX).unwrap();
+    assert_eq!(step.unwrap().bytes, 4 * MIB as u64);
+    let erred = |body: &Body| matches!(body, Body::CheckerFault { .. });
+    assert_eq!(rig.bodies().iter().filter(|body| erred(body)).count(), 1);
+    assert!(rig.manager.group_ready(&group));
 }
 
 // requirement: DG-2, PM-5

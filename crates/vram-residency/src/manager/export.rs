@@ -192,6 +192,7 @@ impl VramManager {
     /// memory is bad. If it is not, the way back to the host is.
     fn export_failed(&self, resident: &Arc<Resident>, block: u64) -> Result<()> {
         let _one_at_a_time = resident.verifying();
+        resident.doubt(1);
         let _ = self.verify_resident(resident, Mode::Full)?;
         let shard_id = resident.record().shard_id.clone();
         let error = VerifyError::ReadBack { shard_id, block };

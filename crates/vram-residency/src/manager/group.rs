@@ -79,7 +79,10 @@ impl VramManager {
         let ready = |shard: &SealedShard| {
             let resident = shard.resident();
             resident.is_ok_and(|resident| {
-                resident.is_held() && !resident.is_quarantined() && resident.is_proved()
+                resident.is_held()
+                    && !resident.is_quarantined()
+                    && resident.is_proved()
+                    && resident.doubts() == 0
             })
         };
         group.shards().iter().all(ready)

@@ -8,7 +8,7 @@ use tracing::{Span, info_span};
 use super::VramManager;
 use super::failure::About;
 use super::seal::Checked;
-use crate::error::{Error, InputError, Result};
+use crate::error::{Error, InputError, Result, VerifyError};
 use crate::load::{CancelToken, MAX_AT_ONCE, Overall, SealRequest, Together};
 use crate::random::bytes;
 use crate::seal::{GroupId, ShardPosition};
@@ -138,7 +138,8 @@ impl<'a> GroupLoad<'a> {
     /// The group, once every member is sealed.
     ///
     /// # Errors
-    /// [`InputError::Group`]; what was sealed is freed.
+    /// [`InputError::Group`], and [`VerifyError::Quarantined`] where a member was
+    /// condemned meanwhile; what was sealed is freed.
     pub fn finish(self) -> Result<SealedGroup> {
         let sealed = self.members.into_iter().map(|member| match member {
             Member::Sealed(shard) => Ok(shard),
@@ -147,6 +148,12 @@ impl<'a> GroupLoad<'a> {
             }
         });
         let shards = sealed.collect::<Result<Vec<SealedShard>, _>>()?;
+        // One that was condemned while others still loaded took only those along
+        // that were there.
+        if let Some(bad) = shards.iter().find(|shard| shard.is_quarantined()) {
+            let shard_id = bad.id().clone();
+            return Err(VerifyError::Quarantined { shard_id }.into());
+        }
         Ok(SealedGroup::new(self.group, shards))
     }
 

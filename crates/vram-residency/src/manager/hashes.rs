@@ -29,8 +29,9 @@ impl VramManager {
         let held = resident.hold()?;
         let measured = self.watched(measure(device, held.allocation()?.extent()))?;
         if !vouched(record, &measured) {
+            resident.doubt(measured.len() as u64);
             return Err(Error::Internal(
-                "neither the kept block hashes nor the contents match the seal; load the model again",
+                "neither the kept block hashes nor the contents match the seal; verify the shard in full",
             ));
         }
         let pairs = kept.iter().zip(&measured);

@@ -37,14 +37,16 @@ impl VramManager {
         if let Err(error) = self.inner.state.running() {
             return self.refused(resident, error.into());
         }
-        let verified = {
+        let granted = {
+            // Until the lease is counted: no check raises a doubt in between.
             let _one_at_a_time = resident.verifying();
-            match self.recent(resident, mode) {
+            let verified = match self.recent(resident, mode) {
                 Some(verified) => self.reused(resident, verified)?,
                 None => self.verify_resident(resident, mode)?,
-            }
+            };
+            self.grant(resident, verified)
         };
-        let granted = self.lost_is_recorded(self.grant(resident, verified));
+        let granted = self.lost_is_recorded(granted);
         granted.or_else(|error| self.refused(resident, error))
     }
 
@@ -79,7 +81,8 @@ impl VramManager {
     /// A verification of at least this mode that is young enough.
     fn recent(&self, resident: &Resident, mode: Mode) -> Option<Verified> {
         let limit: Duration = self.inner.policy.max_lease_age?;
-        let stamp = resident.last().filter(|_| !resident.is_quarantined())?;
+        let barred = resident.is_quarantined() || resident.doubts() > 0;
+        let stamp = resident.last().filter(|_| !barred)?;
         // Keys retire and seals grow old in between; both cost next to nothing.
         let keys = &self.slot_of(resident).ok()?.keys;
         seal::authenticate(resident.record(), &keys.accepted()).ok()?;

@@ -152,6 +152,8 @@ impl VramManager {
         self.emit(None, body)?;
         if matches!(error, Error::Verify(_)) {
             let _one_at_a_time = resident.verifying();
+            // Not known yet which: the next check tells, if this one cannot.
+            resident.doubt(1);
             if let Err(source_error) = self.verify_resident(resident, Mode::Full) {
                 return Ok(source_error);
             }

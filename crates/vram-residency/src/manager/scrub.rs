@@ -189,6 +189,23 @@ impl Scrubber {
         lock(&self.shared.failure).take()
     }
 
+    /// Ends it once the step under way is done; the last failure, if nobody took
+    /// it.
+    #[must_use = "it may be what the scrubber was there for"]
+    pub fn end(mut self) -> Option<Error> {
+        self.join();
+        self.take_failure()
+    }
+
+    fn join(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            let _ = thread.join();
+            debug!(bytes = self.bytes_checked(), "the scrubber ended");
+        }
+    }
+
     /// Steps that failed; each was recorded and handled by the manager.
     #[must_use]
     pub fn failures(&self) -> u64 {
@@ -198,12 +215,7 @@ impl Scrubber {
 
 impl Drop for Scrubber {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::SeqCst);
-        if let Some(thread) = self.thread.take() {
-            thread.thread().unpark();
-            let _ = thread.join();
-            debug!(bytes = self.bytes_checked(), "the scrubber ended");
-        }
+        self.join();
     }
 }
 

@@ -130,7 +130,13 @@ impl VramManager {
         let recorded = self.emit(None, Body::ManagerResumed { reason });
         state.end_resuming(stops, recorded.is_ok());
         recorded?;
-        Ok(state.running()?)
+        let running = state.running();
+        if let Err(Misuse::Stopped { reason }) = &running {
+            // Recorded before or after the resumption: now it is the last word.
+            let reason = Text::new(reason);
+            self.emit(None, Body::ManagerStopped { reason })?;
+        }
+        Ok(running?)
     }
 
     /// Records every loss that was not recorded yet, whichever call met it.

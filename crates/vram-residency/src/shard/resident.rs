@@ -158,7 +158,7 @@ impl Resident {
     }
 
     /// Whether one verification read every byte since the shard was sealed, and
-    /// none failed after it.
+    /// none condemned it after that.
     pub(crate) fn is_proved(&self) -> bool {
         self.proved.load(Ordering::SeqCst)
     }
@@ -199,11 +199,10 @@ impl Resident {
     }
 
     /// So many blocks looked bad, and nobody can tell yet who erred. Whatever was
-    /// verified before counts no more, until a tree pass has been passed.
+    /// verified before does not count until a tree pass has been passed.
     pub(crate) fn doubt(&self, blocks: u64) {
         if blocks > 0 {
             self.doubts.fetch_max(blocks, Ordering::SeqCst);
-            self.forget_verifications();
             self.set_rolling(None);
         }
     }

@@ -130,15 +130,21 @@ impl Check<'_> {
         suspects: &[u64],
     ) -> Result<Outcome, DeviceError> {
         let look = self.look_again(self.level0, suspects)?;
-        if look.differ == 0 {
-            let again = self.measure()?;
-            if self.is_sealed(&again) {
-                let count = suspects.len() as u64;
-                return Ok(Outcome::CheckerFault(Contents(()), count));
-            }
+        if look.differ > 0 {
+            let damage = describe(suspects, self.tensors, look.read, look.differ);
+            return Ok(Outcome::Damaged(actual, damage));
         }
-        let damage = describe(suspects, self.tensors, look.read, look.differ);
-        Ok(Outcome::Damaged(actual, damage))
+        let again = self.measure()?;
+        if self.is_sealed(&again) {
+            let count = suspects.len() as u64;
+            return Ok(Outcome::CheckerFault(Contents(()), count));
+        }
+        // The second run may blame other blocks than the first did.
+        let pairs = (0..).zip(again.iter().zip(self.level0));
+        let suspects: Vec<u64> = differing(pairs).collect();
+        let look = self.look_again(self.level0, &suspects)?;
+        let damage = describe(&suspects, self.tensors, look.read, look.differ);
+        Ok(Outcome::Damaged(self.digest(&root(&again)), damage))
     }
 
     /// The same when the kept hashes are wrong themselves: the device is asked
@@ -468,6 +474,26 @@ mod tests {
         let (answer, read) = ran(&device, extent, &good, sealed);
         assert!(matches!(answer, Ok(Outcome::Intact(_))));
         assert_eq!(read, BYTES);
+    }
+
+    /// The CPU acquitted what the first run blamed; the second blames another.
+    #[test]
+    fn the_block_that_the_second_run_finds_is_the_one_that_is_named() {
+        let (device, extent) = holding(&[7; LEN]);
+        let good = measure(&device, extent).unwrap();
+        let sealed = file_digest(&root(&good), extent.len);
+        err_once(&device, 4096);
+        device.flip_at(Flip {
+            moment: Moment::AfterCheck,
+            offset: 3 * 4096,
+            bit: 1,
+        });
+        let Outcome::Damaged(actual, damage) = check(&device, extent, &good, sealed) else {
+            panic!("other bytes were believed")
+        };
+        let now = measure(&device, extent).unwrap();
+        assert_eq!(actual, file_digest(&root(&now), extent.len));
+        assert_eq!((damage.runs, damage.confirmed), (vec![(3, 1)], 1));
     }
 
     /// The device's own tree was wrong; which block is to blame nobody could ask.

@@ -55,7 +55,9 @@ pub(super) fn hold(
         scrubbing,
         view: View::new(output),
     };
-    holding.run()
+    let held = holding.run();
+    // Also what it found in the last moment.
+    held.and(holding.scrubbing.map_or(Ok(()), Scrubbing::end))
 }
 
 /// Everything that goes on while shards are held.
@@ -192,6 +194,20 @@ mod tests {
         let (message, notes) = (failure.message(), failure.notes().join(" "));
         assert!(message.contains("file offset 2097152"), "{message}");
         assert!(notes.contains("bad 4 KiB block 512"), "{notes}");
+    }
+
+    /// The hold may end between what it found and when that is asked for.
+    // requirement: PM-8
+    #[test]
+    fn what_the_scrubber_found_last_is_told_when_it_ends() {
+        let (device, manager, _held) = held();
+        device.flip_bit(device.buffers()[0], 2 << 20, 3).unwrap();
+        let scrubbing = Scrubbing::start(&manager, 1 << 40).unwrap().unwrap();
+        while manager.state() == vram_residency::manager::RunState::Running {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let failure = scrubbing.end().unwrap_err();
+        assert_eq!(failure.exit(), Exit::Verification);
     }
 
     /// Rounds follow each other without a rest: what is ordered is heeded in them.

@@ -55,6 +55,11 @@ impl Scrubbing {
         }
     }
 
+    /// Ends it; what it found and nobody has told yet.
+    pub(super) fn end(self) -> Result<(), Failure> {
+        self.scrubber.end().map_or(Ok(()), |e| Err(e.into()))
+    }
+
     /// For the live view.
     pub(super) fn line(&self, held: u64) -> String {
         let checked = text::size(self.scrubber.bytes_checked());
