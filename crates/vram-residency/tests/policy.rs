@@ -14,6 +14,7 @@ use vram_residency::device::{
 use vram_residency::error::{Code, Error, InputError, Misuse, VerifyError};
 use vram_residency::policy::{OnFailure, PolicyError};
 use vram_residency::random::{Random, RandomError};
+use vram_residency::receipt::Nonce;
 use vram_residency::sim::{Op, SimDevice, SimOptions};
 use vram_residency::{Mode, Policy, SealRequest, VramManager};
 
@@ -171,7 +172,14 @@ fn a_device_that_changes_after_the_start_is_found() {
     ];
     for (edit, words) in edits {
         let gpu = gpu(Policy::default());
+        let shard = seal(&gpu.manager).unwrap();
         gpu.device.change(edit);
+        let nonce = Nonce::new(&[7; 16]).unwrap();
+        let attested = gpu.manager.attest_vram_residency(&shard, None).err();
+        let measured = gpu.manager.measure_residency(&shard, &nonce).err();
+        for error in [attested, measured] {
+            assert!(error.unwrap().to_string().contains(words), "{words}");
+        }
         assert!(!gpu.manager.is_vram_only(), "{words}");
         assert!(!gpu.manager.is_policy_enforced(0).unwrap(), "{words}");
         let error = gpu.manager.enforce_vram_only_policy().unwrap_err();

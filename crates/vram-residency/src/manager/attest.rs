@@ -61,11 +61,12 @@ impl VramManager {
         let record = shard.record().clone();
         let about = About::shard(&record);
         let slot = self.slot(record.gpu_device)?;
+        let device = self.facts_now("attest", slot)?;
         let memory = self.driver_memory(record.gpu_device)?;
         let attestation = Attestation {
             schema: "vram-residency/attestation/v1",
             nonce: nonce.map(String::from),
-            device: slot.info().clone(),
+            device,
             record,
             verification,
             memory,
@@ -143,6 +144,7 @@ impl VramManager {
         let verification = self.verify_sealed(shard, Mode::Full)?.into_verification();
         let record = shard.record().clone();
         let slot = self.slot(record.gpu_device)?;
+        let device = self.facts_now("attest", slot)?;
         let memory = self.driver_memory(record.gpu_device)?;
         let sequence = self.next_sequence();
         self.emit(
@@ -162,7 +164,7 @@ impl VramManager {
             sequence,
             instance: self.instance(),
             witness: verification.witness,
-            device: device_facts(slot.info(), memory),
+            device: device_facts(&device, memory),
             checkpoint: self.inner.recorder.checkpoint()?,
             record,
         };

@@ -241,15 +241,22 @@ impl VramManager {
     /// is recorded.
     pub fn enforce_vram_only_policy(&self) -> Result<()> {
         for slot in &self.inner.slots {
-            let facts = slot.ledger.device().facts().map_err(Error::from);
-            let about = About::device(slot.info().ordinal);
-            let facts = self.recorded("enforce_policy", about, facts)?;
-            if let Err(error) = self.admit_again(slot, &facts) {
-                self.emit(None, Body::policy_violation(&error, &facts, "refused"))?;
-                return Err(error.into());
-            }
+            self.facts_now("enforce_policy", slot)?;
         }
         Ok(())
+    }
+
+    /// What a device says of itself now, for `operation`, held against the
+    /// policy; what fails is recorded.
+    fn facts_now(&self, operation: &'static str, slot: &DeviceSlot) -> Result<DeviceInfo> {
+        let facts = slot.ledger.device().facts().map_err(Error::from);
+        let about = About::device(slot.info().ordinal);
+        let facts = self.recorded(operation, about, facts)?;
+        if let Err(error) = self.admit_again(slot, &facts) {
+            self.emit(None, Body::policy_violation(&error, &facts, "refused"))?;
+            return Err(error.into());
+        }
+        Ok(facts)
     }
 
     /// Whether every device passes the policy now (requirement: POL-4, API-F36).
