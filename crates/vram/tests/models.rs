@@ -333,6 +333,26 @@ fn a_format_is_not_ignored_for_an_index_or_a_directory() {
 }
 
 #[test]
+fn an_index_or_a_directory_is_no_file_of_several() {
+    let session = Session::new();
+    session.file("other", 5000);
+    let sharded = small().with_file_name("sharded");
+    let index = sharded.join("model.safetensors.index.json");
+    for model in [sharded, index] {
+        let model = model.to_str().unwrap();
+        for files in [[model, "other"], ["other", model]] {
+            for more in [&[][..], &["--group"], &["--format", "raw"]] {
+                let words = [&["seal"], &files[..], &["--device", "sim"], more].concat();
+                let refused = session.vram_words(&words).exit(2);
+                refused
+                    .refuses("stands for several files")
+                    .tells("seal it by itself");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_flip_is_held_against_the_longest_file_of_a_model() {
     let session = Session::new();
     split(

@@ -103,36 +103,88 @@ fn a_file_that_failed_is_read_again_and_a_good_one_is_not() {
     let session = Session::new();
     session.file("good", GOOD);
     session.file("bad", BAD);
-    for more in ["--group", "--content"] {
-        let words = format!(
-            "seal good bad --format raw --device sim:64MiB --retries 9 --hold --every 1h --json {more}"
-        );
-        let words: Vec<&str> = words.split_whitespace().collect();
-        let mut child = session.command(&words).spawn().unwrap();
-        let mut err = BufReader::new(child.stderr.take().unwrap()).lines();
-        let stop = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            scope.spawn(|| disturb(&session.path("bad"), &stop));
-            let note = err.find(|line| line.as_ref().unwrap().contains("trying again"));
-            stop.store(true, Ordering::Relaxed);
-            let note = note.unwrap().unwrap();
-            assert!(note.contains("bad changed while it was read"), "{note}");
-            assert!(note.ends_with("trying again, retry 1 of 9"), "{note}");
-        });
-        let mut report = String::new();
-        let mut out = BufReader::new(child.stdout.take().unwrap());
-        let _ = out.read_line(&mut report).unwrap();
-        let report: serde_json::Value = serde_json::from_str(&report).unwrap();
-        assert_eq!(report["shards"].as_array().unwrap().len(), 2);
-        let (read, twice) = (read_by(&child), 2 * GOOD as u64);
-        assert!(read < twice, "{more}: {read} bytes read");
-        assert!(read > (GOOD + 2 * BAD) as u64, "{more}: {read} bytes read");
-        interrupt(&child);
-        finish(child, words.join(" ")).exit(0);
-    }
+    let words =
+        "seal good bad --format raw --device sim:64MiB --retries 9 --hold --every 1h --json";
+    let words: Vec<&str> = words.split_whitespace().collect();
+    let mut child = session.command(&words).spawn().unwrap();
+    let mut err = BufReader::new(child.stderr.take().unwrap()).lines();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| disturb(&session.path("bad"), &stop));
+        let note = err.find(|line| line.as_ref().unwrap().contains("trying again"));
+        stop.store(true, Ordering::Relaxed);
+        let note = note.unwrap().unwrap();
+        assert!(note.contains("bad changed while it was read"), "{note}");
+        assert!(note.ends_with("trying again, retry 1 of 9"), "{note}");
+    });
+    let mut report = String::new();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let _ = out.read_line(&mut report).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["shards"].as_array().unwrap().len(), 2);
+    let (read, twice) = (read_by(&child), 2 * GOOD as u64);
+    assert!(read < twice, "{read} bytes read");
+    assert!(read > (GOOD + 2 * BAD) as u64, "{read} bytes read");
+    interrupt(&child);
+    finish(child, words.join(" ")).exit(0);
     // Nothing is tried again unless it may be over, nor without being asked.
     session
         .vram("seal good missing --format raw --device sim:64MiB --retries 9")
+        .exit(1)
+        .refuses("cannot open missing");
+}
+
+// requirement: PM-1
+#[test]
+fn a_group_that_is_read_again_is_of_one_revision() {
+    let session = Session::new();
+    session.file("small", 5000);
+    let large = std::fs::File::create(session.path("large")).unwrap();
+    large.set_len(90 << 30).unwrap();
+    // The large one is never read in time, and the small one is loaded by then.
+    let words = "seal small large --group --format raw --device sim:100GiB,discard --timeout 100ms --retries 30";
+    for name in ["small", "large"] {
+        let words: Vec<&str> = words.split_whitespace().collect();
+        let mut child = session.command(&words).spawn().unwrap();
+        let mut err = BufReader::new(child.stderr.take().unwrap());
+        let mut note = String::new();
+        while !note.contains("large did not finish") {
+            note.clear();
+            assert!(err.read_line(&mut note).unwrap() > 0, "it ended");
+        }
+        let file = std::fs::File::options()
+            .write(true)
+            .open(session.path(name));
+        file.unwrap().set_modified(SystemTime::now()).unwrap();
+        let rest: Vec<String> = err.lines().map(Result::unwrap).collect();
+        finish(child, words.join(" ")).exit(1);
+        let says = format!("{name} changed while it was read");
+        assert!(rest.iter().any(|line| line.contains(&says)), "{rest:?}");
+    }
+}
+
+#[test]
+fn files_beside_one_that_cannot_be_read_are_spread_as_well() {
+    let session = Session::new();
+    for name in ["a", "b"] {
+        session.file(name, 700 << 10);
+    }
+    let two = "--format raw --device sim:1MiB,ordinal=0 --device sim:1MiB,ordinal=1";
+    session
+        .vram(&format!("seal a b missing {two}"))
+        .exit(1)
+        .refuses("cannot open missing");
+    // Spread evenly these would not fit; as the plan says they do.
+    for (name, kib) in [("c", 700), ("d", 500), ("e", 500)] {
+        session.file(name, kib << 10);
+    }
+    let two = "--format raw --device sim:1004KiB,ordinal=0 --device sim:704KiB,ordinal=1";
+    assert_eq!(
+        places(&session.vram(&format!("seal c d e {two} --json")).exit(0)),
+        [1, 0, 0]
+    );
+    session
+        .vram(&format!("seal c d e missing {two}"))
         .exit(1)
         .refuses("cannot open missing");
 }

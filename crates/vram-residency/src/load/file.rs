@@ -30,9 +30,11 @@ fn place_of(file: &File) -> io::Result<PathBuf> {
     })
 }
 
-/// What must stay the same while a file is read.
-#[derive(PartialEq, Eq)]
-struct Identity {
+/// Which file was opened, and when it was last written or renamed: what must
+/// stay the same while it is read, and until it is read again where parts of
+/// one model are not to be of two revisions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileIdentity {
     device: u64,
     inode: u64,
     size: u64,
@@ -40,7 +42,7 @@ struct Identity {
     changed: (i64, i64),
 }
 
-impl Identity {
+impl FileIdentity {
     fn of(file: &File) -> io::Result<Self> {
         let meta = file.metadata()?;
         Ok(Self {
@@ -52,7 +54,9 @@ impl Identity {
         })
     }
 
-    fn difference(&self, now: &Self) -> Option<&'static str> {
+    /// What of it differs by `now`, as [`LoadError::Changed`] says it.
+    #[must_use]
+    pub fn difference(&self, now: &Self) -> Option<&'static str> {
         let same = |equal: bool, what| if equal { None } else { Some(what) };
         same(
             (self.device, self.inode) == (now.device, now.inode),
@@ -75,7 +79,7 @@ pub struct FileSource {
     /// What leads to another file by now is noticed and not followed.
     path: PathBuf,
     file: File,
-    opened: Identity,
+    opened: FileIdentity,
     cold: OnceLock<Option<Cold>>,
     reads: Reads,
 }
@@ -153,7 +157,7 @@ impl FileSource {
         if !file.metadata().map_err(refused)?.is_file() {
             return Err(LoadError::NotRegular { name: name() });
         }
-        let identity = Identity::of(&file).map_err(refused)?;
+        let identity = FileIdentity::of(&file).map_err(refused)?;
         // A hint; systems before Linux 6.3 ignore it.
         let _ = rustix::fs::fadvise(&file, 0, None, Advice::NoReuse);
         Ok(Self {
@@ -278,6 +282,10 @@ impl Source for FileSource {
         Some(self.file.metadata().ok()?.len())
     }
 
+    fn identity(&self) -> Option<FileIdentity> {
+        Some(self.opened)
+    }
+
     fn check_unchanged(&self) -> Result<(), LoadError> {
         let name = || self.path.display().to_string();
         let refused = |source| LoadError::Read {
@@ -285,7 +293,7 @@ impl Source for FileSource {
             offset: 0,
             source,
         };
-        let now = Identity::of(&self.file).map_err(refused)?;
+        let now = FileIdentity::of(&self.file).map_err(refused)?;
         match self.opened.difference(&now) {
             Some(what) => Err(LoadError::Changed { name: name(), what }),
             None => Ok(()),
@@ -299,6 +307,7 @@ mod tests {
 
     use super::*;
     use crate::clock::SystemClock;
+    use crate::load::SealRequest;
 
     const LEN: usize = (65 << 20) + 777;
     const PIECE: usize = 2 << 20;
@@ -391,7 +400,14 @@ mod tests {
         std::fs::write(file.path(), b"one").unwrap();
         let source = FileSource::open(file.path()).unwrap();
         source.check_unchanged().unwrap();
+        let identity = || SealRequest::file(file.path()).identity().unwrap();
+        let before = identity();
+        assert_eq!(
+            (Some(before), None),
+            (source.identity(), before.difference(&identity()))
+        );
         std::fs::write(file.path(), b"three").unwrap();
+        assert_eq!(before.difference(&identity()), Some("size"));
         let error = source.check_unchanged().unwrap_err().to_string();
         assert!(error.contains("size differs"), "{error}");
     }

@@ -14,7 +14,7 @@ mod source;
 pub use control::{CancelToken, Progress, ProgressFn};
 pub(crate) use control::{Control, Overall, Together};
 pub use error::LoadError;
-pub use file::{FileReads, FileSource};
+pub use file::{FileIdentity, FileReads, FileSource};
 pub use model::{Model, Part};
 pub(crate) use pipeline::{MAX_AT_ONCE, cores, load};
 pub use request::{FormatChoice, SealRequest};

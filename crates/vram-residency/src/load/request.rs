@@ -8,7 +8,7 @@ use std::time::Duration;
 use vram_digest::FileDigest;
 
 use super::source::ReaderSource;
-use super::{CancelToken, FileSource, LoadError, Progress, ProgressFn, Source};
+use super::{CancelToken, FileIdentity, FileSource, LoadError, Progress, ProgressFn, Source};
 use crate::audit::Text;
 use crate::error::InputError;
 use crate::format::{Format, Limits, TensorTable};
@@ -116,6 +116,14 @@ impl<'a> SealRequest<'a> {
     /// A source of one's own.
     pub fn source(source: impl Source + 'a) -> Self {
         Self::new(Ok(Box::new(source)))
+    }
+
+    /// The file that it reads, as it was when it was opened; `None` where it is
+    /// no file or could not be opened. Who opens the files of one model again
+    /// tells by it whether they are still those of before.
+    #[must_use]
+    pub fn identity(&self) -> Option<FileIdentity> {
+        self.source.as_ref().ok()?.identity()
     }
 
     /// The device; the manager's first one by default.

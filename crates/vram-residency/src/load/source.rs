@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, Read};
 
-use super::LoadError;
+use super::{FileIdentity, LoadError};
 use crate::clock::Clock;
 use crate::format::ReadAt;
 use crate::sync::{Mutex, PoisonError};
@@ -32,6 +32,12 @@ pub trait Source: ReadAt + Send + Sync {
     /// Where the source ends by now, for the message about a read that came
     /// short; `None` where nothing can tell.
     fn end(&self) -> Option<u64> {
+        None
+    }
+
+    /// The file it reads, as it was when it was opened; `None` for what is no
+    /// file.
+    fn identity(&self) -> Option<FileIdentity> {
         None
     }
 

@@ -1,18 +1,17 @@
 //! Loading what was asked for, onto one device or several, and again after
 //! failures that may be over by then.
 
-use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use vram_residency::capacity::plan::PlanPart;
-use vram_residency::error::{Error, InputError};
-use vram_residency::format::FormatError;
-use vram_residency::load::{LoadError, Model};
+use vram_residency::error::Error;
+use vram_residency::load::Model;
 use vram_residency::shard::{GroupRecord, SealedGroup};
 use vram_residency::{SealRequest, SealedShard, VramManager};
 
+use super::again::{self, Patience};
 use super::run::Asked;
 use super::{Args, placing};
 use crate::failure::Failure;
@@ -79,9 +78,11 @@ impl Load<'_> {
             way.before = before;
             before = before.saturating_add(way.file.bytes);
         }
+        let wait = |note: &str| self.wait(note);
         let mut shards = Vec::new();
         for (path, way) in self.args.files.iter().zip(&ways) {
-            let sealed = self.patiently(|| self.manager.seal(self.file(path, way)));
+            let mut patience = Patience::new(self.args.retries, &wait);
+            let sealed = patience.patiently(|| self.manager.seal(self.file(path, way)));
             shards.push(sealed.map_err(|error| Failure::to_seal(&way.file.name, error))?);
         }
         Ok(Loaded {
@@ -91,8 +92,7 @@ impl Load<'_> {
         })
     }
 
-    /// Seals the files of one model: all or none. What is loaded stays while
-    /// those that failed are read again.
+    /// Seals the files of one model: all or none.
     fn group(&self, model: Option<Model>, ways: &[Way<'_>]) -> Result<SealedGroup, Error> {
         let is_model = model.is_some();
         let mut opened = model;
@@ -100,20 +100,20 @@ impl Load<'_> {
             Some(model) => Ok(self.parts(model, ways)),
             None => self.anew(is_model, ways),
         };
-        if self.args.retries == 0 {
+        let retries = self.args.retries;
+        if retries == 0 {
             return self.manager.seal_group(requests()?);
         }
-        let mut load = self.patiently(|| self.manager.group_load(requests()?))?;
-        self.patiently(|| {
-            for index in load.failed() {
-                let at = usize::try_from(index).unwrap_or(usize::MAX);
-                let request = self.anew(is_model, ways)?.into_iter().nth(at);
-                let gone = InputError::Group("the model has fewer files than before");
-                load.replace(index, request.ok_or(gone)?)?;
-            }
-            load.run()
-        })?;
-        load.finish()
+        let names: Vec<&str> = ways.iter().map(|way| way.file.name.as_str()).collect();
+        let wait = |note: &str| self.wait(note);
+        let mut patience = Patience::of_group(retries, &wait);
+        again::seal_group(self.manager, &names, &mut patience, requests)
+    }
+
+    /// Tells of a retry and waits for its time; false after a signal.
+    fn wait(&self, note: &str) -> bool {
+        self.output.note(note);
+        !self.interrupt.wait(PAUSE)
     }
 
     /// The requests of all files of a group, opened anew.
@@ -132,26 +132,6 @@ impl Load<'_> {
         requests
             .map(|(request, way)| self.request(request, way))
             .collect()
-    }
-
-    /// Does `work`, and again as often as --retries allows while it fails at
-    /// reading.
-    fn patiently<T>(&self, mut work: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
-        let retries = self.args.retries;
-        for retry in 1..=retries {
-            match work() {
-                Err(error) if may_pass(&error) => {
-                    self.output.note(&format!(
-                        "{error}; trying again, retry {retry} of {retries}"
-                    ));
-                    if self.interrupt.wait(PAUSE) {
-                        return Err(error);
-                    }
-                }
-                other => return other,
-            }
-        }
-        work()
     }
 
     /// One line for files that are loaded together.
@@ -202,23 +182,5 @@ impl Load<'_> {
             Some(timeout) => request.timeout(timeout),
             None => request,
         }
-    }
-}
-
-/// Whether a failure is one of reading that may be over soon.
-fn may_pass(error: &Error) -> bool {
-    match error {
-        Error::Load(LoadError::Open { source, .. }) => source.kind() != ErrorKind::NotFound,
-        Error::Load(LoadError::Format { source, .. }) => {
-            matches!(source.rule(), FormatError::Io { .. })
-        }
-        Error::Load(error) => matches!(
-            error,
-            LoadError::Read { .. }
-                | LoadError::Short { .. }
-                | LoadError::Changed { .. }
-                | LoadError::Deadline { .. }
-        ),
-        _ => false,
     }
 }

@@ -1,5 +1,6 @@
 //! `vram seal`: load, seal, verify, report, and free or hold.
 
+mod again;
 mod args;
 mod devices;
 mod hold;
@@ -119,7 +120,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", value_parser = args::duration)]
     timeout: Option<Duration>,
     /// Read a file again, so often, when reading it failed; files that are
-    /// loaded stay
+    /// loaded stay. One of a group that changed ends the command
     #[arg(long, value_name = "N", default_value_t = 0)]
     retries: u32,
     /// Keep the models resident and verify them again until interrupted
@@ -214,6 +215,17 @@ impl Args {
                 ))
                 .hint("seal them one by one"));
             }
+        }
+        let stands_for_several = |path: &&PathBuf| Model::is_index(path) || path.is_dir();
+        if let (Some(path), [_, _, ..]) = (
+            self.files.iter().find(stands_for_several),
+            self.files.as_slice(),
+        ) {
+            return Err(Failure::usage(format!(
+                "{} stands for several files and cannot be one of several FILEs",
+                text::printable(&path.to_string_lossy())
+            ))
+            .hint("seal it by itself, or name the files of it"));
         }
         for (what, path) in [("record", &self.record), ("receipt", &self.receipt)] {
             if let Some(path) = path {

@@ -40,10 +40,9 @@ impl Room {
 /// left then, they lie as `vram plan` says.
 pub(super) fn place(manager: &VramManager, files: &[PlanPart]) -> Result<Vec<u32>, Failure> {
     let devices = manager.devices();
-    // Of what cannot be read the load tells, and of the one device that is full.
-    let unread = files.iter().any(|file| file.bytes == 0);
-    if let Some(first) = devices.first().filter(|_| devices.len() == 1 || unread) {
-        return Ok(vec![first.ordinal; files.len()]);
+    // Of the one device that is full the load tells.
+    if let [only] = devices.as_slice() {
+        return Ok(vec![only.ordinal; files.len()]);
     }
     let devices = devices.iter().map(|info| (info.ordinal, info.granularity));
     let rooms = devices.map(|device| Room::of(manager, device));
@@ -51,9 +50,15 @@ pub(super) fn place(manager: &VramManager, files: &[PlanPart]) -> Result<Vec<u32
     if let Some(places) = spread(rooms, files) {
         return Ok(places);
     }
-    let plan = manager.plan(files, 0)?;
-    let places = plan.placements.iter().map(|placement| placement.ordinal);
-    let places = places.collect::<Option<Vec<u32>>>();
+    // Of what cannot be read the load tells; it has no size to plan with.
+    let known: Vec<PlanPart> = files.iter().filter(|f| f.bytes > 0).cloned().collect();
+    let plan = manager.plan(&known, 0)?;
+    let mut planned = plan.placements.iter().map(|placement| placement.ordinal);
+    let place = |file: &PlanPart| match file.bytes {
+        0 => manager.devices().first().map(|first| first.ordinal),
+        _ => planned.next().flatten(),
+    };
+    let places = files.iter().map(place).collect::<Option<Vec<u32>>>();
     places.filter(|_| plan.fits).ok_or_else(|| full(&plan))
 }
 
