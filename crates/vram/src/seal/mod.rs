@@ -15,8 +15,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use vram_digest::FileDigest;
-use vram_residency::format;
-use vram_residency::load::{FileSource, Model, Retried};
+use vram_residency::format::gguf::Split;
+use vram_residency::format::{self, Limits};
+use vram_residency::load::{FileSource, LoadError, Model, Retried};
 
 use crate::device::DeviceSpec;
 use crate::failure::Failure;
@@ -178,22 +179,11 @@ impl Args {
         if !matches!(self.format, FormatArg::Auto | FormatArg::Gguf) {
             return Ok(None);
         }
-        match Model::open_with(path, &self.worker.limits.limits()) {
+        let limits = self.worker.limits.limits();
+        match Model::open_with(path, &limits) {
             Ok(model) => Ok((model.parts().len() > 1).then_some(model)),
-            // The seal says what is wrong with a file of its own.
-            Err(_) if !self.is_whole(path) => Ok(None),
-            Err(error) => Err(Failure::about(&path.to_string_lossy(), error.into())
-                .hint("--format raw seals this part alone")),
+            Err(error) => not_opened(path, error, &limits).map(|()| None),
         }
-    }
-
-    /// Whether there is nothing wrong with a file as long as it is alone.
-    fn is_whole(&self, path: &Path) -> bool {
-        let Ok(source) = FileSource::open(path) else {
-            return false;
-        };
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        format::detect_with(extension, &Retried(&source), &self.worker.limits.limits()).is_ok()
     }
 
     /// Options that say something about one file.
@@ -236,6 +226,24 @@ impl Args {
     }
 }
 
+/// Whether a file that could not be opened as a model is one of its own: of a
+/// header that cannot be read, now or a moment ago, the seal tells. What is
+/// there and says that it is a part of a split is none.
+fn not_opened(path: &Path, error: LoadError, limits: &Limits) -> Result<(), Failure> {
+    let Ok(source) = FileSource::open(path) else {
+        return Ok(());
+    };
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    let Ok((_, table)) = format::detect_with(extension, &Retried(&source), limits) else {
+        return Ok(());
+    };
+    match Split::of(&table, limits) {
+        Ok(None) => Ok(()),
+        Ok(Some(_)) | Err(_) => Err(Failure::about(&path.to_string_lossy(), error.into())
+            .hint("--format raw seals this part alone")),
+    }
+}
+
 /// Better now than after minutes of loading.
 fn check_place(what: &str, path: &Path) -> Result<(), Failure> {
     if path == Path::new("-") {
@@ -252,4 +260,31 @@ fn check_place(what: &str, path: &Path) -> Result<(), Failure> {
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_of_a_moment_makes_no_part_of_a_file() {
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata");
+        let not_opened = |name: &str| {
+            let path = data.join(name);
+            let error = LoadError::Read {
+                name: path.display().to_string(),
+                offset: 0,
+                source: std::io::Error::other("the disk was away"),
+            };
+            not_opened(&path, error, &Limits::default())
+        };
+        for name in ["small.safetensors", "small.gguf", "missing.gguf"] {
+            assert!(not_opened(name).is_ok(), "{name}");
+        }
+        for number in [1, 2] {
+            let part = format!("split/small-0000{number}-of-00002.gguf");
+            let refused = not_opened(&part).unwrap_err();
+            assert_eq!(refused.advice(), Some("--format raw seals this part alone"));
+        }
+    }
 }
