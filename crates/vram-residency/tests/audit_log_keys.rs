@@ -160,15 +160,46 @@ fn a_handover_of_another_log_or_a_strangers_is_not_followed() {
     assert_eq!(fault(&files, &[0], &[]), None);
 }
 
-/// Killed between any two steps: the log opens with the old key or the new one,
-/// and the change can be made again.
+/// Key 0, 1 and 0 again: who trusts either believes the log, which opens with 0.
+// requirement: KD-10
 #[test]
-fn a_change_that_was_killed_half_way_can_be_made_again() {
+fn a_log_may_come_back_to_a_key_that_it_left() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("log");
     write(&dir, numbered(0), 1..10);
     change(&dir, 0, 1).unwrap();
+    write(&dir, numbered(1), 10..20);
+    change(&dir, 1, 0).unwrap();
+    write(&dir, numbered(0), 20..30);
+    assert_eq!(audit_ids(&dir), (1..30).collect::<Vec<_>>());
+    for trusted in [&[0][..], &[1], &[0, 1], &[1, 0]] {
+        assert_eq!(fault(&read_all(&dir), trusted, &[]), None, "{trusted:?}");
+    }
+    let clock = Arc::new(SystemClock::new());
+    let gone = LogSink::open(&dir, options(), numbered(1), clock).err();
+    assert!(matches!(gone, Some(OpenError::Replaced { .. })), "{gone:?}");
+    // It leaves key 0 for good; a copy of the way back under a later name does
+    // not bring it back.
+    change(&dir, 0, 2).unwrap();
     let mut files = read_all(&dir);
+    let mut papers = files
+        .iter()
+        .filter(|(name, _)| name.starts_with("handover."));
+    let back = papers.nth(1).unwrap().1.clone();
+    files.insert("handover.000000999999.json".to_owned(), back);
+    assert_eq!(fault(&files, &[0], &[]), None);
+    let note = String::from_utf8(files["checkpoint"].clone()).unwrap();
+    let newest = Checkpoint::open(&note, &[numbered(2).public().clone()]).unwrap();
+    let stolen = newest.sign(&numbered(0)).unwrap();
+    files.insert("checkpoint".to_owned(), stolen.into());
+    assert_eq!(fault(&files, &[0], &[]), Some(Fault::RevokedKey));
+}
+
+/// Leaves a change from key 0 to 1 as a kill does after both keys have signed.
+fn killed_after_both_signed(dir: &Path) {
+    write(dir, numbered(0), 1..10);
+    change(dir, 0, 1).unwrap();
+    let mut files = read_all(dir);
     files.retain(|name, _| !name.starts_with("handover."));
     // The note that both keys signed, the paper not yet written, nothing closed.
     let seq = (files["events.jsonl"].split(|b| *b == b'\n').count() - 2) as u64;
@@ -200,12 +231,53 @@ fn a_change_that_was_killed_half_way_can_be_made_again() {
         format!("{text}\n\n{old}{new}").into_bytes(),
     );
     files.insert("events.jsonl".to_owned(), format!("{kept}\n").into_bytes());
-    write_all(&dir, &files);
+    write_all(dir, &files);
     fs::remove_dir_all(dir.join("tile")).unwrap();
+}
+
+/// Killed between any two steps: the log opens with the old key or the new one,
+/// and the change can be made again.
+#[test]
+fn a_change_that_was_killed_half_way_can_be_made_again() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    killed_after_both_signed(&dir);
     write(&dir, numbered(0), 10..12);
     change(&dir, 0, 1).unwrap();
     write(&dir, numbered(1), 12..14);
     for trusted in [0, 1] {
+        assert_eq!(fault(&read_all(&dir), &[trusted], &[]), None, "{trusted}");
+    }
+}
+
+/// The new key goes on where the change was killed: it first writes the proof, so
+/// that who trusts the old key follows.
+// requirement: KD-10
+#[test]
+fn a_change_that_was_killed_half_way_is_finished_by_the_new_key() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    killed_after_both_signed(&dir);
+    let papers = |files: &MemoryFiles| {
+        let names = files.keys().filter(|name| name.starts_with("handover."));
+        names.count()
+    };
+    assert_eq!(papers(&read_all(&dir)), 0);
+    write(&dir, numbered(1), 10..12);
+    let files = read_all(&dir);
+    assert_eq!(papers(&files), 1);
+    for trusted in [&[0][..], &[1], &[0, 1], &[1, 0]] {
+        assert_eq!(fault(&files, trusted, &[]), None, "{trusted:?}");
+    }
+    let refused = change(&dir, 0, 1);
+    assert!(
+        matches!(refused, Err(OpenError::Replaced { .. })),
+        "{refused:?}"
+    );
+    change(&dir, 1, 2).unwrap();
+    write(&dir, numbered(2), 12..14);
+    assert_eq!(audit_ids(&dir), (1..14).collect::<Vec<_>>());
+    for trusted in [0, 1, 2] {
         assert_eq!(fault(&read_all(&dir), &[trusted], &[]), None, "{trusted}");
     }
 }

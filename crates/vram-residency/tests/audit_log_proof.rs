@@ -225,3 +225,17 @@ fn strange_texts_are_no_proofs() {
         "{refused:?}"
     );
 }
+
+/// Every log starts with nothing, so a proof of it would say nothing.
+#[test]
+fn growth_from_nothing_is_not_proved() {
+    let (_temp, dir, half) = log(None);
+    let now = Checkpoint::open(&half, &trusted()).unwrap();
+    let nothing = Checkpoint {
+        size: 0,
+        root: vram_residency::audit::merkle::root(&[]),
+        ..now
+    };
+    let refused = growth_proof(&dir, &nothing.sign(&key()).unwrap());
+    assert!(matches!(refused, Err(ProofError::Empty)), "{refused:?}");
+}

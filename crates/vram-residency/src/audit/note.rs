@@ -134,6 +134,13 @@ impl Checkpoint {
         Ok(self.sign(one)? + &self.signature(other)?)
     }
 
+    /// The note with the signature of `key` alone; none when it is not there.
+    pub(crate) fn signed_by(note: &str, key: &VerifyingKey) -> Option<String> {
+        let (text, signatures) = note.split_once("\n\n")?;
+        let mut single = signatures.lines().map(|line| format!("{text}\n\n{line}\n"));
+        single.find(|note| Self::open(note, std::slice::from_ref(key)).is_ok())
+    }
+
     /// The line of a signature.
     fn signature(&self, key: &SigningKey) -> Result<String, KeyError> {
         let mut blob = key_hash(&self.origin, key.public()).to_vec();

@@ -77,6 +77,11 @@ pub enum ProofError {
         /// Events under the checkpoint.
         size: u64,
     },
+    /// The earlier checkpoint covers nothing.
+    #[error(
+        "the earlier checkpoint covers no event: every log starts with it, and there is nothing to prove"
+    )]
+    Empty,
     /// The event's line was deleted, as the retention rules ask.
     #[error("the line of event {seq} was retired; lines are kept from {first_kept}")]
     Retired {
@@ -121,15 +126,24 @@ impl Proof {
         seq: u64,
     ) -> Result<Self, ProofError> {
         let found = good(files, options)?;
+        Self::of_examined(files, &found, seq)
+    }
+
+    /// Proves event `seq` of a log as it was found.
+    pub(crate) fn of_examined(
+        files: &dyn Files,
+        found: &Examined,
+        seq: u64,
+    ) -> Result<Self, ProofError> {
         let (size, first_kept) = (found.report.size, found.report.first_kept);
         if seq >= size {
             return Err(ProofError::NotCovered { seq, size });
         }
-        let line = line_of(files, &found, seq).map_err(CheckError::from)?;
+        let line = line_of(files, found, seq).map_err(CheckError::from)?;
         let line = line.ok_or(ProofError::Retired { seq, first_kept })?;
         let index = usize::try_from(seq).unwrap_or(usize::MAX);
         Ok(Self::Inclusion {
-            checkpoint: found.note,
+            checkpoint: found.note.clone(),
             seq,
             line,
             path: written(&merkle::inclusion(&found.leaves, index)),
@@ -151,6 +165,9 @@ impl Proof {
         };
         let found = good(files, &options)?;
         let before = found.earlier.map_or(0, |earlier| earlier.size);
+        if before == 0 {
+            return Err(ProofError::Empty);
+        }
         let before = usize::try_from(before).unwrap_or(usize::MAX);
         Ok(Self::Consistency {
             checkpoint: found.note,

@@ -46,7 +46,12 @@ impl DirFiles {
         if depth > MAX_DEPTH {
             return Ok(());
         }
-        for entry in fs::read_dir(self.root.join(folder))? {
+        let entries = match fs::read_dir(self.root.join(folder)) {
+            // A writer let the folder of a partial tile go since it was listed.
+            Err(error) if depth > 0 && error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries?,
+        };
+        for entry in entries {
             let entry = entry?;
             let Ok(name) = entry.file_name().into_string() else {
                 continue;
@@ -102,6 +107,26 @@ impl Files for BTreeMap<String, Vec<u8>> {
     fn open(&self, name: &str) -> io::Result<Box<dyn BufRead + '_>> {
         let bytes = self.get(name).ok_or(io::ErrorKind::NotFound)?;
         Ok(Box::new(bytes.as_slice()))
+    }
+}
+
+/// Every name there is, sorted.
+pub(super) fn listed(files: &dyn Files) -> io::Result<Vec<String>> {
+    let mut names = files.names()?;
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// As [`read_bounded`]; none when the file went since it was listed, as partial
+/// tiles do beside a writer.
+pub(super) fn read_if_there(
+    files: &dyn Files,
+    name: &str,
+    limit: usize,
+) -> io::Result<Option<Vec<u8>>> {
+    match read_bounded(files, name, limit) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some),
     }
 }
 

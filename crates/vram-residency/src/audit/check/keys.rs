@@ -45,13 +45,20 @@ impl<'a> Keys<'a> {
         let revoked = self.revoked.is_some_and(|list| list.contains(&key.id()));
         if revoked {
             self.refused.push(key);
-        } else {
-            self.believed.push(key);
+            return;
+        }
+        match self.believed.iter().position(|known| *known == key) {
+            // The log came back to a key that it had left.
+            Some(at) => {
+                self.replaced.remove(&at);
+            }
+            None => self.believed.push(key),
         }
     }
 
     /// Follows the handovers among `names`, oldest first. Those of keys that are
-    /// not believed say nothing.
+    /// not believed say nothing, nor does one under another event's name: it would
+    /// be followed out of its turn.
     pub(super) fn follow(
         &mut self,
         files: &dyn Files,
@@ -63,12 +70,12 @@ impl<'a> Keys<'a> {
             .collect();
         found.sort_unstable();
         let mut followed = Vec::new();
-        for (_, name) in found {
+        for (named, name) in found {
             let text = read_bounded(files, name, MAX_PROOF_BYTES)?;
             let Ok(proof) = Proof::from_json(&String::from_utf8_lossy(&text)) else {
                 continue;
             };
-            if let Some((seq, line)) = self.hand_over(&proof) {
+            if let Some((seq, line)) = self.hand_over(&proof, named) {
                 let name = name.clone();
                 followed.push(Handover { name, seq, line });
             }
@@ -76,8 +83,8 @@ impl<'a> Keys<'a> {
         Ok(followed)
     }
 
-    /// The number and line of the event, when a believed key proves it.
-    fn hand_over(&mut self, proof: &Proof) -> Option<(u64, String)> {
+    /// The number and line of the event `named`, when a believed key proves it.
+    fn hand_over(&mut self, proof: &Proof, named: u64) -> Option<(u64, String)> {
         let Proof::Inclusion {
             line, checkpoint, ..
         } = proof
@@ -89,7 +96,7 @@ impl<'a> Keys<'a> {
         let Proved::Event(event, seq, checkpoint) = proved else {
             return None;
         };
-        let next = successor(&event)?;
+        let next = successor(&event).filter(|_| seq == named)?;
         self.replaced.insert(from, checkpoint.size);
         self.add(next);
         Some((seq, line.clone()))

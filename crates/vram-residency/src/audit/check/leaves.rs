@@ -5,7 +5,7 @@ use std::io;
 use super::super::merkle::tile::{self, WIDTH};
 use super::super::merkle::{self, Hash};
 use super::super::note::Checkpoint;
-use super::files::{Files, read_bounded};
+use super::files::{Files, read_if_there};
 use super::scan::Scan;
 
 /// Leaves that are looked for beyond those that lines and tiles can tell: so
@@ -77,8 +77,8 @@ fn row(
     ours.sort_by_key(|tile| tile.2);
     for (_, number, width) in ours {
         let path = tile::path(level, *number, *width);
-        let bytes = read_bounded(files, &path, WIDTH.saturating_mul(32))?;
-        let Some(hashes) = tile::hashes(&bytes) else {
+        let bytes = read_if_there(files, &path, WIDTH.saturating_mul(32))?;
+        let Some(hashes) = bytes.as_deref().and_then(tile::hashes) else {
             continue;
         };
         let start = usize::try_from(*number)
@@ -98,7 +98,9 @@ fn tiles_only(files: &dyn Files, stored: &[(u8, u64, usize)]) -> io::Result<Vec<
     numbers.sort_by_key(|tile| (tile.1, tile.2));
     for (_, number, width) in numbers {
         let path = tile::path(0, *number, *width);
-        let bytes = read_bounded(files, &path, WIDTH.saturating_mul(32))?;
+        let Some(bytes) = read_if_there(files, &path, WIDTH.saturating_mul(32))? else {
+            continue;
+        };
         let start = usize::try_from(*number)
             .ok()
             .and_then(|number| number.checked_mul(WIDTH));

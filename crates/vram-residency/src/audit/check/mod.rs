@@ -13,6 +13,7 @@ mod files;
 mod judge;
 mod keys;
 mod leaves;
+mod moment;
 mod own;
 mod report;
 mod scan;
@@ -28,10 +29,11 @@ pub use show::{Filter, Shown, show};
 
 use super::line::CHECKPOINT;
 use super::merkle::{self, Hash};
-use super::note::{Checkpoint, MAX_CHECKPOINT_BYTES, NoteError};
+use super::note::{Checkpoint, NoteError};
 use crate::hex;
 use crate::key::{KeyId, VerifyingKey};
 use keys::Keys;
+use moment::{MOST_TRIES, Moment, may_be_a_writers};
 use scan::Scan;
 pub(crate) use scan::next_line;
 
@@ -96,17 +98,35 @@ pub fn verify(files: &dyn Files, options: &Options<'_>) -> Result<Report, CheckE
 }
 
 pub(crate) fn examine(files: &dyn Files, options: &Options<'_>) -> Result<Examined, CheckError> {
-    let names = files.names()?;
+    for _ in 1..MOST_TRIES {
+        let moment = Moment::of(files)?;
+        let found = examine_at(files, &moment, options);
+        if !may_be_a_writers(&found) || Moment::of(files)? == moment {
+            return found;
+        }
+    }
+    examine_at(files, &Moment::of(files)?, options)
+}
+
+/// Checks the log against the checkpoint of a moment.
+fn examine_at(
+    files: &dyn Files,
+    moment: &Moment,
+    options: &Options<'_>,
+) -> Result<Examined, CheckError> {
+    let names = &moment.names;
     let mut report = Report::default();
-    let scan = scan::scan(files, &names)?;
+    let scan = scan::scan(files, names)?;
     report.lines = scan.lines.len() as u64;
     report.clock_steps_back = scan.clock_steps_back;
     let mut keys = Keys::new(options.trusted, options.revoked);
-    let handovers = keys.follow(files, &names)?;
+    let handovers = keys.follow(files, names)?;
     let earlier = options.earlier.map(|note| keys.open(note)).transpose();
     let earlier = earlier.map_err(CheckError::Earlier)?;
-    let (note, checkpoint) = read_checkpoint(files, &names, &keys, &mut report)?.unzip();
-    let leaves = leaves::load(files, &names, checkpoint.as_ref(), &scan)?;
+    let (note, checkpoint) = read_checkpoint(moment, &keys, &mut report).unzip();
+    // A writer replaces partial tiles while the lines are read.
+    let tiles = files::listed(files)?;
+    let leaves = leaves::load(files, &tiles, checkpoint.as_ref(), &scan)?;
     if let Some(checkpoint) = &checkpoint {
         report.origin = Some(checkpoint.origin.to_string());
         report.size = checkpoint.size;
@@ -116,7 +136,7 @@ pub(crate) fn examine(files: &dyn Files, options: &Options<'_>) -> Result<Examin
     let handed = handovers.iter().filter_map(|one| one.check(hashes));
     report.findings.extend(handed);
     let tail = judged(&scan, hashes, checkpoint.as_ref(), options, &mut report);
-    report.findings.extend(tiles::check(files, &names, hashes)?);
+    report.findings.extend(tiles::check(files, tiles, hashes)?);
     if checkpoint.is_some() && !leaves.proved {
         let text = "the lines and tiles do not give the root that is signed";
         let finding = Finding::of_file(Fault::Root, CHECKPOINT, text);
@@ -147,7 +167,7 @@ fn judged(
     report: &mut Report,
 ) -> Vec<Hash> {
     let mut own = own::read(scan, leaves);
-    own.closed &= checkpoint.is_none_or(|checkpoint| !checkpoint.reopened);
+    own.closed &= checkpoint.is_some_and(|checkpoint| !checkpoint.reopened);
     (report.closed, report.adopted) = (own.closed, own.adopted);
     let judged = judge::judge(scan, leaves, &own);
     report.first_kept = judged.first_kept;
@@ -165,20 +185,17 @@ fn judged(
 /// The log's checkpoint, as it stands and what it says, when a believed key
 /// signed it.
 fn read_checkpoint(
-    files: &dyn Files,
-    names: &[String],
+    moment: &Moment,
     keys: &Keys<'_>,
     report: &mut Report,
-) -> io::Result<Option<(String, Checkpoint)>> {
-    if !names.iter().any(|name| name == CHECKPOINT) {
+) -> Option<(String, Checkpoint)> {
+    let Some(text) = &moment.note else {
         let finding = Finding::of_file(Fault::MissingCheckpoint, CHECKPOINT, "there is none");
         report.findings.push(finding);
-        return Ok(None);
-    }
-    let bytes = files::read_bounded(files, CHECKPOINT, MAX_CHECKPOINT_BYTES)?;
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    match keys.open(&text) {
-        Ok(checkpoint) => Ok(Some((text, checkpoint))),
+        return None;
+    };
+    match keys.open(text) {
+        Ok(checkpoint) => Some((text.clone(), checkpoint)),
         Err(error) => {
             let fault = match error {
                 NoteError::Foreign { .. } => Fault::ForeignCheckpoint,
@@ -187,7 +204,7 @@ fn read_checkpoint(
             };
             let finding = Finding::of_file(fault, CHECKPOINT, &error.to_string());
             report.findings.push(finding);
-            Ok(None)
+            None
         }
     }
 }

@@ -5,35 +5,74 @@ use std::io;
 
 use super::super::merkle::tile::{self, WIDTH};
 use super::super::merkle::{self, Hash};
-use super::files::{Files, read_bounded};
+use super::files::{Files, listed, read_if_there};
 use super::report::{Fault, Finding};
 
+/// How often the tiles are listed again while a writer replaces them.
+const MOST_LISTS: usize = 5;
+
+/// Checks the tiles among `names`, and those that a writer put in the place of
+/// one that went since.
 pub(super) fn check(
     files: &dyn Files,
-    names: &[String],
+    mut names: Vec<String>,
     leaves: &[Hash],
 ) -> io::Result<Vec<Finding>> {
-    let mut findings = Vec::new();
     let rows = rows(leaves);
+    let (mut there, mut findings) = (HashSet::new(), Vec::new());
+    for _ in 0..MOST_LISTS {
+        read_new(files, &names, &rows, &mut there, &mut findings)?;
+        if missing(&rows, &there).next().is_none() {
+            break;
+        }
+        let again = listed(files)?;
+        if again == names {
+            break;
+        }
+        names = again;
+    }
+    findings.extend(missing(&rows, &there));
+    Ok(findings)
+}
+
+/// Reads the tiles among `names` that are not `there` yet.
+fn read_new(
+    files: &dyn Files,
+    names: &[String],
+    rows: &[Vec<Hash>],
+    there: &mut HashSet<String>,
+    findings: &mut Vec<Finding>,
+) -> io::Result<()> {
     for name in names {
         let Some((level, number, width)) = tile::parse_path(name) else {
             continue;
         };
-        let bytes = read_bounded(files, name, WIDTH.saturating_mul(32))?;
+        if there.contains(name) {
+            continue;
+        }
+        let Some(bytes) = read_if_there(files, name, WIDTH.saturating_mul(32))? else {
+            continue;
+        };
         let row = rows.get(usize::from(level)).map_or(&[][..], Vec::as_slice);
         if let Some(text) = wrong(&bytes, width, row, number) {
             findings.push(Finding::of_file(Fault::Tile, name, &text));
         }
+        there.insert(name.clone());
     }
-    let stored: HashSet<&str> = names.iter().map(String::as_str).collect();
-    for path in needed(&rows) {
+    Ok(())
+}
+
+/// The tiles that the tree needs and nothing stands for.
+fn missing<'a>(
+    rows: &'a [Vec<Hash>],
+    there: &'a HashSet<String>,
+) -> impl Iterator<Item = Finding> + 'a {
+    needed(rows).filter_map(|path| {
         let full = path.split_once(".p/").map(|(full, _)| full);
-        let there = |path: &str| stored.contains(path);
-        if !there(&path) && !full.is_some_and(there) && !wider(&path, names) {
-            findings.push(Finding::of_file(Fault::Tile, &path, "the tile is missing"));
-        }
-    }
-    Ok(findings)
+        let stored = there.contains(&path) || full.is_some_and(|full| there.contains(full));
+        let stands = stored || wider(&path, there);
+        (!stands).then(|| Finding::of_file(Fault::Tile, &path, "the tile is missing"))
+    })
 }
 
 /// The tree's levels 0, 8, 16, ...
@@ -68,7 +107,7 @@ fn needed(rows: &[Vec<Hash>]) -> impl Iterator<Item = String> + '_ {
 }
 
 /// Whether a partial tile with more hashes than `path` is there.
-fn wider(path: &str, names: &[String]) -> bool {
+fn wider(path: &str, names: &HashSet<String>) -> bool {
     let Some((level, number, width)) = tile::parse_path(path).filter(|tile| tile.2 < WIDTH) else {
         return false;
     };

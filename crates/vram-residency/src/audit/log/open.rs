@@ -12,7 +12,7 @@ use super::super::merkle::{Tree, tile};
 use super::adopt;
 use super::committer::{Committer, Position, Segment, day};
 use super::storage::{DirStorage, Storage};
-use super::{LogOptions, OpenError, private};
+use super::{LogOptions, OpenError, handover, private};
 use crate::clock::Clock;
 use crate::key::SigningKey;
 
@@ -47,7 +47,8 @@ pub(super) fn open(
     }
     refuse(dir, &found.report, options)?;
     let finished = finished(&files, &found).map_err(io)?;
-    let storage = DirStorage::new(root, lock).map_err(io)?;
+    let mut storage = DirStorage::new(root, lock).map_err(io)?;
+    handover::finish(&mut storage, &files, &found, key.public()).map_err(io)?;
     resume(storage, options, key, clock, &files, found, finished).map_err(io)
 }
 
