@@ -171,7 +171,7 @@ test result: ok. 40 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out
         let cuda = text("crates/vram-residency-cuda/tests/behaviour.rs");
         assert!(cuda.contains(NO_REAL_CUDA) && cuda.contains("\"CUDA with real GPUs\""));
         let suite = text("crates/vram-residency/tests/behaviour/suite/run.rs");
-        assert!(suite.contains("\"behaviour on {mode}:\\n{}\""));
+        assert!(suite.contains("\"behaviour on {name}:\\n{}\""));
     }
 
     #[test]
