@@ -9,14 +9,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
+use common::source::Ends;
 use common::{Rig, root_key};
 use vram_residency::audit::{Body, MemorySink, Severity};
 use vram_residency::clock::Timestamp;
 use vram_residency::error::Error;
 use vram_residency::format::lfs::Pointer;
-use vram_residency::format::{Dtype, Format, FormatError, ReadAt};
+use vram_residency::format::{Dtype, Format, FormatError};
 use vram_residency::key::{Scope, SigningKey};
-use vram_residency::load::{LoadError, Source};
+use vram_residency::load::LoadError;
 use vram_residency::receipt::{Certificate, Nonce, Signer};
 use vram_residency::signed::AllowError;
 use vram_residency::sim::SimOptions;
@@ -251,33 +252,6 @@ fn format_errors() -> Vec<FormatError> {
     ]
 }
 
-/// A source whose last word is an error of its choice.
-struct Ends(Box<dyn Fn() -> FormatError + Send + Sync>);
-
-impl ReadAt for Ends {
-    fn len(&self) -> u64 {
-        100
-    }
-
-    fn read_exact_at(&self, _offset: u64, out: &mut [u8]) -> io::Result<()> {
-        out.fill(1);
-        Ok(())
-    }
-}
-
-impl Source for Ends {
-    fn name(&self) -> String {
-        "ends".to_owned()
-    }
-
-    fn check_unchanged(&self) -> Result<(), LoadError> {
-        Err(LoadError::Format {
-            name: self.name(),
-            source: (self.0)(),
-        })
-    }
-}
-
 fn rig() -> Rig {
     Rig::build(&[SimOptions::new(1 << 20)], Policy::default(), |b| b)
 }
@@ -291,7 +265,10 @@ fn every_fault_of_a_models_format_leaves_the_events_of_a_seal_that_failed() {
         let (name, words) = (variant(&error), error.to_string());
         walked.insert(name.clone());
         let before = rig.sink.types().len();
-        let make = move || format_errors().remove(at);
+        let make = move || LoadError::Format {
+            name: "ends".to_owned(),
+            source: format_errors().remove(at),
+        };
         let refused = rig.manager.seal(SealRequest::source(Ends(Box::new(make))));
         assert!(
             matches!(refused, Err(Error::Load(LoadError::Format { .. }))),

@@ -6,20 +6,18 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use common::disguise::{Disguise, gpu_info};
 use common::errors::{device_errors, key_errors, load_errors};
+use common::source::Ends;
 use common::{Rig, Seeded, root_key, weights};
 use vram_residency::audit::{AuditMode, MemorySink};
 use vram_residency::clock::Timestamp;
 use vram_residency::device::DeviceError;
 use vram_residency::error::Error;
-use vram_residency::format::ReadAt;
 use vram_residency::key::{KeyContext, KeyError, KeyProvider, SealKey};
-use vram_residency::load::{LoadError, Source};
 use vram_residency::policy::OnFailure;
 use vram_residency::random::{Random, RandomError};
 use vram_residency::seal::Record;
@@ -101,30 +99,6 @@ fn isolating() -> Rig {
 fn sealed(rig: &Rig) -> SealedShard {
     let request = SealRequest::bytes(&[7; 9000]).id("subject");
     rig.manager.seal(request).unwrap()
-}
-
-/// A source whose last word is an error of its choice.
-struct Ends(Box<dyn Fn() -> LoadError + Send + Sync>);
-
-impl ReadAt for Ends {
-    fn len(&self) -> u64 {
-        100
-    }
-
-    fn read_exact_at(&self, _offset: u64, out: &mut [u8]) -> io::Result<()> {
-        out.fill(1);
-        Ok(())
-    }
-}
-
-impl Source for Ends {
-    fn name(&self) -> String {
-        "ends".to_owned()
-    }
-
-    fn check_unchanged(&self) -> Result<(), LoadError> {
-        Err((self.0)())
-    }
 }
 
 struct NoKey(KeyError);

@@ -1,9 +1,12 @@
 //! Keyed checks, sweeps and the scrubber: everything a flipped bit can do to
 //! them, and nothing that it cannot.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+mod common;
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::wait_until;
 use vram_residency::audit::MemorySink;
 use vram_residency::error::{Error, VerifyError};
 use vram_residency::key::RootKey;
@@ -72,15 +75,6 @@ impl World {
             types.contains(&"seal.verification_failed".to_owned()),
             "{types:?}"
         );
-    }
-}
-
-/// Waits for another thread; a minute is far more than it takes.
-fn wait_until(reached: impl Fn() -> bool) {
-    let end = Instant::now() + Duration::from_secs(60);
-    while !reached() {
-        assert!(Instant::now() < end, "nothing goes on");
-        std::thread::yield_now();
     }
 }
 

@@ -2,9 +2,9 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use common::{Rig, rig_of, weights};
+use common::{Rig, rig_of, wait_until, weights};
 use vram_residency::error::Error;
 use vram_residency::manager::Scrubber;
 use vram_residency::policy::PolicyError;
@@ -18,15 +18,6 @@ fn seal(rig: &Rig, mib: u64, id: &str) -> SealedShard {
     let bytes = weights(usize::try_from(mib * MIB).unwrap(), 3);
     let request = SealRequest::bytes(&bytes).id(id);
     rig.manager.seal(request).unwrap()
-}
-
-/// Waits for another thread; a minute is far more than it takes.
-fn wait_until(reached: impl Fn() -> bool) {
-    let end = Instant::now() + Duration::from_secs(60);
-    while !reached() {
-        assert!(Instant::now() < end, "nothing goes on");
-        std::thread::yield_now();
-    }
 }
 
 /// Turns are counted, not timed.

@@ -10,6 +10,7 @@ pub(crate) mod known;
 pub(crate) mod source;
 
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 pub(crate) use test_listener as listen;
 
@@ -195,6 +196,15 @@ pub(crate) fn manager_on(device: &SimDevice, key: RootKey, random: u64) -> VramM
         .random(Arc::new(Seeded::new(random)))
         .build()
         .unwrap()
+}
+
+/// Waits for another thread; a minute is far more than it takes.
+pub(crate) fn wait_until(reached: impl Fn() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !reached() {
+        assert!(Instant::now() < end, "nothing goes on");
+        std::thread::yield_now();
+    }
 }
 
 /// Property tests: `cases` of them unless `PROPTEST_CASES` says otherwise, from

@@ -37,6 +37,30 @@ impl<S: Source, F: Fn(u64) -> io::Result<()> + Send + Sync> Source for Hooked<S,
     }
 }
 
+/// A source whose last word is an error of its choice.
+pub(crate) struct Ends(pub(crate) Box<dyn Fn() -> LoadError + Send + Sync>);
+
+impl ReadAt for Ends {
+    fn len(&self) -> u64 {
+        100
+    }
+
+    fn read_exact_at(&self, _offset: u64, out: &mut [u8]) -> io::Result<()> {
+        out.fill(1);
+        Ok(())
+    }
+}
+
+impl Source for Ends {
+    fn name(&self) -> String {
+        "ends".to_owned()
+    }
+
+    fn check_unchanged(&self) -> Result<(), LoadError> {
+        Err((self.0)())
+    }
+}
+
 /// Seals, must be refused, and must leave nothing behind.
 pub(crate) fn refused(rig: &Rig, request: SealRequest<'_>) -> Error {
     let error = rig.manager.seal(request).unwrap_err();
