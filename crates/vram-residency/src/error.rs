@@ -533,7 +533,7 @@ impl Error {
     /// True when the same call may succeed later without a change by the caller
     /// (requirement: WORKER-4151).
     #[must_use]
-    pub const fn is_retriable(&self) -> bool {
+    pub fn is_retriable(&self) -> bool {
         match self {
             Self::InsufficientVram(_) => true,
             Self::Device(error) => error.is_retriable(),
@@ -573,7 +573,7 @@ impl Error {
 
     /// How long to wait before a retry makes sense (requirement: WORKER-4951, GC-7).
     #[must_use]
-    pub const fn retry_after(&self) -> Option<Duration> {
+    pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Misuse(Misuse::Busy { .. }) => Some(Duration::from_millis(100)),
             _ if self.is_retriable() => Some(Duration::from_secs(2)),

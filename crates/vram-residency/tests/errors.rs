@@ -159,6 +159,17 @@ fn table() -> Vec<(Error, Code, bool, bool)> {
             true,
             false,
         ),
+        (
+            LoadError::Read {
+                name: name(),
+                offset: 1,
+                source: std::io::Error::other("the disk is away"),
+            }
+            .into(),
+            Code::ModelLoadFailed,
+            true,
+            false,
+        ),
         (KeyError::Entropy.into(), Code::AuthFailed, false, false),
         (
             AuditError {

@@ -5,7 +5,7 @@ mod common;
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Barrier, Condvar, Mutex};
 use std::time::Duration;
 
 use common::source::Hooked;
@@ -13,6 +13,7 @@ use common::{Rig, rig_of, weights};
 use vram_residency::clock::Clock as _;
 use vram_residency::error::{Error, InputError, VerifyError};
 use vram_residency::load::{CancelToken, LoadError, Progress};
+use vram_residency::sim::{Flip, Moment};
 use vram_residency::{Policy, SealRequest};
 
 const LEN: usize = (3 << 20) + 5;
@@ -206,6 +207,47 @@ fn the_time_of_a_member_starts_with_its_load() {
         matches!(error, Error::Load(LoadError::Deadline { .. })),
         "{error}"
     );
+    rig.assert_empty();
+}
+
+/// The copy of one member is bad; the other cannot be read and stands before it.
+// requirement: WORKER-4113, ER-4
+#[test]
+fn a_verdict_is_not_hidden_behind_a_read_that_failed() {
+    let rig = rig(2);
+    let parts = parts(2);
+    rig.devices[1].flip_at(Flip {
+        moment: Moment::AfterCopy,
+        offset: 7,
+        bit: 0,
+    });
+    // Each ends only once the other is under way.
+    let both = Barrier::new(2);
+    let fails = |offset| {
+        if offset > 0 {
+            return Ok(());
+        }
+        both.wait();
+        Err(io::Error::other("the cable is out"))
+    };
+    let waits = |offset| {
+        if offset == 0 {
+            both.wait();
+        }
+        Ok(())
+    };
+    let requests = vec![
+        SealRequest::source(Hooked(parts[0].as_slice(), fails)).device(0),
+        SealRequest::source(Hooked(parts[1].as_slice(), waits)).device(1),
+    ];
+    let mut load = rig.manager.group_load(requests).unwrap();
+    let error = load.run().unwrap_err();
+    assert!(
+        matches!(error, Error::Verify(VerifyError::Copy { .. })),
+        "{error}"
+    );
+    assert_eq!(load.failed(), [0, 1]);
+    drop(load);
     rig.assert_empty();
 }
 

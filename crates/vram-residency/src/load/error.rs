@@ -1,6 +1,10 @@
 //! What can go wrong while reading a model. Every message names the source, with
 //! what cannot be seen in its name escaped.
 
+use std::io::{self, ErrorKind};
+
+use rustix::io::Errno;
+
 use crate::format::FormatError;
 use crate::text::Shown;
 
@@ -14,7 +18,7 @@ pub enum LoadError {
         /// The source.
         name: String,
         /// The system's words.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// A directory, FIFO, socket or device.
     #[error("{} is not a regular file", Shown(name))]
@@ -30,13 +34,13 @@ pub enum LoadError {
         /// Where.
         offset: u64,
         /// The system's words.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// Writing exported bytes failed.
     #[error("cannot write the exported bytes: {source}")]
     Write {
         /// The system's words.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// It ended early.
     #[error(
@@ -126,9 +130,103 @@ fn listed(names: &[String], count: usize) -> String {
 }
 
 impl LoadError {
-    /// True when the same load may succeed later.
+    /// True when the same load may succeed later: reading failed, or took too
+    /// long, or the file was being written. What stays true of a name, the
+    /// rights to it or the contents is not retriable.
     #[must_use]
-    pub const fn is_retriable(&self) -> bool {
-        matches!(self, Self::Changed { .. } | Self::Deadline { .. })
+    pub fn is_retriable(&self) -> bool {
+        match self {
+            Self::Open { source, .. } => !stays(source),
+            Self::Format { source, .. } => matches!(source.rule(), FormatError::Io { .. }),
+            Self::Read { .. }
+            | Self::Short { .. }
+            | Self::Changed { .. }
+            | Self::Deadline { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// The source that it is about; `None` where it is about none.
+    #[must_use]
+    pub fn source_name(&self) -> Option<&str> {
+        match self {
+            Self::Open { name, .. }
+            | Self::NotRegular { name }
+            | Self::Read { name, .. }
+            | Self::Short { name, .. }
+            | Self::Changed { name, .. }
+            | Self::Format { name, .. }
+            | Self::NoModel { name }
+            | Self::Ambiguous { name, .. }
+            | Self::SplitName { name, .. }
+            | Self::Cancelled { name }
+            | Self::Deadline { name } => Some(name),
+            Self::Write { .. } => None,
+        }
+    }
+}
+
+/// Whether a failure to open says something about the name, the rights or the
+/// limits of this process, which waiting does not change.
+fn stays(error: &io::Error) -> bool {
+    use Errno as E;
+    let names = [
+        E::NOENT,
+        E::NOTDIR,
+        E::ISDIR,
+        E::NAMETOOLONG,
+        E::LOOP,
+        E::INVAL,
+    ];
+    let rights = [E::ACCESS, E::PERM, E::MFILE];
+    let told = Errno::from_io_error(error);
+    let kind = error.kind();
+    told.is_some_and(|told| names.contains(&told) || rights.contains(&told))
+        || kind == ErrorKind::NotFound
+        || kind == ErrorKind::PermissionDenied
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waiting_does_not_change_is_not_tried_again() {
+        let open = |source: io::Error| LoadError::Open {
+            name: "model".to_owned(),
+            source,
+        };
+        for (error, may_pass) in [
+            (Errno::IO, true),
+            (Errno::STALE, true),
+            (Errno::TIMEDOUT, true),
+            (Errno::NFILE, true),
+            (Errno::NOENT, false),
+            (Errno::ACCESS, false),
+            (Errno::PERM, false),
+            (Errno::LOOP, false),
+            (Errno::NOTDIR, false),
+            (Errno::NAMETOOLONG, false),
+            (Errno::MFILE, false),
+        ] {
+            assert_eq!(open(error.into()).is_retriable(), may_pass, "{error}");
+        }
+        let told = io::Error::new(ErrorKind::NotFound, "no /proc");
+        assert!(!open(told).is_retriable());
+        let format = |source| LoadError::Format {
+            name: "model".to_owned(),
+            source,
+        };
+        let read = FormatError::Io {
+            offset: 0,
+            len: 8,
+            source: Errno::IO.into(),
+        };
+        let read = FormatError::In {
+            place: "header".to_owned(),
+            source: Box::new(read),
+        };
+        assert!(format(read).is_retriable());
+        assert!(!format(FormatError::BigEndian).is_retriable());
     }
 }

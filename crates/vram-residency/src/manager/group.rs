@@ -1,13 +1,12 @@
 //! Models of several shards: all sealed or none (requirement: API-F17, PM-1, PM-3).
 
-use tracing::{Span, info_span};
+use tracing::info_span;
 
 use super::VramManager;
-use super::failure::About;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::load::SealRequest;
 use crate::shard::{SealedGroup, SealedShard};
-use crate::sync::{Mutex, PoisonError, one_more, thread};
+use crate::sync::each;
 use crate::trace;
 use crate::verify::{Mode, Verified};
 
@@ -37,38 +36,10 @@ impl VramManager {
     }
 
     fn verify_members(&self, group: &SealedGroup, mode: Mode) -> Result<Vec<Verified>> {
-        let span = Span::current();
-        let shards = group.shards();
-        let mut ordinals: Vec<u32> = shards.iter().map(|s| s.record().gpu_device).collect();
-        ordinals.sort_unstable();
-        ordinals.dedup();
-        let answers: Vec<Mutex<Option<Result<Verified>>>> =
-            shards.iter().map(|_| Mutex::new(None)).collect();
-        let verify_on = &|ordinal: u32| {
-            for (shard, answer) in shards.iter().zip(&answers) {
-                if shard.record().gpu_device == ordinal {
-                    let verified = self.verify_sealed(shard, mode);
-                    *answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(verified);
-                }
-            }
-        };
-        thread::scope(|scope| {
-            for ordinal in ordinals {
-                let span = span.clone();
-                let work = move || span.in_scope(|| verify_on(ordinal));
-                if !one_more(scope, work) {
-                    verify_on(ordinal);
-                }
-            }
-        });
-        let taken = answers.into_iter().map(|answer| {
-            let answer = answer.into_inner().unwrap_or_else(PoisonError::into_inner);
-            answer.unwrap_or_else(|| {
-                let error = Error::Internal("a group member was not verified");
-                self.recorded("verify_group", About::default(), Err(error))
-            })
-        });
-        taken.collect()
+        let device = |shard: &SealedShard| shard.record().gpu_device;
+        let verify = |shard: &SealedShard| self.verify_sealed(shard, mode);
+        let verified = each(group.shards(), usize::MAX, device, verify);
+        verified.into_iter().collect()
     }
 
     /// Whether every member is held, not quarantined, and was verified since it

@@ -1,20 +1,18 @@
 //! Loading the members of a group: several devices at the same time, and
 //! again after a failure without reading the good members twice.
 
-use std::collections::BTreeMap;
-
-use tracing::{Span, info_span};
+use tracing::info_span;
 
 use super::VramManager;
 use super::failure::About;
 use super::seal::Checked;
 use crate::error::{Error, InputError, Result, VerifyError};
-use crate::load::{CancelToken, MAX_AT_ONCE, Overall, SealRequest, Together};
+use crate::load::{CancelToken, LoadError, MAX_AT_ONCE, Overall, SealRequest, Together};
 use crate::random::bytes;
 use crate::seal::{GroupId, ShardPosition};
 use crate::shard::{SealedGroup, SealedShard};
 use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::sync::{Arc, Mutex, MutexGuard, PoisonError, one_more, thread};
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError, each};
 use crate::trace;
 
 /// A model of several shards on its way into memory. Dropping it frees what
@@ -34,11 +32,16 @@ enum Member<'a> {
     Failed,
 }
 
-/// The members of one device, by their position in the group.
-type Queue<'a> = Vec<(usize, Box<Checked<'a>>)>;
+/// A member whose turn comes.
+struct Turn<'a> {
+    at: usize,
+    ordinal: u32,
+    /// Taken when it comes.
+    checked: Mutex<Option<Box<Checked<'a>>>>,
+}
 
 /// What the threads of one run share.
-struct Run<'r, 'a> {
+struct Run<'r> {
     manager: &'r VramManager,
     overall: &'r Arc<Overall>,
     halt: CancelToken,
@@ -46,8 +49,6 @@ struct Run<'r, 'a> {
     halts: bool,
     at_once: usize,
     failed: AtomicBool,
-    queues: Mutex<Vec<Queue<'a>>>,
-    done: Mutex<Vec<(usize, Member<'a>)>>,
     errors: Mutex<Vec<(usize, Error)>>,
 }
 
@@ -110,7 +111,8 @@ impl<'a> GroupLoad<'a> {
     /// in flight end, and what they sealed stays.
     ///
     /// # Errors
-    /// The failed member's error, of several the first in the group's order.
+    /// The failed member's error; of several a verdict about the bytes, and then
+    /// the first in the group's order.
     pub fn run(&mut self) -> Result<()> {
         self.run_with(false)
     }
@@ -163,20 +165,20 @@ impl<'a> GroupLoad<'a> {
         }
     }
 
-    /// Takes the waiting members out, by device.
-    fn queues(&mut self) -> Vec<Queue<'a>> {
-        let mut queues: BTreeMap<u32, Queue<'a>> = BTreeMap::new();
+    /// Takes the waiting members out.
+    fn turns(&mut self) -> Vec<Turn<'a>> {
+        let mut turns = Vec::new();
         for (at, place) in self.members.iter_mut().enumerate() {
             match std::mem::replace(place, Member::Failed) {
-                Member::Waiting(checked) => {
-                    let queue = queues.entry(checked.ordinal()).or_default();
-                    queue.push((at, checked));
-                }
+                Member::Waiting(checked) => turns.push(Turn {
+                    at,
+                    ordinal: checked.ordinal(),
+                    checked: Mutex::new(Some(checked)),
+                }),
                 other => *place = other,
             }
         }
-        // Taken from the end: the first device's turn comes first.
-        queues.into_values().rev().collect()
+        turns
     }
 
     fn run_with(&mut self, halts: bool) -> Result<()> {
@@ -185,73 +187,58 @@ impl<'a> GroupLoad<'a> {
     }
 
     fn load_members(&mut self, halts: bool) -> Result<()> {
-        let span = Span::current();
-        let queues = self.queues();
-        let at_once = queues.len().clamp(1, MAX_AT_ONCE);
+        let turns = self.turns();
+        let mut ordinals: Vec<u32> = turns.iter().map(|turn| turn.ordinal).collect();
+        ordinals.sort_unstable();
+        ordinals.dedup();
         let run = Run {
             manager: &self.manager,
             overall: &self.overall,
             halt: CancelToken::new(),
             halts,
-            at_once,
+            at_once: ordinals.len().clamp(1, MAX_AT_ONCE),
             failed: AtomicBool::new(false),
-            queues: Mutex::new(queues),
-            done: Mutex::default(),
             errors: Mutex::default(),
         };
-        thread::scope(|scope| {
-            for _ in 1..at_once {
-                // Without another thread the ones there are do its work.
-                let (run, span) = (&run, span.clone());
-                let work = move || span.in_scope(|| run.work());
-                let _ = one_more(scope, work);
-            }
-            run.work();
-        });
-        let done = run.done.into_inner();
-        let mut errors = run
-            .errors
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner);
-        for (at, member) in done.unwrap_or_else(PoisonError::into_inner) {
-            self.put(at, member);
+        let (at_once, ordinal) = (run.at_once, |turn: &Turn<'_>| turn.ordinal);
+        let members = each(&turns, at_once, ordinal, |turn| run.member(turn));
+        let errors = run.errors.into_inner();
+        for (turn, member) in turns.iter().zip(members) {
+            self.put(turn.at, member);
         }
-        // A load that was ended because of another's failure is not the cause.
-        errors.sort_by_key(|(at, error)| (is_halt(error), *at));
-        match errors.into_iter().next() {
-            Some((_, error)) => Err(error),
-            None => Ok(()),
-        }
+        let errors = errors.unwrap_or_else(PoisonError::into_inner);
+        let told = errors
+            .into_iter()
+            .min_by_key(|(at, error)| (rank(error), *at));
+        told.map_or(Ok(()), |(_, error)| Err(error))
     }
 }
 
-fn is_halt(error: &Error) -> bool {
-    matches!(error, Error::Load(crate::load::LoadError::Cancelled { .. }))
+/// Which of several failures is told: what was found out about the bytes before
+/// anything else, and last a load that was ended because of another's failure.
+const fn rank(error: &Error) -> u8 {
+    match error {
+        Error::Verify(_) | Error::Policy(_) => 0,
+        Error::Load(LoadError::Cancelled { .. }) => 2,
+        _ => 1,
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl<'a> Run<'_, 'a> {
-    /// Loads device after device until none is left.
-    fn work(&self) {
-        loop {
-            let Some(queue) = lock(&self.queues).pop() else {
-                break;
-            };
-            for (at, checked) in queue {
-                let member = if self.failed.load(Ordering::Acquire) {
-                    Member::Waiting(checked)
-                } else {
-                    self.seal(at, checked)
-                };
-                lock(&self.done).push((at, member));
-            }
+impl Run<'_> {
+    /// What a member becomes in its turn.
+    fn member<'a>(&self, turn: &Turn<'a>) -> Member<'a> {
+        match lock(&turn.checked).take() {
+            Some(checked) if self.failed.load(Ordering::Acquire) => Member::Waiting(checked),
+            Some(checked) => self.seal(turn.at, checked),
+            None => Member::Failed,
         }
     }
 
-    fn seal(&self, at: usize, mut checked: Box<Checked<'a>>) -> Member<'a> {
+    fn seal<'a>(&self, at: usize, mut checked: Box<Checked<'a>>) -> Member<'a> {
         let bytes = checked.bytes();
         let counted = checked.control_mut().join(Together {
             overall: Arc::clone(self.overall),

@@ -1,10 +1,8 @@
 //! Reading again what failed, as often as --retries says, file by file.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::ErrorKind;
 
 use vram_residency::error::Error;
-use vram_residency::format::FormatError;
 use vram_residency::load::{FileIdentity, LoadError};
 use vram_residency::manager::GroupLoad;
 use vram_residency::shard::SealedGroup;
@@ -77,21 +75,11 @@ impl<'p> Patience<'p> {
 
     /// The file whose reading failed, if that may be over soon.
     fn passing<'e>(&self, error: &'e Error) -> Option<&'e str> {
-        let Error::Load(error) = error else {
-            return None;
-        };
-        let (name, may_pass) = match error {
-            LoadError::Open { name, source } => (name, source.kind() != ErrorKind::NotFound),
-            LoadError::Format { name, source } => {
-                (name, matches!(source.rule(), FormatError::Io { .. }))
-            }
-            LoadError::Changed { name, .. } => (name, self.changes),
-            LoadError::Read { name, .. }
-            | LoadError::Short { name, .. }
-            | LoadError::Deadline { name } => (name, true),
-            _ => return None,
-        };
-        may_pass.then_some(name.as_str())
+        match error {
+            Error::Load(LoadError::Changed { .. }) if !self.changes => None,
+            Error::Load(error) if error.is_retriable() => error.source_name(),
+            _ => None,
+        }
     }
 }
 

@@ -1,93 +1,61 @@
-//! The same work on several devices at once.
+//! The same work on several devices at once, until one of them fails.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
+use vram_residency::load::CancelToken;
+use vram_residency::sync::each;
+use vram_residency::sync::{Mutex, PoisonError};
 
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 
 /// Does `work` with each item: with those of one device in their order, with
-/// those of several devices at the same time.
+/// those of at most `at_once` devices at the same time. The first failure
+/// cancels `halt`, for work that is under way, and nothing more is begun.
 ///
 /// # Errors
-/// The first failure in the order of the items; after one nothing more is begun.
-pub(super) fn each<T: Sync, R: Send>(
+/// A verdict about the bytes before any other failure, and of equal ones the
+/// first that happened: what was cancelled because of it came later.
+pub(super) fn until_one_fails<T: Sync, R: Send>(
     items: &[T],
+    at_once: usize,
     device: impl Fn(&T) -> u32 + Sync,
+    halt: &CancelToken,
     work: impl Fn(&T) -> Result<R, Failure> + Sync,
 ) -> Result<Vec<R>, Failure> {
-    let answers: Vec<_> = items.iter().map(|_| Mutex::new(None)).collect();
-    let failed = AtomicBool::new(false);
-    let on_device = |ordinal: u32| {
-        let here = items.iter().zip(&answers);
-        for (item, answer) in here.filter(|(item, _)| device(item) == ordinal) {
-            if failed.load(Ordering::Relaxed) {
-                break;
+    let failed: Mutex<Option<Failure>> = Mutex::new(None);
+    let failed_now = || failed.lock().unwrap_or_else(PoisonError::into_inner);
+    let unless_failed = |item: &T| {
+        if failed_now().is_some() {
+            return None;
+        }
+        match work(item) {
+            Ok(done) => Some(done),
+            Err(failure) => {
+                let mut told = failed_now();
+                let verdict = failure.exit() == Exit::Verification;
+                let outdone = |told: &Failure| verdict && told.exit() != Exit::Verification;
+                if told.as_ref().is_none_or(outdone) {
+                    *told = Some(failure);
+                }
+                halt.cancel();
+                None
             }
-            let done = work(item);
-            failed.fetch_or(done.is_err(), Ordering::Relaxed);
-            *answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
         }
     };
-    let on_device = &on_device;
-    let mut ordinals: Vec<u32> = items.iter().map(&device).collect();
-    ordinals.sort_unstable();
-    ordinals.dedup();
-    thread::scope(|scope| {
-        let first = ordinals.pop();
-        for ordinal in ordinals {
-            let work = move || on_device(ordinal);
-            if thread::Builder::new().spawn_scoped(scope, work).is_err() {
-                // Without another thread this one does its work.
-                on_device(ordinal);
-            }
-        }
-        first.into_iter().for_each(on_device);
-    });
-    // Those that were not begun are missing where one failed, and only there.
-    let answers = answers.into_iter();
-    answers
-        .filter_map(|answer| answer.into_inner().unwrap_or_else(PoisonError::into_inner))
-        .collect()
+    let done = each(items, at_once, device, unless_failed);
+    match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(failure) => Err(failure),
+        None => Ok(done.into_iter().flatten().collect()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+
     use super::*;
-    use std::sync::mpsc::channel;
-    use std::time::Duration;
-
-    #[test]
-    fn answers_come_in_the_order_of_the_items() {
-        let items = [(1, 'a'), (0, 'b'), (1, 'c'), (2, 'd')];
-        let done = each(&items, |item| item.0, |item| Ok(item.1)).unwrap();
-        assert_eq!(done, ['a', 'b', 'c', 'd']);
-        let none: [u32; 0] = [];
-        assert_eq!(each(&none, |n| *n, |n| Ok(*n)).unwrap(), [0; 0]);
-    }
-
-    #[test]
-    fn devices_work_at_the_same_time() {
-        // Each waits for the other: one after the other they would not end well.
-        let (to_one, from_zero) = channel();
-        let (to_zero, from_one) = channel();
-        let ends = [
-            Mutex::new((to_one, from_one)),
-            Mutex::new((to_zero, from_zero)),
-        ];
-        let meet = |ordinal: &usize| {
-            let (to, from) = &*ends[*ordinal].lock().unwrap();
-            to.send(()).unwrap();
-            let heard = from.recv_timeout(Duration::from_secs(600));
-            heard.map_err(|error| Failure::new(error.to_string()))
-        };
-        let device = |ordinal: &usize| u32::try_from(*ordinal).unwrap();
-        assert_eq!(each(&[0, 1], device, meet).unwrap(), [(), ()]);
-    }
 
     #[test]
     fn the_first_failure_is_told_and_nothing_more_is_begun() {
-        let begun = Mutex::new(Vec::new());
+        let (begun, halt) = (Mutex::new(Vec::new()), CancelToken::new());
         let work = |item: &u32| {
             begun.lock().unwrap().push(*item);
             match item {
@@ -95,8 +63,30 @@ mod tests {
                 _ => Ok(()),
             }
         };
-        let failure = each(&[1, 2, 3, 4], |_| 0, work).unwrap_err();
+        let failure = until_one_fails(&[1, 2, 3, 4], 9, |_| 0, &halt, work).unwrap_err();
         assert_eq!(failure.message(), "item 2");
         assert_eq!(*begun.lock().unwrap(), [1, 2]);
+        assert!(halt.is_cancelled());
+    }
+
+    #[test]
+    fn a_verdict_is_never_hidden_behind_another_failure() {
+        // Both are under way when the first of them fails, either way round.
+        for first in [0, 1] {
+            let (halt, both) = (CancelToken::new(), Barrier::new(2));
+            let work = |item: &u32| {
+                both.wait();
+                while *item != first && !halt.is_cancelled() {
+                    std::thread::yield_now();
+                }
+                Err::<(), _>(match item {
+                    0 => Failure::new("the disk is away"),
+                    _ => Failure::verification("the bytes are bad"),
+                })
+            };
+            let failure = until_one_fails(&[0, 1], 2, |item| *item, &halt, work).unwrap_err();
+            assert_eq!(failure.message(), "the bytes are bad", "{first} first");
+            assert_eq!(failure.exit(), Exit::Verification);
+        }
     }
 }

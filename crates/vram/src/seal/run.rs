@@ -10,8 +10,9 @@ use vram_residency::shard::GroupRecord;
 use vram_residency::verify::Verification;
 use vram_residency::{Mode, SealedShard, VramManager};
 
+use super::devices::until_one_fails;
 use super::load::{Load, Loaded};
-use super::{Args, devices, hold, report};
+use super::{Args, hold, report};
 use crate::device::DeviceSpec;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -277,7 +278,9 @@ fn verify(
         let verified = verified.map_err(|error| Failure::about(file, error))?;
         Ok(verified.into_verification())
     };
-    let verified = devices::each(&files, |(_, shard)| shard.record().gpu_device, verify)?;
+    let device = |(_, shard): &(String, SealedShard)| shard.record().gpu_device;
+    let halt = CancelToken::new();
+    let verified = until_one_fails(&files, usize::MAX, device, &halt, verify)?;
     let held = |((file, shard), verification)| Held {
         file,
         shard,

@@ -10,7 +10,11 @@
 //! loom, which visits all of them: one seal takes some thousand steps, and what
 //! is worth checking is how whole operations meet.
 
+mod each;
+
 pub use std::sync::{Arc, OnceLock, PoisonError, Weak};
+
+pub use each::each;
 
 #[cfg(not(shuttle))]
 pub use std::{
