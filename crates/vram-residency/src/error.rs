@@ -126,7 +126,7 @@ pub enum VerifyError {
         shard_id: ShardId,
     },
     /// The bytes in VRAM differ from the sealed digest.
-    #[error("seal verification failed: shard {shard_id} has {} bad 4 KiB block(s), the first at file offset {}{}{}", .damage.blocks, .damage.first_offset(), .damage.tensor_text(), .damage.opinion_text())]
+    #[error("seal verification failed: shard {shard_id} {}{}", .damage.place_text(), .damage.opinion_text())]
     Contents {
         /// The shard.
         shard_id: ShardId,
@@ -134,7 +134,7 @@ pub enum VerifyError {
         expected: FileDigest,
         /// Digest measured in VRAM.
         actual: FileDigest,
-        /// Where.
+        /// Where, as far as that can be told.
         damage: Box<Damage>,
     },
     /// The driver's answers about the memory changed since sealing.
@@ -201,17 +201,19 @@ pub enum VerifyError {
     },
 }
 
-/// Where contents differ from the seal.
+/// Where contents differ from the seal. Blocks are told by the block hashes kept in
+/// host memory; where those are not the sealed ones either, nothing tells a bad block
+/// from a bad hash: `blocks` is `None`, and no run and no tensor is named.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Damage {
-    /// Bad 4 KiB blocks in all.
-    pub blocks: u64,
+    /// Bad 4 KiB blocks in all; `None` when the damage cannot be located.
+    pub blocks: Option<u64>,
     /// Runs of bad blocks as (first block, count); at most [`Damage::MAX_RUNS`].
     pub runs: Vec<(u64, u64)>,
     /// Tensors that the listed runs touch, at most [`Damage::MAX_TENSORS`].
     pub tensors: Vec<String>,
-    /// Bad blocks that were read back for a second opinion by the CPU; of very
-    /// many, some.
+    /// Blocks that were read back for a second opinion by the CPU: the bad ones, of
+    /// very many some; of damage that cannot be located any that may be bad.
     pub read_back: u64,
     /// Those of them in which the CPU found what the device found.
     pub confirmed: u64,
@@ -223,11 +225,11 @@ impl Damage {
     /// Tensors that a report lists.
     pub const MAX_TENSORS: usize = 64;
 
-    /// File offset of the first bad block.
+    /// File offset of the first bad block; `None` when the damage cannot be located.
     #[must_use]
-    pub fn first_offset(&self) -> u64 {
-        let block = self.runs.first().map_or(0, |(first, _)| *first);
-        block.saturating_mul(vram_digest::BLOCK_BYTES as u64)
+    pub fn first_offset(&self) -> Option<u64> {
+        let (block, _) = self.runs.first()?;
+        Some(block.saturating_mul(vram_digest::BLOCK_BYTES as u64))
     }
 
     /// The same for a log: names without control characters, and short enough
@@ -244,13 +246,27 @@ impl Damage {
         }
     }
 
+    /// How much is bad, and where.
+    fn place_text(&self) -> String {
+        match (self.blocks, self.first_offset()) {
+            (Some(blocks), Some(first)) => format!(
+                "has {blocks} bad 4 KiB block(s), the first at file offset {first}{}",
+                self.tensor_text()
+            ),
+            _ => "does not have the sealed digest, and where it is damaged cannot be told: the block hashes kept in host memory are not the sealed ones either".to_owned(),
+        }
+    }
+
     /// What the second opinion said (requirement: AU-3).
     fn opinion_text(&self) -> String {
-        match self.read_back {
-            0 => String::new(),
-            read => format!(
-                "; the CPU found {} of {read} blocks bad that it read back",
-                self.confirmed
+        let confirmed = self.confirmed;
+        match (self.read_back, self.blocks) {
+            (0, _) => String::new(),
+            (read, Some(_)) => {
+                format!("; the CPU found {confirmed} of {read} blocks bad that it read back")
+            }
+            (read, None) => format!(
+                "; of {read} blocks that the CPU read back {confirmed} are as the device said"
             ),
         }
     }

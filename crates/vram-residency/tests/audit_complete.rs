@@ -9,6 +9,12 @@ use common::days;
 
 const EVENTS: &str = include_str!("../src/audit/event.rs");
 
+/// Events of faults that nothing outside the library can cause, and who tests them.
+const ELSEWHERE: [(&str, &str); 1] = [(
+    "seal.hashes_replaced",
+    "manager/hashes.rs: the host's memory goes bad there",
+)];
+
 /// The `event_type` of every event that is declared. Those of the log about
 /// itself are tested with the log.
 fn declared() -> BTreeSet<String> {
@@ -16,7 +22,10 @@ fn declared() -> BTreeSet<String> {
         let name = line.trim().strip_prefix("#[serde(rename = \"")?;
         name.strip_suffix("\")]").map(str::to_owned)
     });
-    names.filter(|name| !name.starts_with("audit.")).collect()
+    let elsewhere = |name: &String| ELSEWHERE.iter().any(|(known, _)| known == name);
+    names
+        .filter(|name| !name.starts_with("audit.") && !elsewhere(name))
+        .collect()
 }
 
 // requirement: AU-1..AU-7, AU-9, RP-005

@@ -81,9 +81,9 @@ fn every_flipped_bit_of_a_shard_is_found_and_its_block_named() {
             };
             assert_eq!(
                 (damage.blocks, &damage.runs[..]),
-                (1, &[(offset / 4096, 1)][..])
+                (Some(1), &[(offset / 4096, 1)][..])
             );
-            assert_eq!(damage.first_offset(), offset / 4096 * 4096);
+            assert_eq!(damage.first_offset(), Some(offset / 4096 * 4096));
             assert!(expected == shard.digest() && actual != expected);
             device.flip_bit(buffer, offset, bit).unwrap();
             // Nothing is bad any more, and still only a repair lifts the bar.
@@ -115,7 +115,7 @@ fn damage_over_many_blocks_is_listed_as_runs() {
         panic!("{text}");
     };
     assert_eq!(damage.runs, [(0, 3), (50, 1), (99, 2)]);
-    assert_eq!(damage.blocks, 6);
+    assert_eq!(damage.blocks, Some(6));
     assert!(
         text.contains("6 bad 4 KiB block(s), the first at file offset 0"),
         "{text}"

@@ -147,7 +147,7 @@ fn damage_among_very_many_suspect_blocks_is_damage() {
         let (rig, shard) = erring_checker(erring);
         rig.flip_newest(&shard, 1099 * 4096 + 5, 6);
         let damage = damage(&rig.manager, &shard);
-        assert_eq!((damage.blocks, damage.confirmed), (blocks, 1));
+        assert_eq!((damage.blocks, damage.confirmed), (Some(blocks), 1));
         assert_eq!(damage.read_back, read_back);
         assert!(checker_faults(&rig.sink).is_empty());
         assert!(shard.is_quarantined());
@@ -168,7 +168,7 @@ fn what_the_second_opinion_said_is_on_record() {
         let damage = damage(&rig.manager, &shard);
         assert_eq!(
             (damage.blocks, damage.read_back, damage.confirmed),
-            (bad, read, read)
+            (Some(bad), read, read)
         );
         let said = format!("the CPU found {read} of {read} blocks bad that it read back");
         let told = |body: &Body| matches!(body, Body::SealVerificationFailed { details, .. } if details.as_str().contains(&said));
@@ -186,7 +186,7 @@ fn damage_is_told_in_runs_of_blocks_that_touch() {
     }
     let damage = damage(&rig.manager, &shard);
     assert_eq!(damage.runs, [(1, 2), (5, 1), (7, 1)]);
-    assert_eq!(damage.blocks, 4);
+    assert_eq!(damage.blocks, Some(4));
 }
 
 /// A safetensors file of tensors of these names and lengths.

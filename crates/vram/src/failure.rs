@@ -300,11 +300,8 @@ fn hint(error: &Error) -> Option<&'static str> {
 /// The bad blocks, each with its place in the file.
 fn places(damage: &Damage) -> Vec<String> {
     let mut lines: Vec<String> = damage.runs.iter().take(SHOWN_RUNS).map(place).collect();
-    if damage.runs.len() > SHOWN_RUNS {
-        lines.push(format!(
-            "{} bad blocks in all; --json lists more",
-            damage.blocks
-        ));
+    if let Some(blocks) = damage.blocks.filter(|_| damage.runs.len() > SHOWN_RUNS) {
+        lines.push(format!("{blocks} bad blocks in all; --json lists more"));
     }
     if !damage.tensors.is_empty() {
         lines.push(format!("tensors touched: {}", damage.tensors.join(", ")));
@@ -328,7 +325,7 @@ mod tests {
     #[test]
     fn damage_names_blocks_offsets_and_tensors() {
         let damage = Damage {
-            blocks: 4,
+            blocks: Some(4),
             runs: vec![(1, 1), (5, 3)],
             tensors: vec!["a.weight".to_owned(), "b".to_owned()],
             read_back: 4,

@@ -8,7 +8,7 @@ use crate::shard::ShardId;
 
 impl Body {
     /// The names of all events on the wire, sorted.
-    pub const TYPES: [&'static str; 37] = [
+    pub const TYPES: [&'static str; 38] = [
         "audit.closed",
         "audit.key_changed",
         "audit.lost",
@@ -29,6 +29,7 @@ impl Body {
         "policy.violation",
         "receipt.issued",
         "seal.checker_fault",
+        "seal.hashes_replaced",
         "seal.verification_failed",
         "seal.verified",
         "shard.exported",
@@ -154,6 +155,7 @@ impl Body {
             | Self::AuditLost { .. } => Severity::Error,
             Self::VramAllocationFailed { .. }
             | Self::CheckerFault { .. }
+            | Self::HashesReplaced { .. }
             | Self::LeaseRefused { .. }
             | Self::ShardExported { .. }
             | Self::ManagerResumed { .. }

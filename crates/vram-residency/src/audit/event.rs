@@ -340,8 +340,20 @@ pub enum Body {
         shard_id: ShardId,
         /// Device ordinal.
         gpu_device: u32,
-        /// Blocks that the first answer called bad.
+        /// Blocks that the first answer was wrong about: that many at most looked bad
+        /// and are not.
         suspect_blocks: u64,
+    },
+    /// Block hashes that were kept in host memory were not the sealed ones any more,
+    /// and were measured again; the contents are as sealed.
+    #[serde(rename = "seal.hashes_replaced")]
+    HashesReplaced {
+        /// The shard.
+        shard_id: ShardId,
+        /// Device ordinal.
+        gpu_device: u32,
+        /// Hashes that were wrong.
+        hashes: u64,
     },
     /// The policy was violated (requirement: AU-7, WORKER-4163).
     #[serde(rename = "policy.violation")]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use vram_digest::{BlockHash, file_digest, root};
 
 use super::{DeviceSlot, VramManager};
+use crate::audit::Body;
 use crate::error::{Error, Result};
 use crate::seal::Record;
 use crate::shard::Resident;
@@ -27,6 +28,7 @@ impl VramManager {
         }
         let device = slot.ledger.device().as_ref();
         let held = resident.hold()?;
+        resident.count_read(record.vram_bytes);
         let measured = self.watched(measure(device, held.allocation()?.extent()))?;
         if !vouched(record, &measured) {
             resident.doubt(measured.len() as u64);
@@ -35,10 +37,27 @@ impl VramManager {
             ));
         }
         let pairs = kept.iter().zip(&measured);
-        let stale = pairs.filter(|(kept, now)| kept != now).count();
-        resident.set_level0(measured);
-        self.checker_fault(record, stale as u64)?;
+        let wrong = pairs.filter(|(kept, now)| kept != now).count();
+        self.replace_hashes(resident, measured, wrong as u64)?;
         Ok(resident.level0())
+    }
+
+    /// Keeps hashes that are as sealed from now on, and records that so many of
+    /// those before were not: a fault of the host's memory, and of nothing else.
+    pub(super) fn replace_hashes(
+        &self,
+        resident: &Resident,
+        measured: Vec<BlockHash>,
+        wrong: u64,
+    ) -> Result<()> {
+        resident.set_level0(measured);
+        let record = resident.record();
+        let body = Body::HashesReplaced {
+            shard_id: record.shard_id.clone(),
+            gpu_device: record.gpu_device,
+            hashes: wrong,
+        };
+        Ok(self.emit(None, body)?)
     }
 }
 
@@ -49,11 +68,11 @@ fn vouched(record: &Record, level0: &[BlockHash]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::{Body, MemorySink};
+    use crate::audit::{MemorySink, Severity};
     use crate::key::RootKey;
     use crate::policy::Policy;
     use crate::random::OsRandom;
-    use crate::sim::{SimDevice, SimOptions};
+    use crate::sim::{Flip, Moment, SimDevice, SimOptions};
     use crate::verify::Mode;
     use crate::{SealRequest, SealedShard};
 
@@ -61,7 +80,11 @@ mod tests {
 
     /// A shard on a device that hashes whole trees, and what was recorded.
     fn sealed() -> (SimDevice, Arc<MemorySink>, VramManager, SealedShard) {
-        let device = SimDevice::with_options(SimOptions::new(1 << 20).hash_trees());
+        sealed_on(SimOptions::new(1 << 20).hash_trees())
+    }
+
+    fn sealed_on(options: SimOptions) -> (SimDevice, Arc<MemorySink>, VramManager, SealedShard) {
+        let device = SimDevice::with_options(options);
         let sink = Arc::new(MemorySink::new());
         let manager = VramManager::builder()
             .device(device.clone())
@@ -84,13 +107,22 @@ mod tests {
         resident.set_level0(bad);
     }
 
-    /// Blocks of the checker faults on record.
-    fn faults(sink: &MemorySink) -> Vec<u64> {
-        let blocks = sink.events().into_iter().map(|event| match event.body {
-            Body::CheckerFault { suspect_blocks, .. } => Some(suspect_blocks),
+    /// Faults on record: of the host's memory, as hashes, and of the checker.
+    fn faults(sink: &MemorySink) -> Vec<(&'static str, u64)> {
+        let faults = sink.events().into_iter().map(|event| match event.body {
+            Body::HashesReplaced { hashes, .. } => Some(("memory", hashes)),
+            Body::CheckerFault { suspect_blocks, .. } => Some(("checker", suspect_blocks)),
             _ => None,
         });
-        blocks.flatten().collect()
+        faults.flatten().collect()
+    }
+
+    /// Bytes that `work` had the device read for checks.
+    fn read(shard: &SealedShard, work: impl FnOnce()) -> u64 {
+        let resident = shard.resident().unwrap();
+        let before = resident.bytes_read();
+        work();
+        resident.bytes_read().saturating_sub(before)
     }
 
     // requirement: API-F24, DG-2
@@ -100,10 +132,63 @@ mod tests {
         spoil(&shard);
         let _ = manager.verify_sealed(&shard, Mode::Full).unwrap();
         assert!(faults(&sink).is_empty(), "the root was enough");
-        for _ in 0..2 {
-            assert_eq!(manager.unseal_model(&shard).unwrap(), WEIGHTS);
+        for bytes in [9000, 0] {
+            let unseal = || assert_eq!(manager.unseal_model(&shard).unwrap(), WEIGHTS);
+            assert_eq!(read(&shard, unseal), bytes, "measured once");
         }
-        assert_eq!(faults(&sink), [2], "once");
+        assert_eq!(faults(&sink), [("memory", 2)], "once");
+        let events = sink.events();
+        let told = events
+            .iter()
+            .find(|event| event.body.event_type() == "seal.hashes_replaced");
+        assert_eq!(told.unwrap().body.severity(), Severity::Warning);
+    }
+
+    /// Without a tree of the device a verification meets them, and tells who erred.
+    // requirement: AU-3, DG-2
+    #[test]
+    fn a_verification_does_not_call_the_hosts_memory_its_checker() {
+        let (device, sink, manager, shard) = sealed_on(SimOptions::new(1 << 20));
+        spoil(&shard);
+        let _ = manager.verify_sealed(&shard, Mode::Full).unwrap();
+        assert_eq!(faults(&sink), [("memory", 2)]);
+        let _ = manager.verify_sealed(&shard, Mode::Full).unwrap();
+        assert_eq!(faults(&sink).len(), 1, "they are good again");
+        // Both at once: the checker errs about the first block.
+        spoil(&shard);
+        for moment in [Moment::BeforeCheck, Moment::AfterCheck] {
+            device.flip_at(Flip {
+                moment,
+                offset: 5,
+                bit: 1,
+            });
+        }
+        let _ = manager.verify_sealed(&shard, Mode::Full).unwrap();
+        assert_eq!(faults(&sink)[1..], [("memory", 2), ("checker", 1)]);
+    }
+
+    /// Hashes and contents changed: the event has the failure, and no block.
+    // requirement: AU-3, DG-2
+    #[test]
+    fn damage_that_cannot_be_located_is_said_to_be_so() {
+        let (device, sink, manager, shard) = sealed_on(SimOptions::new(1 << 20));
+        spoil(&shard);
+        device.flip_bit(device.buffers()[0], 5, 1).unwrap();
+        let error = manager.verify_sealed(&shard, Mode::Full).unwrap_err();
+        let said = "where it is damaged cannot be told: the block hashes kept in host memory are not the sealed ones either; of 3 blocks that the CPU read back 3 are as the device said";
+        assert!(error.to_string().ends_with(said), "{error}");
+        let events = sink.events().into_iter();
+        let failed = events.filter_map(|event| match event.body {
+            Body::SealVerificationFailed { damage, .. } => damage,
+            _ => None,
+        });
+        let failed: Vec<_> = failed.collect();
+        let event = serde_json::to_value(&failed).unwrap();
+        let damage = serde_json::json!({
+            "blocks": null, "runs": [], "tensors": [], "read_back": 3, "confirmed": 3,
+        });
+        assert_eq!(event, serde_json::json!([damage]));
+        assert!(shard.is_quarantined());
     }
 
     // requirement: DG-2
@@ -119,8 +204,12 @@ mod tests {
         assert!(matches!(error, Error::Internal(_)), "{error}");
         assert!(shard.is_quarantined());
         flip();
-        let repaired = manager.repair(&shard, &WEIGHTS.as_slice()).unwrap();
-        assert_eq!((repaired.blocks, shard.is_quarantined()), (0, false));
-        assert_eq!(faults(&sink), [2]);
+        let repair = || {
+            let repaired = manager.repair(&shard, &WEIGHTS.as_slice()).unwrap();
+            assert_eq!((repaired.blocks, shard.is_quarantined()), (0, false));
+        };
+        // For the hashes, for the bad blocks, and for the verification.
+        assert_eq!(read(&shard, repair), 3 * 9000);
+        assert_eq!(faults(&sink), [("memory", 2)]);
     }
 }

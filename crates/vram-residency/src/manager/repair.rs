@@ -109,6 +109,7 @@ fn heal(
 ) -> Result<u64> {
     let device = allocation.device().as_ref();
     let extent = allocation.extent();
+    resident.count_read(extent.len);
     let measured = measure(device, extent)?;
     let pairs = (0_u64..).zip(measured.iter().zip(level0));
     let bad: Vec<_> = pairs.filter(|(_, (now, sealed))| now != sealed).collect();

@@ -263,13 +263,8 @@ impl VramManager {
             resident.doubt(unfinished.suspect_blocks);
             unfinished.error
         });
-        let (contents, suspect_blocks) = match self.watched(outcome)? {
-            Outcome::Intact(contents) => (contents, 0),
-            Outcome::CheckerFault(contents, suspect_blocks) => (contents, suspect_blocks),
-            Outcome::StaleHashes(contents, measured, suspect_blocks) => {
-                resident.set_level0(measured);
-                (contents, suspect_blocks)
-            }
+        let (contents, faults) = match self.watched(outcome)? {
+            Outcome::Intact(contents, faults) => (contents, faults),
             Outcome::Damaged(actual, damage) => {
                 return Err(VerifyError::Contents {
                     shard_id: record.shard_id.clone(),
@@ -281,8 +276,11 @@ impl VramManager {
             }
         };
         resident.settle(self.inner.clock.monotonic());
-        if suspect_blocks > 0 {
-            self.checker_fault(record, suspect_blocks)?;
+        if let Some((measured, wrong)) = faults.kept {
+            self.replace_hashes(resident, measured, wrong)?;
+        }
+        if faults.checker > 0 {
+            self.checker_fault(record, faults.checker)?;
         }
         Ok(contents)
     }
@@ -408,7 +406,7 @@ impl VramManager {
     /// The same of a check that found something and could not be finished.
     fn record_doubt(&self, record: &Record, error: &Error, blocks: u64) -> Result<()> {
         let details = format!(
-            "{blocks} blocks of 4 KiB looked bad, and whether they are could not be told: {error}"
+            "up to {blocks} blocks of 4 KiB looked bad, and whether they are could not be told: {error}"
         );
         self.record_failure_as("unsettled", record, error, &details, None)
     }

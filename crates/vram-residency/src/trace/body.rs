@@ -28,6 +28,7 @@ pub(crate) fn told(body: &Body, correlation_id: Option<&Text>) {
         Body::SealVerified { .. }
         | Body::SealVerificationFailed { .. }
         | Body::CheckerFault { .. }
+        | Body::HashesReplaced { .. }
         | Body::VramAttested { .. }
         | Body::ReceiptIssued { .. }
         | Body::LeaseReused { .. }
@@ -141,6 +142,10 @@ fn checking(body: &Body, correlation_id: Option<&str>) {
         Body::CheckerFault { shard_id, gpu_device, suspect_blocks } => warn!(
             event = "seal.checker_fault", correlation_id, %shard_id, gpu_device, suspect_blocks,
             "the checker erred once, the memory is good"
+        ),
+        Body::HashesReplaced { shard_id, gpu_device, hashes } => warn!(
+            event = "seal.hashes_replaced", correlation_id, %shard_id, gpu_device, hashes,
+            "block hashes in host memory went bad and were measured again"
         ),
         Body::VramAttested { shard_id, gpu_device, nonce, sequence } => info!(
             event = "vram.attested", correlation_id, %shard_id, gpu_device, %nonce, sequence,

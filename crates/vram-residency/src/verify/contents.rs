@@ -1,6 +1,8 @@
 //! Contents against the seal: measure on the device, locate damage, and get a
 //! second opinion before a shard is condemned.
 
+use std::borrow::Cow;
+
 use vram_digest::{BLOCK_BYTES, BlockHash, FileDigest, file_digest, hash_block, hash_blocks, root};
 use zeroize::Zeroizing;
 
@@ -18,15 +20,20 @@ const MAX_READ_BACK: usize = 1024;
 
 /// What a check of all bytes found.
 pub(crate) enum Outcome {
-    /// Every byte is as sealed.
-    Intact(Contents),
-    /// As sealed, but the first answer of the checker was wrong: that many
-    /// blocks looked bad and are not.
-    CheckerFault(Contents, u64),
-    /// As sealed; the block hashes kept in host memory are not, and are replaced.
-    StaleHashes(Contents, Vec<BlockHash>, u64),
+    /// Every byte is as sealed; something else may have erred.
+    Intact(Contents, Faults),
     /// Not as sealed.
     Damaged(FileDigest, Damage),
+}
+
+/// What erred while the contents were as sealed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Faults {
+    /// Blocks that the first answer of the checker was wrong about.
+    pub(crate) checker: u64,
+    /// The host's memory: block hashes to keep from now on, and how many of those
+    /// that were kept are not the sealed ones.
+    pub(crate) kept: Option<(Vec<BlockHash>, u64)>,
 }
 
 /// A check that the device did not let end.
@@ -84,13 +91,17 @@ impl Check<'_> {
         }
         let as_sealed = root?.map(|root| self.digest(&root).ct_eq(&self.sealed));
         if as_sealed == Some(true) {
-            return Ok(Outcome::Intact(Contents(())));
+            return Ok(Outcome::Intact(Contents(()), Faults::default()));
         }
         // Where the device's own tree was wrong, any block may have been why.
         let any = self.level0.len() as u64;
         match self.by_blocks() {
-            Ok(Outcome::Intact(intact)) if as_sealed.is_some() => {
-                Ok(Outcome::CheckerFault(intact, any))
+            Ok(Outcome::Intact(intact, faults)) if as_sealed.is_some() => {
+                let faults = Faults {
+                    checker: any,
+                    ..faults
+                };
+                Ok(Outcome::Intact(intact, faults))
             }
             Err(Unfinished { error, .. }) if as_sealed.is_some() => Err(Unfinished {
                 error,
@@ -102,24 +113,28 @@ impl Check<'_> {
 
     /// The same by all block hashes.
     fn by_blocks(&mut self) -> Result<Outcome, Unfinished> {
-        let (actual, mut suspects) = self.compare()?;
+        let (actual, suspects) = self.compare()?;
         let as_sealed = actual.ct_eq(&self.sealed);
         if as_sealed && suspects.is_empty() {
-            return Ok(Outcome::Intact(Contents(())));
+            return Ok(Outcome::Intact(Contents(()), Faults::default()));
         }
         // Only hashes that the seal vouches for tell a bad block.
-        let vouched = self.is_sealed(self.level0);
-        if suspects.is_empty() {
-            suspects = (0..self.level0.len() as u64).collect();
-        }
-        let opinion = match vouched {
-            true => self.second_opinion(actual, &suspects),
-            false => self.opinion_without_hashes(as_sealed),
+        let opinion = match self.is_sealed(self.level0) {
+            true => self.second_opinion(actual, &self.or_all(&suspects)),
+            false => self.opinion_without_hashes(as_sealed, &suspects),
         };
         opinion.map_err(|error| Unfinished {
             error,
-            suspect_blocks: suspects.len() as u64,
+            suspect_blocks: self.or_all(&suspects).len() as u64,
         })
+    }
+
+    /// Where something is wrong and no block differs, any may be bad.
+    fn or_all<'s>(&self, suspects: &'s [u64]) -> Cow<'s, [u64]> {
+        match suspects {
+            [] => (0..self.level0.len() as u64).collect(),
+            some => Cow::Borrowed(some),
+        }
     }
 
     /// The CPU looks at the suspect blocks; if it finds none bad, the device is
@@ -136,8 +151,11 @@ impl Check<'_> {
         }
         let again = self.measure()?;
         if self.is_sealed(&again) {
-            let count = suspects.len() as u64;
-            return Ok(Outcome::CheckerFault(Contents(()), count));
+            let faults = Faults {
+                checker: suspects.len() as u64,
+                kept: None,
+            };
+            return Ok(Outcome::Intact(Contents(()), faults));
         }
         // The second run may blame other blocks than the first did.
         let pairs = (0..).zip(again.iter().zip(self.level0));
@@ -149,24 +167,39 @@ impl Check<'_> {
 
     /// The same when the kept hashes are wrong themselves: the device is asked
     /// again, and where that speaks against a good first answer, a third time.
-    fn opinion_without_hashes(&mut self, as_sealed: bool) -> Result<Outcome, DeviceError> {
+    /// What is bad then is known of the whole only: a block that differs from a
+    /// kept hash may be as sealed, and the hash not.
+    fn opinion_without_hashes(
+        &mut self,
+        as_sealed: bool,
+        first: &[u64],
+    ) -> Result<Outcome, DeviceError> {
         let mut measured = self.measure()?;
         if as_sealed && !self.is_sealed(&measured) {
             measured = self.measure()?;
         }
         let pairs = (0..).zip(measured.iter().zip(self.level0));
-        let mut suspects: Vec<u64> = differing(pairs).collect();
+        let differ: Vec<u64> = differing(pairs).collect();
         if self.is_sealed(&measured) {
-            let count = suspects.len() as u64;
-            return Ok(Outcome::StaleHashes(Contents(()), measured, count));
+            let wrong = differ.len() as u64;
+            let faults = Faults {
+                // The digest was wrong, so some block was.
+                checker: match as_sealed {
+                    true => 0,
+                    false => in_one_only(first, &differ).max(1),
+                },
+                kept: Some((measured, wrong)),
+            };
+            return Ok(Outcome::Intact(Contents(()), faults));
         }
-        if suspects.is_empty() {
-            // The kept hashes were changed together with the contents.
-            suspects = (0..self.level0.len() as u64).collect();
-        }
-        let look = self.look_again(&measured, &suspects)?;
-        let confirmed = look.read.saturating_sub(look.differ);
-        let damage = describe(&suspects, self.tensors, look.read, confirmed);
+        let look = self.look_again(&measured, &self.or_all(&differ))?;
+        let damage = Damage {
+            blocks: None,
+            runs: Vec::new(),
+            tensors: Vec::new(),
+            read_back: look.read,
+            confirmed: look.read.saturating_sub(look.differ),
+        };
         Ok(Outcome::Damaged(self.digest(&root(&measured)), damage))
     }
 
@@ -263,6 +296,15 @@ fn differing<'h>(
     differ.map(|(block, _)| block)
 }
 
+/// How many blocks stand in one of two sorted lists and not in the other.
+fn in_one_only(one: &[u64], other: &[u64]) -> u64 {
+    let missing = |from: &[u64], of: &[u64]| {
+        let missing = of.iter().filter(|block| from.binary_search(block).is_err());
+        missing.count() as u64
+    };
+    missing(one, other).saturating_add(missing(other, one))
+}
+
 /// What the CPU found in suspect blocks.
 #[derive(Default)]
 struct Look {
@@ -297,7 +339,7 @@ fn describe(suspects: &[u64], tensors: &TensorTable, read_back: u64, confirmed: 
         }
     }
     Damage {
-        blocks,
+        blocks: Some(blocks),
         runs,
         tensors: names,
         read_back,
@@ -306,17 +348,13 @@ fn describe(suspects: &[u64], tensors: &TensorTable, read_back: u64, confirmed: 
 }
 
 #[cfg(test)]
-#[path = "../../tests/common/forward.rs"]
-mod forward;
-
-#[cfg(test)]
 mod tests {
     use std::ops::Range;
 
-    use super::forward::forward;
     use super::*;
     use crate::device;
     use crate::sync::atomic::{AtomicU64, Ordering};
+    use crate::verify::forward::forward;
 
     use crate::sim::{Flip, Moment, Op, SimDevice, SimOptions};
 
@@ -415,17 +453,23 @@ mod tests {
         let sealed = file_digest(&root(&good), extent.len);
         assert!(matches!(
             check(&device, extent, &good, sealed),
-            Outcome::Intact(_)
+            Outcome::Intact(
+                _,
+                Faults {
+                    checker: 0,
+                    kept: None
+                }
+            )
         ));
         let mut bad = good.clone();
         bad[1][3] ^= 1;
         bad[5][0] ^= 0x80;
         let (answer, read) = ran(&device, extent, &bad, sealed);
         match answer.unwrap() {
-            Outcome::StaleHashes(_, measured, suspects) => {
-                assert_eq!((measured, suspects), (good, 2));
+            Outcome::Intact(_, Faults { checker, kept }) => {
+                assert_eq!((checker, kept), (0, Some((good, 2))));
             }
-            _ => panic!("condemned for what the host forgot"),
+            Outcome::Damaged(..) => panic!("condemned for what the host forgot"),
         }
         assert_eq!(read, 2 * extent.len, "two good answers agree");
     }
@@ -441,9 +485,30 @@ mod tests {
             panic!("other bytes were believed")
         };
         assert_ne!(actual, sealed);
-        assert_eq!(damage.blocks, kept.len() as u64);
+        assert_eq!(damage.blocks, None, "where, nobody can tell");
         // The CPU found every block to be what the device had measured.
         assert_eq!((damage.read_back, damage.confirmed), (6, 6));
+    }
+
+    /// One block is bad and another one's kept hash: neither is told from the other,
+    /// so none is named.
+    #[test]
+    fn damage_beside_a_kept_hash_that_went_bad_cannot_be_located() {
+        let (device, extent) = holding(&[7; LEN]);
+        let good = measure(&device, extent).unwrap();
+        let sealed = file_digest(&root(&good), extent.len);
+        device.flip_bit(extent.buffer, 4096, 2).unwrap();
+        let mut stale = good.clone();
+        stale[3][0] ^= 1;
+        let Outcome::Damaged(actual, damage) = check(&device, extent, &stale, sealed) else {
+            panic!("other bytes were believed")
+        };
+        let now = measure(&device, extent).unwrap();
+        assert_eq!(actual, file_digest(&root(&now), extent.len));
+        assert_eq!((damage.blocks, damage.first_offset()), (None, None));
+        assert!(damage.runs.is_empty() && damage.tensors.is_empty());
+        // The CPU looked at the two that differ, and saw what the device did.
+        assert_eq!((damage.read_back, damage.confirmed), (2, 2));
     }
 
     /// Nobody could look again: what looked bad is told, and what was read.
@@ -472,7 +537,7 @@ mod tests {
         device.fail(Op::BlockDigests, 2, scripted());
         assert_eq!(unfinished(&stale), (1, 2 * BYTES));
         let (answer, read) = ran(&device, extent, &good, sealed);
-        assert!(matches!(answer, Ok(Outcome::Intact(_))));
+        assert!(matches!(answer, Ok(Outcome::Intact(..))));
         assert_eq!(read, BYTES);
     }
 
@@ -542,11 +607,30 @@ mod tests {
             calls: AtomicU64::new(0),
         };
         match check(&device, extent, &stale, sealed) {
-            Outcome::StaleHashes(_, measured, suspects) => {
-                assert_eq!((measured, suspects), (good, 1));
-            }
-            _ => panic!("condemned for what the checker did"),
+            Outcome::Intact(_, Faults { kept, .. }) => assert_eq!(kept, Some((good, 1))),
+            Outcome::Damaged(..) => panic!("condemned for what the checker did"),
         }
+    }
+
+    /// The checker erred about one block, and the host forgot another: both are told.
+    #[test]
+    fn a_checker_that_errs_first_over_bad_hashes_is_told_beside_them() {
+        let (device, extent) = holding(&[7; LEN]);
+        let good = measure(&device, extent).unwrap();
+        let sealed = file_digest(&root(&good), extent.len);
+        let mut stale = good.clone();
+        stale[3][0] ^= 1;
+        err_once(&device, 4096);
+        let Outcome::Intact(_, faults) = check(&device, extent, &stale, sealed) else {
+            panic!("condemned for what the checker did")
+        };
+        assert_eq!(
+            faults,
+            Faults {
+                checker: 1,
+                kept: Some((good, 1))
+            }
+        );
     }
 
     /// The kept hashes went wrong in the way in which the checker erred once:
@@ -562,10 +646,11 @@ mod tests {
         device.flip_bit(buffer, 4096, 2).unwrap();
         err_once(&device, 4096);
         match check(&device, extent, &kept, sealed) {
-            Outcome::StaleHashes(_, measured, suspects) => {
-                assert_eq!((measured, suspects), (good, 1));
+            // Both erred, each about that block.
+            Outcome::Intact(_, Faults { checker, kept }) => {
+                assert_eq!((checker, kept), (1, Some((good, 1))));
             }
-            _ => panic!("condemned without a second opinion"),
+            Outcome::Damaged(..) => panic!("condemned without a second opinion"),
         }
     }
 }

@@ -207,16 +207,25 @@ impl Rolling {
         };
         self.read = self.read.saturating_add(pass.bytes);
         let tags = device.keyed_tags(extent, batch, &[&self.current, &self.next])?;
-        let pairs = pairs_of(&tags, batch.len())?;
+        let pairs = in_pairs(&tags, batch.len())?;
+        let mut unwritten = false;
         for (segment, [now, then]) in batch.iter().zip(pairs) {
             let index = usize::try_from(*segment).unwrap_or(usize::MAX);
             match self.tags.get_mut(index) {
-                Some(reference) if reference == now => *reference = *then,
+                Some(_) if *now == nh::Tag::ZERO => unwritten = true,
+                Some(reference) if reference == now => {
+                    unwritten |= *then == nh::Tag::ZERO;
+                    *reference = *then;
+                }
                 _ => {
                     let blocks = len(segment).div_ceil(BLOCK_BYTES as u64);
                     pass.suspect_blocks = pass.suspect_blocks.saturating_add(blocks);
                 }
             }
+        }
+        // A tag that nobody wrote tells nothing, and hides no mismatch beside it.
+        if unwritten && pass.suspect_blocks == 0 {
+            return Err(NO_TAGS.into());
         }
         self.since_anchor = self.since_anchor.saturating_add(batch.len() as u64);
         self.visited = end;
@@ -259,15 +268,24 @@ impl Rolling {
     }
 }
 
-/// One pair of tags a segment. A tag of zeros is what memory holds that nobody
-/// wrote: the kernel did not run.
-fn pairs_of(tags: &[nh::Tag], segments: usize) -> Result<&[[nh::Tag; 2]], DeviceError> {
+/// A kernel that did not run, or not for all.
+const NO_TAGS: DeviceError = DeviceError::NoResult { op: "keyed tags" };
+
+/// One pair of tags a segment.
+fn in_pairs(tags: &[nh::Tag], segments: usize) -> Result<&[[nh::Tag; 2]], DeviceError> {
     let (pairs, rest) = tags.as_chunks::<2>();
-    let whole = pairs.len() == segments && rest.is_empty();
-    if whole && !tags.contains(&nh::Tag::ZERO) {
-        return Ok(pairs);
+    match pairs.len() == segments && rest.is_empty() {
+        true => Ok(pairs),
+        false => Err(NO_TAGS),
     }
-    Err(DeviceError::NoResult { op: "keyed tags" })
+}
+
+/// The same, each written: a tag of zeros is what memory holds that nobody wrote.
+fn pairs_of(tags: &[nh::Tag], segments: usize) -> Result<&[[nh::Tag; 2]], DeviceError> {
+    match tags.contains(&nh::Tag::ZERO) {
+        true => Err(NO_TAGS),
+        false => in_pairs(tags, segments),
+    }
 }
 
 /// Reads one random segment back and tags it on the CPU: the tree vouches for
@@ -289,7 +307,7 @@ fn spot_check(
     if pairs.get(index) == Some(&expected) {
         return Ok(());
     }
-    Err(DeviceError::NoResult { op: "keyed tags" }.into())
+    Err(NO_TAGS.into())
 }
 
 /// A secret order of `0..count`: Fisher-Yates with unbiased draws.
@@ -360,8 +378,10 @@ impl<'r> Draws<'r> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device;
     use crate::random::OsRandom;
     use crate::sim::SimDevice;
+    use crate::verify::forward::forward;
 
     #[test]
     fn orders_are_permutations_and_differ() {
@@ -469,6 +489,79 @@ mod tests {
         let found = visit(vec![nh::Tag::from_bytes([1; 16])]).unwrap();
         assert_eq!(found.suspect_blocks(), 1);
         assert!(matches!(visit(tags), Err(Error::Random(_))));
+    }
+
+    /// Leaves the tags of some segments unwritten.
+    struct Forgetful {
+        sim: SimDevice,
+        /// Which tag of which segment: 0 of the current key, 1 of the next.
+        forgets: Vec<(u64, usize)>,
+    }
+
+    impl Device for Forgetful {
+        fn info(&self) -> &device::DeviceInfo {
+            self.sim.info()
+        }
+
+        fn keyed_tags(
+            &self,
+            extent: Extent,
+            segments: &[u64],
+            keys: &[&nh::Key],
+        ) -> Result<Vec<nh::Tag>, DeviceError> {
+            let mut tags = self.sim.keyed_tags(extent, segments, keys)?;
+            let (pairs, _) = tags.as_chunks_mut::<2>();
+            for (pair, segment) in pairs.iter_mut().zip(segments) {
+                for (which, tag) in pair.iter_mut().enumerate() {
+                    if self.forgets.contains(&(*segment, which)) {
+                        *tag = nh::Tag::ZERO;
+                    }
+                }
+            }
+            Ok(tags)
+        }
+
+        forward!(sim: facts memory allocate free protect witness address upload read write fill);
+        forward!(sim: block_digests copy_to as_any close);
+    }
+
+    /// What a pass over three segments finds, of which the first is damaged or not.
+    fn found(forgets: &[(u64, usize)], damaged: bool) -> Result<u64, Error> {
+        let sim = SimDevice::new(4 << 20);
+        let len = 2 * UPLOAD_ALIGN + 100;
+        let buffer = sim.allocate(len).unwrap().id;
+        let extent = Extent {
+            buffer,
+            start: 0,
+            len,
+        };
+        let (reference, spare) = Reference::measure_pair(&sim, extent, &OsRandom).unwrap();
+        let mut rolling = Rolling::new(reference, Some(spare), 0, &OsRandom).unwrap();
+        if damaged {
+            sim.flip_bit(buffer, 5, 1).unwrap();
+        }
+        let forgets = forgets.to_vec();
+        let device = Forgetful { sim, forgets };
+        let pass = rolling.visit(&device, extent, 3, &OsRandom)?;
+        Ok(pass.suspect_blocks())
+    }
+
+    /// The damage of one segment counts although the tag of another was not written.
+    // requirement: DG-2
+    #[test]
+    fn a_tag_that_was_not_written_hides_no_mismatch_of_its_batch() {
+        for which in 0..2 {
+            assert_eq!(found(&[(1, which)], true).unwrap(), 256);
+            assert_eq!(found(&[(1, which), (2, which)], true).unwrap(), 256);
+            let alone = found(&[(1, which)], false);
+            let nothing = matches!(alone, Err(Error::Device(DeviceError::NoResult { .. })));
+            assert!(nothing, "it proves nothing either");
+        }
+        // A mismatch is one whatever the next key's tag is.
+        assert_eq!(found(&[(0, 1)], true).unwrap(), 256);
+        let nothing = found(&[(0, 0), (1, 0), (2, 0)], true);
+        assert!(nothing.is_err(), "a kernel that did not run");
+        assert_eq!(found(&[], false).unwrap(), 0);
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Proving that the bytes in VRAM are the sealed file.
 
 mod contents;
+#[cfg(test)]
+#[path = "../../tests/common/forward.rs"]
+pub(crate) mod forward;
 mod keyed;
 mod offline;
 

@@ -37,7 +37,7 @@ fn named(stage: &mut Stage, name: String) {
     assert_eq!(shard_id.as_str(), name);
     assert_eq!(
         (damage.blocks, damage.runs.as_slice()),
-        (1, &[(OFFSET / 4096, 1)][..])
+        (Some(1), &[(OFFSET / 4096, 1)][..])
     );
 }
 
