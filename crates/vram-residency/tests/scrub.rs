@@ -5,9 +5,10 @@ mod common;
 use std::time::Duration;
 
 use common::{Rig, rig_of, wait_until, weights};
+use vram_residency::device::DeviceError;
 use vram_residency::error::Error;
 use vram_residency::manager::Scrubber;
-use vram_residency::policy::PolicyError;
+use vram_residency::policy::{OnFailure, PolicyError};
 use vram_residency::sim::Op;
 use vram_residency::{Policy, SealRequest, SealedShard};
 
@@ -115,6 +116,89 @@ fn the_scrubber_checks_the_age_of_seals() {
     }
     assert_eq!(refused, 1);
     assert!(!old.is_quarantined());
+}
+
+/// How long the scrubber waits between so many attempts that fail, asked ten times a second.
+fn waits(rig: &Rig, attempts: usize) -> Vec<u64> {
+    let (mut failed, mut ticks) = (Vec::new(), 0);
+    while failed.len() < attempts {
+        if failed.is_empty() || failed.last() == Some(&(ticks - 1)) {
+            let error = DeviceError::Unsupported { what: "scripted" };
+            rig.device().fail(Op::Witness, 1, error);
+        }
+        let before = rig.device().calls(Op::Witness);
+        match rig.manager.scrub_step(MIB) {
+            Err(Error::Device(_)) => failed.push(ticks),
+            Ok(None) => assert_eq!(rig.device().calls(Op::Witness), before, "it waits"),
+            other => panic!("{other:?}"),
+        }
+        rig.clock.advance(SECOND / 10);
+        ticks += 1;
+    }
+    failed.windows(2).map(|pair| pair[1] - pair[0]).collect()
+}
+
+/// Once at its next turn, then less and less often, and at once again after it has gone well.
+// requirement: PM-8, AU-3
+#[test]
+fn a_device_that_goes_on_failing_is_asked_less_and_less_often() {
+    let rig = rig_of(1, 16 << 20, Policy::default());
+    let shard = seal(&rig, 2, "shard");
+    for _ in 0..2 {
+        assert_eq!(waits(&rig, 10), [1, 10, 20, 40, 80, 160, 320, 600, 600]);
+        rig.clock.advance(60 * SECOND);
+        let step = rig.manager.scrub_step(MIB).unwrap();
+        assert!(step.is_some(), "it answers again");
+    }
+    assert!(!shard.is_quarantined());
+}
+
+/// It is looked at again at once and then every other turn, and the others share the rest.
+// requirement: PM-8, DG-2
+#[test]
+fn a_shard_in_doubt_comes_first_and_starves_nobody() {
+    let policy = Policy {
+        on_failure: OnFailure::Isolate,
+        // Nobody else asks for block hashes.
+        anchor_age: Duration::MAX,
+        anchor_passes: u64::MAX,
+        ..Policy::default()
+    };
+    let rig = rig_of(1, 16 << 20, policy);
+    let shards: Vec<SealedShard> = ["a", "b", "c", "bad"].map(|id| seal(&rig, 2, id)).into();
+    let fail = || {
+        let error = DeviceError::Unsupported { what: "scripted" };
+        rig.device().fail(Op::BlockDigests, 1, error);
+    };
+    // Nobody can settle what every segment of it says.
+    for segment in 0..2 {
+        rig.flip_newest(&shards[3], segment * MIB + 5, 1);
+    }
+    fail();
+    let turn = || {
+        // Whatever an attempt that failed waits for is over.
+        rig.clock.advance(60 * SECOND);
+        match rig.manager.scrub_step(MIB) {
+            Ok(step) => step.unwrap().shard_id.to_string(),
+            Err(Error::Device(_)) => {
+                fail();
+                "bad".to_owned()
+            }
+            Err(error) => panic!("{error}"),
+        }
+    };
+    while turn() != "bad" {}
+    let turns: Vec<String> = (0..16).map(|_| turn()).collect();
+    let places: Vec<bool> = turns.iter().map(|id| id == "bad").collect();
+    for (place, is_bad) in places.iter().enumerate() {
+        // Its own turn comes in between as well, when it is the oldest.
+        assert!(*is_bad || place % 2 == 1, "{turns:?}");
+    }
+    for id in ["a", "b", "c"] {
+        let count = turns.iter().filter(|turn| *turn == id).count();
+        assert!(count >= 2, "{id} of {turns:?}");
+    }
+    assert!(shards.iter().all(|shard| !shard.is_quarantined()));
 }
 
 /// What it found stopped the manager; the operator resumes, and it goes on.

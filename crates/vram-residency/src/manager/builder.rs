@@ -1,7 +1,7 @@
 //! The only constructor: devices, keys, clock, randomness and sinks go in.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use tracing::{info, info_span};
 
@@ -219,6 +219,7 @@ impl Start {
             instance,
             sequence: AtomicU64::new(1),
             scrub_steps: AtomicU64::new(0),
+            scrubbed_in_doubt: AtomicBool::new(false),
             state: StateCell::new(),
             counters: Counters::default(),
         };

@@ -21,7 +21,7 @@ mod state;
 mod verify;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tracing::trace;
 
@@ -71,6 +71,8 @@ struct Inner {
     sequence: AtomicU64,
     /// Steps of scrubbing so far.
     scrub_steps: AtomicU64,
+    /// Whether the last turn of the scrubber was out of turn, for a shard in doubt.
+    scrubbed_in_doubt: AtomicBool,
     state: StateCell,
     counters: Counters,
 }

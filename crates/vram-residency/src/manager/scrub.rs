@@ -21,8 +21,24 @@ use crate::trace;
 /// Time between two steps of the background thread.
 const TICK: Duration = Duration::from_millis(100);
 /// Nanoseconds until a shard is tried again whose key is retired or whose seal is
-/// too old: it stays so, and once a minute is noise enough.
+/// too old: it stays so, and once a minute is noise enough. No other failure waits
+/// longer.
 const PAUSE: u64 = 60_000_000_000;
+/// Nanoseconds until a shard is tried again whose check failed twice in a row.
+const RETRY: u64 = 1_000_000_000;
+
+/// Nanoseconds until a shard is tried again whose check failed so often in a row
+/// and told nothing: one failure may be gone by the next turn, more of them wait
+/// twice as long each.
+fn retry_after(failures: u64) -> u64 {
+    let Some(doublings) = failures.checked_sub(2) else {
+        return 0;
+    };
+    let doublings = u32::try_from(doublings).unwrap_or(u32::MAX);
+    RETRY
+        .saturating_mul(2_u64.saturating_pow(doublings))
+        .min(PAUSE)
+}
 
 /// What one step of scrubbing did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,9 +57,14 @@ impl VramManager {
     /// was scrubbed longest ago: tag, age, witnesses, and segments in secret
     /// order. A tree pass that is due reads the whole shard, whatever
     /// `max_bytes` says: that of `Policy::anchor_passes`, and that of
-    /// `Policy::anchor_age` once every segment was visited since the last. A
-    /// shard that cannot be checked because its key is retired or its seal of the
-    /// wrong date waits a minute. `None` when there is nothing to check.
+    /// `Policy::anchor_age` once every segment was visited since the last.
+    ///
+    /// A shard that looked bad in a check that could not be finished has every
+    /// other turn until it is settled. One that cannot be checked because its key
+    /// is retired or its seal of the wrong date waits a minute; one whose check
+    /// fails otherwise, as when its device does not answer, is tried again at its
+    /// next turn, and if that fails, too, after 1 s, 2 s, 4 s and so on, at most a
+    /// minute, by the manager's clock. `None` when there is nothing to check now.
     ///
     /// # Errors
     /// As [`VramManager::verify_sealed`]; a failure condemns the shard as usual.
@@ -66,11 +87,7 @@ impl VramManager {
 
     fn scrub_oldest(&self, max_bytes: u64, read: &mut u64) -> Result<Option<ScrubStep>> {
         loop {
-            let waiting = self.inner.registry.all().into_iter();
-            let now = self.inner.clock.monotonic();
-            let waiting = waiting.filter(|r| r.is_held() && !r.is_quarantined());
-            let waiting = waiting.filter(|r| r.may_be_scrubbed(now, PAUSE));
-            let Some(resident) = waiting.min_by_key(|resident| resident.scrubbed()) else {
+            let Some(resident) = self.whose_turn() else {
                 return Ok(None);
             };
             let _one_at_a_time = resident.verifying();
@@ -86,6 +103,7 @@ impl VramManager {
             *read = read.saturating_add(cost);
             match answer {
                 Ok(bytes) => {
+                    resident.scrub_passed();
                     return Ok(Some(ScrubStep {
                         shard_id: resident.record().shard_id.clone(),
                         bytes,
@@ -94,17 +112,35 @@ impl VramManager {
                 }
                 Err(Error::Misuse(Misuse::NotSealed)) => {}
                 Err(error) => {
-                    // Nothing was read, and nothing will be under such a seal;
-                    // every other failure is looked at again at once.
-                    if seal_ran_out(&error) {
-                        resident.scrub_after(now.saturating_add(PAUSE));
-                    }
+                    let failures = resident.scrub_failed();
+                    // Nothing was read, and nothing will be under such a seal.
+                    let wait = match seal_ran_out(&error) {
+                        true => PAUSE,
+                        false => retry_after(failures),
+                    };
+                    let now = self.inner.clock.monotonic();
+                    resident.scrub_after(now.saturating_add(wait));
                     self.inner.counters.verification_failed();
                     self.condemn(&resident, &error)?;
                     return Err(error);
                 }
             }
         }
+    }
+
+    /// The shard that was scrubbed longest ago. One in doubt comes first, but not
+    /// twice in a row, or the others would never be looked at.
+    fn whose_turn(&self) -> Option<Arc<Resident>> {
+        let now = self.inner.clock.monotonic();
+        let mut waiting = self.inner.registry.all();
+        waiting.retain(|r| r.is_held() && !r.is_quarantined() && r.may_be_scrubbed(now, PAUSE));
+        let in_doubt = waiting.iter().filter(|resident| resident.doubts() > 0);
+        let in_doubt = in_doubt.min_by_key(|resident| resident.scrubbed());
+        let last = &self.inner.scrubbed_in_doubt;
+        let in_doubt = in_doubt.filter(|_| !last.load(Ordering::Relaxed));
+        last.store(in_doubt.is_some(), Ordering::Relaxed);
+        let oldest = || waiting.iter().min_by_key(|resident| resident.scrubbed());
+        in_doubt.or_else(oldest).cloned()
     }
 
     fn scrub_resident(&self, resident: &Arc<Resident>, segments: u64) -> Result<u64> {
@@ -120,7 +156,8 @@ impl VramManager {
 
 /// A thread that scrubs until it is dropped. Pausable; rests while the manager is
 /// stopped, as a failed verification or a lost device makes it, for then nothing
-/// is leased that scrubbing could protect.
+/// is leased that scrubbing could protect. What cannot be checked waits as
+/// [`VramManager::scrub_step`] says.
 #[must_use = "dropping a scrubber stops it"]
 pub struct Scrubber {
     shared: Arc<Shared>,
@@ -413,6 +450,15 @@ mod tests {
             let total = read(rate, HOUR, |offered| offered);
             assert!(total <= allowed, "{rate}: {total} of {allowed}");
         }
+    }
+
+    // requirement: PM-8
+    #[test]
+    fn a_check_that_fails_on_and_on_is_tried_less_and_less_and_once_a_minute() {
+        let seconds = |failures| retry_after(failures) / RETRY;
+        let waits: Vec<u64> = (0..12).map(seconds).collect();
+        assert_eq!(waits, [0, 0, 1, 2, 4, 8, 16, 32, 60, 60, 60, 60]);
+        assert_eq!(retry_after(u64::MAX), PAUSE);
     }
 
     #[test]

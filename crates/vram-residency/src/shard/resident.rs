@@ -37,6 +37,8 @@ pub(crate) struct Resident {
     scrubbed: AtomicU64,
     /// Monotonic time before which the scrubber does not come again.
     scrub_after: AtomicU64,
+    /// Steps of the scrubber in a row that failed and settled nothing.
+    scrub_failures: AtomicU64,
     verifying: Mutex<()>,
 }
 
@@ -86,6 +88,7 @@ impl Resident {
             bytes_read: AtomicU64::new(0),
             scrubbed: AtomicU64::new(0),
             scrub_after: AtomicU64::new(0),
+            scrub_failures: AtomicU64::new(0),
             verifying: Mutex::new(()),
             claim: filled.claim,
         });
@@ -175,6 +178,17 @@ impl Resident {
 
     pub(crate) fn set_scrubbed(&self, step: u64) {
         self.scrubbed.store(step, Ordering::Relaxed);
+    }
+
+    /// The scrubber could check the shard.
+    pub(crate) fn scrub_passed(&self) {
+        self.scrub_failures.store(0, Ordering::Relaxed);
+    }
+
+    /// The scrubber could not; how often in a row now.
+    pub(crate) fn scrub_failed(&self) -> u64 {
+        let before = self.scrub_failures.fetch_add(1, Ordering::Relaxed);
+        before.saturating_add(1)
     }
 
     /// Whether a shard that could not be checked may be tried again. A time
