@@ -1,27 +1,22 @@
 //! Reading sealed bytes back: each 4 KiB block is checked as it leaves.
 
 use std::io::Write;
+use std::ops::Range;
 use std::sync::Arc;
 
 use tracing::info_span;
-use vram_digest::{BLOCK_BYTES, hash_blocks};
-use zeroize::Zeroizing;
 
 use super::VramManager;
 use super::failure::About;
+use super::read_back::ReadBack;
 use crate::audit::Body;
-use crate::device::{Device, DeviceError};
+use crate::device::DeviceError;
 use crate::error::{Error, InputError, Result, VerifyError};
-use crate::load::LoadError;
+use crate::load::{LoadError, cores};
 use crate::policy::{ExportAllowed, PolicyError};
 use crate::shard::{Resident, SealedShard};
 use crate::trace;
 use crate::verify::Mode;
-
-/// Bytes read back at a time: a multiple of the block size.
-const RUN_BYTES: u64 = 1 << 20;
-/// One digest block.
-const BLOCK: u64 = BLOCK_BYTES as u64;
 
 impl VramManager {
     /// Writes the shard's bytes to `out`, the exact inverse of sealing
@@ -137,7 +132,7 @@ impl VramManager {
                 len,
             },
         )?;
-        let copied = self.copy_out(slot, resident, offset, end, sink);
+        let copied = self.copy_out(slot, resident, &(offset..end), sink);
         let about = About::shard(resident.record());
         match self.recorded("export", about, copied)? {
             None => Ok(()),
@@ -145,47 +140,22 @@ impl VramManager {
         }
     }
 
-    /// Reads whole blocks, checks them, and hands on the bytes in the range;
-    /// stops at the first bad block and names it.
+    /// Reads whole blocks on all cores, checks them, and hands on the bytes in the
+    /// range; stops at the first bad block and names it.
     fn copy_out(
         &self,
         slot: &super::DeviceSlot,
         resident: &Resident,
-        offset: u64,
-        end: u64,
+        range: &Range<u64>,
         sink: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<Option<u64>> {
         let level0 = self.sealed_hashes(slot, resident)?;
-        let record = resident.record();
-        let mut bytes = Zeroizing::new(Vec::new());
-        let mut hashes = Vec::new();
-        let mut at = (offset / BLOCK).saturating_mul(BLOCK);
-        while at < end {
-            let run = RUN_BYTES.min(record.vram_bytes.saturating_sub(at));
-            bytes.resize(usize::try_from(run).unwrap_or(usize::MAX), 0);
-            // Held for the copy only: the caller's writer may take its time, or
-            // free the shard.
-            let held = resident.hold()?;
-            let extent = held.allocation()?.extent();
-            let read = slot.ledger.device().read(extent, at, &mut bytes);
-            drop(held);
-            read?;
-            hashes.resize(bytes.len().div_ceil(BLOCK_BYTES), [0; 32]);
-            hash_blocks(&bytes, &mut hashes)
-                .map_err(|_| Error::Internal("a run and its hashes differ in number"))?;
-            let first = usize::try_from(at / BLOCK).unwrap_or(usize::MAX);
-            let sealed = level0.iter().skip(first);
-            if let Some(bad) = hashes.iter().zip(sealed).position(|(a, b)| a != b) {
-                return Ok(Some((at / BLOCK).saturating_add(bad as u64)));
-            }
-            let from = usize::try_from(offset.saturating_sub(at)).unwrap_or(0);
-            let to = usize::try_from(end.saturating_sub(at))
-                .unwrap_or(usize::MAX)
-                .min(bytes.len());
-            sink(bytes.get(from..to).unwrap_or_default())?;
-            at = at.saturating_add(run);
-        }
-        Ok(None)
+        let read_back = ReadBack {
+            device: slot.ledger.device().as_ref(),
+            resident,
+            level0: &level0,
+        };
+        read_back.copy_out(range, cores(), sink)
     }
 
     /// A block that does not match: verify the shard, which condemns it if the

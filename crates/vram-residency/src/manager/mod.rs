@@ -14,6 +14,7 @@ mod lease;
 mod metrics;
 mod migrate;
 mod plan;
+mod read_back;
 mod repair;
 mod scrub;
 mod seal;
