@@ -224,25 +224,20 @@ fn lay_out(devices: &[PlanDevice], parts: &[PlanPart], each: usize) -> Plan {
             bin.map_or_else(|| part.nowhere(), |bin| bin.take(part))
         })
     };
-    let certain = match other_layout(devices, &order, each, |device| device.available) {
+    let mut certain = match other_layout(devices, &order, each, |device| device.available) {
         Found::Layout(layout) => return laid_out(layout),
         Found::Nothing => true,
         Found::Unknown => false,
     };
-    if first.fits_after_freeing {
-        return Plan { certain, ..first };
+    let mut best = first;
+    if !best.fits_after_freeing {
+        match other_layout(devices, &order, each, PlanDevice::emptied) {
+            Found::Layout(layout) => best = laid_out(layout),
+            Found::Nothing => {}
+            Found::Unknown => certain = false,
+        }
     }
-    match other_layout(devices, &order, each, PlanDevice::emptied) {
-        Found::Layout(layout) => Plan {
-            certain,
-            ..laid_out(layout)
-        },
-        Found::Nothing => Plan { certain, ..first },
-        Found::Unknown => Plan {
-            certain: false,
-            ..first
-        },
-    }
+    Plan { certain, ..best }
 }
 
 /// Looks for a layout that fits the room that each device has.
@@ -478,6 +473,12 @@ mod tests {
         let sizes: Vec<u64> = (0..49).map(|i| 215 - i / 4).collect();
         let unknown = super::plan(&devices, &parts(&sizes));
         assert!(!unknown.fits && !unknown.certain);
+        // Nor is it known when something would have to go only perhaps.
+        let mut devices = devices;
+        devices[11].resident = resident(&[("a", 500, 1)]);
+        let unknown = super::plan(&devices, &parts(&sizes));
+        assert!(unknown.fits_after_freeing && !unknown.certain);
+        assert_eq!(would_free(&unknown), ["a"]);
     }
 
     #[test]
