@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use vram_residency::audit::check::Options;
 use vram_residency::audit::merkle::{leaf_hash, root};
 use vram_residency::audit::note::{Checkpoint, Origin};
-use vram_residency::audit::proof::{Proof, Proved};
+use vram_residency::audit::proof::{Proof, Proved, Trust};
 use vram_residency::key::VerifyingKey;
 
 use crate::audit_log::{KEY, KNOWN, lines};
@@ -52,8 +52,16 @@ pub(crate) fn run(data: &[u8]) -> bool {
         return false;
     };
     says_the_same(&text, &proof);
-    assert!(proof.check(&[], None).is_err(), "believed without a key");
-    let Ok(proved) = proof.check(&trusted(), None) else {
+    assert!(
+        proof.check(&Trust::default(), None).is_err(),
+        "believed without a key"
+    );
+    let keys = trusted();
+    let trust = Trust {
+        keys: &keys,
+        revoked: None,
+    };
+    let Ok(proved) = proof.check(&trust, None) else {
         return false;
     };
     match proved {

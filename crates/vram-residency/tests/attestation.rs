@@ -127,6 +127,71 @@ fn a_production_key_attests_no_simulated_device() {
     assert!(matches!(answer, Err(ReceiptError::Untrusted { .. })));
 }
 
+/// Under the sealing key or a signing key: it is the same answer.
+// requirement: API-F22, VP-006, AU-7
+#[test]
+fn both_kinds_of_attestation_measure_number_and_record_the_same() {
+    let temp = tempfile::tempdir().unwrap();
+    let rig = logged(&temp.path().join("log"));
+    let shard = seal(&rig);
+    let given = nonce(4);
+    let tagged = rig
+        .manager
+        .attest_vram_residency(&shard, Some(given.as_bytes()));
+    let tagged = tagged.unwrap();
+    let measured = rig.manager.measure_residency(&shard, &given).unwrap();
+    let facts = measured.facts();
+    assert_eq!(tagged.nonce, Some(facts.nonce.to_string()));
+    assert_eq!(tagged.record, facts.record);
+    assert_eq!(tagged.verification.bytes_checked, facts.bytes_checked);
+    assert_eq!(tagged.verification.witness, facts.witness);
+    assert_eq!(tagged.device.uuid, facts.device.uuid);
+    assert_eq!(
+        (tagged.memory.free, tagged.memory.total),
+        (facts.device.free_bytes, facts.device.total_bytes)
+    );
+    let bare = rig.manager.attest_vram_residency(&shard, None).unwrap();
+    let sequences = [tagged.sequence, facts.sequence, bare.sequence];
+    assert_eq!(sequences, [2, 3, 4], "after the seal's");
+    let size = |note: &Option<String>| -> u64 {
+        let size = note.as_ref().unwrap().lines().nth(1).unwrap();
+        size.parse().unwrap()
+    };
+    let covered = [&tagged.checkpoint, &facts.checkpoint, &bare.checkpoint].map(size);
+    assert!(covered.is_sorted_by(|a, b| a < b), "{covered:?}");
+    let lines = std::fs::read_to_string(temp.path().join("log/events.jsonl")).unwrap();
+    let events: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let attested = |(at, event): &(usize, &Value)| {
+        (event["event_type"] == "vram.attested").then_some((*at as u64, event["nonce"].clone()))
+    };
+    let attested: Vec<_> = events
+        .iter()
+        .enumerate()
+        .filter_map(|event| attested(&event))
+        .collect();
+    let nonces = [
+        given.to_string().into(),
+        given.to_string().into(),
+        Value::Null,
+    ];
+    assert_eq!(attested.len(), 3);
+    for (((at, nonce), expected), size) in attested.into_iter().zip(nonces).zip(covered) {
+        assert_eq!(nonce, expected);
+        assert!(at < size, "event {at} under a checkpoint of {size}");
+    }
+    // The tag covers the number and the checkpoint.
+    let statement = tagged.statement().unwrap();
+    let mut other = tagged.clone();
+    other.sequence += 1;
+    assert_ne!(other.statement().unwrap(), statement);
+    other = tagged;
+    other.checkpoint = bare.checkpoint;
+    assert_ne!(other.statement().unwrap(), statement);
+}
+
 #[test]
 fn damaged_memory_is_not_attested() {
     let rig = rig(1 << 20);
@@ -147,17 +212,22 @@ fn log(dir: &Path) -> Arc<LogSink> {
     Arc::new(LogSink::open(dir, options, key(Scope::Production), clock).unwrap())
 }
 
-#[test]
-fn the_checkpoint_covers_the_verification_that_was_attested() {
-    let temp = tempfile::tempdir().unwrap();
-    let dir = temp.path().join("log");
-    let sink: Arc<dyn Sink> = log(&dir);
-    let rig = Rig::build(&[SimOptions::new(1 << 20)], Policy::default(), |builder| {
+/// A manager whose log is in `dir`.
+fn logged(dir: &Path) -> Rig {
+    let sink: Arc<dyn Sink> = log(dir);
+    Rig::build(&[SimOptions::new(1 << 20)], Policy::default(), |builder| {
         builder
             .sink(sink)
             .audit_mode(AuditMode::Required)
             .random(Arc::new(Seeded::new(9)))
-    });
+    })
+}
+
+#[test]
+fn the_checkpoint_covers_the_verification_that_was_attested() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    let rig = logged(&dir);
     let shard = seal(&rig);
     let measured = rig.manager.measure_residency(&shard, &nonce(4)).unwrap();
     let facts = measured.facts().clone();

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use vram_residency::audit::Sink;
 use vram_residency::audit::check::{self, CheckError, DirFiles};
 use vram_residency::audit::note::{Checkpoint, NoteError};
-use vram_residency::audit::proof::{MAX_PROOF_BYTES, Proof, ProofError, Proved};
+use vram_residency::audit::proof::{MAX_PROOF_BYTES, Proof, ProofError, Proved, Trust};
 use vram_residency::key::{RootKey, SigningKey};
 
 /// A log of several segments, and a checkpoint of it from half way.
@@ -35,6 +35,20 @@ fn log(keep: Option<usize>) -> (TempDir, PathBuf, String) {
 
 fn stranger() -> SigningKey {
     SigningKey::new(&RootKey::from_token(b"fedcba9876543210fedcba9876543210").unwrap()).unwrap()
+}
+
+/// Checks a proof for somebody who trusts these keys.
+fn check_as(
+    proof: &Proof,
+    keys: &[&SigningKey],
+    checkpoint: Option<&str>,
+) -> Result<Proved, ProofError> {
+    let keys: Vec<_> = keys.iter().map(|key| key.public().clone()).collect();
+    let trust = Trust {
+        keys: &keys,
+        revoked: None,
+    };
+    proof.check(&trust, checkpoint)
 }
 
 fn event_proof(dir: &std::path::Path, seq: u64) -> Result<Proof, ProofError> {
@@ -65,7 +79,7 @@ fn every_event_is_proved_by_checkpoint_and_key_alone() {
         let text = event_proof(&dir, seq).unwrap().to_json().unwrap();
         let proof = Proof::from_json(&text).unwrap();
         for kept in [None, Some(note.as_str())] {
-            let Proved::Event(found, at, checkpoint) = proof.check(&trusted(), kept).unwrap()
+            let Proved::Event(found, at, checkpoint) = check_as(&proof, &[&key()], kept).unwrap()
             else {
                 panic!("{text}")
             };
@@ -73,8 +87,7 @@ fn every_event_is_proved_by_checkpoint_and_key_alone() {
             let known = seq > 0 && seq + 1 < size;
             assert!(!known || found.audit_id == seq, "{found:?}");
         }
-        let strange = [stranger().public().clone()];
-        let foreign = proof.check(&strange, None);
+        let foreign = check_as(&proof, &[&stranger()], None);
         assert!(matches!(
             foreign,
             Err(ProofError::Note(NoteError::Foreign { .. }))
@@ -90,7 +103,7 @@ fn a_changed_proof_proves_nothing_else() {
         event_proof(&dir, 77).unwrap(),
         growth_proof(&dir, &half).unwrap(),
     ] {
-        let shown = proof.check(&trusted(), None).unwrap();
+        let shown = check_as(&proof, &[&key()], None).unwrap();
         let text = proof.to_json().unwrap();
         let (mut refused, mut random) = (0, Seeded(77));
         for _ in 0..3000 {
@@ -98,7 +111,7 @@ fn a_changed_proof_proves_nothing_else() {
             let at = random.below(bytes.len());
             bytes[at] ^= 1 << random.below(7);
             let changed = String::from_utf8_lossy(&bytes);
-            match Proof::from_json(&changed).map(|proof| proof.check(&trusted(), None)) {
+            match Proof::from_json(&changed).map(|proof| check_as(&proof, &[&key()], None)) {
                 Ok(Ok(same)) => assert_eq!(same, shown, "{changed}"),
                 _ => refused += 1,
             }
@@ -112,7 +125,7 @@ fn a_changed_proof_proves_nothing_else() {
 fn growth_is_proved_and_another_past_is_not() {
     let (_temp, dir, half) = log(None);
     let proof = growth_proof(&dir, &half).unwrap();
-    let Proved::Prefix(first, last) = proof.check(&trusted(), None).unwrap() else {
+    let Proved::Prefix(first, last) = check_as(&proof, &[&key()], None).unwrap() else {
         panic!("{proof:?}")
     };
     assert_eq!(first, Checkpoint::open(&half, &trusted()).unwrap());
@@ -128,7 +141,10 @@ fn growth_is_proved_and_another_past_is_not() {
     };
     assert!(finding.contains("rolled_back"), "{finding}");
     let Proof::Consistency {
-        checkpoint, path, ..
+        checkpoint,
+        path,
+        handovers,
+        ..
     } = proof
     else {
         panic!("{proof:?}")
@@ -137,8 +153,9 @@ fn growth_is_proved_and_another_past_is_not() {
         earlier: other,
         checkpoint,
         path,
+        handovers,
     };
-    let refused = forged.check(&trusted(), None);
+    let refused = check_as(&forged, &[&key()], None);
     assert!(
         matches!(refused, Err(ProofError::Wrong { .. })),
         "{refused:?}"
@@ -159,7 +176,7 @@ fn what_cannot_be_proved_is_refused_by_name() {
         matches!(retired, Err(ProofError::Retired { seq: 3, first_kept }) if first_kept == report.first_kept)
     );
     let kept = event_proof(&dir, report.first_kept).unwrap();
-    let refused = kept.check(&trusted(), Some(&half)).unwrap_err();
+    let refused = check_as(&kept, &[&key()], Some(&half)).unwrap_err();
     assert!(
         matches!(refused, ProofError::OtherCheckpoint { proof, given: 151.. } if proof == report.size),
         "{refused}"
@@ -208,6 +225,7 @@ fn strange_texts_are_no_proofs() {
         seq,
         line,
         mut path,
+        handovers,
     } = event_proof(&dir, 5).unwrap()
     else {
         panic!("another kind")
@@ -218,8 +236,9 @@ fn strange_texts_are_no_proofs() {
         seq,
         line,
         path,
+        handovers,
     };
-    let refused = short.check(&trusted(), None);
+    let refused = check_as(&short, &[&key()], None);
     assert!(
         matches!(refused, Err(ProofError::Format { .. })),
         "{refused:?}"

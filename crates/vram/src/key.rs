@@ -86,7 +86,10 @@ struct Public {
 /// Print the id by which a sealing key is revoked
 ///
 /// It is that of the key itself; the key_id of a record is that of one start of
-/// a worker. The id of a signing key: vram key public --json.
+/// a worker. It ends the belief in records, which are checked with the key.
+/// Receipts and attestations are checked without it and do not name it: revoke
+/// the signing key under which they stand ('vram key public --json'), or the key_id
+/// of their record.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -131,8 +134,8 @@ struct Certify {
 ///
 /// A revoked key is not believed whatever time it claims to have signed at.
 /// Names key ids: of signing keys ('vram key public --json'), of sealing keys ('vram
-/// key id'), or the key_id of the records of one start of a worker. A list in OUT is
-/// added to.
+/// key id'; of records, not of receipts), or the key_id of the records of one start
+/// of a worker, in receipts, too. A list in OUT is added to.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -254,23 +257,18 @@ impl Id {
     fn run(self, output: &Output) -> Result<(), Failure> {
         let key = RootKey::from_file(&self.file).map_err(|e| in_file(e, &self.file))?;
         let id = key.id()?.to_string();
-        if output.is_json() {
-            return output.json(&KeyName {
-                schema: "vram-residency/key-id/v1",
-                key_id: id,
-            });
-        }
-        output.line(id)
+        let name = KeyName {
+            schema: "vram-residency/key-id/v1",
+            key_id: id.clone(),
+        };
+        output.result(&name, &id)
     }
 }
 
 impl Public {
     fn run(self, output: &Output) -> Result<(), Failure> {
         let key = SigningKey::from_file(&self.file).map_err(|e| in_file(e, &self.file))?;
-        if output.is_json() {
-            return output.json(&PublicKey::of(&key));
-        }
-        output.line(key.public().to_string())
+        output.result(&PublicKey::of(&key), &key.public().to_string())
     }
 }
 

@@ -56,6 +56,14 @@ impl Output {
         self.line(text)
     }
 
+    /// A result: with --json the value, and else the line.
+    pub(crate) fn result(&self, value: &impl Serialize, line: &str) -> Result<(), Failure> {
+        if self.json {
+            return self.json(value);
+        }
+        self.line(line)
+    }
+
     /// Something that people should know and programs need not.
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet {

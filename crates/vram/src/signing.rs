@@ -70,18 +70,46 @@ impl Hand {
     }
 }
 
+/// Whose signatures are believed no longer.
+#[derive(clap::Args)]
+pub(crate) struct RevokedArgs {
+    /// List of revoked keys, signed by a trusted key ('vram key revoke' makes one)
+    #[arg(long, value_name = "FILE", requires = "keys")]
+    revoked: Option<PathBuf>,
+    /// The list that was believed last: --revoked must be no older, nor signed by a key on it
+    #[arg(long, value_name = "FILE", requires = "revoked")]
+    revoked_seen: Option<PathBuf>,
+}
+
+impl RevokedArgs {
+    /// Whether a list was named.
+    pub(crate) const fn is_named(&self) -> bool {
+        self.revoked.is_some()
+    }
+
+    /// The list, under one of `keys` and no older than the one of before.
+    pub(crate) fn load(&self, keys: &[VerifyingKey]) -> Result<Option<Revocations>, Failure> {
+        let list = |path: &Option<PathBuf>| {
+            let list = path.as_deref().map(|path| revocations(path, keys));
+            list.transpose()
+        };
+        let (revoked, seen) = (list(&self.revoked)?, list(&self.revoked_seen)?);
+        if let (Some(path), Some(list), Some(seen)) = (&self.revoked, &revoked, &seen) {
+            let name = path.to_string_lossy();
+            list.follows(seen).map_err(|error| believed(&name, error))?;
+        }
+        Ok(revoked)
+    }
+}
+
 /// Whose signatures are believed.
 #[derive(clap::Args)]
 pub(crate) struct TrustArgs {
     /// Public key of a worker or an operator: 64 hex digits or a file with them
     #[arg(long = "trust", value_name = "KEY")]
     pub(crate) keys: Vec<String>,
-    /// List of revoked keys, signed by a trusted key ('vram key revoke' makes one)
-    #[arg(long, value_name = "FILE", requires = "keys")]
-    pub(crate) revoked: Option<PathBuf>,
-    /// The list that was believed last: --revoked must be no older, nor signed by a key on it
-    #[arg(long, value_name = "FILE", requires = "revoked")]
-    revoked_seen: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) revoked: RevokedArgs,
     /// Believe what is said of simulated devices: for tests
     #[arg(long, requires = "keys")]
     simulated: bool,
@@ -96,20 +124,10 @@ pub(crate) struct Trusted {
 
 impl TrustArgs {
     pub(crate) fn load(&self) -> Result<Trusted, Failure> {
-        let keys: Result<Vec<_>, _> = self.keys.iter().map(|key| public_key(key)).collect();
-        let keys = keys?;
-        let list = |path: &Option<PathBuf>| {
-            let list = path.as_deref().map(|path| revocations(path, &keys));
-            list.transpose()
-        };
-        let (revoked, seen) = (list(&self.revoked)?, list(&self.revoked_seen)?);
-        if let (Some(path), Some(list), Some(seen)) = (&self.revoked, &revoked, &seen) {
-            let name = path.to_string_lossy();
-            list.follows(seen).map_err(|error| believed(&name, error))?;
-        }
+        let keys = public_keys(&self.keys)?;
         Ok(Trusted {
+            revoked: self.revoked.load(&keys)?,
             keys,
-            revoked,
             simulated: self.simulated,
         })
     }
@@ -136,6 +154,11 @@ pub(crate) fn revocations(path: &Path, trusted: &[VerifyingKey]) -> Result<Revoc
     let text = read(path, MAX_RECEIPT_BYTES)?;
     let read = Revocations::from_json(&text, trusted);
     read.map_err(|error| believed(&path.to_string_lossy(), error))
+}
+
+/// Public keys, each given as digits or as a file with them.
+pub(crate) fn public_keys(texts: &[String]) -> Result<Vec<VerifyingKey>, Failure> {
+    texts.iter().map(|text| public_key(text)).collect()
 }
 
 /// A public key, given as digits or as a file with them.

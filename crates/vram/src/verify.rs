@@ -84,7 +84,7 @@ impl Args {
         if let Some(papers) = papers::open(&self.record)? {
             return self.signed(&papers, output);
         }
-        if !self.trust.keys.is_empty() && self.trust.revoked.is_none() {
+        if !self.trust.keys.is_empty() && !self.trust.revoked.is_named() {
             let name = self.record.display();
             return Err(Failure::usage(format!(
                 "{name} is no receipt and no attestation; --trust is about those and about --revoked"

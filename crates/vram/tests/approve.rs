@@ -49,6 +49,15 @@ fn signer(session: &Session, name: &str) {
     session.write(&format!("{name}.pub"), &public);
 }
 
+/// Lets the operator 'op' revoke the key 'a' in revoked.json.
+fn revoke_the_approver(session: &Session) {
+    let id = session.vram("key public a.sign --json").exit(0);
+    let id = id.json("vram-residency/public-key/v1")["key_id"].clone();
+    let id = id.as_str().unwrap();
+    let line = format!("key revoke {id} --operator op.sign --out revoked.json");
+    session.vram(&line).exit(0);
+}
+
 fn approved() -> Session {
     let session = operator();
     session.vram(APPROVE).exit(0);
@@ -159,14 +168,7 @@ fn a_list_that_is_not_believed_is_in_the_log() {
         let session = approved();
         session.vram("key new --signing log.key").exit(0);
         signer(&session, "op");
-        let id = session.vram("key public a.sign --json").exit(0);
-        let id = id.json("vram-residency/public-key/v1")["key_id"].clone();
-        let id = id.as_str().unwrap();
-        session
-            .vram(&format!(
-                "key revoke {id} --operator op.sign --out revoked.json"
-            ))
-            .exit(0);
+        revoke_the_approver(&session);
         let keys = ["a.pub", "op.pub"].map(|name| session.read(name));
         let keys = keys.map(|key| format!("'{}'", key.trim())).join(", ");
         let mut policy = format!("require = 'signed'\nallow = ['allow.toml']\ntrust = [{keys}]\n");
@@ -319,14 +321,7 @@ fn a_policy_file_says_what_is_required() {
     signer(&session, "op");
     let op = session.read("op.pub").trim().to_owned();
     let lists = lists.replace("'KEY'", &format!("'KEY', '{op}'"));
-    let id = session.vram("key public a.sign --json").exit(0);
-    let id = id.json("vram-residency/public-key/v1")["key_id"].clone();
-    let id = id.as_str().unwrap();
-    session
-        .vram(&format!(
-            "key revoke {id} --operator op.sign --out revoked.json"
-        ))
-        .exit(0);
+    revoke_the_approver(&session);
     policy(&format!(
         "require = 'signed'\nrevoked = 'revoked.json'\n{lists}"
     ));

@@ -59,7 +59,7 @@ fn one_event_is_proved_to_somebody_without_the_log() {
     );
     session
         .vram(&format!("{check} --checkpoint early"))
-        .exit(2)
+        .exit(3)
         .refuses("the proof leads to a checkpoint of");
     session
         .vram("audit check proof.json --trust bkey.pub")
@@ -231,6 +231,91 @@ fn a_log_goes_over_to_another_key_and_the_old_one_can_be_revoked() {
         .vram("audit rekey nowhere --audit-key akey --new-audit-key bkey")
         .exit(1)
         .refuses("cannot read the log nowhere");
+}
+
+/// A log of akey that went over to bkey, its checkpoint of before, and proofs of an
+/// event and of growth that who has bkey made.
+fn rekeyed() -> Session {
+    let session = logged();
+    let rekey = "audit rekey log --audit-key akey --new-audit-key bkey";
+    session.vram(rekey).exit(0);
+    session.vram(&SEAL.replace("akey", "bkey")).exit(0);
+    let prove = "audit prove log --line 1 --trust bkey.pub --json";
+    session.write("event.json", &session.vram(prove).exit(0).out);
+    let prove = "audit prove log --since early --trust akey.pub --json";
+    session.write("growth.json", &session.vram(prove).exit(0).out);
+    session
+}
+
+/// As the help says: keys that the log named as its successors are believed, too.
+// requirement: KD-10, AU-16
+#[test]
+fn a_proof_of_a_rekeyed_log_is_believed_by_who_trusts_the_older_key() {
+    let session = rekeyed();
+    let kept = session.read("log/checkpoint");
+    std::fs::remove_dir_all(session.path("log")).unwrap();
+    session.write("kept", &kept);
+    for line in [
+        "audit check event.json --trust akey.pub",
+        "audit check event.json --trust bkey.pub",
+        "audit check event.json --trust akey.pub --checkpoint kept",
+        "audit check growth.json --trust akey.pub",
+        "audit check growth.json --trust akey.pub --checkpoint kept",
+    ] {
+        session.vram(line).exit(0).says("result       good");
+    }
+    session
+        .vram("audit check event.json --trust okey.pub")
+        .exit(3)
+        .refuses("signed by none of the trusted keys");
+}
+
+/// Revokes a key in revoked.json; its id.
+fn revoke(session: &Session, key: &str) -> String {
+    let id = key_id(session, key);
+    let line = format!("key revoke {id} --operator okey --out revoked.json");
+    session.vram(&line).exit(0);
+    id
+}
+
+// requirement: KD-10
+#[test]
+fn a_proof_under_a_revoked_key_is_refused_by_that_name() {
+    let session = rekeyed();
+    let id = revoke(&session, "bkey");
+    for key in ["akey", "bkey"] {
+        session
+            .vram(&format!(
+                "audit check event.json --trust {key}.pub --trust okey.pub --revoked revoked.json"
+            ))
+            .exit(3)
+            .refuses(&format!("signed by key {id}, which is revoked"));
+    }
+}
+
+/// The rule of 'vram verify': no older list, and none by who is on the one before.
+// requirement: KD-10
+#[test]
+fn an_older_list_of_revoked_keys_is_refused_where_the_newer_one_is_named() {
+    let session = rekeyed();
+    let unknown = "key revoke 0011223344556677 --operator okey --out revoked.json";
+    session.vram(unknown).exit(0);
+    session.write("old.json", &session.read("revoked.json"));
+    revoke(&session, "bkey");
+    let trust = "--trust bkey.pub --trust okey.pub";
+    for what in ["verify log", "check event.json", "prove log --line 1"] {
+        let line = format!("audit {what} {trust} --revoked");
+        let old = session.vram(&format!("{line} old.json --revoked-seen revoked.json"));
+        old.exit(3).refuses("believed already");
+        session.vram(&format!("{line} revoked.json")).exit(3);
+        let only = session.vram(&format!("audit {what} {trust} --revoked-seen old.json"));
+        only.exit(2).refuses("--revoked");
+    }
+    session
+        .vram(&format!(
+            "audit verify log {trust} --revoked old.json --revoked-seen old.json"
+        ))
+        .exit(0);
 }
 
 #[test]

@@ -292,6 +292,38 @@ fn a_lost_sealing_key_is_revoked_by_its_id() {
         .refuses("cannot revoke itself");
 }
 
+/// As 'vram key id --help' says: the id of a sealing key ends records, and a receipt
+/// ends with its signing key or the key_id of its record.
+// requirement: KD-10
+#[test]
+fn a_receipt_does_not_end_with_the_id_of_a_sealing_key() {
+    let session = worker();
+    session.vram("key new seal.key").exit(0);
+    session.vram("key new --signing op.sign").exit(0);
+    public(&session, "op");
+    let seal = format!("{SEAL} --key-file seal.key --record r.json");
+    session.vram(&seal).exit(0);
+    let trust = "--trust op.pub --revoked revoked.json";
+    let receipt = format!("verify receipt.json model --trust w.pub --simulated {trust}");
+    let record = format!("verify r.json model --key-file seal.key {trust}");
+    let id = session.vram("key id seal.key").exit(0).out;
+    let record_id: serde_json::Value = serde_json::from_str(&session.read("r.json")).unwrap();
+    for (id, of_record, of_receipt) in [
+        (id.trim(), 3, 0),
+        (record_id["key_id"].as_str().unwrap(), 3, 3),
+        (&key_id(&session, "w"), 0, 3),
+    ] {
+        let revoke = format!("key revoke {id} --operator op.sign --out revoked.json");
+        session.vram(&revoke).exit(0);
+        session.vram(&record).exit(of_record);
+        session.vram(&receipt).exit(of_receipt);
+        std::fs::remove_file(session.path("revoked.json")).unwrap();
+    }
+    let help = session.vram("key id --help").exit(0);
+    let help = help.says("Receipts and attestations are checked without it");
+    help.says("'vram key public --json'");
+}
+
 #[test]
 fn keys_of_one_kind_do_not_pass_for_another() {
     let session = worker();

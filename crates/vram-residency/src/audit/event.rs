@@ -286,8 +286,9 @@ pub enum Body {
         shard_id: ShardId,
         /// Device ordinal.
         gpu_device: u32,
-        /// The verifier's, hex.
-        nonce: Text,
+        /// The verifier's, hex; absent when none was given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        nonce: Option<Text>,
         /// Sequence number of the attestation.
         sequence: u64,
     },

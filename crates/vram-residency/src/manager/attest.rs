@@ -35,15 +35,33 @@ pub struct Attestation {
     pub device: DeviceInfo,
     /// Device memory as the driver reports it.
     pub memory: MemoryInfo,
+    /// Counts seals and attestations of this manager: it never repeats.
+    pub sequence: u64,
+    /// The newest checkpoint of the audit log, which covers the verification
+    /// that this rests on; absent without a log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<String>,
     /// HMAC-SHA256 under the shard's sealing key.
     pub tag: SealTag,
 }
 
+/// What is measured for an attestation of either kind, after the nonce is known.
+struct Answers {
+    record: Record,
+    verification: Verification,
+    device: DeviceInfo,
+    memory: MemoryInfo,
+    sequence: u64,
+    checkpoint: Option<String>,
+}
+
 impl VramManager {
-    /// Verifies the shard in full and states what was measured.
+    /// Verifies the shard in full and states what was measured: the facts of
+    /// [`VramManager::measure_residency`], under the sealing key. It is recorded
+    /// and numbered as those are.
     ///
     /// # Errors
-    /// [`crate::error::InputError::Nonce`], or as [`VramManager::verify_sealed`];
+    /// [`crate::error::InputError::Nonce`], or as [`VramManager::measure_residency`];
     /// [`VerifyError::UnknownKey`] also when the shard's key is retired while
     /// this runs.
     pub fn attest_vram_residency(
@@ -57,19 +75,18 @@ impl VramManager {
 
     fn attest(&self, shard: &SealedShard, nonce: Option<&[u8]>) -> Result<Attestation> {
         let nonce = nonce.map(Nonce::new).transpose()?;
-        let verification = self.verify_sealed(shard, Mode::Full)?.into_verification();
-        let record = shard.record().clone();
-        let about = About::shard(&record);
-        let slot = self.slot(record.gpu_device)?;
-        let device = self.facts_now("attest", slot)?;
-        let memory = self.driver_memory(record.gpu_device)?;
+        let answers = self.measure_now(shard, nonce.as_ref())?;
+        let about = About::shard(&answers.record);
+        let slot = self.slot(answers.record.gpu_device)?;
         let attestation = Attestation {
             schema: "vram-residency/attestation/v1",
             nonce: nonce.map(String::from),
-            device,
-            record,
-            verification,
-            memory,
+            record: answers.record,
+            verification: answers.verification,
+            device: answers.device,
+            memory: answers.memory,
+            sequence: answers.sequence,
+            checkpoint: answers.checkpoint,
             tag: SealTag::from_bytes([0; 32]),
         };
         self.recorded("attest", about, tagged(slot, attestation))
@@ -137,10 +154,11 @@ impl VramManager {
     /// when the log cannot be made durable.
     pub fn measure_residency(&self, shard: &SealedShard, nonce: &Nonce) -> Result<Measured> {
         let span = info_span!("attest", shard_id = %shard.id());
-        trace::operation(&span, || self.measure_now(shard, nonce))
+        let answers = trace::operation(&span, || self.measure_now(shard, Some(nonce)))?;
+        Ok(Measured::new(self.facts(nonce, answers)))
     }
 
-    fn measure_now(&self, shard: &SealedShard, nonce: &Nonce) -> Result<Measured> {
+    fn measure_now(&self, shard: &SealedShard, nonce: Option<&Nonce>) -> Result<Answers> {
         let verification = self.verify_sealed(shard, Mode::Full)?.into_verification();
         let record = shard.record().clone();
         let slot = self.slot(record.gpu_device)?;
@@ -152,23 +170,34 @@ impl VramManager {
             Body::VramAttested {
                 shard_id: record.shard_id.clone(),
                 gpu_device: record.gpu_device,
-                nonce: Text::new(&nonce.to_string()),
+                nonce: nonce.map(|nonce| Text::new(&nonce.to_string())),
                 sequence,
             },
         )?;
-        let facts = Facts {
+        Ok(Answers {
+            record,
+            verification,
+            device,
+            memory,
+            sequence,
+            checkpoint: self.inner.recorder.checkpoint()?,
+        })
+    }
+
+    fn facts(&self, nonce: &Nonce, answers: Answers) -> Facts {
+        let (record, verification) = (answers.record, answers.verification);
+        Facts {
             nonce: nonce.clone(),
             digest: record.digest,
             bytes_checked: verification.bytes_checked,
             measured_at: verification.at,
-            sequence,
+            sequence: answers.sequence,
             instance: self.instance(),
             witness: verification.witness,
-            device: device_facts(&device, memory),
-            checkpoint: self.inner.recorder.checkpoint()?,
+            device: device_facts(&answers.device, answers.memory),
+            checkpoint: answers.checkpoint,
             record,
-        };
-        Ok(Measured::new(facts))
+        }
     }
 }
 

@@ -148,7 +148,8 @@ fn checking(body: &Body, correlation_id: Option<&str>) {
             "block hashes in host memory went bad and were measured again"
         ),
         Body::VramAttested { shard_id, gpu_device, nonce, sequence } => info!(
-            event = "vram.attested", correlation_id, %shard_id, gpu_device, %nonce, sequence,
+            event = "vram.attested", correlation_id, %shard_id, gpu_device, sequence,
+            nonce = nonce.as_ref().map(tracing::field::display),
             "a verifier's nonce was answered"
         ),
         Body::ReceiptIssued { shard_id, gpu_device, sequence, key_id } => info!(

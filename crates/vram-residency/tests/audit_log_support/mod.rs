@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vram_residency::audit::check::{self, DirFiles, Files, Report};
-use vram_residency::audit::log::{LogOptions, LogSink, OpenError};
+use vram_residency::audit::log::{LogOptions, LogSink, OpenError, change_key};
 use vram_residency::audit::note::Origin;
-use vram_residency::audit::{Body, Event, Text};
+use vram_residency::audit::{Body, Event, Sink, Text};
 use vram_residency::clock::{Clock, SystemClock, Timestamp};
 use vram_residency::key::{RootKey, SigningKey, VerifyingKey};
 
@@ -138,4 +138,45 @@ impl Seeded {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((z ^ (z >> 31)) % limit as u64) as usize
     }
+}
+
+/// The line of an event, as anybody can write it who knows the format.
+pub fn forged(seq: u64, event: &Event) -> String {
+    let json = serde_json::to_string(event).unwrap();
+    let time = event.timestamp;
+    format!("{{\"seq\":{seq},\"time\":\"{time}\",{}\n", &json[1..])
+}
+
+/// Puts a text behind the newest line.
+pub fn append(files: &mut MemoryFiles, text: &str) {
+    files.get_mut("events.jsonl").unwrap().extend(text.bytes());
+}
+
+/// One of several keys of a log.
+pub fn numbered(number: u8) -> SigningKey {
+    let token = [b'a' + number; 32].map(|byte| byte);
+    let mut token = token.to_vec();
+    token.extend(TOKEN);
+    SigningKey::new(&RootKey::from_token(&token).unwrap()).unwrap()
+}
+
+/// Lets a key write events.
+pub fn write_as(dir: &Path, key: SigningKey, ids: std::ops::Range<u64>) {
+    let log = LogSink::open(dir, options(), key, Arc::new(SystemClock::new())).unwrap();
+    ids.for_each(|id| log.record(&event(id)).unwrap());
+}
+
+/// Lets the log go over from one key to another.
+pub fn change(dir: &Path, old: u8, new: u8) -> Result<u64, OpenError> {
+    let clock = Arc::new(SystemClock::new());
+    change_key(dir, &options(), numbered(old), numbered(new), clock)
+}
+
+/// Events under key 0, 1 and 2, one after the other.
+pub fn three_keys(dir: &Path) {
+    write_as(dir, numbered(0), 1..10);
+    change(dir, 0, 1).unwrap();
+    write_as(dir, numbered(1), 10..20);
+    change(dir, 1, 2).unwrap();
+    write_as(dir, numbered(2), 20..30);
 }

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use vram_residency::audit::check::{self, CheckError, DirFiles};
+use vram_residency::audit::proof;
 use vram_residency::key::VerifyingKey;
 use vram_residency::receipt::{Attested, MAX_RECEIPT_BYTES, Revocations};
 
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
-use crate::signing::{believed, public_key, read, revocations};
+use crate::signing::{RevokedArgs, believed, public_keys, read};
 use crate::text::{count, printable};
 
 /// Check and read audit logs
@@ -96,9 +97,8 @@ struct Trust {
     /// keys that it named as its successors ('vram audit rekey') are believed, too
     #[arg(long = "trust", value_name = "KEY", required = true)]
     keys: Vec<String>,
-    /// List of revoked keys, signed by a trusted key ('vram key revoke' makes one)
-    #[arg(long, value_name = "FILE")]
-    revoked: Option<PathBuf>,
+    #[command(flatten)]
+    revoked: RevokedArgs,
 }
 
 /// Keys and list, loaded.
@@ -109,10 +109,8 @@ struct Trusted {
 
 impl Trust {
     fn load(&self) -> Result<Trusted, Failure> {
-        let keys: Result<Vec<_>, _> = self.keys.iter().map(|key| public_key(key)).collect();
-        let keys = keys?;
-        let list = self.revoked.as_deref();
-        let revoked = list.map(|path| revocations(path, &keys)).transpose()?;
+        let keys = public_keys(&self.keys)?;
+        let revoked = self.revoked.load(&keys)?;
         Ok(Trusted { keys, revoked })
     }
 }
@@ -126,14 +124,12 @@ impl Trusted {
         }
     }
 
-    /// The keys of notes that stand alone.
-    fn believed(&self) -> Vec<VerifyingKey> {
-        let revoked = |key: &VerifyingKey| {
-            let list = self.revoked.as_ref();
-            list.is_some_and(|list| list.contains(key.id()))
-        };
-        let keys = self.keys.iter().filter(|key| !revoked(key));
-        keys.cloned().collect()
+    /// The same for a proof.
+    fn of_proof(&self) -> proof::Trust<'_> {
+        proof::Trust {
+            keys: &self.keys,
+            revoked: self.revoked.as_ref().map(Revocations::keys),
+        }
     }
 }
 

@@ -16,8 +16,9 @@ use crate::text::printable;
 /// Prove one event of a log, or that it grew from an earlier checkpoint
 ///
 /// The log must verify. The proof, which --json prints, is checked without the
-/// log: 'vram audit check' needs it, the log's public key, and at best a
-/// checkpoint that came by another way.
+/// log: 'vram audit check' needs it, a public key of the log, and at best a
+/// checkpoint that came by another way. It carries the changes of the log's key
+/// ('vram audit rekey'), so that who trusts an older key can check it, too.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -110,13 +111,13 @@ impl Prove {
 
 impl Check {
     pub(super) fn run(self, output: &Output) -> Result<(), Failure> {
-        let trusted = self.trust.load()?.believed();
+        let trusted = self.trust.load()?;
         let name = self.proof.to_string_lossy().into_owned();
         let refused = |error: ProofError| {
             let failure = match &error {
                 ProofError::Format { .. } => Failure::new(error.to_string()),
-                ProofError::OtherCheckpoint { .. } => Failure::usage(error.to_string())
-                    .hint("name the checkpoint that the proof was made for"),
+                ProofError::OtherCheckpoint { .. } => Failure::verification(error.to_string())
+                    .hint("name the checkpoint that the proof was made for, or have it made again"),
                 _ => Failure::verification(error.to_string()),
             };
             failure.naming(&name)
@@ -124,7 +125,9 @@ impl Check {
         let proof = Proof::from_json(read(&self.proof, MAX_PROOF_BYTES)?.trim_end());
         let proof = proof.map_err(refused)?;
         let note = self.checkpoint.as_deref().map(checkpoint).transpose()?;
-        let proved = proof.check(&trusted, note.as_deref()).map_err(refused)?;
+        let proved = proof
+            .check(&trusted.of_proof(), note.as_deref())
+            .map_err(refused)?;
         report(&proved, note.is_some(), output)
     }
 }

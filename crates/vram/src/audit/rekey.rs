@@ -57,17 +57,14 @@ impl Rekey {
         let options = self.options(&old)?;
         let seq = change_key(&self.dir, &options, old, new, Arc::new(SystemClock::new()));
         let seq = seq.map_err(|error| Failure::new(error.to_string()))?;
-        if output.is_json() {
-            return output.json(&Report {
-                schema: "vram-residency/audit-rekey/v1",
-                seq,
-                old_key_id,
-                new_key_id,
-            });
-        }
-        output.line(format!(
-            "rekeyed      from {old_key_id} to {new_key_id}, event {seq}"
-        ))
+        let line = format!("rekeyed      from {old_key_id} to {new_key_id}, event {seq}");
+        let report = Report {
+            schema: "vram-residency/audit-rekey/v1",
+            seq,
+            old_key_id,
+            new_key_id,
+        };
+        output.result(&report, &line)
     }
 
     /// The log goes on under its own name.

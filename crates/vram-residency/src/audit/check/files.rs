@@ -117,9 +117,20 @@ pub(super) fn listed(files: &dyn Files) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
+/// Opens a file; none when it went since it was listed.
+pub(crate) fn open_if_there<'f>(
+    files: &'f dyn Files,
+    name: &str,
+) -> io::Result<Option<Box<dyn BufRead + 'f>>> {
+    match files.open(name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => opened.map(Some),
+    }
+}
+
 /// As [`read_bounded`]; none when the file went since it was listed, as partial
 /// tiles do beside a writer.
-pub(super) fn read_if_there(
+pub(crate) fn read_if_there(
     files: &dyn Files,
     name: &str,
     limit: usize,

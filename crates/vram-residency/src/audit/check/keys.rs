@@ -84,7 +84,7 @@ impl<'a> Keys<'a> {
     }
 
     /// The number and line of the event `named`, when a believed key proves it.
-    fn hand_over(&mut self, proof: &Proof, named: u64) -> Option<(u64, String)> {
+    pub(crate) fn hand_over(&mut self, proof: &Proof, named: u64) -> Option<(u64, String)> {
         let Proof::Inclusion {
             line, checkpoint, ..
         } = proof
@@ -92,7 +92,8 @@ impl<'a> Keys<'a> {
             return None;
         };
         let from = self.signer(checkpoint).ok()?.0;
-        let proved = proof.check(&self.believed, None).ok()?;
+        let open = |note: &str| Checkpoint::open(note, &self.believed);
+        let proved = proof.check_by(open, None).ok()?;
         let Proved::Event(event, seq, checkpoint) = proved else {
             return None;
         };

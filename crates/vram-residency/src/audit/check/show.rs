@@ -1,10 +1,10 @@
 //! Reads events back, filtered.
 
-use std::io;
+use std::io::{self, BufRead};
 
 use super::super::event::Event;
-use super::super::line::{self, MAX_LINE_BYTES};
-use super::files::Files;
+use super::super::line::{self, CURRENT, MAX_LINE_BYTES};
+use super::files::{Files, open_if_there};
 use super::report::{Fault, Finding};
 use super::scan;
 
@@ -63,31 +63,65 @@ pub fn show(
     filter: &Filter,
     each: &mut dyn FnMut(Shown) -> io::Result<()>,
 ) -> io::Result<Vec<Finding>> {
-    let mut damaged: Vec<Finding> = Vec::new();
-    let names = scan::segments(&files.names()?);
-    for (at, name) in (1..).zip(&names) {
-        let (mut reader, mut bytes) = (files.open(name)?, Vec::new());
-        let mut number = 0_u64;
-        while scan::next_line(reader.as_mut(), &mut bytes)? {
-            number = number.saturating_add(1);
-            if let Some(shown) = read(&bytes) {
-                if filter.passes(&shown) {
-                    each(shown)?;
-                }
-                continue;
-            }
-            let unfinished = at == names.len() && bytes.last() != Some(&b'\n');
-            if unfinished && bytes.len() < MAX_LINE_BYTES {
-                break;
-            }
-            let mut finding = Finding::of_file(Fault::Unreadable, name, "the line is no event");
-            finding.line = Some(number);
-            if !damaged.last_mut().is_some_and(|last| last.absorb(&finding)) {
-                damaged.push(finding);
+    let (mut damaged, mut shown) = (Vec::new(), None);
+    loop {
+        for first in finished(files, shown)? {
+            shown = Some(first);
+            let name = line::segment_name(first);
+            // One that is not there any more was retired meanwhile.
+            if let Some(mut reader) = open_if_there(files, &name)? {
+                segment(reader.as_mut(), &name, filter, each, &mut damaged)?;
             }
         }
+        let current = open_if_there(files, CURRENT)?;
+        // What a writer finished since the listing may be what was opened here:
+        // it comes first, and under its own name.
+        if finished(files, shown)?.is_empty() {
+            if let Some(mut reader) = current {
+                segment(reader.as_mut(), CURRENT, filter, each, &mut damaged)?;
+            }
+            return Ok(damaged);
+        }
     }
-    Ok(damaged)
+}
+
+/// The first events of the finished segments after the one of `shown`, in order.
+fn finished(files: &dyn Files, shown: Option<u64>) -> io::Result<Vec<u64>> {
+    let names = files.names()?;
+    let all = names.iter().filter_map(|name| line::segment_first(name));
+    let mut newer: Vec<u64> = all.filter(|first| Some(*first) > shown).collect();
+    newer.sort_unstable();
+    Ok(newer)
+}
+
+/// Shows one segment.
+fn segment(
+    reader: &mut dyn BufRead,
+    name: &str,
+    filter: &Filter,
+    each: &mut dyn FnMut(Shown) -> io::Result<()>,
+    damaged: &mut Vec<Finding>,
+) -> io::Result<()> {
+    let (mut bytes, mut number) = (Vec::new(), 0_u64);
+    while scan::next_line(reader, &mut bytes)? {
+        number = number.saturating_add(1);
+        if let Some(shown) = read(&bytes) {
+            if filter.passes(&shown) {
+                each(shown)?;
+            }
+            continue;
+        }
+        let unfinished = name == CURRENT && bytes.last() != Some(&b'\n');
+        if unfinished && bytes.len() < MAX_LINE_BYTES {
+            break;
+        }
+        let mut finding = Finding::of_file(Fault::Unreadable, name, "the line is no event");
+        finding.line = Some(number);
+        if !damaged.last_mut().is_some_and(|last| last.absorb(&finding)) {
+            damaged.push(finding);
+        }
+    }
+    Ok(())
 }
 
 fn read(bytes: &[u8]) -> Option<Shown> {

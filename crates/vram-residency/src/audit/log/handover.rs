@@ -50,7 +50,7 @@ pub fn change_key(
         trusted: &trusted,
         ..check::Options::default()
     };
-    let proof = Proof::of_event(&DirFiles::new(dir), &checks, seq);
+    let proof = Proof::of_newest_key(&DirFiles::new(dir), &checks, seq);
     let proof = proof.and_then(|proof| proof.to_json());
     let proof = proof.map_err(|error| io(error.to_string()))?;
     let done = committer.hand_over(new, seq, &proof);

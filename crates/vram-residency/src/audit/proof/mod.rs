@@ -1,20 +1,24 @@
 //! Proofs that leave the log behind: of one event, and that a log still starts
 //! with what an earlier checkpoint covered (RFC 6962, sections 2.1.1 and 2.1.2).
-//! Who checks one needs it, the log's public key, and at best a checkpoint that
-//! came by another way.
+//! Who checks one needs it, a public key of the log, and at best a checkpoint that
+//! came by another way. A proof carries the changes of the log's key, so that an
+//! older key of it will do.
 
-use std::io;
+mod check;
+mod find;
 
 use serde::{Deserialize, Serialize};
 
-use super::check::{self, CheckError, Examined, Files, next_line};
-use super::merkle::{self, Hash};
-use super::note::{Checkpoint, NoteError};
-use super::{Event, Text, line};
-use crate::hex;
-use crate::key::VerifyingKey;
+pub use check::{Proved, Trust};
 
-/// Longest proof that is read, in bytes: the longest line and two checkpoints.
+use super::check::{self as whole, CheckError, Examined, Files};
+use super::merkle::{self, Hash};
+use super::note::NoteError;
+use super::{Text, line};
+use crate::hex;
+
+/// Longest proof that is read, in bytes: the longest line, two checkpoints, and
+/// some hundred changes of the key.
 pub const MAX_PROOF_BYTES: usize = 1 << 20;
 
 /// A proof. Untrusted until [`Proof::check`] said yes.
@@ -33,6 +37,9 @@ pub enum Proof {
         line: String,
         /// The hashes that lead from it to the root, hex.
         path: Vec<String>,
+        /// Proofs of the events in which a key of the log named the next one.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        handovers: Vec<Self>,
     },
     /// The log starts with the lines of an earlier checkpoint.
     #[serde(rename = "vram-residency/audit-consistency/v1")]
@@ -43,17 +50,10 @@ pub enum Proof {
         earlier: String,
         /// The hashes that lead from one root to the other, hex.
         path: Vec<String>,
+        /// Proofs of the events in which a key of the log named the next one.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        handovers: Vec<Self>,
     },
-}
-
-/// What a proof showed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Proved {
-    /// This event, under this number and checkpoint.
-    Event(Box<Event>, u64, Checkpoint),
-    /// The log of the second checkpoint starts with that of the first.
-    Prefix(Checkpoint, Checkpoint),
 }
 
 /// There is no proof, or it proves nothing.
@@ -122,11 +122,21 @@ impl Proof {
     /// [`ProofError`].
     pub fn of_event(
         files: &dyn Files,
-        options: &check::Options<'_>,
+        options: &whole::Options<'_>,
         seq: u64,
     ) -> Result<Self, ProofError> {
         let found = good(files, options)?;
-        Self::of_examined(files, &found, seq)
+        let proof = Self::of_examined(files, &found, seq)?;
+        proof.with_handovers(files, &found)
+    }
+
+    /// As [`Proof::of_event`], for who believes the key that signs now.
+    pub(crate) fn of_newest_key(
+        files: &dyn Files,
+        options: &whole::Options<'_>,
+        seq: u64,
+    ) -> Result<Self, ProofError> {
+        Self::of_examined(files, &good(files, options)?, seq)
     }
 
     /// Proves event `seq` of a log as it was found.
@@ -139,7 +149,7 @@ impl Proof {
         if seq >= size {
             return Err(ProofError::NotCovered { seq, size });
         }
-        let line = line_of(files, found, seq).map_err(CheckError::from)?;
+        let line = find::line(files, found, seq).map_err(CheckError::from)?;
         let line = line.ok_or(ProofError::Retired { seq, first_kept })?;
         let index = usize::try_from(seq).unwrap_or(usize::MAX);
         Ok(Self::Inclusion {
@@ -147,6 +157,7 @@ impl Proof {
             seq,
             line,
             path: written(&merkle::inclusion(&found.leaves, index)),
+            handovers: Vec::new(),
         })
     }
 
@@ -156,24 +167,38 @@ impl Proof {
     /// [`ProofError`].
     pub fn since(
         files: &dyn Files,
-        options: &check::Options<'_>,
+        options: &whole::Options<'_>,
         earlier: &str,
     ) -> Result<Self, ProofError> {
-        let options = check::Options {
+        let options = whole::Options {
             earlier: Some(earlier),
             ..*options
         };
         let found = good(files, &options)?;
-        let before = found.earlier.map_or(0, |earlier| earlier.size);
+        let before = found.earlier.as_ref().map_or(0, |earlier| earlier.size);
         if before == 0 {
             return Err(ProofError::Empty);
         }
         let before = usize::try_from(before).unwrap_or(usize::MAX);
-        Ok(Self::Consistency {
-            checkpoint: found.note,
+        let proof = Self::Consistency {
+            checkpoint: found.note.clone(),
             earlier: earlier.to_owned(),
             path: written(&merkle::consistency(&found.leaves, before)),
-        })
+            handovers: Vec::new(),
+        };
+        proof.with_handovers(files, &found)
+    }
+
+    fn with_handovers(mut self, files: &dyn Files, found: &Examined) -> Result<Self, ProofError> {
+        let (Self::Inclusion { handovers, .. } | Self::Consistency { handovers, .. }) = &mut self;
+        *handovers = find::handovers(files, found).map_err(CheckError::from)?;
+        Ok(self)
+    }
+
+    /// Proofs of the changes of the log's key that it carries.
+    pub(super) fn handovers(&self) -> &[Self] {
+        let (Self::Inclusion { handovers, .. } | Self::Consistency { handovers, .. }) = self;
+        handovers
     }
 
     /// Reads a proof; unknown fields, names that stand twice and other schemas
@@ -190,7 +215,13 @@ impl Proof {
             return Err(format("it is longer than 1 MiB"));
         }
         line::names_once(text.as_bytes()).map_err(|error| format(&error.to_string()))?;
-        serde_json::from_str(text).map_err(|error| format(&error.to_string()))
+        let proof: Self = serde_json::from_str(text).map_err(|error| format(&error.to_string()))?;
+        let plain =
+            |one: &Self| matches!(one, Self::Inclusion { handovers, .. } if handovers.is_empty());
+        if !proof.handovers().iter().all(plain) {
+            return Err(format("a change of the key is proved by an event alone"));
+        }
+        Ok(proof)
     }
 
     /// The proof as one line of JSON.
@@ -202,65 +233,11 @@ impl Proof {
             reason: error.to_string(),
         })
     }
-
-    /// Checks the proof against its own checkpoint or, better, against
-    /// `checkpoint`, which came by another way.
-    ///
-    /// # Errors
-    /// [`ProofError`] saying what is not believed.
-    pub fn check(
-        &self,
-        trusted: &[VerifyingKey],
-        checkpoint: Option<&str>,
-    ) -> Result<Proved, ProofError> {
-        let (Self::Inclusion {
-            checkpoint: own,
-            path,
-            ..
-        }
-        | Self::Consistency {
-            checkpoint: own,
-            path,
-            ..
-        }) = self;
-        let last = Checkpoint::open(checkpoint.unwrap_or(own), trusted)?;
-        let path = read(path)?;
-        let shown = match self {
-            Self::Inclusion { seq, line, .. } => event(line, *seq, &last, &path),
-            Self::Consistency { earlier, .. } => {
-                prefix(Checkpoint::open(earlier, trusted)?, &last, &path)
-            }
-        };
-        shown.ok_or_else(|| match Checkpoint::open(own, trusted) {
-            Ok(own) if own.size != last.size => ProofError::OtherCheckpoint {
-                proof: own.size,
-                given: last.size,
-            },
-            _ => ProofError::Wrong {
-                origin: last.origin.to_string(),
-            },
-        })
-    }
-}
-
-fn event(text: &str, seq: u64, last: &Checkpoint, path: &[Hash]) -> Option<Proved> {
-    let leaf = merkle::leaf_hash(text.as_bytes());
-    let claimed = line::claims(text.as_bytes())?.0;
-    let leads = merkle::verify_inclusion(&leaf, seq, last.size, path, &last.root);
-    let event = line::event(text.as_bytes()).filter(|_| leads && claimed == seq)?;
-    Some(Proved::Event(Box::new(event), seq, last.clone()))
-}
-
-fn prefix(first: Checkpoint, last: &Checkpoint, path: &[Hash]) -> Option<Proved> {
-    let (old, new) = (&first.root, &last.root);
-    let leads = merkle::verify_consistency(first.size, old, last.size, new, path);
-    let same = first.origin == last.origin;
-    (leads && same).then(|| Proved::Prefix(first, last.clone()))
 }
 
 /// The check of a log in which nothing is wrong.
-fn good(files: &dyn Files, options: &check::Options<'_>) -> Result<Examined, ProofError> {
-    let found = check::examine(files, options)?;
+fn good(files: &dyn Files, options: &whole::Options<'_>) -> Result<Examined, ProofError> {
+    let found = whole::examine(files, options)?;
     match found.report.findings.first() {
         Some(finding) => Err(ProofError::Damaged {
             finding: finding.to_string(),
@@ -269,29 +246,6 @@ fn good(files: &dyn Files, options: &check::Options<'_>) -> Result<Examined, Pro
     }
 }
 
-/// The line of a proved event; none when it was retired.
-fn line_of(files: &dyn Files, found: &Examined, seq: u64) -> io::Result<Option<String>> {
-    let place = found.scan.lines.iter().find(|line| line.seq == Some(seq));
-    let Some(place) = place else {
-        return Ok(None);
-    };
-    let mut reader = files.open(found.scan.file_of(place))?;
-    let mut bytes = Vec::new();
-    for _ in 0..place.number {
-        next_line(reader.as_mut(), &mut bytes)?;
-    }
-    let text = String::from_utf8(bytes).map_err(io::Error::other)?;
-    Ok(Some(text.trim_end_matches('\n').to_owned()))
-}
-
 fn written(path: &[Hash]) -> Vec<String> {
     path.iter().map(|hash| hex::encode(hash)).collect()
-}
-
-fn read(path: &[String]) -> Result<Vec<Hash>, ProofError> {
-    let hashes = path.iter().map(|text| hex::decode::<32>(text));
-    let hashes: Option<Vec<Hash>> = hashes.collect();
-    hashes.ok_or_else(|| ProofError::Format {
-        reason: "a hash is not 64 lower-case hex digits".to_owned(),
-    })
 }

@@ -1,0 +1,111 @@
+//! What a proof shows, and to whom.
+
+use std::collections::BTreeSet;
+
+use super::super::check::Keys;
+use super::super::merkle::{self, Hash};
+use super::super::note::{Checkpoint, NoteError};
+use super::super::{Event, line};
+use super::{Proof, ProofError};
+use crate::hex;
+use crate::key::{KeyId, VerifyingKey};
+
+/// Whose checkpoints are believed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Trust<'a> {
+    /// Keys of the log, and those that it proves to have taken over from them.
+    pub keys: &'a [VerifyingKey],
+    /// Keys that are not believed, whoever trusted them or handed over to them.
+    pub revoked: Option<&'a BTreeSet<KeyId>>,
+}
+
+/// What a proof showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Proved {
+    /// This event, under this number and checkpoint.
+    Event(Box<Event>, u64, Checkpoint),
+    /// The log of the second checkpoint starts with that of the first.
+    Prefix(Checkpoint, Checkpoint),
+}
+
+impl Proof {
+    /// Checks the proof against its own checkpoint or, better, against
+    /// `checkpoint`, which came by another way.
+    ///
+    /// # Errors
+    /// [`ProofError`] saying what is not believed.
+    pub fn check(&self, trust: &Trust<'_>, checkpoint: Option<&str>) -> Result<Proved, ProofError> {
+        let mut keys = Keys::new(trust.keys, trust.revoked);
+        // As in a log: oldest first, and those of keys that nobody believes say nothing.
+        let mut handovers: Vec<_> = self.handovers().iter().collect();
+        handovers.sort_by_key(|handover| handover.seq());
+        for handover in handovers {
+            let _ = keys.hand_over(handover, handover.seq().unwrap_or_default());
+        }
+        self.check_by(|note| keys.open(note), checkpoint)
+    }
+
+    /// As [`Proof::check`], with checkpoints that `open` believes.
+    pub(crate) fn check_by(
+        &self,
+        open: impl Fn(&str) -> Result<Checkpoint, NoteError>,
+        checkpoint: Option<&str>,
+    ) -> Result<Proved, ProofError> {
+        let (Self::Inclusion {
+            checkpoint: own,
+            path,
+            ..
+        }
+        | Self::Consistency {
+            checkpoint: own,
+            path,
+            ..
+        }) = self;
+        let last = open(checkpoint.unwrap_or(own))?;
+        let path = read(path)?;
+        let shown = match self {
+            Self::Inclusion { seq, line, .. } => event(line, *seq, &last, &path),
+            Self::Consistency { earlier, .. } => prefix(open(earlier)?, &last, &path),
+        };
+        shown.ok_or_else(|| match open(own) {
+            Ok(own) if own.size != last.size => ProofError::OtherCheckpoint {
+                proof: own.size,
+                given: last.size,
+            },
+            _ => ProofError::Wrong {
+                origin: last.origin.to_string(),
+            },
+        })
+    }
+
+    fn seq(&self) -> Option<u64> {
+        match self {
+            Self::Inclusion { seq, .. } => Some(*seq),
+            Self::Consistency { .. } => None,
+        }
+    }
+}
+
+fn event(text: &str, seq: u64, last: &Checkpoint, path: &[Hash]) -> Option<Proved> {
+    let leaf = merkle::leaf_hash(text.as_bytes());
+    let claimed = line::claims(text.as_bytes())?.0;
+    let leads = merkle::verify_inclusion(&leaf, seq, last.size, path, &last.root);
+    let event = line::event(text.as_bytes()).filter(|_| leads && claimed == seq)?;
+    Some(Proved::Event(Box::new(event), seq, last.clone()))
+}
+
+fn prefix(first: Checkpoint, last: &Checkpoint, path: &[Hash]) -> Option<Proved> {
+    let (old, new) = (&first.root, &last.root);
+    let leads = merkle::verify_consistency(first.size, old, last.size, new, path);
+    let same = first.origin == last.origin;
+    (leads && same).then(|| Proved::Prefix(first, last.clone()))
+}
+
+fn read(path: &[String]) -> Result<Vec<Hash>, ProofError> {
+    let hashes = path.iter().map(|text| hex::decode::<32>(text));
+    let hashes: Option<Vec<Hash>> = hashes.collect();
+    hashes.ok_or_else(|| ProofError::Format {
+        reason: "a hash is not 64 lower-case hex digits".to_owned(),
+    })
+}
