@@ -3,15 +3,21 @@
 //! Until then it has none at all where the file system can do that
 //! (`O_TMPFILE`), so that nothing stays whatever ends the process. Elsewhere it
 //! has a temporary one, which a killed process leaves behind.
+//!
+//! Its bytes are on the disk before it has its name: after a loss of power
+//! there is no file, or a whole one.
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, linkat, renameat_with};
 use rustix::io::Errno;
+
+/// Names that are tried for a temporary file.
+const MOST_TEMPORARY: u32 = 1000;
 
 /// A file on the way to its name. Dropping it removes it.
 pub(crate) struct Fresh {
@@ -37,11 +43,14 @@ impl Fresh {
         if std::fs::symlink_metadata(path).is_ok() {
             return Err(ErrorKind::AlreadyExists.into());
         }
-        let name = temporary(path).ok_or(ErrorKind::IsADirectory)?;
         let (file, temporary) = match nameless(path) {
             Ok(file) => (file, None),
             // Whatever stands in the way: with a name it works, or says why not.
-            Err(_) => (File::create_new(&name)?, Some(name)),
+            Err(_) => {
+                let mut options = File::options();
+                let (file, name) = create_temporary(path, options.write(true))?;
+                (file, Some(name))
+            }
         };
         let fresh = Self {
             path: path.to_owned(),
@@ -56,6 +65,7 @@ impl Fresh {
     /// # Errors
     /// The system's.
     pub(crate) fn finish(self) -> io::Result<()> {
+        self.file.sync_all()?;
         let to = &self.path;
         let Some(from) = &self.temporary else {
             let from = link_to(&self.file);
@@ -99,13 +109,29 @@ fn link_to(file: &File) -> PathBuf {
     format!("/proc/self/fd/{}", file.as_raw_fd()).into()
 }
 
-/// A name in the directory of `path` that no other process uses; `None` where
-/// `path` names no file.
-pub(crate) fn temporary(path: &Path) -> Option<PathBuf> {
-    let mut name = OsString::from(".");
-    name.push(path.file_name()?);
-    name.push(format!(".{}.tmp", std::process::id()));
-    Some(path.with_file_name(name))
+/// Creates a file in the directory of `path` under a name that nobody uses:
+/// the first that is free, for a killed process may have left one and another
+/// has its number now, as in a container, where all have the same.
+///
+/// # Errors
+/// The system's; [`ErrorKind::IsADirectory`] where `path` names no file.
+pub(crate) fn create_temporary(
+    path: &Path,
+    options: &mut OpenOptions,
+) -> io::Result<(File, PathBuf)> {
+    let file_name = path.file_name().ok_or(ErrorKind::IsADirectory)?;
+    let mut taken = ErrorKind::AlreadyExists.into();
+    for number in 0..MOST_TEMPORARY {
+        let mut name = OsString::from(".");
+        name.push(file_name);
+        name.push(format!(".{}.{number}.tmp", std::process::id()));
+        let name = path.with_file_name(name);
+        match options.create_new(true).open(&name) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => taken = error,
+            made => return made.map(|file| (file, name)),
+        }
+    }
+    Err(taken)
 }
 
 #[cfg(test)]
@@ -163,5 +189,40 @@ mod tests {
         assert_eq!(refused.kind(), ErrorKind::NotFound);
         let refused = Fresh::create(Path::new("..")).map(|_| ()).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::AlreadyExists);
+    }
+    #[test]
+    fn what_a_killed_process_left_stands_in_nobodys_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let mut options = File::options();
+        for left in 0..3 {
+            let (_, name) = create_temporary(&path, options.write(true)).unwrap();
+            let pid = std::process::id();
+            let expected = dir.path().join(format!(".file.{pid}.{left}.tmp"));
+            assert_eq!(name, expected);
+        }
+        let (fresh, mut file) = Fresh::create_with(&path, cannot).unwrap();
+        file.write_all(b"whole").unwrap();
+        fresh.finish().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"whole");
+        let left = std::fs::read_dir(dir.path()).unwrap().count();
+        assert_eq!(left, 4, "what others left is theirs");
+    }
+
+    #[test]
+    fn bytes_that_may_not_be_on_the_disk_get_no_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let mut options = File::options();
+        let (_, temporary) = create_temporary(&path, options.write(true)).unwrap();
+        // A pipe cannot be synchronised, as a disk that fails cannot.
+        let (_reader, writer) = std::io::pipe().unwrap();
+        let fresh = Fresh {
+            path: path.clone(),
+            file: File::from(std::os::fd::OwnedFd::from(writer)),
+            temporary: Some(temporary),
+        };
+        assert!(fresh.finish().is_err());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }

@@ -111,15 +111,9 @@ pub(crate) fn write(path: &Path, text: &str) -> Result<(), Failure> {
     let failed = |error: std::io::Error| {
         Failure::new(format!("cannot write record {}: {error}", path.display()))
     };
-    let temporary =
-        fresh::temporary(path).ok_or_else(|| failed(std::io::ErrorKind::IsADirectory.into()))?;
     let mut options = File::options();
-    let created = options
-        .write(true)
-        .create_new(true)
-        .mode(0o644)
-        .open(&temporary);
-    let mut file = created.map_err(failed)?;
+    let created = fresh::create_temporary(path, options.write(true).mode(0o644));
+    let (mut file, temporary) = created.map_err(failed)?;
     let written = file
         .write_all(text.as_bytes())
         .and_then(|()| file.sync_all())

@@ -31,7 +31,7 @@ Examples:
 The name's extension says what is written: .safetensors or .gguf. Lengths are
 rounded down to a multiple of 8 bytes for safetensors and of 32 for GGUF. The
 file has its name once it is whole; when it cannot be finished, or at a signal,
-nothing of it stays. (After SIGKILL .OUT.PID.tmp does, where the file system
+nothing of it stays. (After SIGKILL .OUT.PID.N.tmp does, where the file system
 knows no files without a name: FAT, some network file systems.)
 
 Exit codes: 0 fine, 1 failure, 2 usage.")]
@@ -105,7 +105,14 @@ impl Args {
 fn write(path: &Path, spec: &Spec) -> Result<Summary, Failure> {
     let name = path.display();
     let interrupt = Interrupt::listen()?;
-    let failed = |error| Failure::new(format!("cannot make {name}: {error}"));
+    let failed = |error: io::Error| {
+        let taken = error.kind() == io::ErrorKind::AlreadyExists;
+        let failure = Failure::new(format!("cannot make {name}: {error}"));
+        if taken {
+            return failure.hint("nothing is replaced: name a new file, or remove that one first");
+        }
+        failure
+    };
     let (fresh, file) = Fresh::create(path).map_err(failed)?;
     let token = interrupt.token();
     let out = Cancellable { file, token };
