@@ -34,14 +34,14 @@ fn agree_with_reference(file: &[u8], table: &TensorTable) {
     let theirs = reference.tensors();
     assert_eq!(theirs.len(), table.tensors().len());
     for ours in table.tensors() {
-        let theirs = theirs[&ours.name];
+        let theirs = theirs[&*ours.name];
         let (from, to) = theirs.data_offsets;
         let start = 8 + header as u64 + from as u64;
         assert_eq!(ours.offset, start);
         assert_eq!(ours.len, (to - from) as u64);
         assert!(ours.range().end <= file.len() as u64);
         let shape: Vec<u64> = theirs.shape.iter().map(|dim| *dim as u64).collect();
-        assert_eq!(ours.shape, shape);
+        assert_eq!(ours.shape.as_slice(), shape);
         assert_eq!(ours.dtype.to_string(), theirs.dtype.to_string());
         assert_eq!(table.get(&ours.name), Some(ours));
         if ours.len > 0 {

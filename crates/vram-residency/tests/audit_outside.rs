@@ -167,6 +167,11 @@ fn format_errors() -> Vec<FormatError> {
             field,
             value: 2,
             limit: 1,
+            setting: None,
+        },
+        FormatError::OtherFormat {
+            expected: Format::Gguf,
+            found: Format::Safetensors,
         },
         FormatError::LfsPointer(Pointer {
             oid: "0".repeat(64),

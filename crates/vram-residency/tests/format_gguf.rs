@@ -132,7 +132,8 @@ fn counts_are_held_against_limit_and_file() {
         FormatError::TooLarge {
             field: "number of tensors",
             value: 10_001,
-            limit: 10_000
+            limit: 10_000,
+            ..
         }
     );
     refused!(claim(Some(u64::MAX), None), FormatError::TooLarge { .. });
@@ -141,7 +142,8 @@ fn counts_are_held_against_limit_and_file() {
         FormatError::TooLarge {
             field: "number of metadata entries",
             value: 1_001,
-            limit: 1_000
+            limit: 1_000,
+            ..
         }
     );
     // Within the limits, but the file has no room for so many.
@@ -185,7 +187,8 @@ fn strings_and_arrays_cannot_claim_more_than_there_is() {
         FormatError::TooLarge {
             field: "metadata string length",
             value: 65_537,
-            limit: 65_536
+            limit: 65_536,
+            ..
         }
     );
     refused!(
@@ -419,7 +422,8 @@ fn tensor_descriptions_hold_together() {
         FormatError::TooLarge {
             field: "tensor name length",
             value: 128,
-            limit: 127
+            limit: 127,
+            ..
         }
     );
     refused!(
@@ -439,7 +443,8 @@ fn tensor_descriptions_hold_together() {
         FormatError::TooLarge {
             field: "number of dimensions",
             value: 5,
-            limit: 4
+            limit: 4,
+            ..
         }
     );
     one(b"a", &[2, 2, 2, 2], F32, 0).table();
@@ -509,7 +514,7 @@ fn tensors_neither_overlap_nor_leave_gaps_nor_share_names() {
         .tensor(b"early", &[8], F32, 0)
         .data(64)
         .table();
-    let names: Vec<_> = table.tensors().iter().map(|t| t.name.as_str()).collect();
+    let names: Vec<_> = table.tensors().iter().map(|t| &*t.name).collect();
     assert_eq!(names, ["early", "late"]);
 }
 
@@ -521,7 +526,10 @@ fn content_and_extension_recognise_gguf() {
     }
     refused!(
         detect(Some("safetensors"), &bytes).unwrap_err(),
-        FormatError::TooLarge { .. }
+        FormatError::OtherFormat {
+            found: Format::Gguf,
+            ..
+        }
     );
     refused!(
         detect(Some("gguf"), &b"plain bytes".to_vec()).unwrap_err(),

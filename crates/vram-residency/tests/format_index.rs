@@ -189,7 +189,8 @@ fn every_limit_is_exact() {
         FormatError::TooLarge {
             field: "index length",
             value: 32,
-            limit: 31
+            limit: 31,
+            ..
         }
     );
     with(|l| l.index_entries = 2, two).unwrap();
@@ -198,7 +199,8 @@ fn every_limit_is_exact() {
         FormatError::TooLarge {
             field: "number of index entries",
             value: 2,
-            limit: 1
+            limit: 1,
+            ..
         }
     );
     with(|l| l.index_files = 2, two).unwrap();
@@ -207,7 +209,19 @@ fn every_limit_is_exact() {
         FormatError::TooLarge {
             field: "number of files",
             value: 2,
-            limit: 1
+            limit: 1,
+            ..
+        }
+    );
+    // Two tensors of one byte, 16 bytes each besides, and two files.
+    with(|l| l.index_table_bytes = 2 * 17 + 2 * 65, two).unwrap();
+    refused!(
+        with(|l| l.index_table_bytes = 2 * 17 + 2 * 65 - 1, two).unwrap_err(),
+        FormatError::TooLarge {
+            field: "memory for the index",
+            value: 164,
+            limit: 163,
+            setting: Some("index_table_bytes"),
         }
     );
     let name = |n: usize| format!(r#"{{"weight_map":{{"{}":"f"}}}}"#, "n".repeat(n));
@@ -226,7 +240,8 @@ fn every_limit_is_exact() {
         FormatError::TooLarge {
             field: "file name length",
             value: 256,
-            limit: 255
+            limit: 255,
+            ..
         }
     );
 }
@@ -262,7 +277,8 @@ fn unknown_keys_may_hold_anything_but_not_at_any_depth() {
                 FormatError::TooLarge {
                     field: "nesting in an unknown key",
                     value: 65,
-                    limit: 64
+                    limit: 64,
+                    ..
                 }
             );
         }

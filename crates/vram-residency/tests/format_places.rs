@@ -25,7 +25,7 @@ fn gguf_under(writer: &Writer, change: fn(&mut Limits)) -> String {
 fn limits_of_gguf_name_the_key_or_the_tensor() {
     let good = || Writer::new().pair("general.name", 8, &text(b"two"));
     let told = gguf(&good().pair("a.text", 8, &text(&[b'x'; 65_537])));
-    let limit = "metadata string length is 65537, over the limit of 65536";
+    let limit = "metadata string length is 65537, over the limit of 65536 (string_bytes)";
     assert_eq!(told, format!("metadata key \"a.text\": {limit}"));
     let told = gguf(&good().array("a.list", 0, 4_194_305, &[]));
     assert!(told.starts_with("metadata key \"a.list\": metadata array length is 4194305"));
@@ -58,7 +58,8 @@ fn texts_of_metadata_have_a_limit_together() {
     assert_eq!(two().table().metadata().len(), 2);
     parse_with(Format::Gguf, &two().file(), &limit(20)).unwrap();
     let error = parse_with(Format::Gguf, &two().file(), &limit(19)).unwrap_err();
-    let told = "metadata key \"b\": bytes of metadata text is 20, over the limit of 19";
+    let told =
+        "metadata key \"b\": bytes of metadata text is 20, over the limit of 19 (metadata_bytes)";
     assert_eq!(error.to_string(), told);
     let header = r#"{"__metadata__":{"a":"xxxxxxxxx","b":"xxxxxxxxx"}}"#;
     safetensors_under(header, &limit(20)).unwrap();
@@ -105,7 +106,7 @@ fn json_that_is_wrong_inside_a_tensor_names_it() {
     let told = described(&shape);
     assert_eq!(
         told,
-        "tensor \"a.weight\": number of dimensions is 17, over the limit of 16"
+        "tensor \"a.weight\": number of dimensions is 17, over the limit of 16 (dims)"
     );
     // What names the tensor already says so once.
     let told = described(r#"{"dtype":"U7"}"#);

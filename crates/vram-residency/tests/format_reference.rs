@@ -89,9 +89,9 @@ fn ours(bytes: &[u8]) -> Option<Vec<Row>> {
     let table = parse(Format::Safetensors, &bytes).ok()?;
     let row = |t: &TensorInfo| {
         (
-            t.name.clone(),
+            t.name.to_string(),
             t.dtype.to_string(),
-            t.shape.clone(),
+            t.shape.to_vec(),
             t.offset,
             t.len,
         )

@@ -166,3 +166,33 @@ fn fuzz_seeds_are_what_their_names_say() {
     lfs::parse(&seed("lfs_pointer/zero")).unwrap();
     lfs::parse(&seed("lfs_pointer/extra")).unwrap_err();
 }
+
+#[test]
+fn a_file_of_the_other_format_is_called_what_it_is() {
+    let file = |name: &str| std::fs::read(sample(name)).unwrap();
+    for (name, extension, told) in [
+        (
+            "small.gguf",
+            "safetensors",
+            "a GGUF file, not a safetensors file",
+        ),
+        (
+            "small.safetensors",
+            "gguf",
+            "a safetensors file, not a GGUF file",
+        ),
+    ] {
+        let bytes = file(name);
+        let claimed = Format::of_extension(extension).unwrap();
+        let limits = Limits::default();
+        for refused in [
+            detect_with(Some(extension), &bytes, &limits).map(|_| ()),
+            parse(claimed, &bytes).map(|_| ()),
+            // Cut short it is still the other one.
+            parse(claimed, &bytes[..32].to_vec()).map(|_| ()),
+        ] {
+            let refused = refused.unwrap_err().to_string();
+            assert!(refused.contains(told), "{refused}");
+        }
+    }
+}

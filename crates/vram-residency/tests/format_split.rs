@@ -75,7 +75,8 @@ fn split_metadata_is_whole_and_consistent() {
         FormatError::TooLarge {
             field: "split.count",
             value: 10_001,
-            limit: 10_000
+            limit: 10_000,
+            ..
         }
     );
 }

@@ -50,7 +50,7 @@ fn an_indexed_model_becomes_one_group() {
         .map(|part| {
             part.tensors()
                 .iter_by_name()
-                .map(|t| t.name.clone())
+                .map(|t| t.name.to_string())
                 .collect()
         })
         .collect();
@@ -145,13 +145,13 @@ fn limits_are_raised_and_lowered_by_who_seals() {
     // A header that the defaults refuse, and the parts of an index.
     let dir = tempfile::tempdir().unwrap();
     let large = dir.path().join("large.safetensors");
-    let header = format!("{{{}}}", " ".repeat(12 << 20));
+    let header = format!("{{{}}}", " ".repeat(8 << 20));
     let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
     bytes.extend_from_slice(header.as_bytes());
     std::fs::write(&large, &bytes).unwrap();
     let told = refused(&large);
-    assert!(told.contains("header length is 12582914, over the limit of 12582912"));
-    limits.header_bytes = 12_582_914;
+    assert!(told.contains("header length is 8388610, over the limit of 8388608 (header_bytes)"));
+    limits.header_bytes = 8_388_610;
     assert_eq!(
         Model::open_with(&large, &limits).unwrap().bytes(),
         bytes.len() as u64
@@ -167,7 +167,28 @@ fn limits_are_raised_and_lowered_by_who_seals() {
             .err()
             .unwrap()
             .to_string();
-        assert!(told.contains("over the limit of 1"), "{told}");
+        assert!(told.contains("over the limit of 1 (index_files)"), "{told}");
+    }
+}
+
+// requirement: VA-10, PF-11
+#[test]
+fn the_tables_of_all_files_have_one_bound() {
+    for several in ["sharded", "split"] {
+        let path = testdata(several);
+        let model = Model::open(&path).unwrap();
+        let tables = model.parts().iter().map(|part| part.tensors().memory());
+        let tables: Vec<u64> = tables.collect();
+        let all: u64 = tables.iter().sum();
+        assert!(tables.len() == 2 && tables.iter().all(|one| *one > 0 && *one < all));
+        let mut limits = Limits::default();
+        limits.table_bytes = all;
+        Model::open_with(&path, &limits).unwrap();
+        limits.table_bytes = all - 1;
+        let told = Model::open_with(&path, &limits).err().unwrap().to_string();
+        let expected = format!("memory for the tables of the model is {all}, over the limit of ");
+        assert!(told.contains(&expected), "{told}");
+        assert!(told.ends_with(" (table_bytes)"), "{told}");
     }
 }
 

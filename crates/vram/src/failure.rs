@@ -1,5 +1,6 @@
 //! How a command fails: exit code, message, hint.
 
+use std::borrow::Cow;
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
@@ -140,17 +141,19 @@ impl Failure {
                 FormatError::Truncated { .. } | FormatError::OutsideFile { .. } => {
                     Some("the file looks cut short: was the download complete?")
                 }
-                FormatError::TooLarge { .. } => Some(
-                    "--format raw seals the bytes without looking at tensors; --limit raises a limit",
-                ),
+                FormatError::OtherFormat { .. } => None,
                 _ => Some("--format raw seals the bytes without looking at tensors"),
             },
             _ => None,
         };
         let failure = Self::about(name, error);
-        match advice {
-            Some(advice) => failure.hint(advice),
-            None => failure,
+        match (advice, failure.advice()) {
+            (None, _) => failure,
+            (Some(advice), None) => failure.hint(advice),
+            (Some(advice), Some(first)) => {
+                let both = format!("{first}; {advice}");
+                failure.hint(both)
+            }
         }
     }
 
@@ -220,7 +223,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let mut failure = Self::new(error.to_string());
         failure.code = Some(error.code());
-        failure.hint = hint(&error).map(str::to_owned);
+        failure.hint = hint(&error).map(Cow::into_owned);
         if let Error::Policy(PolicyError::NotSigned { .. }) = error {
             failure.exit = Exit::Verification;
         }
@@ -254,7 +257,37 @@ impl From<DeviceError> for Failure {
 }
 
 /// What a person can do about it, where the message does not say it.
-fn hint(error: &Error) -> Option<&'static str> {
+fn hint(error: &Error) -> Option<Cow<'static, str>> {
+    match error {
+        Error::Load(LoadError::Format { source, .. }) => {
+            about_format(source.rule()).map(Cow::Owned)
+        }
+        _ => plain_hint(error).map(Cow::Borrowed),
+    }
+}
+
+/// What to do about a file: the same for every command that reads it.
+fn about_format(error: &FormatError) -> Option<String> {
+    match error {
+        FormatError::TooLarge {
+            value,
+            setting: Some(setting),
+            ..
+        } => Some(format!(
+            "a file that is trusted may have more: --limit {setting}=N, {value} or more here"
+        )),
+        FormatError::OtherFormat { found, .. } => {
+            let name = found.to_string().to_ascii_lowercase();
+            Some(format!(
+                "end the file's name with .{name}, or, to seal it, say --format {name}"
+            ))
+        }
+        _ => None,
+    }
+}
+
+/// A hint that needs nothing of the error.
+fn plain_hint(error: &Error) -> Option<&'static str> {
     Some(match error {
         Error::Device(DeviceError::Unavailable { .. }) => {
             "without a GPU name the simulated device: --device sim; 'vram doctor' looks at the driver"

@@ -18,8 +18,8 @@ pub(crate) struct LimitArgs {
     /// Let headers claim more or less: header_bytes=64MiB, say; once for each of
     /// file_bytes, header_bytes, gguf_header_bytes, tensors, gguf_tensors,
     /// name_bytes, gguf_name_bytes, dims, metadata_entries, metadata_bytes,
-    /// string_bytes, array_elements, index_bytes, index_entries, index_files,
-    /// json_depth
+    /// string_bytes, array_elements, table_bytes, index_bytes,
+    /// index_table_bytes, index_entries, index_files, json_depth
     #[arg(long = "limit", value_name = "NAME=N", value_parser = parse)]
     limits: Vec<Limit>,
 }

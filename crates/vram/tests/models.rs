@@ -28,7 +28,8 @@ fn a_synthetic_model_is_repeatable_and_seals() {
         session
             .vram(&format!("synth {name} --size 1MiB"))
             .exit(1)
-            .refuses("cannot make");
+            .tells("cannot make")
+            .tells("name a new file");
     }
     let report = session.vram("synth b.gguf --size 1MiB --json").exit(0);
     assert_eq!(report.json("vram-residency/synth/v1")["bytes"], 1_048_576);
@@ -294,7 +295,12 @@ fn limits_are_raised_and_lowered() {
     session
         .vram("seal a.safetensors --device sim --limit tensors=31")
         .exit(1)
-        .tells("--limit raises a limit");
+        .tells("--limit tensors=N, 32 or more here; --format raw seals the bytes");
+    session
+        .vram("inspect a.safetensors --limit table_bytes=1")
+        .exit(1)
+        .tells("(table_bytes)")
+        .tells("--limit table_bytes=N");
     // The limit of a part is the limit of the model.
     let sharded = small().with_file_name("sharded");
     let words = ["seal", sharded.to_str().unwrap(), "--device", "sim"];
@@ -486,4 +492,27 @@ fn a_model_of_several_files_is_one_group() {
         ])
         .exit(2)
         .refuses("--id is about one file, this model has several");
+}
+
+#[test]
+fn a_file_of_the_other_format_says_what_it_is() {
+    let session = Session::new();
+    for (sample, name, found) in [
+        ("small.gguf", "a.safetensors", "gguf"),
+        ("small.safetensors", "a.gguf", "safetensors"),
+    ] {
+        std::fs::copy(small().with_file_name(sample), session.path(name)).unwrap();
+        for command in [
+            format!("inspect {name}"),
+            format!("plan {name} --device sim"),
+            format!("seal {name} --device sim"),
+        ] {
+            let outcome = session.vram(&command).exit(1);
+            let outcome = outcome.tells("as its first bytes say");
+            outcome.tells(&format!("end the file's name with .{found}, "));
+        }
+        session
+            .vram(&format!("seal {name} --device sim --format {found}"))
+            .exit(0);
+    }
 }

@@ -83,9 +83,9 @@ mod tests {
     #[test]
     fn packed_elements_are_cut_at_their_blocks_only() {
         let packed = |shape: &[u64]| TensorInfo {
-            name: "w".to_owned(),
+            name: "w".into(),
             dtype: format::Dtype::Q4_0,
-            shape: shape.to_vec(),
+            shape: shape.into(),
             offset: 0,
             len: 0,
         };

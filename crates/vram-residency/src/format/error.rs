@@ -93,8 +93,8 @@ pub enum FormatError {
         /// Bytes left.
         have: u64,
     },
-    /// A count or size is over a bound of [`super::Limits`].
-    #[error("{field} is {value}, over the limit of {limit}")]
+    /// A count or size is over a bound.
+    #[error("{field} is {value}, over the limit of {limit}{}", set_by(*setting))]
     TooLarge {
         /// The field over its limit.
         field: &'static str,
@@ -102,6 +102,9 @@ pub enum FormatError {
         value: u64,
         /// The largest value accepted.
         limit: u64,
+        /// The field of [`super::Limits`] that raises it; `None` where the
+        /// format sets the bound.
+        setting: Option<&'static str>,
     },
     /// The file is a git-LFS pointer, not the model itself.
     #[error(
@@ -124,6 +127,14 @@ pub enum FormatError {
         expected: super::Format,
         /// What is missing.
         reason: &'static str,
+    },
+    /// The file starts as one format does and is called another.
+    #[error("this is a {found} file, not a {expected} file, as its first bytes say")]
+    OtherFormat {
+        /// What its name or the caller calls it.
+        expected: super::Format,
+        /// What it is.
+        found: super::Format,
     },
     /// A GGUF version that is not read here.
     #[error("GGUF version {0} is not supported, only 2 and 3 are")]
@@ -316,6 +327,11 @@ impl FormatError {
             other => other,
         }
     }
+}
+
+/// Which field sets a limit, as messages add it.
+fn set_by(setting: Option<&str>) -> String {
+    setting.map_or_else(String::new, |name| format!(" ({name})"))
 }
 
 /// The place of that name.

@@ -9,7 +9,7 @@
 
 use super::error::{Excerpt, FormatError, named};
 use super::json::{Fields, Json, Object, Reader, Skipped};
-use super::limits::Limits;
+use super::limits::{Bound, Limits, bound};
 use super::source::{ReadAt, read_pages};
 use super::table::{TensorTable, check_name};
 use serde::de::{DeserializeSeed, MapAccess};
@@ -19,18 +19,52 @@ use std::path::{Path, PathBuf};
 /// Longest file name taken from an index: `NAME_MAX` of Linux.
 const MAX_FILE_NAME: u64 = 255;
 
+/// Shortest entry of the map: `"a":"b",`.
+const MIN_ENTRY_BYTES: usize = 8;
+
+/// Memory of a tensor besides its name: its entry, and its place by file.
+const ENTRY_MEMORY: usize = size_of::<Entry>() + size_of::<u32>();
+
+/// Memory of a file besides its name: its place among the others, and what
+/// the allocator keeps.
+const FILE_MEMORY: usize = 64;
+
 /// Integers up to here are exact in JSON numbers written as floats.
 const MAX_EXACT_FLOAT: f64 = 9_007_199_254_740_992.0;
 
 /// A parsed index.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+///
+/// All names lie in one text: one by one they would take twice the memory.
+#[derive(Clone, Debug, Default)]
 pub struct Index {
     total_size: Option<u64>,
     files: Vec<String>,
-    /// Tensor name and position in `files`, in the order of names.
-    weight_map: Vec<(String, u32)>,
+    /// The names of all tensors, one after the other.
+    names: String,
+    /// In the order of names.
+    weight_map: Vec<Entry>,
     /// Positions in `weight_map` in the order of files.
     by_file: Vec<u32>,
+}
+
+/// A tensor's name, and the position in `files` of its file.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    /// Where the name starts in the text of all names.
+    start: u32,
+    /// Bytes of the name.
+    len: u32,
+    file: u32,
+}
+
+impl Entry {
+    /// The name in the text of all names.
+    fn name(self, names: &str) -> &str {
+        let start = usize::try_from(self.start).unwrap_or(usize::MAX);
+        let len = usize::try_from(self.len).unwrap_or(usize::MAX);
+        let rest = names.get(start..).unwrap_or_default();
+        rest.get(..len).unwrap_or_default()
+    }
 }
 
 impl Index {
@@ -51,7 +85,7 @@ impl Index {
     pub fn weight_map(&self) -> impl Iterator<Item = (&str, &str)> {
         self.weight_map
             .iter()
-            .filter_map(|(tensor, file)| Some((tensor.as_str(), self.file(*file)?)))
+            .filter_map(|entry| Some((entry.name(&self.names), self.file(entry.file)?)))
     }
 
     /// The file that holds `tensor`.
@@ -59,9 +93,8 @@ impl Index {
     pub fn file_of(&self, tensor: &str) -> Option<&str> {
         let found = self
             .weight_map
-            .binary_search_by(|entry| entry.0.as_str().cmp(tensor));
-        let (_, file) = self.weight_map.get(found.ok()?)?;
-        self.file(*file)
+            .binary_search_by(|entry| entry.name(&self.names).cmp(tensor));
+        self.file(self.weight_map.get(found.ok()?)?.file)
     }
 
     /// The tensors that the index places in `file`, in the order of names.
@@ -71,12 +104,12 @@ impl Index {
         let number = number.ok().and_then(|n| u32::try_from(n).ok());
         let start = self
             .by_file
-            .partition_point(|i| entry(i).map(|e| e.1) < number);
+            .partition_point(|i| entry(i).map(|e| e.file) < number);
         let rest = self.by_file.get(start..).unwrap_or_default();
         rest.iter()
             .filter_map(entry)
-            .take_while(move |e| Some(e.1) == number)
-            .map(|e| e.0.as_str())
+            .take_while(move |e| Some(e.file) == number)
+            .map(|e| e.name(&self.names))
     }
 
     fn file(&self, position: u32) -> Option<&str> {
@@ -111,7 +144,7 @@ impl Index {
         let mut unlisted = Vec::new();
         for tensor in table.iter_by_name() {
             match self.file_of(&tensor.name) {
-                None => unlisted.push(tensor.name.as_str()),
+                None => unlisted.push(&*tensor.name),
                 Some(place) if place == file => {}
                 Some(place) => {
                     return Err(wrong(format!(
@@ -132,22 +165,28 @@ impl Index {
     /// # Errors
     /// [`FormatError::Set`] naming the tensor and its file, or both files.
     pub fn check_files(&self, files: &[(&str, &TensorTable)]) -> Result<(), FormatError> {
-        let mut holders: BTreeMap<&str, &str> = BTreeMap::new();
-        for (file, table) in files {
-            for tensor in self.check_file(file, table)? {
-                if let Some(other) = holders.insert(tensor, file) {
-                    return Err(FormatError::Set {
-                        part: (*file).into(),
-                        reason: format!(
-                            "has tensor \"{}\", and so has \"{}\"; the index lists it for neither",
-                            Excerpt::new(tensor),
-                            Excerpt::new(other)
-                        ),
-                    });
-                }
-            }
+        let mut unlisted: Vec<(&str, u32)> = Vec::new();
+        for ((file, table), number) in files.iter().zip(0_u32..) {
+            let found = self.check_file(file, table)?;
+            unlisted.extend(found.into_iter().map(|tensor| (tensor, number)));
         }
-        Ok(())
+        unlisted.sort_unstable();
+        let mut pairs = unlisted.iter().zip(unlisted.iter().skip(1));
+        let Some(((tensor, first), (_, second))) = pairs.find(|(a, b)| a.0 == b.0) else {
+            return Ok(());
+        };
+        let called = |number: &u32| {
+            let file = usize::try_from(*number).ok().and_then(|n| files.get(n));
+            Excerpt::new(file.map_or("", |(file, _)| file))
+        };
+        Err(FormatError::Set {
+            part: called(second),
+            reason: format!(
+                "has tensor \"{}\", and so has \"{}\"; the index lists it for neither",
+                Excerpt::new(tensor),
+                called(first)
+            ),
+        })
     }
 }
 
@@ -158,17 +197,12 @@ impl Index {
 /// [`FormatError::LfsPointer`] where git-LFS left a pointer in its place.
 pub fn parse(src: &dyn ReadAt, limits: &Limits) -> Result<Index, FormatError> {
     super::lfs::refuse_pointer(src)?;
-    if src.len() > limits.index_bytes {
-        return Err(FormatError::TooLarge {
-            field: "index length",
-            value: src.len(),
-            limit: limits.index_bytes,
-        });
-    }
+    bound!(limits.index_bytes).check("index length", src.len())?;
     let text = read_pages(src, 0, src.len(), "index")?;
     Reader::run(limits, &text, |reader, json: &mut Json<'_>| {
         let empty = Document {
             reader,
+            text_bytes: text.len(),
             metadata: None,
             weight_map: None,
         };
@@ -179,6 +213,7 @@ pub fn parse(src: &dyn ReadAt, limits: &Limits) -> Result<Index, FormatError> {
 /// The whole document; keys that other tools add are passed over.
 struct Document<'r> {
     reader: &'r Reader<'r>,
+    text_bytes: usize,
     metadata: Option<Option<u64>>,
     weight_map: Option<WeightMap<'r>>,
 }
@@ -199,11 +234,7 @@ impl<'de> Fields<'de> for Document<'_> {
             }
             "weight_map" => {
                 reader.once(&self.weight_map, "key", &key)?;
-                let empty = WeightMap {
-                    reader,
-                    files: BTreeMap::new(),
-                    entries: Vec::new(),
-                };
+                let empty = WeightMap::with_room(reader, self.text_bytes);
                 self.weight_map = Some(map.next_value_seed(Object(empty))?);
             }
             _ => {
@@ -215,7 +246,7 @@ impl<'de> Fields<'de> for Document<'_> {
 }
 
 impl Document<'_> {
-    /// Gives the files their final order and refuses tensors listed twice.
+    /// The index, of which the map of tensors is required and names some.
     fn finish(self) -> Result<Index, FormatError> {
         let missing = || FormatError::Missing {
             of: "index".into(),
@@ -228,29 +259,7 @@ impl Document<'_> {
                 field: "tensor, so the index stands for no file",
             });
         }
-        // Files are numbered as they came; the index wants them by name.
-        let order = found.files.values().copied().zip(0_u32..);
-        let rank: BTreeMap<u32, u32> = order.collect();
-        let mut weight_map = found.entries;
-        for entry in &mut weight_map {
-            entry.1 = rank.get(&entry.1).copied().unwrap_or(u32::MAX);
-        }
-        weight_map.sort_unstable();
-        let mut pairs = weight_map.iter().zip(weight_map.iter().skip(1));
-        if let Some((twin, _)) = pairs.find(|(a, b)| a.0 == b.0) {
-            return Err(FormatError::Duplicate {
-                what: "tensor",
-                name: twin.0.as_str().into(),
-            });
-        }
-        let mut by_file: Vec<(u32, u32)> = weight_map.iter().map(|e| e.1).zip(0..).collect();
-        by_file.sort_unstable();
-        Ok(Index {
-            total_size: self.metadata.flatten(),
-            files: found.files.into_keys().collect(),
-            by_file: by_file.into_iter().map(|(_, entry)| entry).collect(),
-            weight_map,
-        })
+        found.finish(self.metadata.flatten())
     }
 }
 
@@ -292,7 +301,111 @@ fn byte_count(number: &serde_json::Number) -> Result<u64, FormatError> {
 struct WeightMap<'r> {
     reader: &'r Reader<'r>,
     files: BTreeMap<String, u32>,
-    entries: Vec<(String, u32)>,
+    names: String,
+    entries: Vec<Entry>,
+    /// Bytes that the index will take.
+    memory: u64,
+}
+
+impl<'r> WeightMap<'r> {
+    /// With room for what a text of so many bytes lists at most: a list that
+    /// grows leaves holes of its former sizes, and room is touched as far as
+    /// it is used.
+    fn with_room(reader: &'r Reader<'r>, text_bytes: usize) -> Self {
+        let most = usize::try_from(reader.limits.index_entries).unwrap_or(usize::MAX);
+        let most = text_bytes.div_ceil(MIN_ENTRY_BYTES).min(most);
+        let (mut names, mut entries) = (String::new(), Vec::new());
+        // Where there is no such room they grow after all.
+        let _ = names.try_reserve(text_bytes);
+        let _ = entries.try_reserve(most);
+        Self {
+            reader,
+            files: BTreeMap::new(),
+            names,
+            entries,
+            memory: 0,
+        }
+    }
+
+    /// The number of a file, in the order in which they came.
+    fn number<E: serde::de::Error>(&mut self, file: String) -> Result<u32, E> {
+        if let Some(number) = self.files.get(&file) {
+            return Ok(*number);
+        }
+        let reader = self.reader;
+        let limits = reader.limits;
+        reader.check(check_file_name(&file))?;
+        let next = self.files.len().saturating_add(1);
+        reader.count("number of files", next, bound!(limits.index_files))?;
+        self.take(FILE_MEMORY.saturating_add(file.len()))?;
+        let number = u32::try_from(self.files.len()).unwrap_or(u32::MAX);
+        self.files.insert(file, number);
+        Ok(number)
+    }
+
+    /// Takes memory that the index will keep.
+    fn take<E: serde::de::Error>(&mut self, bytes: usize) -> Result<(), E> {
+        let limits = self.reader.limits;
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.memory = self.memory.saturating_add(bytes);
+        let bound = bound!(limits.index_table_bytes);
+        self.reader
+            .check(bound.check("memory for the index", self.memory))
+    }
+
+    /// Adds a tensor.
+    fn push<E: serde::de::Error>(&mut self, name: &str, file: u32) -> Result<(), E> {
+        self.take(ENTRY_MEMORY.saturating_add(name.len()))?;
+        let start = self.names.len();
+        let end = start.saturating_add(name.len());
+        let end = u64::try_from(end).unwrap_or(u64::MAX);
+        let most = Bound::fixed(u64::from(u32::MAX));
+        self.reader
+            .check(most.check("bytes of tensor names", end))?;
+        let narrow = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.names.push_str(name);
+        self.entries.push(Entry {
+            start: narrow(start),
+            len: narrow(name.len()),
+            file,
+        });
+        Ok(())
+    }
+
+    /// Gives the files their final order and refuses tensors listed twice.
+    fn finish(self, total_size: Option<u64>) -> Result<Index, FormatError> {
+        let (mut names, mut weight_map) = (self.names, self.entries);
+        names.shrink_to_fit();
+        weight_map.shrink_to_fit();
+        // Files are numbered as they came; the index wants them by name.
+        let order = self.files.values().copied().zip(0_u32..);
+        let rank: BTreeMap<u32, u32> = order.collect();
+        for entry in &mut weight_map {
+            entry.file = rank.get(&entry.file).copied().unwrap_or(u32::MAX);
+        }
+        weight_map.sort_unstable_by(|a, b| a.name(&names).cmp(b.name(&names)));
+        let mut pairs = weight_map.iter().zip(weight_map.iter().skip(1));
+        if let Some((twin, _)) = pairs.find(|(a, b)| a.name(&names) == b.name(&names)) {
+            return Err(FormatError::Duplicate {
+                what: "tensor",
+                name: twin.name(&names).into(),
+            });
+        }
+        let file_of = |i: &u32| {
+            let entry = usize::try_from(*i).ok().and_then(|i| weight_map.get(i));
+            entry.map_or(u32::MAX, |entry| entry.file)
+        };
+        let count = u32::try_from(weight_map.len()).unwrap_or(u32::MAX);
+        let mut by_file: Vec<u32> = (0..count).collect();
+        by_file.sort_unstable_by_key(|i| (file_of(i), *i));
+        Ok(Index {
+            total_size,
+            files: self.files.into_keys().collect(),
+            names,
+            weight_map,
+            by_file,
+        })
+    }
 }
 
 impl<'de> Fields<'de> for WeightMap<'_> {
@@ -305,25 +418,18 @@ impl<'de> Fields<'de> for WeightMap<'_> {
             "tensor",
             "tensor name length",
             &key,
-            limits.name_bytes,
+            bound!(limits.name_bytes),
         ))?;
         let next = self.entries.len().saturating_add(1);
-        reader.count("number of index entries", next, limits.index_entries)?;
+        reader.count(
+            "number of index entries",
+            next,
+            bound!(limits.index_entries),
+        )?;
         let file = map.next_value::<String>();
         let file = reader.within(|| named("tensor", &key), file)?;
-        let number = match self.files.get(&file) {
-            Some(number) => *number,
-            None => {
-                reader.check(check_file_name(&file))?;
-                let next = self.files.len().saturating_add(1);
-                reader.count("number of files", next, limits.index_files)?;
-                let number = u32::try_from(self.files.len()).unwrap_or(u32::MAX);
-                self.files.insert(file, number);
-                number
-            }
-        };
-        self.entries.push((key, number));
-        Ok(())
+        let number = self.number(file)?;
+        self.push(&key, number)
     }
 }
 
@@ -333,7 +439,8 @@ impl<'de> Fields<'de> for WeightMap<'_> {
 /// [`FormatError::BadName`] with the rule, [`FormatError::TooLarge`] for more
 /// than 255 bytes.
 pub fn check_file_name(name: &str) -> Result<(), FormatError> {
-    check_name("file name", "file name length", name, MAX_FILE_NAME)?;
+    let longest = Bound::fixed(MAX_FILE_NAME);
+    check_name("file name", "file name length", name, longest)?;
     let reason = if name.contains(['/', '\\']) {
         "holds a path separator; the files of a model lie beside its index"
     } else if name == "." || name == ".." {

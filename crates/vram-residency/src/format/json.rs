@@ -2,7 +2,7 @@
 //! our own errors through serde, and the rule that no key stands twice.
 
 use super::error::{Excerpt, FormatError};
-use super::limits::Limits;
+use super::limits::{Bound, Limits, bound};
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::cell::RefCell;
 use std::fmt;
@@ -67,22 +67,15 @@ impl<'l> Reader<'l> {
         result.map_err(|fault| self.stop(fault))
     }
 
-    /// Refuses the `count`-th element of a list that may have `limit`.
+    /// Refuses the `count`-th element of a list that may not have so many.
     pub(super) fn count<E: serde::de::Error>(
         &self,
         field: &'static str,
         count: usize,
-        limit: u64,
+        bound: Bound,
     ) -> Result<(), E> {
         let value = u64::try_from(count).unwrap_or(u64::MAX);
-        if value > limit {
-            return Err(self.stop(FormatError::TooLarge {
-                field,
-                value,
-                limit,
-            }));
-        }
-        Ok(())
+        self.check(bound.check(field, value))
     }
 
     /// Refuses a second value for `slot`.
@@ -167,10 +160,13 @@ impl<'r> Skipped<'r> {
     /// What stands one level further in.
     fn inner<E: serde::de::Error>(&self) -> Result<Self, E> {
         let depth = self.depth.saturating_add(1);
-        let limit = self.reader.limits.json_depth;
-        self.reader
-            .count("nesting in an unknown key", depth, limit)?;
         let reader = self.reader;
+        let limits = reader.limits;
+        reader.count(
+            "nesting in an unknown key",
+            depth,
+            bound!(limits.json_depth),
+        )?;
         Ok(Self { reader, depth })
     }
 

@@ -6,6 +6,7 @@
 //! and no model host uses them.
 
 use super::error::FormatError;
+use super::limits::Bound;
 use super::source::{ReadAt, read_vec};
 
 /// The first line of every pointer.
@@ -60,13 +61,8 @@ pub(super) fn refuse_pointer(src: &dyn ReadAt) -> Result<(), FormatError> {
 /// a line feed; [`FormatError::TooLarge`] from 1,024 bytes on;
 /// [`FormatError::Io`] if reading fails.
 pub fn parse(src: &dyn ReadAt) -> Result<Pointer, FormatError> {
-    if src.len() >= MAX_BYTES {
-        return Err(FormatError::TooLarge {
-            field: "git-LFS pointer length",
-            value: src.len(),
-            limit: MAX_BYTES.saturating_sub(1),
-        });
-    }
+    let longest = Bound::fixed(MAX_BYTES.saturating_sub(1));
+    longest.check("git-LFS pointer length", src.len())?;
     let bytes = read_vec(src, 0, src.len(), "git-LFS pointer")?;
     let bad = |line, reason| FormatError::LfsMalformed { line, reason };
     let text = std::str::from_utf8(&bytes).map_err(|_| bad(1, "not UTF-8"))?;

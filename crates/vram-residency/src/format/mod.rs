@@ -43,7 +43,9 @@ pub mod index;
 mod json;
 pub mod lfs;
 mod limits;
+mod memory;
 pub mod safetensors;
+mod shape;
 mod source;
 pub mod synth;
 mod table;
@@ -51,9 +53,11 @@ mod table;
 pub use dtype::Dtype;
 pub use error::{Excerpt, FormatError};
 pub use limits::Limits;
+pub use shape::Shape;
 pub use source::ReadAt;
 pub use table::{MetaValue, TensorInfo, TensorTable};
 
+use limits::bound;
 use std::fmt;
 
 /// How the bytes of a model file are to be read.
@@ -102,13 +106,24 @@ pub fn detect_with(
     src: &dyn ReadAt,
     limits: &Limits,
 ) -> Result<(Format, TensorTable), FormatError> {
+    detect_beside(path_extension, src, limits, 0)
+}
+
+/// Like [`detect_with`] for one of the files of a model, the others of which
+/// have tables that take `before` bytes ([`TensorTable::memory`]).
+pub(crate) fn detect_beside(
+    path_extension: Option<&str>,
+    src: &dyn ReadAt,
+    limits: &Limits,
+    before: u64,
+) -> Result<(Format, TensorTable), FormatError> {
     lfs::refuse_pointer(src)?;
     let claimed = path_extension.and_then(|ext| Format::of_extension(&ext.to_ascii_lowercase()));
     let format = match claimed {
         Some(format) => format,
         None => sniff(src, limits)?,
     };
-    read_table(format, src, limits).map(|table| (format, table))
+    read_table(format, src, limits, before).map(|table| (format, table))
 }
 
 impl Format {
@@ -164,7 +179,7 @@ pub fn parse_with(
     if format != Format::Raw {
         lfs::refuse_pointer(src)?;
     }
-    read_table(format, src, limits)
+    read_table(format, src, limits, 0)
 }
 
 /// The table of a file that is no pointer.
@@ -172,18 +187,27 @@ fn read_table(
     format: Format,
     src: &dyn ReadAt,
     limits: &Limits,
+    before: u64,
 ) -> Result<TensorTable, FormatError> {
     let parser = match format {
         Format::Raw => return Ok(TensorTable::default()),
-        Format::Safetensors => safetensors::parse,
-        Format::Gguf => gguf::parse,
+        Format::Safetensors => safetensors::parse_beside,
+        Format::Gguf => gguf::parse_beside,
     };
-    if src.len() > limits.file_bytes {
-        return Err(FormatError::TooLarge {
-            field: "file length",
-            value: src.len(),
-            limit: limits.file_bytes,
-        });
+    refuse_other(format, src, limits)?;
+    bound!(limits.file_bytes).check("file length", src.len())?;
+    parser(src, limits, before)
+}
+
+/// Refuses a file that starts as the other format does, before its first bytes
+/// are taken for a length.
+fn refuse_other(format: Format, src: &dyn ReadAt, limits: &Limits) -> Result<(), FormatError> {
+    match (format, sniff(src, limits)?) {
+        (Format::Safetensors, found @ Format::Gguf)
+        | (Format::Gguf, found @ Format::Safetensors) => Err(FormatError::OtherFormat {
+            expected: format,
+            found,
+        }),
+        _ => Ok(()),
     }
-    parser(src, limits)
 }

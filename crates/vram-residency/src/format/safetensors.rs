@@ -18,9 +18,13 @@ use super::Format;
 use super::dtype::Dtype;
 use super::error::{Excerpt, FormatError, named};
 use super::json::{Fields, Json, Object, Reader};
-use super::limits::Limits;
+use super::limits::{Limits, bound};
+use super::memory::Memory;
+use super::shape::Shape;
 use super::source::{ReadAt, read_into, read_pages};
-use super::table::{MetaValue, TensorInfo, TensorTable, check_kept, check_name, element_count};
+use super::table::{
+    Listed, MetaValue, TensorInfo, TensorTable, check_kept, check_name, element_count,
+};
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
@@ -30,6 +34,9 @@ pub const LENGTH_BYTES: u64 = 8;
 /// The key that holds text about the model instead of a tensor.
 const METADATA_KEY: &str = "__metadata__";
 
+/// Shortest entry of a tensor: `"":{"dtype":"U8","shape":[],"data_offsets":[0,0]}`.
+const MIN_ENTRY_BYTES: usize = 49;
+
 /// Reads the header of a safetensors file.
 ///
 /// Memory taken is a small multiple of the header, which lies in the file.
@@ -38,6 +45,15 @@ const METADATA_KEY: &str = "__metadata__";
 /// Every variant of [`FormatError`] that is about JSON, names, sizes or layout;
 /// requirement: IV-005, VA-10.
 pub fn parse(src: &dyn ReadAt, limits: &Limits) -> Result<TensorTable, FormatError> {
+    parse_beside(src, limits, 0)
+}
+
+/// Like [`parse`] for one of several files, whose tables take `before` bytes.
+pub(super) fn parse_beside(
+    src: &dyn ReadAt,
+    limits: &Limits,
+    before: u64,
+) -> Result<TensorTable, FormatError> {
     let length = read_length(src, limits)?;
     let data_start = LENGTH_BYTES.saturating_add(length);
     let header = read_pages(src, LENGTH_BYTES, length, "header")?;
@@ -48,18 +64,33 @@ pub fn parse(src: &dyn ReadAt, limits: &Limits) -> Result<TensorTable, FormatErr
         });
     }
     let found = Reader::run(limits, &header, |reader, json: &mut Json<'_>| {
-        let header = Header {
+        let mut tensors = Vec::new();
+        // Where there is no such room it grows after all.
+        let _ = tensors.try_reserve(most_entries(&header, limits));
+        let empty = Header {
             reader,
             data_start,
-            tensors: Vec::new(),
+            tensors,
             metadata: None,
+            memory: Memory::new(limits, before),
         };
-        let done = Object(header).deserialize(json)?;
-        Ok((done.tensors, done.metadata.unwrap_or_default()))
+        let done = Object(empty).deserialize(json)?;
+        Ok(Listed {
+            tensors: done.tensors,
+            metadata: done.metadata.unwrap_or_default(),
+            memory: done.memory.taken(),
+        })
     });
-    let (tensors, metadata) = found?;
+    let listed = found?;
     drop(header);
-    TensorTable::new(tensors, metadata, data_start, src.len(), |_, _| false)
+    TensorTable::new(listed, data_start, src.len(), |_, _| false)
+}
+
+/// Tensors that a header has at most. Room for them all at once is touched as
+/// far as it is used; a list that grows leaves holes of its former sizes.
+fn most_entries(header: &[u8], limits: &Limits) -> usize {
+    let most = usize::try_from(limits.tensors).unwrap_or(usize::MAX);
+    header.len().div_ceil(MIN_ENTRY_BYTES).min(most)
 }
 
 /// The length of the header, held against its limit.
@@ -77,13 +108,7 @@ fn read_length(src: &dyn ReadAt, limits: &Limits) -> Result<u64, FormatError> {
     let mut length = [0; 8];
     read_into(src, 0, &mut length)?;
     let length = u64::from_le_bytes(length);
-    if length > limits.header_bytes {
-        return Err(FormatError::TooLarge {
-            field: "header length",
-            value: length,
-            limit: limits.header_bytes,
-        });
-    }
+    bound!(limits.header_bytes).check("header length", length)?;
     Ok(length)
 }
 
@@ -93,6 +118,7 @@ struct Header<'r> {
     data_start: u64,
     tensors: Vec<TensorInfo>,
     metadata: Option<Vec<(String, MetaValue)>>,
+    memory: Memory,
 }
 
 impl<'de> Fields<'de> for Header<'_> {
@@ -101,33 +127,17 @@ impl<'de> Fields<'de> for Header<'_> {
     fn field<A: MapAccess<'de>>(&mut self, key: String, map: &mut A) -> Result<(), A::Error> {
         let reader = self.reader;
         if key == METADATA_KEY {
-            reader.once(&self.metadata, "key", METADATA_KEY)?;
-            let metadata = Metadata {
-                reader,
-                entries: Vec::new(),
-                kept: 0,
-            };
-            let mut entries = map.next_value_seed(Object(metadata))?.entries;
-            entries.sort_by(|a, b| a.0.cmp(&b.0));
-            let twin = entries.iter().zip(entries.iter().skip(1));
-            if let Some(((name, _), _)) = twin.into_iter().find(|(a, b)| a.0 == b.0) {
-                return Err(reader.stop(FormatError::Duplicate {
-                    what: "metadata key",
-                    name: name.as_str().into(),
-                }));
-            }
-            self.metadata = Some(entries);
-            return Ok(());
+            return self.metadata(map);
         }
         let limits = reader.limits;
         reader.check(check_name(
             "tensor",
             "tensor name length",
             &key,
-            limits.name_bytes,
+            bound!(limits.name_bytes),
         ))?;
         let next = self.tensors.len().saturating_add(1);
-        reader.count("number of tensors", next, limits.tensors)?;
+        reader.count("number of tensors", next, bound!(limits.tensors))?;
         let entry = Entry {
             reader,
             name: &key,
@@ -138,7 +148,35 @@ impl<'de> Fields<'de> for Header<'_> {
         let entry = map.next_value_seed(Object(entry));
         let entry = reader.within(|| named("tensor", &key), entry)?;
         let tensor = reader.check(entry.finish(self.data_start))?;
+        reader.check(self.memory.tensor(&tensor))?;
         self.tensors.push(tensor);
+        Ok(())
+    }
+}
+
+impl Header<'_> {
+    /// Takes the entries of the metadata, in the order of their keys.
+    fn metadata<'de, A: MapAccess<'de>>(&mut self, map: &mut A) -> Result<(), A::Error> {
+        let reader = self.reader;
+        reader.once(&self.metadata, "key", METADATA_KEY)?;
+        let empty = Metadata {
+            reader,
+            entries: Vec::new(),
+            kept: 0,
+        };
+        let mut entries = map.next_value_seed(Object(empty))?.entries;
+        entries.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut pairs = entries.iter().zip(entries.iter().skip(1));
+        if let Some(((name, _), _)) = pairs.find(|(a, b)| a.0 == b.0) {
+            return Err(reader.stop(FormatError::Duplicate {
+                what: "metadata key",
+                name: name.as_str().into(),
+            }));
+        }
+        for (key, value) in &entries {
+            reader.check(self.memory.entry(key, value))?;
+        }
+        self.metadata = Some(entries);
         Ok(())
     }
 }
@@ -161,10 +199,11 @@ impl<'de> Fields<'de> for Metadata<'_> {
             "metadata key",
             "metadata key length",
             &key,
-            limits.string_bytes,
+            bound!(limits.string_bytes),
         ))?;
         let next = self.entries.len().saturating_add(1);
-        reader.count("number of metadata entries", next, limits.metadata_entries)?;
+        let most = bound!(limits.metadata_entries);
+        reader.count("number of metadata entries", next, most)?;
         let value = map.next_value::<String>();
         let value = reader.within(|| named("metadata key", &key), value)?;
         let bytes = key.len().saturating_add(value.len());
@@ -184,7 +223,7 @@ struct Entry<'r, 'n> {
     reader: &'r Reader<'r>,
     name: &'n str,
     dtype: Option<Dtype>,
-    shape: Option<Vec<u64>>,
+    shape: Option<Shape>,
     offsets: Option<[u64; 2]>,
 }
 
@@ -202,7 +241,7 @@ impl<'de> Fields<'de> for Entry<'_, '_> {
             }
             "shape" => {
                 reader.once(&self.shape, "field", &twin())?;
-                self.shape = Some(map.next_value_seed(Shape { reader })?);
+                self.shape = Some(map.next_value_seed(Dims { reader })?);
             }
             "data_offsets" => {
                 reader.once(&self.offsets, "field", &twin())?;
@@ -233,84 +272,104 @@ impl Entry<'_, '_> {
 
     /// Holds type, shape and offsets against each other.
     fn finish(self, data_start: u64) -> Result<TensorInfo, FormatError> {
-        let name = || Excerpt::new(self.name);
-        let missing = |field| FormatError::Missing { of: name(), field };
-        let dtype = self.dtype.ok_or_else(|| missing("dtype"))?;
-        let [start, end] = self.offsets.ok_or_else(|| missing("data_offsets"))?;
-        let offsets = || Excerpt::new(&format!("[{start}, {end}]"));
-        let overflow = |field, value| FormatError::Overflow {
-            name: name(),
-            field,
-            value,
-        };
-        let have = end
-            .checked_sub(start)
-            .ok_or_else(|| FormatError::BadValue {
-                of: name(),
-                field: "data_offsets",
-                value: offsets(),
-                reason: "the end lies before the start",
-            })?;
-        let offset = data_start
-            .checked_add(start)
-            .ok_or_else(|| overflow("data_offsets", offsets()))?;
-        let shape = self.shape.as_deref().ok_or_else(|| missing("shape"))?;
-        let elements = element_count(self.name, shape)?;
-        if !elements.is_multiple_of(dtype.block_elements()) {
-            return Err(FormatError::PartialBlock {
-                name: name(),
-                dtype,
-                elements,
-            });
-        }
-        let size = || Excerpt::new(&format!("{elements} elements of {dtype}"));
-        let len = dtype
-            .bytes(elements)
-            .ok_or_else(|| overflow("length", size()))?;
+        let dtype = self.dtype.ok_or_else(|| self.missing("dtype"))?;
+        let (offset, have) = self.place(data_start)?;
+        let shape = self.shape.clone().ok_or_else(|| self.missing("shape"))?;
+        let len = self.length(dtype, &shape)?;
         if len != have {
             return Err(FormatError::SizeMismatch {
-                name: name(),
+                name: self.name.into(),
                 need: len,
                 have,
             });
         }
         Ok(TensorInfo {
-            name: self.name.to_owned(),
+            name: self.name.into(),
             dtype,
-            shape: self.shape.unwrap_or_default(),
+            shape,
             offset,
             len,
         })
     }
+
+    /// First byte in the file, and bytes, by the offsets.
+    fn place(&self, data_start: u64) -> Result<(u64, u64), FormatError> {
+        const FIELD: &str = "data_offsets";
+        let [start, end] = self.offsets.ok_or_else(|| self.missing(FIELD))?;
+        let shown = || Excerpt::new(&format!("[{start}, {end}]"));
+        let have = end
+            .checked_sub(start)
+            .ok_or_else(|| FormatError::BadValue {
+                of: self.name.into(),
+                field: FIELD,
+                value: shown(),
+                reason: "the end lies before the start",
+            })?;
+        let offset = data_start.checked_add(start);
+        let offset = offset.ok_or_else(|| self.overflow(FIELD, shown()))?;
+        Ok((offset, have))
+    }
+
+    /// Bytes by type and shape.
+    fn length(&self, dtype: Dtype, shape: &[u64]) -> Result<u64, FormatError> {
+        let elements = element_count(self.name, shape)?;
+        if !elements.is_multiple_of(dtype.block_elements()) {
+            return Err(FormatError::PartialBlock {
+                name: self.name.into(),
+                dtype,
+                elements,
+            });
+        }
+        dtype.bytes(elements).ok_or_else(|| {
+            let size = format!("{elements} elements of {dtype}");
+            self.overflow("length", Excerpt::new(&size))
+        })
+    }
+
+    fn missing(&self, field: &'static str) -> FormatError {
+        FormatError::Missing {
+            of: self.name.into(),
+            field,
+        }
+    }
+
+    fn overflow(&self, field: &'static str, value: Excerpt) -> FormatError {
+        FormatError::Overflow {
+            name: self.name.into(),
+            field,
+            value,
+        }
+    }
 }
 
 /// The dimensions, refused at the first one too many.
-struct Shape<'r> {
+struct Dims<'r> {
     reader: &'r Reader<'r>,
 }
 
-impl<'de> DeserializeSeed<'de> for Shape<'_> {
-    type Value = Vec<u64>;
+impl<'de> DeserializeSeed<'de> for Dims<'_> {
+    type Value = Shape;
 
-    fn deserialize<D: Deserializer<'de>>(self, de: D) -> Result<Vec<u64>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, de: D) -> Result<Shape, D::Error> {
         de.deserialize_seq(self)
     }
 }
 
-impl<'de> Visitor<'de> for Shape<'_> {
-    type Value = Vec<u64>;
+impl<'de> Visitor<'de> for Dims<'_> {
+    type Value = Shape;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list of dimensions")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<u64>, A::Error> {
-        let mut shape = Vec::new();
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Shape, A::Error> {
+        let mut shape: Vec<u64> = Vec::new();
+        let limits = self.reader.limits;
         while let Some(dim) = seq.next_element()? {
             shape.push(dim);
             self.reader
-                .count("number of dimensions", shape.len(), self.reader.limits.dims)?;
+                .count("number of dimensions", shape.len(), bound!(limits.dims))?;
         }
-        Ok(shape)
+        Ok(Shape::from(shape))
     }
 }

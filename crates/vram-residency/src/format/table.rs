@@ -2,19 +2,20 @@
 
 use super::dtype::Dtype;
 use super::error::{Excerpt, FormatError, named};
-use super::limits::Limits;
+use super::limits::{Bound, Limits, bound};
+use super::shape::Shape;
 use std::ops::Range;
 
 /// One tensor of a model file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TensorInfo {
     /// Its name, never empty and free of control characters.
-    pub name: String,
+    pub name: Box<str>,
     /// Its element type.
     pub dtype: Dtype,
     /// Its dimensions, outermost first, as PyTorch shows them; empty for a
     /// scalar. GGUF files store the reverse order.
-    pub shape: Vec<u64>,
+    pub shape: Shape,
     /// Its first byte, counted from the start of the file.
     pub offset: u64,
     /// Its length in bytes; 0 if one dimension is 0.
@@ -63,6 +64,15 @@ pub struct TensorTable {
     by_name: Vec<u32>,
     metadata: Vec<(String, MetaValue)>,
     data_start: u64,
+    memory: u64,
+}
+
+/// What a header lists, as it came.
+pub(super) struct Listed {
+    pub(super) tensors: Vec<TensorInfo>,
+    pub(super) metadata: Vec<(String, MetaValue)>,
+    /// Bytes that both take.
+    pub(super) memory: u64,
 }
 
 impl TensorTable {
@@ -70,14 +80,22 @@ impl TensorTable {
     /// leave the file, and gaps that `may_pad` does not allow. The last is
     /// asked with (end of one tensor, start of the next or end of file).
     pub(super) fn new(
-        mut tensors: Vec<TensorInfo>,
-        metadata: Vec<(String, MetaValue)>,
+        listed: Listed,
         data_start: u64,
         file_len: u64,
         may_pad: impl Fn(u64, u64) -> bool,
     ) -> Result<Self, FormatError> {
+        let Listed {
+            mut tensors,
+            metadata,
+            memory,
+        } = listed;
         // Empty tensors come before the tensor that starts at the same byte.
-        tensors.sort_by_key(|t| (t.offset, t.len));
+        tensors.sort_unstable_by(|a, b| {
+            let place = |t: &TensorInfo| (t.offset, t.len);
+            place(a).cmp(&place(b)).then_with(|| a.name.cmp(&b.name))
+        });
+        tensors.shrink_to_fit();
         let by_name = name_order(&tensors)?;
         check_layout(&tensors, data_start, file_len, may_pad)?;
         Ok(Self {
@@ -85,7 +103,15 @@ impl TensorTable {
             by_name,
             metadata,
             data_start,
+            memory,
         })
+    }
+
+    /// Bytes of memory that the table takes: what [`Limits::table_bytes`]
+    /// bounds for all files of a model together.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        self.memory
     }
 
     /// The tensors in file order.
@@ -100,7 +126,7 @@ impl TensorTable {
         let at = |i: &u32| self.at(*i);
         let found = self
             .by_name
-            .binary_search_by(|i| at(i).map_or("", |t| t.name.as_str()).cmp(name));
+            .binary_search_by(|i| at(i).map_or("", |t| &*t.name).cmp(name));
         found.ok().and_then(|p| self.by_name.get(p)).and_then(at)
     }
 
@@ -161,16 +187,14 @@ impl TensorTable {
 
 /// Indices of `tensors` in the order of their names; names must differ.
 fn name_order(tensors: &[TensorInfo]) -> Result<Vec<u32>, FormatError> {
-    let count = u32::try_from(tensors.len()).map_err(|_| FormatError::TooLarge {
-        field: "number of tensors",
-        value: u64::try_from(tensors.len()).unwrap_or(u64::MAX),
-        limit: u64::from(u32::MAX),
-    })?;
+    let len = u64::try_from(tensors.len()).unwrap_or(u64::MAX);
+    Bound::fixed(u64::from(u32::MAX)).check("number of tensors", len)?;
+    let count = u32::try_from(tensors.len()).unwrap_or(u32::MAX);
     let name = |i: &u32| {
         usize::try_from(*i)
             .ok()
             .and_then(|i| tensors.get(i))
-            .map_or("", |t| t.name.as_str())
+            .map_or("", |t| &*t.name)
     };
     let mut order: Vec<u32> = (0..count).collect();
     order.sort_unstable_by(|a, b| name(a).cmp(name(b)));
@@ -255,15 +279,7 @@ pub(super) fn element_count(name: &str, shape: &[u64]) -> Result<u64, FormatErro
 
 /// Holds the bytes of all texts of the metadata against their limit.
 pub(super) fn check_kept(kept: u64, limits: &Limits) -> Result<(), FormatError> {
-    let limit = limits.metadata_bytes;
-    if kept > limit {
-        return Err(FormatError::TooLarge {
-            field: "bytes of metadata text",
-            value: kept,
-            limit,
-        });
-    }
-    Ok(())
+    bound!(limits.metadata_bytes).check("bytes of metadata text", kept)
 }
 
 /// A name that may be shown and used as a key: not empty, not too long, no
@@ -272,17 +288,11 @@ pub(super) fn check_name(
     what: &'static str,
     field: &'static str,
     name: &str,
-    limit: u64,
+    bound: Bound,
 ) -> Result<(), FormatError> {
     let len = u64::try_from(name.len()).unwrap_or(u64::MAX);
-    if len > limit {
-        let long = FormatError::TooLarge {
-            field,
-            value: len,
-            limit,
-        };
-        return Err(long.within(|| named(what, name)));
-    }
+    let short = bound.check(field, len);
+    short.map_err(|long| long.within(|| named(what, name)))?;
     let reason = if name.is_empty() {
         "is empty"
     } else if name.chars().any(char::is_control) {
@@ -305,14 +315,19 @@ mod tests {
         TensorInfo {
             name: name.into(),
             dtype: Dtype::U8,
-            shape: vec![len],
+            shape: vec![len].into(),
             offset,
             len,
         }
     }
 
     fn table(tensors: Vec<TensorInfo>, file_len: u64) -> Result<TensorTable, FormatError> {
-        TensorTable::new(tensors, Vec::new(), 8, file_len, |_, _| false)
+        let listed = Listed {
+            tensors,
+            metadata: Vec::new(),
+            memory: 0,
+        };
+        TensorTable::new(listed, 8, file_len, |_, _| false)
     }
 
     #[test]
@@ -327,18 +342,18 @@ mod tests {
             24,
         )
         .unwrap();
-        let names: Vec<_> = t.tensors().iter().map(|t| t.name.as_str()).collect();
+        let names: Vec<_> = t.tensors().iter().map(|t| &*t.name).collect();
         assert_eq!(names, ["z", "empty", "b", "a"]);
-        let sorted: Vec<_> = t.iter_by_name().map(|t| t.name.as_str()).collect();
+        let sorted: Vec<_> = t.iter_by_name().map(|t| &*t.name).collect();
         assert_eq!(sorted, ["a", "b", "empty", "z"]);
         for name in names {
-            assert_eq!(t.get(name).unwrap().name, name);
+            assert_eq!(&*t.get(name).unwrap().name, name);
         }
         assert!(t.get("").is_none() && t.get("c").is_none());
         assert_eq!((t.tensor_bytes(), t.data_start()), (16, 8));
 
         let hit = |r: Range<u64>| {
-            let names: Vec<_> = t.which_tensors(r).map(|t| t.name.as_str()).collect();
+            let names: Vec<_> = t.which_tensors(r).map(|t| &*t.name).collect();
             names.join(" ")
         };
         assert_eq!(hit(0..8), "");
@@ -403,7 +418,7 @@ mod tests {
 
     #[test]
     fn names_and_element_counts_are_checked() {
-        let check = |name: &str| check_name("tensor", "tensor name", name, 4);
+        let check = |name: &str| check_name("tensor", "tensor name", name, Bound::fixed(4));
         check("abcd").unwrap();
         check("\u{e9}a").unwrap();
         assert!(matches!(

@@ -24,8 +24,9 @@ const SHOWN: usize = 5;
 /// whatever happens to their names: a model of more files than the process may
 /// open is refused (`RLIMIT_NOFILE`, often 1024 at first; `ulimit -n`). A load
 /// takes two more for each file that it reads. Their tables stay in memory: a
-/// name and about 150 bytes a tensor, some 45 MB for 200,000 tensors, and an
-/// index half as much while a model is opened.
+/// name and about 80 bytes a tensor, some 30 MB for 200,000 tensors, which
+/// [`Limits::table_bytes`] bounds for all files together; an index takes half as
+/// much while a model is opened.
 pub struct Model {
     name: String,
     parts: Vec<Part>,
@@ -39,11 +40,12 @@ pub struct Part {
 }
 
 impl Part {
-    /// The name decides the format.
-    fn of(source: FileSource, limits: &Limits) -> Result<Self, LoadError> {
+    /// The name decides the format; `before` is what the tables of other files
+    /// of the model take.
+    fn of(source: FileSource, limits: &Limits, before: u64) -> Result<Self, LoadError> {
         let extension = source.path().extension();
         let extension = extension.and_then(|extension| extension.to_str());
-        let found = format::detect_with(extension, &Retried(&source), limits);
+        let found = format::detect_beside(extension, &Retried(&source), limits, before);
         let (format, table) = found.map_err(|error| refused(&source.name(), error))?;
         Ok(Self {
             source,
@@ -128,9 +130,13 @@ impl Model {
         let parts = if is_index_name(&file_name) {
             indexed(&path, &source, &place)?
         } else {
-            let first = Part::of(source, limits)?;
+            let first = Part::of(source, limits, 0)?;
             match Split::of(&first.table, limits) {
-                Ok(Some(split)) => split_parts(&path, split, &place)?,
+                Ok(Some(split)) => {
+                    // It comes again as one of the parts.
+                    drop(first);
+                    split_parts(&path, split, &place)?
+                }
                 Ok(None) => vec![first],
                 Err(error) => return Err(refused(&path.display().to_string(), error)),
             }
@@ -285,20 +291,21 @@ impl<'l> Place<'l> {
     }
 
     /// The file `name` of the model that `path` is a file of; `by` names it.
-    fn part(&self, path: &Path, name: &str, by: &str) -> Result<Part, LoadError> {
+    fn part(&self, path: &Path, name: &str, by: &str, before: u64) -> Result<Part, LoadError> {
         let real = index::resolve(&self.root, &self.dir, name).map_err(|e| refused(by, e))?;
         let called = path.with_file_name(name);
         let source = FileSource::open_within(&self.root, &real, &called)?;
-        Part::of(source, self.limits)
+        Part::of(source, self.limits, before)
     }
 }
 
 fn indexed(path: &Path, source: &FileSource, place: &Place<'_>) -> Result<Vec<Part>, LoadError> {
     let name = source.name();
     let index = read_index(source, place.limits)?;
-    let mut parts = Vec::new();
+    let (mut parts, mut taken) = (Vec::new(), 0_u64);
     for file in index.files() {
-        let part = place.part(path, file, &name)?;
+        let part = place.part(path, file, &name, taken)?;
+        taken = taken.saturating_add(part.table.memory());
         parts.push(part);
     }
     let tables = index.files().iter().zip(&parts);
@@ -315,10 +322,11 @@ fn split_parts(path: &Path, split: Split, place: &Place<'_>) -> Result<Vec<Part>
         name: whole.clone(),
         count: split.count,
     })?;
-    let mut parts = Vec::new();
+    let (mut parts, mut taken) = (Vec::new(), 0_u64);
     for number in 1..=split.count {
         let sibling = pattern.sibling(number);
-        let part = place.part(path, &sibling, &whole)?;
+        let part = place.part(path, &sibling, &whole, taken)?;
+        taken = taken.saturating_add(part.table.memory());
         parts.push((sibling, part));
     }
     let tables: Vec<_> = parts

@@ -120,7 +120,7 @@ impl Lease {
     pub fn tensors(&self) -> Result<Vec<(&str, TensorView<'_>)>, Error> {
         let infos = self.resident.tensors().tensors().iter();
         infos
-            .map(|info| Ok((info.name.as_str(), self.view(info)?)))
+            .map(|info| Ok((&*info.name, self.view(info)?)))
             .collect()
     }
 

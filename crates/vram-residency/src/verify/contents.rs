@@ -333,8 +333,10 @@ fn describe(suspects: &[u64], tensors: &TensorTable, read_back: u64, confirmed: 
         let start = first.saturating_mul(block_bytes);
         let end = start.saturating_add(count.saturating_mul(block_bytes));
         for tensor in tensors.which_tensors(start..end) {
-            if names.len() < Damage::MAX_TENSORS && names.last() != Some(&tensor.name) {
-                names.push(tensor.name.clone());
+            if names.len() < Damage::MAX_TENSORS
+                && names.last().map(String::as_str) != Some(&*tensor.name)
+            {
+                names.push(tensor.name.to_string());
             }
         }
     }

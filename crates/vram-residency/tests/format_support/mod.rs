@@ -87,7 +87,7 @@ impl Expected {
                 let mut hasher = Sha256::new();
                 chunks(src, t.offset, t.len, |bytes| hasher.update(bytes));
                 [
-                    t.name.clone(),
+                    t.name.to_string(),
                     t.dtype.to_string(),
                     shape,
                     hex(&hasher.finalize()),

@@ -1,6 +1,7 @@
 //! A forward reader over the front of a file, in a window of fixed size.
 
 use crate::format::error::FormatError;
+use crate::format::limits::Bound;
 use crate::format::source::{ReadAt, read_vec};
 
 /// Bytes fetched at a time; most headers fit in a few.
@@ -11,19 +12,19 @@ pub(super) struct Cursor<'s> {
     src: &'s dyn ReadAt,
     /// Offset of the next byte.
     pos: u64,
-    /// Where reading must stop: the file's end or the header limit.
-    end: u64,
+    /// How far the header may reach.
+    most: Bound,
     window: Vec<u8>,
     window_at: u64,
 }
 
 impl<'s> Cursor<'s> {
-    /// Starts at the first byte; at most `limit` bytes will be read.
-    pub(super) fn new(src: &'s dyn ReadAt, limit: u64) -> Self {
+    /// Starts at the first byte; nothing behind `most` will be read.
+    pub(super) fn new(src: &'s dyn ReadAt, most: Bound) -> Self {
         Self {
             src,
             pos: 0,
-            end: src.len().min(limit),
+            most,
             window: Vec::new(),
             window_at: 0,
         }
@@ -36,9 +37,6 @@ impl<'s> Cursor<'s> {
     /// Makes sure that `need` more bytes are there before anything is done for
     /// them. All reading and skipping passes through here.
     pub(super) fn need(&self, need: u64, field: &'static str) -> Result<(), FormatError> {
-        if need <= self.end.saturating_sub(self.pos) {
-            return Ok(());
-        }
         let have = self.src.len().saturating_sub(self.pos);
         if need > have {
             return Err(FormatError::Truncated {
@@ -48,11 +46,8 @@ impl<'s> Cursor<'s> {
                 have,
             });
         }
-        Err(FormatError::TooLarge {
-            field: "header length",
-            value: self.pos.saturating_add(need),
-            limit: self.end,
-        })
+        let end = self.pos.saturating_add(need);
+        self.most.check("header length", end)
     }
 
     /// Moves on without looking.
@@ -84,27 +79,21 @@ impl<'s> Cursor<'s> {
     pub(super) fn string_length(
         &mut self,
         field: &'static str,
-        limit: u64,
+        bound: Bound,
     ) -> Result<u64, FormatError> {
         let len = self.u64(field)?;
-        if len > limit {
-            return Err(FormatError::TooLarge {
-                field,
-                value: len,
-                limit,
-            });
-        }
+        bound.check(field, len)?;
         self.need(len, field)?;
         Ok(len)
     }
 
-    /// A string of at most `limit` bytes.
+    /// A string within `bound`.
     pub(super) fn string(
         &mut self,
         field: &'static str,
-        limit: u64,
+        bound: Bound,
     ) -> Result<String, FormatError> {
-        let len = self.string_length(field, limit)?;
+        let len = self.string_length(field, bound)?;
         let offset = self.pos;
         // `string_length` has seen that the file holds so many bytes.
         let mut bytes = vec![0; usize::try_from(len).unwrap_or_default()];
@@ -140,7 +129,8 @@ impl<'s> Cursor<'s> {
         let skip = match inside {
             Some(skip) => skip,
             None => {
-                let len = self.end.saturating_sub(self.pos).min(WINDOW);
+                let end = self.src.len().min(self.most.limit());
+                let len = end.saturating_sub(self.pos).min(WINDOW);
                 self.window = read_vec(self.src, self.pos, len, field)?;
                 self.window_at = self.pos;
                 0
@@ -157,7 +147,7 @@ mod tests {
     #[test]
     fn fields_cross_window_borders() {
         let bytes: Vec<u8> = (0..200_000_u32).flat_map(u32::to_le_bytes).collect();
-        let mut cursor = Cursor::new(&bytes, u64::MAX);
+        let mut cursor = Cursor::new(&bytes, Bound::fixed(u64::MAX));
         cursor.skip(2, "odd start").unwrap();
         for i in 0..199_999_u32 {
             let expected = (i >> 16) | ((i + 1) << 16);
@@ -179,7 +169,7 @@ mod tests {
     fn the_limit_is_not_mistaken_for_the_end_of_the_file() {
         // The file has exactly the bytes that the limit does not allow.
         let bytes = vec![0; 12];
-        let mut cursor = Cursor::new(&bytes, 10);
+        let mut cursor = Cursor::new(&bytes, Bound::fixed(10));
         cursor.u64("first").unwrap();
         let err = cursor.u32("second").unwrap_err();
         assert!(matches!(

@@ -24,9 +24,11 @@ pub use split::{PartName, Split, check_parts};
 use super::Format;
 use super::dtype::Dtype;
 use super::error::{Excerpt, FormatError, named};
-use super::limits::Limits;
+use super::limits::{Bound, Limits, bound};
+use super::memory::Memory;
+use super::shape::Shape;
 use super::source::ReadAt;
-use super::table::{MetaValue, TensorInfo, TensorTable, check_name, element_count};
+use super::table::{Listed, MetaValue, TensorInfo, TensorTable, check_name, element_count};
 use cursor::Cursor;
 
 /// The first four bytes of every GGUF file.
@@ -53,9 +55,19 @@ const MIN_TENSOR_BYTES: u64 = 25;
 /// # Errors
 /// Every variant of [`FormatError`] that is about GGUF, names, sizes or layout.
 pub fn parse(src: &dyn ReadAt, limits: &Limits) -> Result<TensorTable, FormatError> {
-    let mut cursor = Cursor::new(src, limits.gguf_header_bytes);
+    parse_beside(src, limits, 0)
+}
+
+/// Like [`parse`] for one of several files, whose tables take `before` bytes.
+pub(super) fn parse_beside(
+    src: &dyn ReadAt,
+    limits: &Limits,
+    before: u64,
+) -> Result<TensorTable, FormatError> {
+    let mut memory = Memory::new(limits, before);
+    let mut cursor = Cursor::new(src, bound!(limits.gguf_header_bytes));
     let (tensor_count, pair_count) = read_counts(&mut cursor, limits)?;
-    let metadata = value::read_pairs(&mut cursor, pair_count, limits)?;
+    let metadata = value::read_pairs(&mut cursor, pair_count, limits, &mut memory)?;
     let alignment = alignment(&metadata)?;
 
     cursor.need(
@@ -65,6 +77,7 @@ pub fn parse(src: &dyn ReadAt, limits: &Limits) -> Result<TensorTable, FormatErr
     let mut tensors = Vec::new();
     for number in 1..=tensor_count {
         let tensor = read_tensor(&mut cursor, alignment, limits);
+        let tensor = tensor.and_then(|tensor| memory.tensor(&tensor).map(|()| tensor));
         tensors.push(tensor.map_err(|error| error.within(|| format!("tensor {number}")))?);
     }
     let data_start = place(&mut tensors, cursor.pos(), alignment, src.len())?;
@@ -73,7 +86,12 @@ pub fn parse(src: &dyn ReadAt, limits: &Limits) -> Result<TensorTable, FormatErr
         let aligned = from.checked_next_multiple_of(alignment);
         aligned.is_some_and(|aligned| to <= aligned)
     };
-    TensorTable::new(tensors, metadata, data_start, src.len(), may_pad)
+    let listed = Listed {
+        tensors,
+        metadata,
+        memory: memory.taken(),
+    };
+    TensorTable::new(listed, data_start, src.len(), may_pad)
 }
 
 /// Magic, version, number of tensors, number of metadata pairs.
@@ -89,19 +107,15 @@ fn read_counts(cursor: &mut Cursor<'_>, limits: &Limits) -> Result<(u64, u64), F
         other if matches!(other.swap_bytes(), 1..=3) => return Err(FormatError::BigEndian),
         other => return Err(FormatError::Version(other)),
     }
-    let mut count = |field, limit| {
+    let mut count = |field, most: Bound| {
         let value = cursor.u64(field)?;
-        if value > limit {
-            return Err(FormatError::TooLarge {
-                field,
-                value,
-                limit,
-            });
-        }
-        Ok(value)
+        most.check(field, value).map(|()| value)
     };
-    let tensors = count("number of tensors", limits.gguf_tensors)?;
-    let pairs = count("number of metadata entries", limits.metadata_entries)?;
+    let tensors = count("number of tensors", bound!(limits.gguf_tensors))?;
+    let pairs = count(
+        "number of metadata entries",
+        bound!(limits.metadata_entries),
+    )?;
     Ok((tensors, pairs))
 }
 
@@ -132,13 +146,9 @@ fn read_tensor(
     alignment: u64,
     limits: &Limits,
 ) -> Result<TensorInfo, FormatError> {
-    let name = cursor.string("tensor name length", limits.gguf_name_bytes)?;
-    check_name(
-        "tensor",
-        "tensor name length",
-        &name,
-        limits.gguf_name_bytes,
-    )?;
+    let longest = bound!(limits.gguf_name_bytes);
+    let name = cursor.string("tensor name length", longest)?;
+    check_name("tensor", "tensor name length", &name, longest)?;
     let tensor = read_description(cursor, &name, alignment, limits);
     tensor.map_err(|error| error.within(|| named("tensor", &name)))
 }
@@ -150,58 +160,66 @@ fn read_description(
     alignment: u64,
     limits: &Limits,
 ) -> Result<TensorInfo, FormatError> {
-    let shown = || Excerpt::new(name);
-    let dims = u64::from(cursor.u32("number of dimensions")?);
-    let limit = limits.dims.min(MAX_DIMS);
-    if dims > limit {
-        return Err(FormatError::TooLarge {
-            field: "number of dimensions",
-            value: dims,
-            limit,
-        });
-    }
-    let mut shape = Vec::new();
-    for _ in 0..dims {
-        shape.push(cursor.u64("dimension")?);
-    }
-    let code = cursor.u32("tensor type")?;
-    let dtype = Dtype::from_gguf(code).ok_or_else(|| FormatError::BadValue {
-        of: shown(),
-        field: "type",
-        value: code.to_string().as_str().into(),
-        reason: "not a tensor type that ggml uses",
-    })?;
-    // ggml packs along rows, so each row must be whole blocks.
-    let row = shape.first().copied().unwrap_or(1);
-    if !row.is_multiple_of(dtype.block_elements()) {
-        return Err(FormatError::PartialBlock {
-            name: shown(),
-            dtype,
-            elements: row,
-        });
-    }
-    let elements = element_count(name, &shape)?;
-    let len = dtype.bytes(elements).ok_or_else(|| FormatError::Overflow {
-        name: shown(),
-        field: "length",
-        value: Excerpt::new(&format!("{elements} elements of {dtype}")),
-    })?;
+    let shape = read_shape(cursor, limits)?;
+    let dtype = read_type(cursor, name)?;
+    let len = length(name, dtype, &shape)?;
     let offset = cursor.u64("tensor offset")?;
     if !offset.is_multiple_of(alignment) {
         return Err(FormatError::Unaligned {
-            name: shown(),
+            name: name.into(),
             offset,
             alignment,
         });
     }
-    // The file has the innermost dimension first.
-    shape.reverse();
     Ok(TensorInfo {
-        name: name.to_owned(),
+        name: name.into(),
         dtype,
         shape,
         offset,
         len,
+    })
+}
+
+/// The dimensions, outermost first.
+fn read_shape(cursor: &mut Cursor<'_>, limits: &Limits) -> Result<Shape, FormatError> {
+    let dims = u64::from(cursor.u32("number of dimensions")?);
+    let most = Bound::fixed(MAX_DIMS).or_less(bound!(limits.dims));
+    most.check("number of dimensions", dims)?;
+    let mut shape = Vec::new();
+    for _ in 0..dims {
+        shape.push(cursor.u64("dimension")?);
+    }
+    // The file has the innermost dimension first.
+    shape.reverse();
+    Ok(shape.into())
+}
+
+fn read_type(cursor: &mut Cursor<'_>, name: &str) -> Result<Dtype, FormatError> {
+    let code = cursor.u32("tensor type")?;
+    Dtype::from_gguf(code).ok_or_else(|| FormatError::BadValue {
+        of: name.into(),
+        field: "type",
+        value: code.to_string().as_str().into(),
+        reason: "not a tensor type that ggml uses",
+    })
+}
+
+/// Bytes by type and shape.
+fn length(name: &str, dtype: Dtype, shape: &[u64]) -> Result<u64, FormatError> {
+    // ggml packs along rows, so each row must be whole blocks.
+    let row = shape.last().copied().unwrap_or(1);
+    if !row.is_multiple_of(dtype.block_elements()) {
+        return Err(FormatError::PartialBlock {
+            name: name.into(),
+            dtype,
+            elements: row,
+        });
+    }
+    let elements = element_count(name, shape)?;
+    dtype.bytes(elements).ok_or_else(|| FormatError::Overflow {
+        name: name.into(),
+        field: "length",
+        value: Excerpt::new(&format!("{elements} elements of {dtype}")),
     })
 }
 
@@ -221,7 +239,7 @@ fn place(
         tensor.offset = start
             .and_then(|start| start.checked_add(tensor.offset))
             .ok_or_else(|| FormatError::Overflow {
-                name: tensor.name.as_str().into(),
+                name: (&*tensor.name).into(),
                 field: "offset",
                 value: tensor.offset.to_string().as_str().into(),
             })?;

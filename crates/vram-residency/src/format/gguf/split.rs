@@ -1,7 +1,7 @@
 //! Split GGUF models: one model in several files, as llama.cpp's tools cut it.
 
 use crate::format::error::FormatError;
-use crate::format::limits::Limits;
+use crate::format::limits::{Limits, bound};
 use crate::format::table::{MetaValue, TensorTable};
 
 /// What a part's metadata says about the split (`split.no`, `split.count`,
@@ -37,13 +37,7 @@ impl Split {
             count: whole(KEYS[1], count)?,
             tensors: whole(KEYS[2], tensors)?,
         };
-        if found.count > limits.index_files {
-            return Err(FormatError::TooLarge {
-                field: "split.count",
-                value: found.count,
-                limit: limits.index_files,
-            });
-        }
+        bound!(limits.index_files).check("split.count", found.count)?;
         if found.number == 0 && found.count <= 1 {
             return Ok(None);
         }
@@ -167,7 +161,7 @@ pub fn check_parts(parts: &[(&str, &TensorTable)], limits: &Limits) -> Result<()
                 split.tensors
             )));
         }
-        names.extend(table.tensors().iter().map(|t| t.name.as_str()));
+        names.extend(table.tensors().iter().map(|t| &*t.name));
     }
     let expected = expected_tensors.unwrap_or_default();
     if count(names.len()) != expected {

@@ -2,7 +2,8 @@
 
 use super::cursor::Cursor;
 use crate::format::error::{FormatError, named};
-use crate::format::limits::Limits;
+use crate::format::limits::{Limits, bound};
+use crate::format::memory::Memory;
 use crate::format::table::{MetaValue, check_kept, check_name};
 
 /// Smallest pair: an 8-byte key length, a type, a one-byte value.
@@ -85,22 +86,20 @@ pub(super) fn read_pairs(
     cursor: &mut Cursor<'_>,
     count: u64,
     limits: &Limits,
+    memory: &mut Memory,
 ) -> Result<Vec<(String, MetaValue)>, FormatError> {
     cursor.need(count.saturating_mul(MIN_PAIR_BYTES), "metadata pairs")?;
     let (mut pairs, mut kept) = (Vec::new(), 0_u64);
     for number in 1..=count {
-        let key = cursor.string("metadata key length", limits.string_bytes);
+        let longest = bound!(limits.string_bytes);
+        let key = cursor.string("metadata key length", longest);
         let key = key.map_err(|error| error.within(|| format!("metadata entry {number}")))?;
-        check_name(
-            "metadata key",
-            "metadata key length",
-            &key,
-            limits.string_bytes,
-        )?;
+        check_name("metadata key", "metadata key length", &key, longest)?;
         let value = read_value(cursor, &key, limits);
         let value = value.map_err(|error| error.within(|| named("metadata key", &key)))?;
         kept = kept.saturating_add(text_bytes(&key, &value));
-        check_kept(kept, limits).map_err(|error| error.within(|| named("metadata key", &key)))?;
+        let taken = check_kept(kept, limits).and_then(|()| memory.entry(&key, &value));
+        taken.map_err(|error| error.within(|| named("metadata key", &key)))?;
         pairs.push((key, value));
     }
     let mut keys: Vec<&str> = pairs.iter().map(|p| p.0.as_str()).collect();
@@ -147,7 +146,7 @@ fn read_value(
             [other] => return Err(bad(key, "bool", other, "must be 0 or 1")),
         },
         Kind::Text => {
-            MetaValue::Text(cursor.string("metadata string length", limits.string_bytes)?)
+            MetaValue::Text(cursor.string("metadata string length", bound!(limits.string_bytes))?)
         }
         Kind::Array => skip_array(cursor, key, limits)?,
     })
@@ -162,13 +161,7 @@ fn skip_array(
     const FIELD: &str = "metadata array";
     let kind = Kind::read(cursor, key)?;
     let len = cursor.u64("metadata array length")?;
-    if len > limits.array_elements {
-        return Err(FormatError::TooLarge {
-            field: "metadata array length",
-            value: len,
-            limit: limits.array_elements,
-        });
-    }
+    bound!(limits.array_elements).check("metadata array length", len)?;
     let (element, width) = kind.facts();
     // ggml refuses arrays of arrays as well.
     if matches!(kind, Kind::Array) {
@@ -183,7 +176,7 @@ fn skip_array(
     if matches!(kind, Kind::Text) {
         cursor.need(bytes, FIELD)?;
         for _ in 0..len {
-            let len = cursor.string_length("array string length", limits.string_bytes)?;
+            let len = cursor.string_length("array string length", bound!(limits.string_bytes))?;
             cursor.skip(len, FIELD)?;
         }
     } else {

@@ -194,9 +194,9 @@ mod tests {
                     let table = parse_with(format, &src, &limits).unwrap();
                     assert_eq!(table.tensors().len(), plan.tensors.len());
                     for (found, planned) in table.tensors().iter().zip(&plan.tensors) {
-                        assert_eq!(found.name, planned.name);
+                        assert_eq!(*found.name, *planned.name);
                         assert_eq!((found.dtype, found.len), (planned.dtype, planned.len));
-                        assert_eq!(found.shape, planned.shape);
+                        assert_eq!(*found.shape, *planned.shape);
                     }
                 }
             }
