@@ -71,6 +71,7 @@ pub(crate) const CLASSES: &[Class] = &[
             },
         )
     }),
+    silent("checker that errs once, memory intact", erring_checker),
     claimed("single flip, bit 0", |w| single(w, 0)),
     claimed("single flip, bit 1", |w| single(w, 1)),
     claimed("single flip, bit 2", |w| single(w, 2)),
@@ -145,6 +146,23 @@ fn clean(w: &mut World, mode: Mode) -> bool {
     w.strike();
     let alarm = (0..3).any(|_| w.noticed(&shard));
     alarm || w.manager.verify_record(shard.record(), mode).is_err()
+}
+
+/// Wrong while the device looks, right again afterwards: the second opinion acquits,
+/// whichever mode looked.
+fn erring_checker(w: &mut World) -> bool {
+    let offset = w.rng.below(w.len());
+    let shard = w.seal();
+    for moment in [Moment::BeforeCheck, Moment::AfterCheck] {
+        let bit = 5;
+        w.sim.flip_at(Flip {
+            moment,
+            offset,
+            bit,
+        });
+    }
+    w.strike();
+    w.noticed(&shard) || shard.is_quarantined()
 }
 
 fn at(w: &mut World, offset: u64) -> bool {

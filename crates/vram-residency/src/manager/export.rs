@@ -1,7 +1,6 @@
 //! Reading sealed bytes back: each 4 KiB block is checked as it leaves.
 
 use std::io::Write;
-use std::ops::Range;
 use std::sync::Arc;
 
 use tracing::info_span;
@@ -132,30 +131,18 @@ impl VramManager {
                 len,
             },
         )?;
-        let copied = self.copy_out(slot, resident, &(offset..end), sink);
-        let about = About::shard(resident.record());
-        match self.recorded("export", about, copied)? {
-            None => Ok(()),
-            Some(block) => self.export_failed(resident, block),
-        }
-    }
-
-    /// Reads whole blocks on all cores, checks them, and hands on the bytes in the
-    /// range; stops at the first bad block and names it.
-    fn copy_out(
-        &self,
-        slot: &super::DeviceSlot,
-        resident: &Resident,
-        range: &Range<u64>,
-        sink: &mut dyn FnMut(&[u8]) -> Result<()>,
-    ) -> Result<Option<u64>> {
-        let level0 = self.sealed_hashes(slot, resident)?;
+        let level0 = self.hashes_to_export(slot, resident)?;
         let read_back = ReadBack {
             device: slot.ledger.device().as_ref(),
             resident,
             level0: &level0,
         };
-        read_back.copy_out(range, cores(), sink)
+        let copied = read_back.copy_out(&(offset..end), cores(), sink);
+        let about = About::shard(resident.record());
+        match self.recorded("export", about, copied)? {
+            None => Ok(()),
+            Some(block) => self.export_failed(resident, block),
+        }
     }
 
     /// A block that does not match: verify the shard, which condemns it if the

@@ -4,28 +4,30 @@ use std::sync::Arc;
 
 use vram_digest::{BlockHash, file_digest, root};
 
+use super::failure::About;
 use super::{DeviceSlot, VramManager};
 use crate::audit::Body;
 use crate::error::{Error, Result};
 use crate::seal::Record;
 use crate::shard::Resident;
-use crate::verify::measure;
+use crate::verify::{Mode, measure};
 
 impl VramManager {
     /// Block hashes that the sealed digest vouches for. Where the ones that were
     /// kept went bad, the device measures them again; a full verification does
     /// not look at them where the device hashes the whole tree
-    /// ([`crate::device::Device::tree_root`]).
+    /// ([`crate::device::Device::tree_root`]). The caller holds
+    /// `resident.verifying()`, for it may raise a doubt.
     pub(super) fn sealed_hashes(
         &self,
         slot: &DeviceSlot,
         resident: &Resident,
     ) -> Result<Arc<Vec<BlockHash>>> {
         let record = resident.record();
-        let kept = resident.level0();
-        if vouched(record, &kept) {
-            return Ok(kept);
-        }
+        let kept = match kept(resident) {
+            Ok(kept) => return Ok(kept),
+            Err(kept) => kept,
+        };
         let device = slot.ledger.device().as_ref();
         let held = resident.hold()?;
         resident.count_read(record.vram_bytes);
@@ -40,6 +42,26 @@ impl VramManager {
         let wrong = pairs.filter(|(kept, now)| kept != now).count();
         self.replace_hashes(resident, measured, wrong as u64)?;
         Ok(resident.level0())
+    }
+
+    /// The same for an export, which waits for checks of the shard only where it
+    /// needs one. Where the contents do not match the seal either, the tree
+    /// condemns or acquits.
+    pub(super) fn hashes_to_export(
+        &self,
+        slot: &DeviceSlot,
+        resident: &Arc<Resident>,
+    ) -> Result<Arc<Vec<BlockHash>>> {
+        if let Ok(kept) = kept(resident) {
+            return Ok(kept);
+        }
+        let _one_at_a_time = resident.verifying();
+        let mut hashes = self.sealed_hashes(slot, resident);
+        if resident.doubts() > 0 {
+            let _ = self.verify_resident(resident, Mode::Full)?;
+            hashes = self.sealed_hashes(slot, resident);
+        }
+        self.recorded("export", About::shard(resident.record()), hashes)
     }
 
     /// Keeps hashes that are as sealed from now on, and records that so many of
@@ -61,6 +83,15 @@ impl VramManager {
     }
 }
 
+/// The hashes that are kept; an error where the seal does not vouch for them.
+fn kept(resident: &Resident) -> Result<Arc<Vec<BlockHash>>, Arc<Vec<BlockHash>>> {
+    let kept = resident.level0();
+    match vouched(resident.record(), &kept) {
+        true => Ok(kept),
+        false => Err(kept),
+    }
+}
+
 fn vouched(record: &Record, level0: &[BlockHash]) -> bool {
     file_digest(&root(level0), record.vram_bytes).ct_eq(&record.digest)
 }
@@ -69,11 +100,11 @@ fn vouched(record: &Record, level0: &[BlockHash]) -> bool {
 mod tests {
     use super::*;
     use crate::audit::{MemorySink, Severity};
+    use crate::error::VerifyError;
     use crate::key::RootKey;
     use crate::policy::Policy;
     use crate::random::OsRandom;
     use crate::sim::{Flip, Moment, SimDevice, SimOptions};
-    use crate::verify::Mode;
     use crate::{SealRequest, SealedShard};
 
     const WEIGHTS: [u8; 9000] = [7; 9000];
@@ -189,6 +220,63 @@ mod tests {
         });
         assert_eq!(event, serde_json::json!([damage]));
         assert!(shard.is_quarantined());
+    }
+
+    /// An export that finds neither as sealed leaves it at no doubt: the tree tells.
+    // requirement: API-F24, DG-2, AU-3
+    #[test]
+    fn an_export_without_hashes_condemns_what_is_damaged_at_once() {
+        let (device, sink, manager, shard) = sealed();
+        spoil(&shard);
+        device.flip_bit(device.buffers()[0], 5, 1).unwrap();
+        let error = manager.unseal_model(&shard).unwrap_err();
+        let condemned = matches!(error, Error::Verify(VerifyError::Contents { .. }));
+        assert!(condemned && shard.is_quarantined(), "{error}");
+        let types = sink.types();
+        let count = |name: &str| types.iter().filter(|one| *one == name).count();
+        let recorded = ["seal.verification_failed", "operation.failed"].map(count);
+        assert_eq!(recorded, [1, 0], "once");
+    }
+
+    /// The device was wrong once, about all: nobody is condemned, and the bytes come.
+    // requirement: API-F24, DG-2
+    #[test]
+    fn an_export_without_hashes_survives_a_checker_that_errs_once() {
+        let (device, sink, manager, shard) = sealed();
+        spoil(&shard);
+        for moment in [Moment::BeforeCheck, Moment::AfterCheck] {
+            device.flip_at(Flip {
+                moment,
+                offset: 5,
+                bit: 1,
+            });
+        }
+        assert_eq!(manager.unseal_model(&shard).unwrap(), WEIGHTS);
+        assert_eq!(faults(&sink), [("memory", 2)]);
+        let resident = shard.resident().unwrap();
+        assert!(resident.doubts() == 0 && !shard.is_quarantined());
+    }
+
+    /// A doubt is settled by the tree, whatever keyed references there still are.
+    // requirement: DG-2
+    #[test]
+    fn a_shard_in_doubt_is_checked_by_the_tree_in_every_mode() {
+        let budget = std::time::Duration::from_secs(1);
+        for mode in [
+            Mode::Full,
+            Mode::Keyed,
+            Mode::Sweep { budget },
+            Mode::TagOnly,
+        ] {
+            let (_device, _sink, manager, shard) = sealed();
+            let resident = shard.resident().unwrap();
+            let _ = manager.verify_sealed(&shard, Mode::Keyed).unwrap();
+            let rolling = resident.take_rolling();
+            resident.doubt(1);
+            resident.set_rolling(rolling);
+            let _ = manager.verify_sealed(&shard, mode).unwrap();
+            assert_eq!(resident.doubts(), 0, "{mode}");
+        }
     }
 
     // requirement: DG-2

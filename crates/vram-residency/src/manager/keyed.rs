@@ -53,7 +53,9 @@ impl VramManager {
     ) -> Result<Checked> {
         let rolling = resident.take_rolling();
         let pace = rolling.as_ref().map_or(0, |rolling| rolling.pace);
-        let Some(mut rolling) = rolling.filter(|rolling| !self.anchor_due(rolling, span)) else {
+        // A doubt is the tree's to settle.
+        let due = |rolling: &Rolling| resident.doubts() > 0 || self.anchor_due(rolling, span);
+        let Some(mut rolling) = rolling.filter(|rolling| !due(rolling)) else {
             return self.anchor(slot, resident, span, pace);
         };
         let device = slot.ledger.device();
