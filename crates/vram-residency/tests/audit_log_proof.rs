@@ -258,3 +258,52 @@ fn growth_from_nothing_is_not_proved() {
     let refused = growth_proof(&dir, &nothing.sign(&key()).unwrap());
     assert!(matches!(refused, Err(ProofError::Empty)), "{refused:?}");
 }
+
+/// Files of a log whose killed writer seems to have left an event that no
+/// checkpoint covers, and that event's number and line.
+fn left_with_a_forged_event() -> (MemoryFiles, u64, String) {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    let log = open(&dir, options()).unwrap();
+    for id in 1..=5 {
+        log.record(&event(id)).unwrap();
+        log.flush().unwrap();
+    }
+    let mut files = read_all(&dir);
+    drop(log);
+    let seq = verify_files(&files).size;
+    let line = forged(seq, &event(999));
+    append(&mut files, &line);
+    (files, seq, line.trim_end().to_owned())
+}
+
+/// The attack of whoever can write to the directory of a killed writer's log:
+/// invent an event, and have the next writer sign it.
+// requirement: AU-9, AU-16
+#[test]
+fn an_adopted_event_is_not_proved_and_shown_as_what_it_is() {
+    let (files, seq, line) = left_with_a_forged_event();
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    write_all(&dir, &files);
+    drop(open(&dir, options()).unwrap());
+    // A third start, so that what is adopted lies between two runs.
+    drop(open(&dir, options()).unwrap());
+    let report = verify(&dir);
+    assert_eq!((report.findings.len(), report.adopted), (0, 1));
+    let refused = event_proof(&dir, seq).unwrap_err();
+    assert!(
+        matches!(refused, ProofError::Adopted { seq: named } if named == seq),
+        "{refused}"
+    );
+    for good in (0..report.size).filter(|good| *good != seq) {
+        check_as(&event_proof(&dir, good).unwrap(), &[&key()], None).unwrap();
+    }
+    let mut marked = Vec::new();
+    let mut each = |shown: check::Shown| {
+        marked.extend(shown.adopted.then_some((shown.seq, shown.line)));
+        Ok(())
+    };
+    check::show(&DirFiles::new(&dir), &check::Filter::default(), &mut each).unwrap();
+    assert_eq!(marked, [(seq, line)]);
+}

@@ -123,7 +123,7 @@ struct Certify {
     #[arg(long, value_name = "ID")]
     worker_id: WorkerId,
     /// How long from now
-    #[arg(long, value_name = "N", default_value_t = 90)]
+    #[arg(long, value_name = "N", default_value_t = 90, value_parser = clap::value_parser!(u64).range(1..))]
     days: u64,
     /// The file to make
     #[arg(long, value_name = "OUT")]

@@ -3,7 +3,14 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::Session;
+use vram_residency::audit::log::{LogOptions, LogSink};
+use vram_residency::audit::note::Origin;
+use vram_residency::audit::{Body, Event, Sink as _};
+use vram_residency::clock::{SystemClock, Timestamp};
+use vram_residency::key::SigningKey;
 
 const SEAL: &str = "seal model --device sim --key-file key --id m1 --audit log --audit-key akey";
 
@@ -318,6 +325,66 @@ fn an_older_list_of_revoked_keys_is_refused_where_the_newer_one_is_named() {
         .exit(0);
 }
 
+/// An event that somebody put behind the last checkpoint of a killed writer, and
+/// that the next writer adopted.
+// requirement: AU-9, AU-16
+#[test]
+fn an_adopted_event_is_marked_and_not_proved() {
+    let session = logged();
+    let dir = session.path("killed");
+    let key = SigningKey::from_file(&session.path("akey")).unwrap();
+    let origin = Origin::new("vram/worker").unwrap();
+    let options = LogOptions::new(origin, "worker".parse().unwrap());
+    let log = LogSink::open(&dir, options, key, Arc::new(SystemClock::new())).unwrap();
+    let body = Body::VramDeallocated {
+        shard_id: "m1".parse().unwrap(),
+        freed_bytes: 1,
+        remaining_used: 0,
+        gpu_device: 0,
+    };
+    let event = |audit_id| Event {
+        audit_id,
+        timestamp: Timestamp::from_nanos(1_800_000_000_000_000_000),
+        worker_id: "worker".parse().unwrap(),
+        severity: body.severity(),
+        correlation_id: None,
+        body: body.clone(),
+    };
+    log.record(&event(1)).unwrap();
+    log.flush().unwrap();
+    let checkpoint = session.read("killed/checkpoint");
+    let covered = session.read("killed/events.jsonl");
+    drop(log);
+    let (json, time) = (
+        serde_json::to_string(&event(2)).unwrap(),
+        event(2).timestamp,
+    );
+    let forged = format!("{{\"seq\":2,\"time\":\"{time}\",{}\n", &json[1..]);
+    session.write("killed/checkpoint", &checkpoint);
+    session.write("killed/events.jsonl", &(covered + &forged));
+    std::fs::remove_dir_all(dir.join("tile")).unwrap();
+    session
+        .vram(&SEAL.replace("--audit log", "--audit killed"))
+        .exit(0);
+    let verify = "audit verify killed --trust akey.pub";
+    session.vram(verify).exit(0).says("unproved     1 event ");
+    session
+        .vram("audit prove killed --line 2 --trust akey.pub")
+        .exit(1)
+        .refuses("event 2 was adopted");
+    for line in [0, 1, 3] {
+        let prove = format!("audit prove killed --line {line} --trust akey.pub");
+        session.vram(&prove).exit(0);
+    }
+    for command in ["audit show killed", "audit tail killed -n 1000"] {
+        let shown = session.vram(command).exit(0).out;
+        let marked = shown.lines().filter(|line| line.ends_with("unproved)"));
+        let marked: Vec<&str> = marked.collect();
+        assert_eq!(marked.len(), 1, "{shown}");
+        assert!(marked[0].contains(" 2 vram.deallocated "), "{shown}");
+    }
+}
+
 #[test]
 fn show_names_the_lines_that_it_cannot_read_and_refuses_what_no_event_has() {
     let session = logged();
@@ -343,6 +410,11 @@ fn show_names_the_lines_that_it_cannot_read_and_refuses_what_no_event_has() {
     }
     session.write("log/events.jsonl", text.trim_end());
     session.vram("audit show log").exit(0);
+    std::fs::create_dir(session.path("nothing")).unwrap();
+    for command in ["audit show nothing", "audit tail nothing"] {
+        let refused = session.vram(command).exit(1);
+        refused.refuses("there is no log in nothing");
+    }
     for (bad, why) in [
         ("--event sealed", "there is no such event"),
         ("--event seal", "audit. "),

@@ -202,6 +202,10 @@ fn an_operator_certifies_and_revokes() {
     session
         .vram("key certify w.pub --operator op.sign --worker-id w1 --out w1.cert")
         .exit(0);
+    session
+        .vram("key certify w.pub --operator op.sign --worker-id w1 --days 0 --out none.cert")
+        .exit(2)
+        .refuses("--days");
     let seal = format!("{SEAL} --certificate w1.cert --worker-id");
     session
         .vram(&format!("{seal} w2"))

@@ -100,9 +100,9 @@ impl Prove {
     fn refused(&self, error: ProofError) -> Failure {
         match error {
             ProofError::Check(error) => unchecked(&self.dir, error),
-            ProofError::NotCovered { .. } | ProofError::Retired { .. } => {
-                Failure::new(error.to_string())
-            }
+            ProofError::NotCovered { .. }
+            | ProofError::Retired { .. }
+            | ProofError::Adopted { .. } => Failure::new(error.to_string()),
             error => Failure::verification(error.to_string())
                 .hint("'vram audit verify' names everything that is wrong with the log"),
         }

@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use vram_residency::audit::Body;
-use vram_residency::audit::check::{self, DirFiles, Filter, Finding, Shown};
+use vram_residency::audit::check::{self, DirFiles, Files as _, Filter, Finding, Shown};
 
 use super::unreadable;
 use crate::failure::{Exit, Failure};
@@ -21,7 +21,9 @@ const NAMED: usize = 20;
 
 /// Print events; with --json the lines as they stand in the log
 ///
-/// A line that is no event is named on stderr, and the exit code is 3 then.
+/// A line that is no event is named on stderr, and the exit code is 3 then. Events
+/// that no checkpoint covered when their writer was killed are marked: whoever could
+/// write to the directory then may have written them.
 /// Nothing is proved: 'vram audit verify' does that.
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -141,7 +143,7 @@ impl Show {
             })
         };
         let filter = self.filter.filter();
-        let shown = check::show(&DirFiles::new(&self.dir), &filter, &mut each);
+        let shown = check::show(&log(&self.dir)?, &filter, &mut each);
         match (shown, failed) {
             (_, Some(failure)) => Err(failure),
             (Err(error), None) => Err(unreadable(&self.dir, &error)),
@@ -161,11 +163,24 @@ impl Tail {
             Ok(())
         };
         let filter = self.filter.filter();
-        let shown = check::show(&DirFiles::new(&self.dir), &filter, &mut each);
+        let shown = check::show(&log(&self.dir)?, &filter, &mut each);
         let damaged = shown.map_err(|error| unreadable(&self.dir, &error))?;
         last.iter().try_for_each(|shown| event(shown, output))?;
         whole(&damaged)
     }
+}
+
+/// The files of a log; a directory without any is a wrong argument.
+fn log(dir: &Path) -> Result<DirFiles, Failure> {
+    let files = DirFiles::new(dir);
+    let names = files.names().map_err(|error| unreadable(dir, &error))?;
+    if names.is_empty() {
+        return Err(
+            Failure::new(format!("there is no log in {}", dir.display()))
+                .hint("name the directory that was given to --audit"),
+        );
+    }
+    Ok(files)
 }
 
 /// One event: its line, or what people want of it.
@@ -179,6 +194,9 @@ fn event(shown: &Shown, output: &Output) -> Result<(), Failure> {
     let fields = body.as_object().into_iter().flatten();
     for (field, value) in fields.filter(|(field, _)| *field != "event_type") {
         text.push_str(&format!(" {field}={value}"));
+    }
+    if shown.adopted {
+        text.push_str(" (adopted from a killed writer: unproved)");
     }
     output.line(printable(&text).as_bytes())
 }

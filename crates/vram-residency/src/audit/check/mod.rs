@@ -35,6 +35,7 @@ use crate::key::{KeyId, VerifyingKey};
 pub(crate) use files::{open_if_there, read_if_there};
 pub(crate) use keys::Keys;
 use moment::{MOST_TRIES, Moment, may_be_a_writers};
+pub(crate) use own::adopted;
 use scan::Scan;
 pub(crate) use scan::next_line;
 

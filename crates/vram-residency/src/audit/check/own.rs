@@ -19,17 +19,7 @@ pub(super) struct Own {
 
 /// Reads them where the line is the leaf of the event that it claims to be.
 pub(super) fn read(scan: &Scan, leaves: &[Hash]) -> Own {
-    let genuine: Vec<(u64, &Body)> = scan
-        .own
-        .iter()
-        .filter_map(|(at, body)| {
-            let line = scan.lines.get(*at)?;
-            let seq = line.seq?;
-            let leaf = leaves.get(usize::try_from(seq).ok()?)?;
-            (*leaf == line.hash).then_some((seq, body))
-        })
-        .collect();
-    let adopted: Vec<Range<u64>> = genuine.iter().filter_map(adopted).collect();
+    let adopted = adopted(scan, leaves);
     let mut own = Own {
         adopted: adopted
             .iter()
@@ -37,7 +27,7 @@ pub(super) fn read(scan: &Scan, leaves: &[Hash]) -> Own {
             .sum(),
         ..Own::default()
     };
-    for (seq, body) in genuine {
+    for (seq, body) in genuine(scan, leaves) {
         // An adopted line is nobody's word.
         let proved = !adopted.iter().any(|range| range.contains(&seq));
         match body {
@@ -51,10 +41,28 @@ pub(super) fn read(scan: &Scan, leaves: &[Hash]) -> Own {
     own
 }
 
-/// The events that were adopted when the log was opened.
-fn adopted((seq, body): &(u64, &Body)) -> Option<Range<u64>> {
+/// Numbers of the events that the log holds and that nothing proves: they were
+/// adopted when it was opened.
+pub(crate) fn adopted(scan: &Scan, leaves: &[Hash]) -> Vec<Range<u64>> {
+    let genuine = genuine(scan, leaves);
+    genuine
+        .filter_map(|(seq, body)| adopted_before(seq, body))
+        .collect()
+}
+
+fn genuine<'s>(scan: &'s Scan, leaves: &'s [Hash]) -> impl Iterator<Item = (u64, &'s Body)> + 's {
+    scan.own.iter().filter_map(|(at, body)| {
+        let line = scan.lines.get(*at)?;
+        let seq = line.seq?;
+        let leaf = leaves.get(usize::try_from(seq).ok()?)?;
+        (*leaf == line.hash).then_some((seq, body))
+    })
+}
+
+/// The events that were adopted when the log was opened, as event `seq` says.
+pub(super) fn adopted_before(seq: u64, body: &Body) -> Option<Range<u64>> {
     let Body::AuditOpened { adopted_events, .. } = body else {
         return None;
     };
-    Some(seq.saturating_sub(*adopted_events)..*seq)
+    Some(seq.saturating_sub(*adopted_events)..seq)
 }

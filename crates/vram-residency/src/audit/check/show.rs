@@ -6,7 +6,7 @@ use super::super::event::Event;
 use super::super::line::{self, CURRENT, MAX_LINE_BYTES};
 use super::files::{Files, open_if_there};
 use super::report::{Fault, Finding};
-use super::scan;
+use super::{own, scan};
 
 /// Which events to show; every condition that is set must hold.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +31,9 @@ pub struct Shown {
     pub time: String,
     /// The event.
     pub event: Event,
+    /// The log says that no checkpoint covered the event when its writer was
+    /// killed: nothing proves it.
+    pub adopted: bool,
     /// The line as it stands in the log.
     pub line: String,
 }
@@ -63,63 +66,78 @@ pub fn show(
     filter: &Filter,
     each: &mut dyn FnMut(Shown) -> io::Result<()>,
 ) -> io::Result<Vec<Finding>> {
-    let (mut damaged, mut shown) = (Vec::new(), None);
-    loop {
-        for first in finished(files, shown)? {
-            shown = Some(first);
-            let name = line::segment_name(first);
-            // One that is not there any more was retired meanwhile.
-            if let Some(mut reader) = open_if_there(files, &name)? {
-                segment(reader.as_mut(), &name, filter, each, &mut damaged)?;
-            }
-        }
-        let current = open_if_there(files, CURRENT)?;
-        // What a writer finished since the listing may be what was opened here:
-        // it comes first, and under its own name.
-        if finished(files, shown)?.is_empty() {
-            if let Some(mut reader) = current {
-                segment(reader.as_mut(), CURRENT, filter, each, &mut damaged)?;
-            }
-            return Ok(damaged);
-        }
-    }
-}
-
-/// The first events of the finished segments after the one of `shown`, in order.
-fn finished(files: &dyn Files, shown: Option<u64>) -> io::Result<Vec<u64>> {
-    let names = files.names()?;
-    let all = names.iter().filter_map(|name| line::segment_first(name));
-    let mut newer: Vec<u64> = all.filter(|first| Some(*first) > shown).collect();
-    newer.sort_unstable();
-    Ok(newer)
-}
-
-/// Shows one segment.
-fn segment(
-    reader: &mut dyn BufRead,
-    name: &str,
-    filter: &Filter,
-    each: &mut dyn FnMut(Shown) -> io::Result<()>,
-    damaged: &mut Vec<Finding>,
-) -> io::Result<()> {
-    let (mut bytes, mut number) = (Vec::new(), 0_u64);
-    while scan::next_line(reader, &mut bytes)? {
-        number = number.saturating_add(1);
-        if let Some(shown) = read(&bytes) {
-            if filter.passes(&shown) {
-                each(shown)?;
-            }
-            continue;
+    let (mut damaged, mut adopted) = (Vec::<Finding>::new(), Vec::new());
+    // What opens a log after a writer was killed stands behind what it adopts.
+    walk(files, &mut |_, _, bytes| {
+        let text = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+        let own = line::claims(text).zip(line::own(text));
+        adopted.extend(own.and_then(|((seq, _), body)| own::adopted_before(seq, &body)));
+        Ok(())
+    })?;
+    walk(files, &mut |name, number, bytes| {
+        if let Some(mut shown) = read(bytes) {
+            shown.adopted = adopted.iter().any(|range| range.contains(&shown.seq));
+            return if filter.passes(&shown) {
+                each(shown)
+            } else {
+                Ok(())
+            };
         }
         let unfinished = name == CURRENT && bytes.last() != Some(&b'\n');
         if unfinished && bytes.len() < MAX_LINE_BYTES {
-            break;
+            return Ok(());
         }
         let mut finding = Finding::of_file(Fault::Unreadable, name, "the line is no event");
         finding.line = Some(number);
         if !damaged.last_mut().is_some_and(|last| last.absorb(&finding)) {
             damaged.push(finding);
         }
+        Ok(())
+    })?;
+    Ok(damaged)
+}
+
+/// Takes a line's segment, its number from 1, and its bytes.
+type Visit<'a> = dyn FnMut(&str, u64, &[u8]) -> io::Result<()> + 'a;
+
+/// Gives every line to `visit`, oldest first, also while a writer finishes segments.
+fn walk(files: &dyn Files, visit: &mut Visit<'_>) -> io::Result<()> {
+    let mut walked = None;
+    loop {
+        for first in finished(files, walked)? {
+            walked = Some(first);
+            let name = line::segment_name(first);
+            // One that is not there any more was retired meanwhile.
+            if let Some(mut reader) = open_if_there(files, &name)? {
+                segment(reader.as_mut(), &name, visit)?;
+            }
+        }
+        let current = open_if_there(files, CURRENT)?;
+        // What a writer finished since the listing may be what was opened here:
+        // it comes first, and under its own name.
+        if finished(files, walked)?.is_empty() {
+            return match current {
+                Some(mut reader) => segment(reader.as_mut(), CURRENT, visit),
+                None => Ok(()),
+            };
+        }
+    }
+}
+
+/// The first events of the finished segments after the one of `walked`, in order.
+fn finished(files: &dyn Files, walked: Option<u64>) -> io::Result<Vec<u64>> {
+    let names = files.names()?;
+    let all = names.iter().filter_map(|name| line::segment_first(name));
+    let mut newer: Vec<u64> = all.filter(|first| Some(*first) > walked).collect();
+    newer.sort_unstable();
+    Ok(newer)
+}
+
+fn segment(reader: &mut dyn BufRead, name: &str, visit: &mut Visit<'_>) -> io::Result<()> {
+    let (mut bytes, mut number) = (Vec::new(), 0_u64);
+    while scan::next_line(reader, &mut bytes)? {
+        number = number.saturating_add(1);
+        visit(name, number, &bytes)?;
     }
     Ok(())
 }
@@ -131,6 +149,7 @@ fn read(bytes: &[u8]) -> Option<Shown> {
         seq,
         time: std::str::from_utf8(time).ok()?.to_owned(),
         event: line::event(text.as_bytes())?,
+        adopted: false,
         line: text.to_owned(),
     })
 }

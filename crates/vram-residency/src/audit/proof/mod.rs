@@ -82,6 +82,14 @@ pub enum ProofError {
         "the earlier checkpoint covers no event: every log starts with it, and there is nothing to prove"
     )]
     Empty,
+    /// The log holds the event, and nothing proves what it says.
+    #[error(
+        "event {seq} was adopted: no checkpoint covered it when its writer was killed, so whoever could write to the log's directory may have written it, and it cannot be proved"
+    )]
+    Adopted {
+        /// The event.
+        seq: u64,
+    },
     /// The event's line was deleted, as the retention rules ask.
     #[error("the line of event {seq} was retired; lines are kept from {first_kept}")]
     Retired {
@@ -119,7 +127,7 @@ impl Proof {
     /// Proves event `seq` of a log that verifies.
     ///
     /// # Errors
-    /// [`ProofError`].
+    /// [`ProofError`]; [`ProofError::Adopted`] for one that a killed writer left.
     pub fn of_event(
         files: &dyn Files,
         options: &whole::Options<'_>,
@@ -148,6 +156,10 @@ impl Proof {
         let (size, first_kept) = (found.report.size, found.report.first_kept);
         if seq >= size {
             return Err(ProofError::NotCovered { seq, size });
+        }
+        let adopted = whole::adopted(&found.scan, &found.leaves);
+        if adopted.iter().any(|range| range.contains(&seq)) {
+            return Err(ProofError::Adopted { seq });
         }
         let line = find::line(files, found, seq).map_err(CheckError::from)?;
         let line = line.ok_or(ProofError::Retired { seq, first_kept })?;
