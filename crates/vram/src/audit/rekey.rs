@@ -1,20 +1,22 @@
 //! `vram audit rekey`.
 
+use std::io::Read as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Serialize;
-use vram_residency::audit::check::{self, DirFiles};
+use vram_residency::audit::check::{DirFiles, Files};
 use vram_residency::audit::log::{LogOptions, change_key};
-use vram_residency::audit::note::Origin;
+use vram_residency::audit::note::{MAX_CHECKPOINT_BYTES, Origin};
 use vram_residency::clock::SystemClock;
 use vram_residency::key::SigningKey;
 use vram_residency::shard::WorkerId;
 
-use super::unchecked;
+use super::unreadable;
 use crate::failure::Failure;
 use crate::keys::in_file;
 use crate::output::Output;
+use crate::text::printable;
 
 /// Let another key sign a log from now on
 ///
@@ -54,7 +56,7 @@ impl Rekey {
         let load = |path| SigningKey::from_file(path).map_err(|error| in_file(error, path));
         let (old, new) = (load(&self.audit_key)?, load(&self.new_audit_key)?);
         let [old_key_id, new_key_id] = [&old, &new].map(|key| key.public().id().to_string());
-        let options = self.options(&old)?;
+        let options = self.options()?;
         let seq = change_key(&self.dir, &options, old, new, Arc::new(SystemClock::new()));
         let seq = seq.map_err(|error| Failure::new(error.to_string()))?;
         let line = format!("rekeyed      from {old_key_id} to {new_key_id}, event {seq}");
@@ -67,25 +69,25 @@ impl Rekey {
         output.result(&report, &line)
     }
 
-    /// The log goes on under its own name.
-    fn options(&self, old: &SigningKey) -> Result<LogOptions, Failure> {
-        let trusted = [old.public().clone()];
-        let checks = check::Options {
-            trusted: &trusted,
-            ..check::Options::default()
-        };
-        let report = check::verify(&DirFiles::new(&self.dir), &checks);
-        let report = report.map_err(|error| unchecked(&self.dir, error))?;
+    /// The log goes on under its own name. What the checkpoint says of that is
+    /// believed only when the log, which is checked then, opens under it.
+    fn options(&self) -> Result<LogOptions, Failure> {
+        let files = DirFiles::new(&self.dir);
+        let mut note = Vec::new();
+        let read = files.open("checkpoint").and_then(|file| {
+            let limit = MAX_CHECKPOINT_BYTES as u64;
+            file.take(limit).read_to_end(&mut note)
+        });
+        read.map_err(|error| unreadable(&self.dir, &error))?;
+        let note = String::from_utf8_lossy(&note);
+        let name = note.lines().next().unwrap_or_default();
         let dir = self.dir.display();
-        let Some(name) = report.origin else {
-            return Err(Failure::new(format!("{dir} is no log that this key signs"))
-                .hint("'vram audit verify' says more"));
-        };
         let worker: Option<WorkerId> = name.strip_prefix("vram/").and_then(|id| id.parse().ok());
-        let origin = Origin::new(&name).ok().zip(worker);
+        let origin = Origin::new(name).ok().zip(worker);
         let (origin, worker) = origin.ok_or_else(|| {
             Failure::new(format!(
-                "the log {dir} was not written by 'vram': it is '{name}'"
+                "the log {dir} was not written by 'vram': it is '{}'",
+                printable(name)
             ))
         })?;
         Ok(LogOptions::new(origin, worker))
