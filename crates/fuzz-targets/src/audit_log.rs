@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use vram_residency::audit::check::{self, Filter, Options, Report};
 use vram_residency::audit::merkle::{leaf_hash, root};
-use vram_residency::audit::note::{Checkpoint, Origin};
+use vram_residency::audit::note::{Checkpoint, Cut, Origin};
 use vram_residency::key::{SigningKey, VerifyingKey};
 
 use crate::vectors::{SIGNERS, token};
@@ -117,6 +117,7 @@ fn hostile_writer(mut files: MemoryFiles) {
         size: size.unwrap_or(hashes.len() as u64),
         root: root(&hashes),
         reopened: false,
+        cut: Cut::default(),
     };
     let note = checkpoint.sign(&KEY).expect("signed");
     files.insert("checkpoint".to_owned(), note.into_bytes());

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use vram_residency::audit::check::Options;
 use vram_residency::audit::merkle::{leaf_hash, root};
-use vram_residency::audit::note::{Checkpoint, Origin};
+use vram_residency::audit::note::{Checkpoint, Cut, Origin};
 use vram_residency::audit::proof::{Proof, Proved, Trust};
 use vram_residency::key::VerifyingKey;
 
@@ -22,6 +22,7 @@ static SIGNED: LazyLock<[Checkpoint; 2]> = LazyLock::new(|| {
         size: size as u64,
         root: root(&leaves[..size]),
         reopened: false,
+        cut: Cut::default(),
     })
 });
 

@@ -144,6 +144,97 @@ fn one_writer_private_directories_and_no_links() {
     ));
 }
 
+/// Something that is no file under the name of one would hold up whoever opens it,
+/// or hide what it stands for.
+// requirement: AU-10
+#[test]
+fn a_fifo_or_a_folder_in_the_place_of_a_file_is_named_and_holds_nobody_up() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    drop(open(&dir, options()).unwrap());
+    let good = read_all(&dir);
+    let tile = good.keys().find(|name| name.starts_with("tile/")).unwrap();
+    let names = ["events.jsonl", "checkpoint", "lock", tile.as_str()];
+    let kinds: [fn(&std::path::Path); 2] = [
+        |path| {
+            let mode = rustix::fs::Mode::from_raw_mode(0o600);
+            rustix::fs::mkfifoat(rustix::fs::CWD, path, mode).unwrap();
+        },
+        |path| fs::create_dir(path).unwrap(),
+    ];
+    for (name, kind) in names
+        .into_iter()
+        .flat_map(|name| kinds.map(|kind| (name, kind)))
+    {
+        for others in [true, false] {
+            let mut files = good.clone();
+            files.retain(|other, _| others && other != name);
+            write_all(&dir, &files);
+            fs::create_dir_all(dir.join(name).parent().unwrap()).unwrap();
+            kind(&dir.join(name));
+            let error = open(&dir, options()).err().unwrap();
+            let named = matches!(&error, OpenError::Io { reason, .. } if reason.contains(name));
+            let folder = name == "lock" && error.to_string().contains("Is a directory");
+            assert!(named || folder, "{name}: {error}");
+            if name == "lock" {
+                continue;
+            }
+            let trusted = trusted();
+            let options = check::Options {
+                trusted: &trusted,
+                ..check::Options::default()
+            };
+            let error = check::verify(&DirFiles::new(&dir), &options).unwrap_err();
+            assert!(error.to_string().contains(name), "{name}: {error}");
+        }
+    }
+    // Between the listing and the opening, too.
+    write_all(&dir, &good);
+    fs::remove_file(dir.join("events.jsonl")).unwrap();
+    kinds[0](&dir.join("events.jsonl"));
+    let opened = DirFiles::new(&dir).open("events.jsonl").err().unwrap();
+    assert!(opened.to_string().contains("no regular file"), "{opened}");
+}
+
+/// What a killed writer had begun to put is deleted by the next one, whatever it
+/// is; what is not the log's stays.
+// requirement: AU-15
+#[test]
+fn drafts_of_a_killed_writer_are_deleted() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    drop(open(&dir, options()).unwrap());
+    let drafts = [
+        "checkpoint.new",
+        "handover.000000000007.json.new",
+        "tile/0/000.p/5.new",
+        "tile/0/x001/002.new",
+        "tile/1/000.new",
+    ];
+    let others = ["note.new", "tile/readme.new", "tile/0/other.new"];
+    for name in drafts.iter().chain(&others) {
+        fs::create_dir_all(dir.join(name).parent().unwrap()).unwrap();
+        fs::write(dir.join(name), "half of it").unwrap();
+    }
+    // A draft that holds up whoever writes to it.
+    fs::remove_file(dir.join(drafts[0])).unwrap();
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mkfifoat(rustix::fs::CWD, dir.join(drafts[0]), mode).unwrap();
+    let log = open(&dir, options()).unwrap();
+    for gone in drafts {
+        assert!(!dir.join(gone).exists(), "{gone}");
+    }
+    for stays in others {
+        assert!(dir.join(stays).exists(), "{stays}");
+    }
+    // One that appears meanwhile, as a put leaves it that failed.
+    fs::write(dir.join(drafts[0]), "half of it").unwrap();
+    log.record(&critical(1)).unwrap();
+    drop(log);
+    assert!(!dir.join(drafts[0]).exists());
+    assert_eq!(verify(&dir).findings, []);
+}
+
 /// A file that others can reach inside a private directory was put there, or was
 /// opened to them, by somebody else than the log.
 // requirement: AU-10

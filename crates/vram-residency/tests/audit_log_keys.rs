@@ -8,10 +8,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use audit_log_support::*;
-use vram_residency::audit::Sink;
 use vram_residency::audit::check::{self, CheckError, DirFiles, Fault, Report};
 use vram_residency::audit::log::{LogSink, OpenError, change_key};
-use vram_residency::audit::note::{Checkpoint, NoteError, Origin};
+use vram_residency::audit::note::{Checkpoint, Cut, NoteError, Origin};
+use vram_residency::audit::proof::Proof;
+use vram_residency::audit::{Body, Event, Sink, Text, merkle};
 use vram_residency::clock::SystemClock;
 use vram_residency::key::{KeyId, RootKey, SigningKey};
 
@@ -218,6 +219,7 @@ fn killed_after_both_signed(dir: &Path) {
         size: seq,
         root: vram_residency::audit::merkle::root(&lines),
         reopened: false,
+        cut: Cut::default(),
     };
     let line = |key: &SigningKey| {
         let note = checkpoint.sign(key).unwrap();
@@ -235,18 +237,95 @@ fn killed_after_both_signed(dir: &Path) {
     fs::remove_dir_all(dir.join("tile")).unwrap();
 }
 
-/// Killed between any two steps: the log opens with the old key or the new one,
-/// and the change can be made again.
+/// Once the old key has signed its last word, the log is the new one's: asked for
+/// once more, the change is brought to its end, and no other can be made.
+// requirement: KD-10
 #[test]
-fn a_change_that_was_killed_half_way_can_be_made_again() {
+fn a_change_that_was_killed_half_way_can_be_asked_for_again() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("log");
     killed_after_both_signed(&dir);
-    write(&dir, numbered(0), 10..12);
-    change(&dir, 0, 1).unwrap();
+    let clock = Arc::new(SystemClock::new());
+    let gone = LogSink::open(&dir, options(), numbered(0), clock).err();
+    assert!(matches!(gone, Some(OpenError::Replaced { .. })), "{gone:?}");
+    let other = change(&dir, 0, 2);
+    assert!(
+        matches!(other, Err(OpenError::Replaced { .. })),
+        "{other:?}"
+    );
+    let papers = |files: &MemoryFiles| {
+        let mut names = files.keys().filter(|name| name.starts_with("handover."));
+        names.next().cloned()
+    };
+    assert_eq!(papers(&read_all(&dir)), None);
+    let seq = change(&dir, 0, 1).unwrap();
+    let named = format!("handover.{seq:012}.json");
+    assert_eq!(papers(&read_all(&dir)), Some(named));
+    assert!(checked(&read_all(&dir), &[0], &[]).closed);
     write(&dir, numbered(1), 12..14);
+    assert_eq!(audit_ids(&dir), (1..10).chain(12..14).collect::<Vec<_>>());
     for trusted in [0, 1] {
         assert_eq!(fault(&read_all(&dir), &[trusted], &[]), None, "{trusted}");
+    }
+}
+
+/// A log of four lines, the last of which changes `from`'s key, and `more` lines;
+/// key 0 signed all of it, and key 1 its checkpoint.
+fn with_a_paper_of(from: u8, more: u64) -> MemoryFiles {
+    let body = Body::AuditKeyChanged {
+        from: Text::new(&numbered(from).public().to_string()),
+        to: Text::new(&numbered(1).public().to_string()),
+    };
+    let changed = Event {
+        audit_id: 0,
+        severity: body.severity(),
+        body,
+        ..event(4)
+    };
+    let mut events = vec![event(1), event(2), event(3), changed];
+    events.extend((0..more).map(|id| event(5 + id)));
+    let line = |(seq, event): (u64, &Event)| {
+        let (json, time) = (serde_json::to_string(event).unwrap(), event.timestamp);
+        format!("{{\"seq\":{seq},\"time\":\"{time}\",{}", &json[1..])
+    };
+    let lines: Vec<String> = (0..).zip(&events).map(line).collect();
+    let leaf = |line: &String| merkle::leaf_hash(line.as_bytes());
+    let leaves: Vec<_> = lines.iter().map(leaf).collect();
+    let checkpoint = Checkpoint {
+        origin: Origin::new("example.org/worker-1").unwrap(),
+        size: leaves.len() as u64,
+        root: merkle::root(&leaves),
+        reopened: false,
+        cut: Cut::default(),
+    };
+    let path = merkle::inclusion(&leaves, 3);
+    let hex = |hash: &merkle::Hash| hash.map(|byte| format!("{byte:02x}")).concat();
+    let proof = Proof::Inclusion {
+        checkpoint: checkpoint.sign(&numbered(0)).unwrap(),
+        seq: 3,
+        line: lines[3].clone(),
+        path: path.iter().map(hex).collect(),
+        handovers: Vec::new(),
+    };
+    let files = [
+        ("events.jsonl", lines.join("\n") + "\n"),
+        ("checkpoint", checkpoint.sign(&numbered(1)).unwrap()),
+        ("handover.000000000003.json", proof.to_json().unwrap()),
+    ];
+    files
+        .map(|(name, text)| (name.to_owned(), text.into_bytes()))
+        .into()
+}
+
+/// Who holds the next key makes a paper up: of a log in which the old key went on
+/// signing after it had named the next one, or in which another key's change stands.
+// requirement: KD-10
+#[test]
+fn a_paper_that_is_not_the_last_word_of_its_key_hands_nothing_over() {
+    for (from, more, believed) in [(0, 0, true), (0, 1, false), (3, 0, false)] {
+        let found = checked(&with_a_paper_of(from, more), &[0], &[]).findings;
+        let foreign = found.iter().any(|it| it.fault == Fault::ForeignCheckpoint);
+        assert_eq!(foreign, !believed, "{from} {more}: {found:?}");
     }
 }
 

@@ -2,6 +2,7 @@
 //! them there, and no key is needed. They are never taken for the log's word.
 
 mod audit_log_support;
+mod common;
 
 use std::cell::{Cell, RefCell};
 use std::fs;
@@ -225,6 +226,73 @@ fn the_logs_own_events_and_what_is_no_event_are_never_adopted() {
     }
 }
 
+/// A line that reads like a manager's event and is not written as the log writes
+/// one is cut off, as is what another worker or no rule of severity would give.
+// requirement: AU-9, AU-16
+#[test]
+fn only_what_the_log_itself_would_have_written_is_adopted() {
+    let (killed, _) = left(5);
+    let size = verify_files(&killed).size;
+    let genuine = forged(size, &event(6));
+    let with = |change: fn(&mut Event)| {
+        let mut event = event(6);
+        change(&mut event);
+        forged(size, &event)
+    };
+    let lines = [
+        genuine.replacen(",\"worker_id\"", ", \"worker_id\"", 1),
+        genuine.replacen("}\n", ",\"more\":1}\n", 1),
+        genuine.replacen("shard-6", "shard\\u002d6", 1),
+        genuine.replacen("\"time\":\"2023", "\"time\":\"2024", 1),
+        with(|event| event.worker_id = "worker-2".parse().unwrap()),
+        with(|event| event.severity = Severity::Critical),
+        with(|event| event.audit_id = 0),
+        genuine.clone(),
+    ];
+    let (_temp, dir) = place();
+    for (at, line) in lines.iter().enumerate() {
+        let adopted = u64::from(at + 1 == lines.len());
+        assert_eq!(u64::from(*line == genuine), adopted, "{line}");
+        let mut files = killed.clone();
+        append(&mut files, line);
+        write_all(&dir, &files);
+        drop(open(&dir, options()).unwrap());
+        let report = verify(&dir);
+        assert_eq!(
+            (report.findings.len(), report.adopted),
+            (0, adopted),
+            "{line}"
+        );
+        let Some(Body::AuditOpened { refused_lines, .. }) = opened(&dir).pop() else {
+            panic!("{line}")
+        };
+        assert_eq!(refused_lines, 1 - adopted, "{line}");
+    }
+}
+
+/// Every event that a manager emits is written as it reads back, so that none is
+/// cut off for its looks.
+// requirement: AU-1..AU-7, AU-15
+#[test]
+fn every_event_of_a_manager_is_adopted() {
+    let (mut killed, _) = left(5);
+    let size = verify_files(&killed).size;
+    let mut events = common::days::live().sink.events();
+    for event in &mut events {
+        event.worker_id = "worker-1".parse().unwrap();
+    }
+    for (seq, event) in (size..).zip(&events) {
+        append(&mut killed, &forged(seq, event));
+    }
+    let (_temp, dir) = place();
+    write_all(&dir, &killed);
+    drop(open(&dir, options()).unwrap());
+    let report = verify(&dir);
+    let all = events.len() as u64;
+    assert_eq!((report.findings.len(), report.adopted), (0, all));
+    assert!(all > 40, "{all}");
+}
+
 #[test]
 fn lines_in_a_finished_segment_that_no_checkpoint_covers_are_named() {
     let (killed, _) = left(20);
@@ -310,7 +378,7 @@ fn a_retirement_excuses_whole_segments_only() {
 #[test]
 fn an_adopted_retirement_is_nobodys_word() {
     use vram_residency::audit::merkle::{leaf_hash, root};
-    use vram_residency::audit::note::{Checkpoint, Origin};
+    use vram_residency::audit::note::{Checkpoint, Cut, Origin};
     let opened = |events: u64| Body::AuditOpened {
         adopted_events: events,
         refused_lines: 0,
@@ -336,6 +404,7 @@ fn an_adopted_retirement_is_nobodys_word() {
             size: 3,
             root: root(&leaves),
             reopened: false,
+            cut: Cut::default(),
         };
         let files: MemoryFiles = [
             ("events.jsonl", lines[1..].concat().into_bytes()),

@@ -5,7 +5,7 @@ mod audit_log_support;
 use audit_log_support::*;
 use vram_residency::audit::Sink;
 use vram_residency::audit::check::{Fault, Finding};
-use vram_residency::audit::note::{Checkpoint, Origin};
+use vram_residency::audit::note::{Checkpoint, Cut, Origin};
 use vram_residency::key::{RootKey, SigningKey};
 
 const SEED: u64 = 20_260_117;
@@ -216,6 +216,7 @@ fn foreign_checkpoints_are_named() {
         size: ours.size,
         root: [3; 32],
         reopened: false,
+        cut: Cut::default(),
     };
     files.insert("checkpoint".to_owned(), other.sign(&key()).unwrap().into());
     let report = verify_files(&files);

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use common::{newest, rig, root_key, weights};
 use serde_json::Value;
-use vram_residency::audit::note::{Checkpoint, NoteError, Origin};
+use vram_residency::audit::note::{Checkpoint, Cut, NoteError, Origin};
 use vram_residency::audit::{AuditError, Event, Sink};
 use vram_residency::clock::Timestamp;
 use vram_residency::device::{Device, DeviceError, Extent};
@@ -402,6 +402,7 @@ fn a_checkpoint_without_our_kind_of_signature_is_not_believed() {
     let trusted = [key.public().clone()];
     let checkpoint = Checkpoint {
         reopened: false,
+        cut: Cut::default(),
         origin: Origin::new("example.org/log").unwrap(),
         size: 5,
         root: [7; 32],

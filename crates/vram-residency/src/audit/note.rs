@@ -5,6 +5,7 @@
 //! <number of leaves>
 //! <root, base64>
 //! reopened                      only until the next checkpoint
+//! cut <lines> <bytes>           only until the next checkpoint
 //!
 //! [em dash] <origin> <base64 of key hash (4 bytes) and Ed25519 signature (64)>
 //! ```
@@ -21,8 +22,9 @@ use crate::key::{KeyError, KeyId, SigningKey, VerifyingKey};
 const SIGNATURE_PREFIX: &str = "\u{2014} ";
 /// Signature type of Ed25519 in signed notes.
 const ED25519: u8 = 1;
-/// The one extension line that is known.
-const REOPENED: &str = "reopened\n";
+/// The extension lines that are known, in their order.
+const REOPENED: &str = "reopened";
+const CUT: &str = "cut ";
 /// Longest checkpoint that is read, in bytes.
 pub const MAX_CHECKPOINT_BYTES: usize = 16 << 10;
 /// Longest origin in bytes.
@@ -69,6 +71,41 @@ pub struct Checkpoint {
     pub root: Hash,
     /// The last leaf closed the log, and it is written to again.
     pub reopened: bool,
+    /// What is cut off behind the last leaf.
+    pub cut: Cut,
+}
+
+/// What a killed writer left that is not taken over. The checkpoint says so before
+/// it is cut off, and the log's next event does after it: no kill in between hides
+/// that something was there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Cut {
+    /// Whole lines.
+    pub lines: u64,
+    /// Bytes of an unfinished last line.
+    pub bytes: u64,
+}
+
+impl Cut {
+    /// Whether nothing is cut off.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn line(self) -> String {
+        format!("{CUT}{} {}", self.lines, self.bytes)
+    }
+
+    /// What a line says, if it says it as [`Cut::line`] does.
+    fn parse(line: &str) -> Option<Self> {
+        let (lines, bytes) = line.strip_prefix(CUT)?.split_once(' ')?;
+        let cut = Self {
+            lines: lines.parse().ok()?,
+            bytes: bytes.parse().ok()?,
+        };
+        (!cut.is_empty() && cut.line() == line).then_some(cut)
+    }
 }
 
 /// A checkpoint that cannot be used.
@@ -113,8 +150,14 @@ impl Checkpoint {
     /// The text that is signed.
     fn text(&self) -> String {
         let root = Base64::encode_string(&self.root);
-        let more = if self.reopened { REOPENED } else { "" };
-        format!("{}\n{}\n{root}\n{more}", self.origin, self.size)
+        let mut text = format!("{}\n{}\n{root}\n", self.origin, self.size);
+        let cut = (!self.cut.is_empty()).then(|| self.cut.line());
+        let reopened = self.reopened.then(|| REOPENED.to_owned());
+        for line in reopened.into_iter().chain(cut) {
+            text.push_str(&line);
+            text.push('\n');
+        }
+        text
     }
 
     /// The signed note.
@@ -208,11 +251,18 @@ fn parse(note: &str) -> Result<(Checkpoint, Vec<Signature<'_>>), NoteError> {
     let mut lines = text.split('\n');
     let mut line = || lines.next().ok_or(bad("a line is missing"));
     let (origin, size, root) = (line()?, line()?, line()?);
-    let reopened = match (lines.next(), lines.next()) {
-        (None, _) => false,
-        (Some(more), None) if REOPENED.strip_suffix('\n') == Some(more) => true,
-        _ => return Err(bad("unknown lines after the root")),
-    };
+    let mut more = lines.next();
+    let reopened = more == Some(REOPENED);
+    if reopened {
+        more = lines.next();
+    }
+    let cut = more.and_then(Cut::parse);
+    if cut.is_some() {
+        more = lines.next();
+    }
+    if more.is_some() {
+        return Err(bad("unknown lines after the root"));
+    }
     let number: u64 = size.parse().map_err(|_| bad("the size is no number"))?;
     if number.to_string() != size {
         return Err(bad("the size is not in its shortest form"));
@@ -222,6 +272,7 @@ fn parse(note: &str) -> Result<(Checkpoint, Vec<Signature<'_>>), NoteError> {
         size: number,
         root: decode(root).ok_or(bad("the root is not base64 of 32 bytes"))?,
         reopened,
+        cut: cut.unwrap_or_default(),
     };
     let lines = signatures
         .strip_suffix('\n')
@@ -266,6 +317,7 @@ mod tests {
             size: 20_852_163,
             root: [7; 32],
             reopened: false,
+            cut: Cut::default(),
         };
         let note = checkpoint.sign(&ours).unwrap();
         let trusted = [ours.public().clone()];
@@ -275,9 +327,30 @@ mod tests {
             ..checkpoint
         };
         let signed = again.sign(&ours).unwrap();
-        assert_eq!(Checkpoint::open(&signed, &trusted), Ok(again));
+        assert_eq!(Checkpoint::open(&signed, &trusted), Ok(again.clone()));
         for bad in ["", "Reopened\n", "reopened\nreopened\n", "reopened\n\n"] {
             let bad = signed.replace("reopened\n", bad);
+            assert!(Checkpoint::open(&bad, &trusted).is_err(), "{bad}");
+        }
+        let cutting = Checkpoint {
+            cut: Cut {
+                lines: 3,
+                bytes: 17,
+            },
+            ..again
+        };
+        let signed = cutting.sign(&ours).unwrap();
+        assert!(signed.contains("\nreopened\ncut 3 17\n\n"), "{signed}");
+        assert_eq!(Checkpoint::open(&signed, &trusted), Ok(cutting));
+        for bad in [
+            "",
+            "cut 3 16\n",
+            "cut 03 17\n",
+            "cut 0 0\n",
+            "cut 3\n",
+            "cut 3 17\nmore\n",
+        ] {
+            let bad = signed.replace("cut 3 17\n", bad);
             assert!(Checkpoint::open(&bad, &trusted).is_err(), "{bad}");
         }
         let foreign = Checkpoint::open(&note, &[other.public().clone()]);

@@ -5,11 +5,13 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
+
 use super::super::line::{CHECKPOINT, CURRENT, handover_seq, segment_first};
 use super::super::merkle::tile;
 
 /// Deepest folder under `tile/`: level and groups of a 64-bit number.
-const MAX_DEPTH: usize = 10;
+pub(in crate::audit) const MAX_DEPTH: usize = 10;
 
 /// The files of a log: `checkpoint`, `events.jsonl`, `events.<first>.jsonl`,
 /// `handover.<event>.json` and `tile/**`, by these names.
@@ -27,7 +29,7 @@ pub trait Files {
     fn open(&self, name: &str) -> io::Result<Box<dyn BufRead + '_>>;
 }
 
-/// A log's directory. Symbolic links in it are refused.
+/// A log's directory. Symbolic links and special files in it are refused.
 #[derive(Debug, Clone)]
 pub struct DirFiles {
     root: PathBuf,
@@ -67,17 +69,26 @@ impl DirFiles {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, text));
             }
             let inside = name == "tile" || name.starts_with("tile/");
-            if kind.is_dir() && inside {
-                self.walk(&name, depth.saturating_add(1), out)?;
-            } else if kind.is_file() && ours {
+            if ours && !kind.is_file() {
+                return Err(not_regular(&name));
+            } else if ours {
                 out.push(name);
+            } else if kind.is_dir() && inside {
+                self.walk(&name, depth.saturating_add(1), out)?;
             }
         }
         Ok(())
     }
 }
 
-fn is_log_file(name: &str) -> bool {
+/// The fault of a FIFO, socket, device or folder with the name of a file.
+pub(in crate::audit) fn not_regular(name: &str) -> io::Error {
+    let text = format!("{name} in the log is no regular file");
+    io::Error::new(io::ErrorKind::InvalidData, text)
+}
+
+/// Whether this is the name of one of a log's files.
+pub(in crate::audit) fn is_log_file(name: &str) -> bool {
     name == CHECKPOINT
         || name == CURRENT
         || segment_first(name).is_some()
@@ -93,7 +104,13 @@ impl Files for DirFiles {
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn BufRead + '_>> {
-        let file = File::open(self.root.join(name))?;
+        // A FIFO would hold up an opening that waits.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::open(self.root.join(name), flags, Mode::empty())?;
+        let file = File::from(file);
+        if !file.metadata()?.is_file() {
+            return Err(not_regular(name));
+        }
         Ok(Box::new(BufReader::with_capacity(1 << 20, file)))
     }
 }

@@ -97,7 +97,9 @@ impl<'a> Keys<'a> {
         let Proved::Event(event, seq, checkpoint) = proved else {
             return None;
         };
-        let next = successor(&event).filter(|_| seq == named)?;
+        // Its last word: nothing comes after it under this key.
+        let last = seq == named && seq.checked_add(1) == Some(checkpoint.size);
+        let next = successor(&event, self.believed.get(from)?).filter(|_| last)?;
         self.replaced.insert(from, checkpoint.size);
         self.add(next);
         Some((seq, line.clone()))
@@ -147,9 +149,12 @@ impl Handover {
     }
 }
 
-fn successor(event: &Event) -> Option<VerifyingKey> {
+/// The key that `key` names as the next one.
+fn successor(event: &Event, key: &VerifyingKey) -> Option<VerifyingKey> {
     match &event.body {
-        Body::AuditKeyChanged { to, .. } => VerifyingKey::from_hex(to.as_str()).ok(),
+        Body::AuditKeyChanged { from, to } if from.as_str() == key.to_string() => {
+            VerifyingKey::from_hex(to.as_str()).ok()
+        }
         _ => None,
     }
 }

@@ -75,42 +75,45 @@ fn row(
     // Partial tiles first: a full one then overwrites them.
     let mut ours: Vec<_> = stored.iter().filter(|tile| tile.0 == level).collect();
     ours.sort_by_key(|tile| tile.2);
-    for (_, number, width) in ours {
-        let path = tile::path(level, *number, *width);
-        let bytes = read_if_there(files, &path, WIDTH.saturating_mul(32))?;
-        let Some(hashes) = bytes.as_deref().and_then(tile::hashes) else {
-            continue;
-        };
-        let start = usize::try_from(*number)
-            .ok()
-            .and_then(|number| number.checked_mul(WIDTH));
-        let to = start
-            .and_then(|start| row.get_mut(start..))
-            .unwrap_or_default();
-        to.iter_mut().zip(hashes).for_each(|(to, hash)| *to = hash);
+    for tile in ours {
+        if let Some((start, hashes)) = read_tile(files, *tile)? {
+            let to = row.get_mut(start..).unwrap_or_default();
+            to.iter_mut().zip(hashes).for_each(|(to, hash)| *to = hash);
+        }
     }
     Ok(row)
 }
 
+/// The leaf hashes that tiles tell without a gap.
 fn tiles_only(files: &dyn Files, stored: &[(u8, u64, usize)]) -> io::Result<Vec<Hash>> {
     let mut hashes: Vec<Hash> = Vec::new();
     let mut numbers: Vec<_> = stored.iter().filter(|tile| tile.0 == 0).collect();
     numbers.sort_by_key(|tile| (tile.1, tile.2));
-    for (_, number, width) in numbers {
-        let path = tile::path(0, *number, *width);
-        let Some(bytes) = read_if_there(files, &path, WIDTH.saturating_mul(32))? else {
+    for tile in numbers {
+        let Some((start, more)) = read_tile(files, *tile)? else {
             continue;
         };
-        let start = usize::try_from(*number)
-            .ok()
-            .and_then(|number| number.checked_mul(WIDTH));
-        let Some(start) = start.filter(|start| *start <= hashes.len()) else {
+        if start > hashes.len() {
             break;
-        };
+        }
         hashes.truncate(start);
-        hashes.extend(tile::hashes(&bytes).unwrap_or_default());
+        hashes.extend(more);
     }
     Ok(hashes)
+}
+
+/// The hashes of a stored tile, and the place of the first of them in its row;
+/// none of a tile that went since it was listed or holds no hashes.
+fn read_tile(
+    files: &dyn Files,
+    (level, number, width): (u8, u64, usize),
+) -> io::Result<Option<(usize, Vec<Hash>)>> {
+    let path = tile::path(level, number, width);
+    let bytes = read_if_there(files, &path, WIDTH.saturating_mul(32))?;
+    let hashes = bytes.as_deref().and_then(tile::hashes);
+    let number = usize::try_from(number).ok();
+    let start = number.and_then(|number| number.checked_mul(WIDTH));
+    Ok(start.zip(hashes))
 }
 
 /// What the lines claim, over what the tiles say where no line claims.

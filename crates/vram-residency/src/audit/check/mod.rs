@@ -9,7 +9,7 @@
 //! a log back to an *older genuine checkpoint* cannot be seen from the log
 //! alone: keep checkpoints elsewhere and give them as [`Options::earlier`].
 
-mod files;
+pub(super) mod files;
 mod judge;
 mod keys;
 mod leaves;
@@ -85,6 +85,8 @@ pub(crate) struct Examined {
     pub(crate) scan: Scan,
     /// The checkpoint as it stands; empty without a believed one.
     pub(crate) note: String,
+    /// What it says.
+    pub(crate) checkpoint: Option<Checkpoint>,
     pub(crate) earlier: Option<Checkpoint>,
     /// Keys that were asked for and have been replaced.
     pub(crate) replaced: bool,
@@ -155,6 +157,7 @@ fn examine_at(
         scan,
         leaves: leaves.hashes,
         note: note.unwrap_or_default(),
+        checkpoint,
         earlier,
         replaced: options.trusted.iter().any(|key| keys.is_replaced(key)),
     })

@@ -3,8 +3,10 @@
 
 use std::io;
 
+use super::super::Event;
 use super::super::check::{Examined, Files, next_line};
 use super::super::line::{self, CURRENT};
+use crate::shard::WorkerId;
 
 /// How much of the end of `events.jsonl` the log goes on from.
 #[derive(Default)]
@@ -16,9 +18,10 @@ pub(super) struct Adopted {
     pub(super) refused: usize,
 }
 
-/// Adopts what managers record, up to the first line that is something else: a
-/// line of the log's own (`audit.*`) could unsay what was signed before it.
-pub(super) fn adopt(files: &dyn Files, found: &Examined) -> io::Result<Adopted> {
+/// Adopts what the managers of this worker record, up to the first line that none
+/// of them could have: a line of the log's own (`audit.*`) could unsay what was
+/// signed before it, and one that is written otherwise is somebody else's.
+pub(super) fn adopt(files: &dyn Files, found: &Examined, worker: &WorkerId) -> io::Result<Adopted> {
     let lines = found.scan.lines.iter();
     let lines = lines.filter(|line| found.scan.file_of(line) == CURRENT);
     let (lines, tail) = (lines.count(), found.tail.len());
@@ -29,7 +32,8 @@ pub(super) fn adopt(files: &dyn Files, found: &Examined) -> io::Result<Adopted> 
         for at in 0..lines {
             next_line(reader.as_mut(), &mut bytes)?;
             if at >= covered {
-                if !is_of_a_manager(&bytes) {
+                let seq = (found.leaves.len() as u64).saturating_add(adopted.lines as u64);
+                if !is_of_a_manager(&bytes, seq, worker) {
                     break;
                 }
                 adopted.lines = adopted.lines.saturating_add(1);
@@ -41,7 +45,22 @@ pub(super) fn adopt(files: &dyn Files, found: &Examined) -> io::Result<Adopted> 
     Ok(adopted)
 }
 
-fn is_of_a_manager(line: &[u8]) -> bool {
+/// Whether the log would have written this line, byte for byte, for an event that
+/// a manager of `worker` recorded.
+fn is_of_a_manager(line: &[u8], seq: u64, worker: &WorkerId) -> bool {
     let text = line.strip_suffix(b"\n").unwrap_or(line);
-    line::event(text).is_some_and(|event| !event.body.is_of_the_log())
+    line::event(text).is_some_and(|event| {
+        let theirs = event.audit_id > 0
+            && !event.body.is_of_the_log()
+            && event.severity == event.body.severity()
+            && event.worker_id == *worker;
+        theirs && as_written(&event, seq).is_some_and(|written| written == line)
+    })
+}
+
+fn as_written(event: &Event, seq: u64) -> Option<Vec<u8>> {
+    let json = serde_json::to_vec(event).ok()?;
+    let mut written = Vec::with_capacity(json.len());
+    line::write(&mut written, seq, &event.timestamp.to_string(), &json);
+    Some(written)
 }

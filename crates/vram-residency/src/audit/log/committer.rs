@@ -6,8 +6,9 @@ use std::io;
 
 use super::super::event::{Body, Event, Text};
 use super::super::line::{self, CHECKPOINT};
+use super::super::merkle::tile::{Tile, WIDTH};
 use super::super::merkle::{Hash, Tree, leaf_hash};
-use super::super::note::Checkpoint;
+use super::super::note::{Checkpoint, Cut};
 use super::LogOptions;
 use super::queue::Entry;
 use super::storage::Storage;
@@ -42,6 +43,26 @@ pub(super) struct Position {
     pub(super) covered: u64,
     /// Partial tiles on disk.
     pub(super) partial: Vec<String>,
+}
+
+/// What a killed writer left after the checkpoint.
+pub(super) struct Left<'a> {
+    /// Lines that are taken over, in a segment of [`Position::len`] bytes.
+    pub(super) adopted: &'a [Hash],
+    /// What stands after them.
+    pub(super) cut: Cut,
+    /// Whether the checkpoint reopened a closed log.
+    pub(super) reopened: bool,
+}
+
+/// A change of keys that is written and not yet signed.
+pub(super) struct Announced {
+    /// The number of its event, the last one.
+    pub(super) seq: u64,
+    /// Its line.
+    pub(super) line: String,
+    /// The leaf hashes that the log grew by, its own included.
+    pub(super) leaves: Vec<Hash>,
 }
 
 pub(super) struct Committer {
@@ -88,6 +109,11 @@ impl Committer {
         Arc::clone(&self.newest)
     }
 
+    /// Number of lines that are synced.
+    pub(super) const fn size(&self) -> u64 {
+        self.at.tree.size()
+    }
+
     /// Whether something accepted is not under a checkpoint.
     pub(super) fn has_open_work(&self) -> bool {
         !self.waiting.is_empty() || self.at.covered < self.at.tree.size()
@@ -114,26 +140,57 @@ impl Committer {
         self.cover()
     }
 
-    /// Writes, under a checkpoint, that `next` signs from here on; the event's
-    /// number.
-    pub(super) fn announce(&mut self, next: &VerifyingKey) -> io::Result<u64> {
+    /// Goes on with what a killed writer left. What is cut off goes once the
+    /// checkpoint says so.
+    pub(super) fn take_over(&mut self, left: &Left<'_>) -> io::Result<()> {
+        if !left.cut.is_empty() {
+            self.sign_as(Checkpoint {
+                reopened: left.reopened,
+                cut: left.cut,
+                ..self.checkpoint()
+            })?;
+        }
+        self.storage.truncate(self.at.len)?;
+        self.storage.sync()?;
+        left.adopted
+            .iter()
+            .for_each(|leaf| self.at.tree.push(*leaf));
+        Ok(())
+    }
+
+    /// Writes, under no checkpoint yet, that `next` signs from here on.
+    pub(super) fn announce(&mut self, next: &VerifyingKey) -> io::Result<Announced> {
         self.note(Body::AuditKeyChanged {
             from: Text::new(&self.key.public().to_string()),
             to: Text::new(&next.to_string()),
         });
+        let (text, leaves) = self.lines();
         self.write()?;
-        self.cover()?;
-        Ok(self.at.tree.size().saturating_sub(1))
+        self.sync()?;
+        self.store_tiles()?;
+        let text = String::from_utf8(text).map_err(io::Error::other)?;
+        Ok(Announced {
+            seq: self.at.tree.size().saturating_sub(1),
+            line: text.lines().last().unwrap_or_default().to_owned(),
+            leaves,
+        })
     }
 
-    /// Lets `next` sign. Both keys sign where the log goes over, so that it opens
-    /// with the one until the proof is there, and with the other after it.
+    /// The checkpoint over everything written, signed by this key and by `next`. It
+    /// is the first that holds this key's last word: from here on nobody can give
+    /// the change up.
+    pub(super) fn sign_over_to(&mut self, next: &SigningKey) -> io::Result<String> {
+        let checkpoint = self.checkpoint();
+        let both = checkpoint.sign_both(&self.key, next);
+        self.put_checkpoint(&checkpoint, both.map_err(io::Error::other)?)?;
+        checkpoint.sign(&self.key).map_err(io::Error::other)
+    }
+
+    /// Leaves the proof of event `seq` and lets `next` close the log.
     pub(super) fn hand_over(&mut self, next: SigningKey, seq: u64, proof: &str) -> io::Result<()> {
-        let both = self.checkpoint().sign_both(&self.key, &next);
-        let both = both.map_err(io::Error::other)?;
-        self.storage.put(CHECKPOINT, both.as_bytes(), true)?;
         let name = line::handover_name(seq);
         self.storage.put(&name, proof.as_bytes(), true)?;
+        self.remove_old_tiles()?;
         self.key = next;
         self.close()
     }
@@ -258,16 +315,28 @@ impl Committer {
         if self.at.covered == self.at.tree.size() {
             return Ok(());
         }
-        for tile in self.at.tree.finished() {
-            self.storage.put(&tile.path(), &tile.bytes(), false)?;
-        }
-        let mut partial = Vec::new();
-        for tile in self.at.tree.partial() {
-            self.storage.put(&tile.path(), &tile.bytes(), false)?;
-            partial.push(tile.path());
-        }
+        self.store_tiles()?;
         self.sign()?;
+        self.remove_old_tiles()
+    }
+
+    /// Stores the tiles of the tree as it is.
+    fn store_tiles(&mut self) -> io::Result<()> {
+        let first_kept = self.at.finished.first().map_or(self.at.first, |s| s.first);
+        for tile in self.at.tree.finished() {
+            put_tile(&mut *self.storage, tile, first_kept)?;
+        }
+        for tile in self.at.tree.partial() {
+            put_tile(&mut *self.storage, &tile, first_kept)?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the partial tiles that the tree has grown beyond: the checkpoint is
+    /// over newer ones.
+    fn remove_old_tiles(&mut self) -> io::Result<()> {
         self.at.tree.forget_finished();
+        let partial = self.at.tree.partial().map(|tile| tile.path()).collect();
         for old in std::mem::replace(&mut self.at.partial, partial) {
             if !self.at.partial.contains(&old) {
                 self.storage.remove(&old)?;
@@ -278,20 +347,23 @@ impl Committer {
 
     /// Writes the checkpoint over the tree as it is.
     pub(super) fn sign(&mut self) -> io::Result<()> {
-        self.sign_as(false)
+        self.sign_as(self.checkpoint())
     }
 
     /// Says of a log that was closed that lines may follow, before any does.
     pub(super) fn reopen(&mut self) -> io::Result<()> {
-        self.sign_as(true)
+        self.sign_as(Checkpoint {
+            reopened: true,
+            ..self.checkpoint()
+        })
     }
 
-    fn sign_as(&mut self, reopened: bool) -> io::Result<()> {
-        let checkpoint = Checkpoint {
-            reopened,
-            ..self.checkpoint()
-        };
+    fn sign_as(&mut self, checkpoint: Checkpoint) -> io::Result<()> {
         let note = checkpoint.sign(&self.key).map_err(io::Error::other)?;
+        self.put_checkpoint(&checkpoint, note)
+    }
+
+    fn put_checkpoint(&mut self, checkpoint: &Checkpoint, note: String) -> io::Result<()> {
         self.storage.put(CHECKPOINT, note.as_bytes(), true)?;
         self.at.covered = checkpoint.size;
         *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(note);
@@ -305,6 +377,7 @@ impl Committer {
             size: self.at.tree.size(),
             root: self.at.tree.root(),
             reopened: false,
+            cut: Cut::default(),
         }
     }
 
@@ -350,6 +423,15 @@ impl Committer {
             .keep_days
             .is_some_and(|keep| segment.day.saturating_add(keep) < today)
     }
+}
+
+/// Stores a tile. One whose first lines are retired is the only place of their
+/// hashes: it is durable before the tile goes that it replaces. Every other can be
+/// made again.
+pub(super) fn put_tile(storage: &mut dyn Storage, tile: &Tile, first_kept: u64) -> io::Result<()> {
+    let first = tile.number.saturating_mul(WIDTH as u64);
+    let durable = tile.level == 0 && first < first_kept;
+    storage.put(&tile.path(), &tile.bytes(), durable)
 }
 
 /// The day of a time, counted from the epoch.

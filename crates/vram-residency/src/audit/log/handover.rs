@@ -1,16 +1,23 @@
-//! A log goes over to another key: the old one's last word names the new one.
+//! A log goes over to another key: the old one's last word names the new one. Its
+//! signature under that word is made in the step that hands the log over, so that a
+//! change which comes to nothing leaves nothing that somebody could use.
 
 use std::io;
 use std::path::Path;
 
 use super::super::Body;
-use super::super::check::{self, DirFiles, Examined, Files};
+use super::super::check::{Examined, Files};
 use super::super::line::{self, CHECKPOINT};
+use super::super::merkle::{self, Hash};
 use super::super::note::Checkpoint;
 use super::super::proof::Proof;
+use super::committer::Committer;
+use super::open::{self, Place, Writer};
+use super::private::failed;
 use super::storage::Storage;
-use super::{LogOptions, OpenError, open};
+use super::{LogOptions, OpenError};
 use crate::clock::Clock;
+use crate::hex;
 use crate::key::{SigningKey, VerifyingKey};
 use crate::sync::Arc;
 
@@ -20,8 +27,8 @@ use crate::sync::Arc;
 /// key believes the new one, and the old one no further. Returns the event's
 /// number.
 ///
-/// Killed half way, the log still belongs to the old key, and this can be called
-/// again; or, once both keys signed, to the one that opens it next.
+/// Killed half way, the log belongs to the old key as if nothing had been asked, or
+/// to the new one already; called again, this brings it to its end.
 ///
 /// # Errors
 /// [`OpenError`].
@@ -32,29 +39,63 @@ pub fn change_key(
     new: SigningKey,
     clock: Arc<dyn Clock>,
 ) -> Result<u64, OpenError> {
-    let io = |reason: String| OpenError::Io {
-        path: dir.to_owned(),
-        reason,
-    };
     if old.public() == new.public() {
-        return Err(io("the new key is the old one".to_owned()));
+        return Err(failed(dir, &"the new key is the old one"));
     }
     if !dir.join(CHECKPOINT).exists() {
-        return Err(io("there is no log".to_owned()));
+        return Err(failed(dir, &"there is no log"));
     }
-    let trusted = [old.public().clone()];
-    let mut committer = open::open(dir, options, old, clock)?;
-    let announced = committer.announce(new.public());
-    let seq = announced.map_err(|error| io(error.to_string()))?;
-    let checks = check::Options {
-        trusted: &trusted,
-        ..check::Options::default()
+    let writer = Writer {
+        options,
+        key: old,
+        clock,
     };
-    let proof = Proof::of_newest_key(&DirFiles::new(dir), &checks, seq);
-    let proof = proof.and_then(|proof| proof.to_json());
-    let proof = proof.map_err(|error| io(error.to_string()))?;
-    let done = committer.hand_over(new, seq, &proof);
-    done.map_err(|error| io(error.to_string()))?;
+    open::in_dir(dir, |place| change(place, writer, new))
+}
+
+pub(super) fn change(
+    place: Place<'_>,
+    writer: Writer<'_>,
+    new: SigningKey,
+) -> Result<u64, OpenError> {
+    let dir = place.dir;
+    let found = place.examine(writer.key.public())?;
+    match named(&found, writer.key.public()) {
+        Some((seq, next)) if next == *new.public() => {
+            let writer = Writer { key: new, ..writer };
+            let mut committer = place.resume(writer, &found)?;
+            let closed = committer.close();
+            closed.map(|()| seq).map_err(|error| failed(dir, &error))
+        }
+        None if !found.replaced => {
+            let mut leaves = found.leaves.clone();
+            let committer = place.resume(writer, &found)?;
+            let grown = committer.size().saturating_sub(leaves.len() as u64);
+            let adopted = usize::try_from(grown).unwrap_or(usize::MAX);
+            leaves.extend(found.tail.iter().take(adopted));
+            hand_over(committer, leaves, new).map_err(|error| failed(dir, &error))
+        }
+        _ => Err(OpenError::Replaced {
+            path: dir.to_owned(),
+        }),
+    }
+}
+
+/// Hands a log of these `leaves` over.
+fn hand_over(mut committer: Committer, mut leaves: Vec<Hash>, new: SigningKey) -> io::Result<u64> {
+    let announced = committer.announce(new.public())?;
+    leaves.extend(announced.leaves);
+    let seq = announced.seq;
+    let path = merkle::inclusion(&leaves, usize::try_from(seq).unwrap_or(usize::MAX));
+    let proof = Proof::Inclusion {
+        checkpoint: committer.sign_over_to(&new)?,
+        seq,
+        line: announced.line,
+        path: path.iter().map(|hash| hex::encode(hash)).collect(),
+        handovers: Vec::new(),
+    };
+    let proof = proof.to_json().map_err(io::Error::other)?;
+    committer.hand_over(new, seq, &proof)?;
     Ok(seq)
 }
 
@@ -67,7 +108,7 @@ pub(super) fn finish(
     found: &Examined,
     key: &VerifyingKey,
 ) -> io::Result<()> {
-    let Some((seq, from)) = last_word(found, key) else {
+    let Some((seq, from, _)) = last_word(found).filter(|(_, _, to)| to == key) else {
         return Ok(());
     };
     let name = line::handover_name(seq);
@@ -85,9 +126,16 @@ pub(super) fn finish(
     storage.put(&name, proof.as_bytes(), true)
 }
 
-/// The last event under the checkpoint and the key before `key`, when it is the
-/// change to it.
-fn last_word(found: &Examined, key: &VerifyingKey) -> Option<(u64, VerifyingKey)> {
+/// The key to which `key` has handed the log over as its last word, and the number
+/// of that event, while the next one has not signed anything alone.
+pub(super) fn named(found: &Examined, key: &VerifyingKey) -> Option<(u64, VerifyingKey)> {
+    let (seq, _, to) = last_word(found).filter(|(_, from, _)| from == key)?;
+    Some((seq, to))
+}
+
+/// The last event under the checkpoint, when it is a change of keys: its number,
+/// the key before and the key after.
+fn last_word(found: &Examined) -> Option<(u64, VerifyingKey, VerifyingKey)> {
     let seq = (found.leaves.len() as u64).checked_sub(1)?;
     found.scan.own.iter().find_map(|(at, body)| {
         let line = found.scan.lines.get(*at)?;
@@ -95,8 +143,8 @@ fn last_word(found: &Examined, key: &VerifyingKey) -> Option<(u64, VerifyingKey)
             return None;
         };
         let last = line.seq == Some(seq) && found.leaves.last() == Some(&line.hash);
-        let ours = VerifyingKey::from_hex(to.as_str()).ok().as_ref() == Some(key);
-        let from = VerifyingKey::from_hex(from.as_str()).ok();
-        from.filter(|_| last && ours).map(|from| (seq, from))
+        let key = |text: &str| VerifyingKey::from_hex(text).ok();
+        let keys = key(from.as_str()).zip(key(to.as_str()));
+        keys.filter(|_| last).map(|(from, to)| (seq, from, to))
     })
 }

@@ -22,12 +22,15 @@
 //! until the next writer has signed that it goes on.
 //! Opening reads and checks every line that is kept. A log that does not
 //! verify is not written to. A killed writer may leave lines after its last
-//! checkpoint, and nothing proves that they are its own: events of managers are
-//! adopted, from the first other line on they are cut off, as is an unfinished
-//! last line, and the log's next event (`audit.opened`) says how many of each.
+//! checkpoint, and nothing proves that they are its own: what managers of this
+//! worker could have recorded is adopted, from the first other line on they are cut
+//! off, as is an unfinished last line, and the log's next event (`audit.opened`)
+//! says how many of each; until then the checkpoint does.
 
 mod adopt;
 mod committer;
+#[cfg(test)]
+mod disk;
 mod handover;
 mod open;
 mod private;
@@ -35,6 +38,8 @@ mod queue;
 #[cfg(all(test, shuttle))]
 mod races;
 mod storage;
+#[cfg(test)]
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -61,7 +66,7 @@ const USUAL_EVENT_BYTES: usize = 512;
 pub struct LogOptions {
     /// The log's name in its checkpoints.
     pub origin: Origin,
-    /// Who writes.
+    /// Who writes. After a kill, events of other workers are not adopted.
     pub worker_id: WorkerId,
     /// Events that may wait for the writer.
     pub queue_events: usize,
@@ -184,7 +189,12 @@ impl LogSink {
         key: SigningKey,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
-        let committer = open::open(dir, &options, key, clock)?;
+        let writer = open::Writer {
+            options: &options,
+            key,
+            clock,
+        };
+        let committer = open::in_dir(dir, |place| open::open(place, writer))?;
         let newest = committer.newest();
         let queue = Arc::new(Queue::new(&options));
         let shared = Arc::clone(&queue);

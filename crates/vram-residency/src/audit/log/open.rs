@@ -9,51 +9,85 @@ use super::super::check::{self, DirFiles, Examined, Fault, Files, Report};
 use super::super::event::Body;
 use super::super::line::{self, CURRENT};
 use super::super::merkle::{Tree, tile};
-use super::adopt;
-use super::committer::{Committer, Position, Segment, day};
+use super::super::note::Cut;
+use super::adopt::{self, Adopted};
+use super::committer::{Committer, Left, Position, Segment, day, put_tile};
+use super::private::{self, failed};
 use super::storage::{DirStorage, Storage};
-use super::{LogOptions, OpenError, handover, private};
+use super::{LogOptions, OpenError, handover};
 use crate::clock::Clock;
-use crate::key::SigningKey;
+use crate::key::{SigningKey, VerifyingKey};
 
-pub(super) fn open(
+/// Where a log is. Nothing is written to it before `storage` is called.
+pub(super) struct Place<'a> {
+    /// Its name in messages.
+    pub(super) dir: &'a Path,
+    pub(super) files: &'a dyn Files,
+    pub(super) storage: Box<dyn FnOnce() -> io::Result<Box<dyn Storage>> + 'a>,
+}
+
+/// Who writes a log.
+pub(super) struct Writer<'a> {
+    pub(super) options: &'a LogOptions,
+    pub(super) key: SigningKey,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+impl Place<'_> {
+    /// Checks what is there.
+    pub(super) fn examine(&self, key: &VerifyingKey) -> Result<Examined, OpenError> {
+        let trusted = std::slice::from_ref(key);
+        let checks = check::Options {
+            trusted,
+            ..check::Options::default()
+        };
+        check::examine(self.files, &checks).map_err(|error| failed(self.dir, &error))
+    }
+
+    /// Goes on with the log that was found.
+    pub(super) fn resume(
+        self,
+        writer: Writer<'_>,
+        found: &Examined,
+    ) -> Result<Committer, OpenError> {
+        refuse(self.dir, &found.report, writer.options)?;
+        let dir = self.dir;
+        resume(self, writer, found).map_err(|error| failed(dir, &error))
+    }
+}
+
+/// Locks a directory, checks whose it is, and does `work` there.
+pub(super) fn in_dir<T>(
     dir: &Path,
-    options: &LogOptions,
-    key: SigningKey,
-    clock: Arc<dyn Clock>,
-) -> Result<Committer, OpenError> {
-    let io = |error: io::Error| OpenError::Io {
-        path: dir.to_owned(),
-        reason: error.to_string(),
-    };
+    work: impl FnOnce(Place<'_>) -> Result<T, OpenError>,
+) -> Result<T, OpenError> {
     let (root, lock) = private::folder(dir)?;
     let files = DirFiles::new(dir);
     private::files(dir, &root, &files)?;
-    if is_new(&files).map_err(io)? {
-        let storage = DirStorage::new(root, lock).map_err(io)?;
-        return begin(storage, options, key, clock).map_err(io);
+    let storage = || -> io::Result<Box<dyn Storage>> { Ok(Box::new(DirStorage::new(root, lock)?)) };
+    work(Place {
+        dir,
+        files: &files,
+        storage: Box::new(storage),
+    })
+}
+
+pub(super) fn open(place: Place<'_>, writer: Writer<'_>) -> Result<Committer, OpenError> {
+    let dir = place.dir;
+    if is_new(place.files).map_err(|error| failed(dir, &error))? {
+        return begin(place, writer).map_err(|error| failed(dir, &error));
     }
-    let trusted = [key.public().clone()];
-    let checks = check::Options {
-        trusted: &trusted,
-        ..check::Options::default()
-    };
-    let found = check::examine(&files, &checks);
-    let found = found.map_err(|error| io(io::Error::other(error)))?;
-    if found.replaced {
+    let found = place.examine(writer.key.public())?;
+    if found.replaced || handover::named(&found, writer.key.public()).is_some() {
         return Err(OpenError::Replaced {
             path: dir.to_owned(),
         });
     }
-    refuse(dir, &found.report, options)?;
-    let finished = finished(&files, &found).map_err(io)?;
-    let mut storage = DirStorage::new(root, lock).map_err(io)?;
-    handover::finish(&mut storage, &files, &found, key.public()).map_err(io)?;
-    resume(storage, options, key, clock, &files, found, finished).map_err(io)
+    place.resume(writer, &found)
 }
 
 /// Nothing yet, or the empty segment of a first start that was killed.
-fn is_new(files: &DirFiles) -> io::Result<bool> {
+fn is_new(files: &dyn Files) -> io::Result<bool> {
     for name in files.names()? {
         if name != CURRENT || !files.open(&name)?.fill_buf()?.is_empty() {
             return Ok(false);
@@ -64,12 +98,9 @@ fn is_new(files: &DirFiles) -> io::Result<bool> {
 
 /// The first checkpoint stands before the first line: a log without one was
 /// tampered with.
-fn begin(
-    storage: DirStorage,
-    options: &LogOptions,
-    key: SigningKey,
-    clock: Arc<dyn Clock>,
-) -> io::Result<Committer> {
+fn begin(place: Place<'_>, writer: Writer<'_>) -> io::Result<Committer> {
+    let mut storage = (place.storage)()?;
+    storage.remove_drafts()?;
     let at = Position {
         tree: Tree::default(),
         finished: Vec::new(),
@@ -79,52 +110,80 @@ fn begin(
         covered: 0,
         partial: Vec::new(),
     };
-    let mut committer = Committer::new(Box::new(storage), options.clone(), key, clock, at);
+    let mut committer = writer.committer(storage, at);
     committer.sign()?;
     committer.note(Body::audit_opened(0, 0, 0));
     Ok(committer)
 }
 
+impl Writer<'_> {
+    fn committer(self, storage: Box<dyn Storage>, at: Position) -> Committer {
+        Committer::new(storage, self.options.clone(), self.key, self.clock, at)
+    }
+}
+
 /// Goes on with a log that verifies.
-fn resume(
-    mut storage: DirStorage,
-    options: &LogOptions,
-    key: SigningKey,
-    clock: Arc<dyn Clock>,
-    files: &DirFiles,
-    found: Examined,
-    finished: Vec<Segment>,
-) -> io::Result<Committer> {
-    let adopted = adopt::adopt(files, &found)?;
-    storage.truncate(adopted.len)?;
-    storage.sync()?;
+fn resume(place: Place<'_>, writer: Writer<'_>, found: &Examined) -> io::Result<Committer> {
+    let files = place.files;
+    let finished = finished(files, found)?;
+    let adopted = adopt::adopt(files, found, &writer.options.worker_id)?;
+    let day = first_day(files, CURRENT)?;
+    let mut storage = (place.storage)()?;
+    storage.remove_drafts()?;
+    handover::finish(&mut *storage, files, found, writer.key.public())?;
     let mut tree = Tree::default();
     found.leaves.iter().for_each(|leaf| tree.push(*leaf));
-    let partial = store_tiles(&mut storage, files, &tree)?;
+    let partial = store_tiles(&mut *storage, files, &tree, found.report.first_kept)?;
     tree.forget_finished();
     let in_current = found.scan.lines.iter();
     let in_current = in_current.filter(|line| found.scan.file_of(line) == CURRENT);
     let in_current = in_current.count().saturating_sub(found.tail.len());
-    let first = tree.size().saturating_sub(in_current as u64);
-    let tail = found.tail.iter().take(adopted.lines);
-    tail.for_each(|leaf| tree.push(*leaf));
     let at = Position {
-        day: first_day(files, CURRENT)?,
+        day,
         finished,
-        first,
+        first: tree.size().saturating_sub(in_current as u64),
         len: adopted.len,
-        covered: found.leaves.len() as u64,
+        covered: tree.size(),
         tree,
         partial,
     };
-    let mut committer = Committer::new(Box::new(storage), options.clone(), key, clock, at);
+    let mut committer = writer.committer(storage, at);
+    let cut = cut_off(found, &adopted);
+    committer.take_over(&Left {
+        adopted: found.tail.get(..adopted.lines).unwrap_or_default(),
+        cut,
+        reopened: found.checkpoint.as_ref().is_some_and(|note| note.reopened),
+    })?;
     if found.report.closed {
         committer.reopen()?;
     }
-    let (lines, refused) = (adopted.lines as u64, adopted.refused as u64);
-    let torn = found.report.torn_bytes;
-    committer.note(Body::audit_opened(lines, refused, torn));
+    committer.note(Body::audit_opened(
+        adopted.lines as u64,
+        cut.lines,
+        cut.bytes,
+    ));
     Ok(committer)
+}
+
+/// What is cut off now, and what an earlier start cut off that was killed before
+/// its `audit.opened` was under a checkpoint. The same once more is what that start
+/// was killed over.
+fn cut_off(found: &Examined, adopted: &Adopted) -> Cut {
+    let before = found
+        .checkpoint
+        .as_ref()
+        .map_or(Cut::default(), |note| note.cut);
+    let now = Cut {
+        lines: adopted.refused as u64,
+        bytes: found.report.torn_bytes,
+    };
+    if now == before {
+        return now;
+    }
+    Cut {
+        lines: now.lines.saturating_add(before.lines),
+        bytes: now.bytes.saturating_add(before.bytes),
+    }
 }
 
 /// Brings the stored tiles to those of the tree; the paths of the partial ones.
@@ -132,8 +191,9 @@ fn resume(
 /// its next checkpoint goes before the first one is signed that it would not fit.
 fn store_tiles(
     storage: &mut dyn Storage,
-    files: &DirFiles,
+    files: &dyn Files,
     tree: &Tree,
+    first_kept: u64,
 ) -> io::Result<Vec<String>> {
     let mut ours = HashSet::new();
     for tile in tree.finished().iter().cloned().chain(tree.partial()) {
@@ -144,7 +204,7 @@ fn store_tiles(
             io::Read::read_to_end(&mut file, &mut stored).is_ok() && stored == bytes
         });
         if !same {
-            storage.put(&path, &bytes, false)?;
+            put_tile(storage, &tile, first_kept)?;
         }
         ours.insert(path);
     }
@@ -177,7 +237,7 @@ fn refuse(dir: &Path, report: &Report, options: &LogOptions) -> Result<(), OpenE
     Ok(())
 }
 
-fn finished(files: &DirFiles, found: &Examined) -> io::Result<Vec<Segment>> {
+fn finished(files: &dyn Files, found: &Examined) -> io::Result<Vec<Segment>> {
     let names = found.scan.files.iter();
     let finished = names.filter_map(|name| Some((line::segment_first(name)?, name)));
     finished
@@ -189,7 +249,7 @@ fn finished(files: &DirFiles, found: &Examined) -> io::Result<Vec<Segment>> {
 }
 
 /// The day of a segment's first event.
-fn first_day(files: &DirFiles, name: &str) -> io::Result<Option<u64>> {
+fn first_day(files: &dyn Files, name: &str) -> io::Result<Option<u64>> {
     let mut bytes = Vec::new();
     match files.open(name) {
         Ok(mut reader) => reader.read_until(b'\n', &mut bytes)?,

@@ -3,9 +3,10 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 
 use super::OpenError;
+use crate::audit::check::files::not_regular;
 use crate::audit::check::{DirFiles, Files};
 
 const LOCK: &str = "lock";
@@ -21,8 +22,13 @@ pub(super) fn folder(dir: &Path) -> Result<(OwnedFd, OwnedFd), OpenError> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
     let root = rustix::fs::open(dir, flags, Mode::empty()).map_err(io)?;
     check(dir, &rustix::fs::fstat(&root).map_err(io)?)?;
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NONBLOCK | OFlags::NOFOLLOW;
+    let flags = flags | OFlags::CLOEXEC;
     let lock = rustix::fs::openat(&root, LOCK, flags, Mode::RUSR | Mode::WUSR).map_err(io)?;
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(&lock).map_err(io)?.st_mode);
+    if kind != FileType::RegularFile {
+        return Err(failed(dir, &not_regular(LOCK)));
+    }
     match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok((root, lock)),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::Locked {
@@ -57,7 +63,7 @@ fn check(path: &Path, stat: &Stat) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn failed(dir: &Path, error: &dyn std::fmt::Display) -> OpenError {
+pub(super) fn failed(dir: &Path, error: &dyn std::fmt::Display) -> OpenError {
     OpenError::Io {
         path: dir.to_owned(),
         reason: error.to_string(),

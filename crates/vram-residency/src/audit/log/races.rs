@@ -97,6 +97,10 @@ impl Storage for Disk {
     fn sync_all(&mut self) -> io::Result<()> {
         self.files.sync_all()
     }
+
+    fn remove_drafts(&mut self) -> io::Result<()> {
+        self.files.remove_drafts()
+    }
 }
 
 /// `ids` from one thread, in the order they were recorded.

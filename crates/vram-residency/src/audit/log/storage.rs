@@ -5,12 +5,16 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::io::Errno;
 
+use super::super::check::files::{MAX_DEPTH, is_log_file, not_regular};
 use super::super::line::{self, CURRENT};
 
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 const FOLDER_MODE: Mode = Mode::RWXU;
+/// What the name of a file that is still being written ends in.
+const DRAFT: &str = ".new";
 
 /// What the committer does to files. A seam, so that tests can fail each step.
 pub(super) trait Storage: Send {
@@ -23,12 +27,14 @@ pub(super) trait Storage: Send {
     /// Finishes the current segment under its first event's number and begins
     /// the next. May be called again after it failed.
     fn rotate(&mut self, first: u64) -> io::Result<()>;
-    /// Replaces a file whole; `durable` syncs it and its folder.
+    /// Replaces a file whole; `durable` syncs it and the folders that lead to it.
     fn put(&mut self, path: &str, bytes: &[u8], durable: bool) -> io::Result<()>;
     /// Deletes a file; one that is not there is no error.
     fn remove(&mut self, path: &str) -> io::Result<()>;
     /// Makes everything durable.
     fn sync_all(&mut self) -> io::Result<()>;
+    /// Deletes what a killed writer had begun to put.
+    fn remove_drafts(&mut self) -> io::Result<()>;
 }
 
 /// The directory of a log, held by its lock.
@@ -60,7 +66,7 @@ impl DirStorage {
         while let Some((name, more)) = rest.split_once('/') {
             if make {
                 match rustix::fs::mkdirat(&folder, name, FOLDER_MODE) {
-                    Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                    Ok(()) | Err(Errno::EXIST) => {}
                     Err(error) => return Err(error.into()),
                 }
             }
@@ -68,6 +74,16 @@ impl DirStorage {
             rest = more;
         }
         Ok((folder, rest))
+    }
+
+    /// Syncs the folder of `path` and those above it, which may be new as well.
+    fn sync_folders(&self, path: &str) -> io::Result<()> {
+        let mut below = Some(path);
+        while let Some(path) = below {
+            rustix::fs::fsync(self.folder(path, false)?.0)?;
+            below = path.rsplit_once('/').map(|(above, _)| above);
+        }
+        Ok(())
     }
 }
 
@@ -77,9 +93,61 @@ fn open_folder(at: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
 }
 
 fn open_current(root: &OwnedFd, how: OFlags) -> io::Result<File> {
-    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC | how;
-    let file = rustix::fs::openat(root, CURRENT, flags, FILE_MODE)?;
-    Ok(File::from(file))
+    // A FIFO would hold up an opening that waits.
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NONBLOCK | OFlags::NOFOLLOW;
+    let file = rustix::fs::openat(root, CURRENT, flags | OFlags::CLOEXEC | how, FILE_MODE);
+    let file = match file {
+        Err(Errno::NXIO) => return Err(not_regular(CURRENT)),
+        file => File::from(file?),
+    };
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(not_regular(CURRENT))
+    }
+}
+
+/// A file of this name that was not there before: one that a put left which
+/// failed, or whatever else has its name, is deleted.
+fn open_draft(folder: &OwnedFd, name: &str) -> io::Result<File> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let file = match rustix::fs::openat(folder, name, flags, FILE_MODE) {
+        Err(Errno::EXIST) => {
+            rustix::fs::unlinkat(folder, name, AtFlags::empty())?;
+            rustix::fs::openat(folder, name, flags, FILE_MODE)
+        }
+        file => file,
+    };
+    Ok(File::from(file?))
+}
+
+/// Deletes the drafts in a folder and in those of tiles below it; `path` leads
+/// there from the log's directory and ends in a slash.
+fn remove_drafts(folder: &OwnedFd, path: &str) -> io::Result<()> {
+    for entry in Dir::read_from(folder)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().to_str() else {
+            continue;
+        };
+        let path = format!("{path}{name}");
+        let inside = path == "tile" || path.starts_with("tile/");
+        let deep = path.split('/').count() > MAX_DEPTH;
+        if path.strip_suffix(DRAFT).is_some_and(is_log_file) {
+            rustix::fs::unlinkat(folder, name, AtFlags::empty())?;
+        } else if inside && !deep && !name.starts_with('.') && may_be_folder(entry.file_type()) {
+            match open_folder(folder, name) {
+                Ok(inner) => remove_drafts(&inner, &format!("{path}/"))?,
+                Err(error) if error.kind() == io::ErrorKind::NotADirectory => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Not every file system says what its entries are.
+fn may_be_folder(kind: FileType) -> bool {
+    matches!(kind, FileType::Directory | FileType::Unknown)
 }
 
 impl Storage for DirStorage {
@@ -108,17 +176,15 @@ impl Storage for DirStorage {
 
     fn put(&mut self, path: &str, bytes: &[u8], durable: bool) -> io::Result<()> {
         let (folder, name) = self.folder(path, true)?;
-        let draft = format!("{name}.new");
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW;
-        let file = rustix::fs::openat(&folder, &draft, flags | OFlags::CLOEXEC, FILE_MODE)?;
-        let mut file = File::from(file);
+        let draft = format!("{name}{DRAFT}");
+        let mut file = open_draft(&folder, &draft)?;
         file.write_all(bytes)?;
         if durable {
             file.sync_data()?;
         }
         rustix::fs::renameat(&folder, &draft, &folder, name)?;
         if durable {
-            rustix::fs::fsync(&folder)?;
+            self.sync_folders(path)?;
         }
         Ok(())
     }
@@ -129,7 +195,7 @@ impl Storage for DirStorage {
             found => found?,
         };
         match rustix::fs::unlinkat(&folder, name, AtFlags::empty()) {
-            Err(rustix::io::Errno::NOENT) | Ok(()) => {}
+            Err(Errno::NOENT) | Ok(()) => {}
             Err(error) => return Err(error.into()),
         }
         if let Some((partial, _)) = path.rsplit_once('/').filter(|(f, _)| f.ends_with(".p")) {
@@ -142,5 +208,9 @@ impl Storage for DirStorage {
 
     fn sync_all(&mut self) -> io::Result<()> {
         Ok(rustix::fs::syncfs(&self.root)?)
+    }
+
+    fn remove_drafts(&mut self) -> io::Result<()> {
+        remove_drafts(&self.root, "")
     }
 }

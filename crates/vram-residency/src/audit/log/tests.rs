@@ -124,6 +124,10 @@ impl Storage for Failing {
     fn sync_all(&mut self) -> io::Result<()> {
         self.step()
     }
+
+    fn remove_drafts(&mut self) -> io::Result<()> {
+        self.step()
+    }
 }
 
 impl Files for Failing {

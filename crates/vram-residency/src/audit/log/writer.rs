@@ -48,7 +48,7 @@ pub(super) fn run(queue: &Queue, mut committer: Committer, interval: Duration) {
 }
 
 /// Whether everything accepted is now under a checkpoint.
-fn attempt(committer: &mut Committer, cover: bool) -> std::io::Result<bool> {
+pub(super) fn attempt(committer: &mut Committer, cover: bool) -> std::io::Result<bool> {
     committer.write()?;
     if cover {
         committer.cover()?;

@@ -138,15 +138,6 @@ impl Proof {
         proof.with_handovers(files, &found)
     }
 
-    /// As [`Proof::of_event`], for who believes the key that signs now.
-    pub(crate) fn of_newest_key(
-        files: &dyn Files,
-        options: &whole::Options<'_>,
-        seq: u64,
-    ) -> Result<Self, ProofError> {
-        Self::of_examined(files, &good(files, options)?, seq)
-    }
-
     /// Proves event `seq` of a log as it was found.
     pub(crate) fn of_examined(
         files: &dyn Files,
