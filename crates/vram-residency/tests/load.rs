@@ -15,8 +15,8 @@ use sha2::{Digest, Sha256};
 use vram_residency::SealRequest;
 use vram_residency::clock::ManualClock;
 use vram_residency::error::{Code, Error, VerifyError};
-use vram_residency::format::Format;
-use vram_residency::load::{CancelToken, FormatChoice, LoadError};
+use vram_residency::format::{Format, ReadAt};
+use vram_residency::load::{CancelToken, FormatChoice, LoadError, Source};
 use vram_residency::sim::{Flip, LostCopy, Moment, Op};
 
 const MIB: usize = 1 << 20;
@@ -82,6 +82,65 @@ fn a_load_can_be_cancelled_and_has_a_deadline() {
     );
     let enough = SealRequest::bytes(&bytes).timeout(Duration::from_secs(2));
     drop(rig.manager.seal(enough).unwrap());
+}
+
+/// Its last word takes long.
+struct EndsLate<'a>(&'a [u8], &'a ManualClock);
+
+impl ReadAt for EndsLate<'_> {
+    fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read_exact_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read_exact_at(offset, out)
+    }
+}
+
+impl Source for EndsLate<'_> {
+    fn name(&self) -> String {
+        "late".to_owned()
+    }
+
+    fn check_unchanged(&self) -> Result<(), LoadError> {
+        self.1.advance(3_000_000_000);
+        Ok(())
+    }
+}
+
+// requirement: ER-8
+#[test]
+fn a_load_that_ends_late_has_failed() {
+    let rig = rig(4 << 20);
+    let (bytes, model) = (weights(MIB, 4), fs::read(MODEL).unwrap());
+    let slow = |bytes| {
+        let clock = rig.clock.clone();
+        SealRequest::source(Hooked(bytes, move |_| {
+            clock.advance(1_100_000_000);
+            Ok(())
+        }))
+    };
+    let after_all = rig.clock.clone();
+    let late = [
+        // The header alone, which is read piece by piece.
+        slow(&model[..]).format(FormatChoice::Exactly(Format::Safetensors)),
+        // The one chunk there is, with what was spent before.
+        slow(&bytes[..]).spent(Duration::from_secs(1)),
+        slow(&bytes[..]).spent(Duration::from_secs(3)),
+        // All is read and handed to the device.
+        SealRequest::bytes(&bytes).progress(move |_| {
+            after_all.advance(3_000_000_000);
+        }),
+        SealRequest::source(EndsLate(&bytes, &rig.clock)),
+    ];
+    for (case, request) in late.into_iter().enumerate() {
+        let error = load_error(refused(&rig, request.timeout(Duration::from_secs(2))));
+        let deadline = matches!(error, LoadError::Deadline { .. });
+        assert!(deadline, "case {case}: {error}");
+    }
+    assert_eq!(rig.count("model.load_completed"), 0);
+    let in_time = slow(&bytes[..]).timeout(Duration::from_secs(2));
+    drop(rig.manager.seal(in_time).unwrap());
 }
 
 // requirement: DG-1

@@ -58,7 +58,10 @@ pub type ProgressFn = Arc<dyn Fn(Progress) + Send + Sync>;
 
 /// Cancels loads from anywhere. Clones share the switch.
 #[derive(Debug, Clone, Default)]
-pub struct CancelToken(Arc<AtomicBool>);
+pub struct CancelToken {
+    cancelled: Arc<AtomicBool>,
+    parent: Option<Arc<CancelToken>>,
+}
 
 impl CancelToken {
     /// A token that is not cancelled.
@@ -67,15 +70,26 @@ impl CancelToken {
         Self::default()
     }
 
-    /// Cancels every load that holds a clone of this token.
+    /// A token of its own that is cancelled with this one, too: for loads that
+    /// end together when one of them fails, and with the command in any case.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self {
+            cancelled: Arc::default(),
+            parent: Some(Arc::new(self.clone())),
+        }
+    }
+
+    /// Cancels every load that holds a clone of this token or of a child of it.
     pub fn cancel(&self) {
-        self.0.store(true, Ordering::Release);
+        self.cancelled.store(true, Ordering::Release);
     }
 
     /// Whether it was cancelled.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        let parent = self.parent.as_deref();
+        self.cancelled.load(Ordering::Acquire) || parent.is_some_and(Self::is_cancelled)
     }
 }
 
@@ -85,10 +99,13 @@ pub(crate) struct Control {
     pub(crate) progress: Option<ProgressFn>,
     pub(crate) clock: Arc<dyn Clock>,
     timeout: Option<Duration>,
-    /// Monotonic nanoseconds; known once the load starts.
-    deadline: Option<u64>,
+    /// Time that it took until it last paused.
+    spent: Duration,
+    /// Monotonic nanoseconds; known while its time runs.
+    started: Option<u64>,
     done: Arc<AtomicU64>,
     total: u64,
+    at_once: usize,
     together: Option<Together>,
 }
 
@@ -105,21 +122,42 @@ impl Control {
             progress,
             clock,
             timeout,
-            deadline: None,
+            spent: Duration::ZERO,
+            started: None,
             done: Arc::default(),
             total,
+            at_once: 1,
             together: None,
         }
     }
 
-    /// The load starts, and its time with it: waiting for the other members of
-    /// a group does not count.
+    /// The same after some time was spent on it already, beside others: `loads`
+    /// of them share the staging memory.
+    pub(crate) fn joining(self, spent: Duration, loads: usize) -> Self {
+        Self {
+            spent,
+            at_once: loads,
+            ..self
+        }
+    }
+
+    /// Its time runs from now on, until [`Control::pause`]: waiting for the
+    /// other members of a group does not count.
     pub(crate) fn start(&mut self) {
-        let after = |timeout: Duration| {
-            let nanos = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
-            self.clock.monotonic().saturating_add(nanos)
-        };
-        self.deadline = self.timeout.map(after);
+        self.started = Some(self.clock.monotonic());
+    }
+
+    /// It waits for its turn.
+    pub(crate) fn pause(&mut self) {
+        self.spent = self.spent();
+        self.started = None;
+    }
+
+    /// Time that it took so far.
+    pub(crate) fn spent(&self) -> Duration {
+        let now = |started| self.clock.monotonic().saturating_sub(started);
+        let running = self.started.map_or(0, now);
+        self.spent.saturating_add(Duration::from_nanos(running))
     }
 
     /// Makes this the load of a group's member. Gives the count of its bytes.
@@ -130,9 +168,8 @@ impl Control {
 
     /// Loads that share the staging memory with this one, itself included.
     pub(crate) fn at_once(&self) -> usize {
-        self.together
-            .as_ref()
-            .map_or(1, |together| together.at_once)
+        let together = self.together.as_ref();
+        together.map_or(self.at_once, |together| together.at_once)
     }
 
     fn is_cancelled(&self) -> bool {
@@ -147,10 +184,7 @@ impl Control {
                 name: name.to_owned(),
             });
         }
-        if self
-            .deadline
-            .is_some_and(|deadline| self.clock.monotonic() > deadline)
-        {
+        if self.timeout.is_some_and(|timeout| self.spent() > timeout) {
             return Err(LoadError::Deadline {
                 name: name.to_owned(),
             });
@@ -176,5 +210,43 @@ impl Control {
                 all_total,
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{ManualClock, Timestamp};
+
+    #[test]
+    fn a_child_is_cancelled_with_its_parent_and_not_the_other_way() {
+        let parent = CancelToken::new();
+        let (one, other) = (parent.child(), parent.child());
+        one.clone().cancel();
+        assert!(one.is_cancelled() && one.child().is_cancelled());
+        assert!(!parent.is_cancelled() && !other.is_cancelled());
+        parent.cancel();
+        assert!(other.is_cancelled());
+    }
+
+    // requirement: ER-8
+    #[test]
+    fn time_runs_while_a_file_is_worked_on_and_not_while_it_waits() {
+        let clock = Arc::new(ManualClock::new(Timestamp::from_nanos(0)));
+        let timeout = Some(Duration::from_nanos(37));
+        let control = Control::new(CancelToken::new(), None, clock.clone(), timeout, 0);
+        let mut control = control.joining(Duration::from_nanos(7), 1);
+        for _ in 0..3 {
+            control.start();
+            clock.advance(10);
+            control.check("").unwrap();
+            control.pause();
+            clock.advance(1000);
+            control.check("").unwrap();
+        }
+        control.start();
+        clock.advance(1);
+        let late = control.check("model");
+        assert!(matches!(late, Err(LoadError::Deadline { name }) if name == "model"));
     }
 }

@@ -2,8 +2,9 @@
 //! directory that holds one of these.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::{FileSource, LoadError, Retried, SealRequest, Source};
+use super::{Control, FileSource, LoadError, Opening, SealRequest, Source, Watched};
 use crate::capacity::plan::{PlanPart, padding};
 use crate::format::gguf::{PartName, Split, check_parts};
 use crate::format::index::{self, Index};
@@ -37,20 +38,34 @@ pub struct Part {
     source: FileSource,
     format: Format,
     table: TensorTable,
+    /// Time that opening it took.
+    took: Duration,
 }
 
 impl Part {
-    /// The name decides the format; `before` is what the tables of other files
-    /// of the model take.
-    fn of(source: FileSource, limits: &Limits, before: u64) -> Result<Self, LoadError> {
-        let extension = source.path().extension();
-        let extension = extension.and_then(|extension| extension.to_str());
-        let found = format::detect_beside(extension, &Retried(&source), limits, before);
-        let (format, table) = found.map_err(|error| refused(&source.name(), error))?;
+    /// Opens a file and reads its header; the name decides the format. `before`
+    /// is what the tables of other files of the model take.
+    fn open(
+        path: &Path,
+        before: u64,
+        opening: &Opening,
+        open: impl FnOnce() -> Result<FileSource, LoadError>,
+    ) -> Result<Self, LoadError> {
+        let (part, took) = opening.file(path, |control| {
+            let source = open()?;
+            let extension = source.path().extension();
+            let extension = extension.and_then(|extension| extension.to_str());
+            let header = Watched(&source, control);
+            let found = format::detect_beside(extension, &header, &opening.limits, before);
+            let (format, table) = found.map_err(|error| refused(&source.name(), error))?;
+            Ok((source, format, table))
+        })?;
+        let (source, format, table) = part;
         Ok(Self {
             source,
             format,
             table,
+            took,
         })
     }
 
@@ -112,26 +127,28 @@ impl Model {
     /// # Errors
     /// As [`Model::open`].
     pub fn open_with(path: &Path, limits: &Limits) -> Result<Self, LoadError> {
+        Opening::new().limits(limits.clone()).open(path)
+    }
+
+    pub(super) fn open_as(path: &Path, opening: &Opening) -> Result<Self, LoadError> {
         // A link that the caller names is the caller's choice; a link found
         // inside a directory is not.
         let is_dir = path.is_dir();
         let path = if is_dir {
-            find(path, limits)?
+            find(path, opening)?
         } else {
             path.to_owned()
         };
-        let place = Place::of(&path, limits);
-        let source = if is_dir {
-            FileSource::open_within(&place.root, &path, &path)?
-        } else {
-            FileSource::open(&path)?
+        let place = Place::of(&path, opening);
+        let open = || match is_dir {
+            true => FileSource::open_within(&place.root, &path, &path),
+            false => FileSource::open(&path),
         };
-        let file_name = file_name(&path);
-        let parts = if is_index_name(&file_name) {
-            indexed(&path, &source, &place)?
+        let parts = if Self::is_index(&path) {
+            indexed(&path, open, &place)?
         } else {
-            let first = Part::of(source, limits, 0)?;
-            match Split::of(&first.table, limits) {
+            let first = Part::open(&path, 0, opening, open)?;
+            match Split::of(&first.table, &opening.limits) {
                 Ok(Some(split)) => {
                     // It comes again as one of the parts.
                     drop(first);
@@ -142,7 +159,7 @@ impl Model {
             }
         };
         Ok(Self {
-            name: file_name,
+            name: file_name(&path),
             parts,
         })
     }
@@ -181,7 +198,9 @@ impl Model {
     pub fn into_requests(self) -> Vec<SealRequest<'static>> {
         let request = |part: Part| {
             let name = part.file_name();
-            SealRequest::parsed(part.source, part.table).model_ref(&printable(&name))
+            SealRequest::parsed(part.source, part.table)
+                .spent(part.took)
+                .model_ref(&printable(&name))
         };
         self.parts.into_iter().map(request).collect()
     }
@@ -206,7 +225,7 @@ fn refused(name: &str, source: FormatError) -> LoadError {
 }
 
 /// The one model in a directory.
-fn find(dir: &Path, limits: &Limits) -> Result<PathBuf, LoadError> {
+fn find(dir: &Path, opening: &Opening) -> Result<PathBuf, LoadError> {
     let index = dir.join(INDEX_NAME);
     if index.is_file() {
         return Ok(index);
@@ -229,9 +248,9 @@ fn find(dir: &Path, limits: &Limits) -> Result<PathBuf, LoadError> {
         }
     }
     // The parts of an indexed model are no models of their own.
-    let place = Place::of(&index, limits);
+    let place = Place::of(&index, opening);
     for path in &indices {
-        let named = read_index(&FileSource::open_within(&place.root, path, path)?, limits)?;
+        let named = place.index(path, || FileSource::open_within(&place.root, path, path))?;
         found.retain(|path| {
             let file = path.file_name().unwrap_or_default().to_string_lossy();
             named.tensors_in(&file).next().is_none()
@@ -260,10 +279,6 @@ fn is_index_name(file: &str) -> bool {
     })
 }
 
-fn read_index(source: &FileSource, limits: &Limits) -> Result<Index, LoadError> {
-    index::parse(&Retried(source), limits).map_err(|e| refused(&source.name(), e))
-}
-
 /// The directory that the files of a model may not leave.
 fn root_of(dir: &Path) -> PathBuf {
     let cache = dir.parent().filter(|parent| parent.ends_with("snapshots"));
@@ -274,34 +289,53 @@ fn root_of(dir: &Path) -> PathBuf {
 }
 
 /// Where the files of a model lie, settled once: both are real paths.
-struct Place<'l> {
+struct Place<'o> {
     dir: PathBuf,
     root: PathBuf,
-    limits: &'l Limits,
+    opening: &'o Opening,
 }
 
-impl<'l> Place<'l> {
+impl<'o> Place<'o> {
     /// The place of the model that `path` is a file of.
-    fn of(path: &Path, limits: &'l Limits) -> Self {
+    fn of(path: &Path, opening: &'o Opening) -> Self {
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
         let dir = dir.unwrap_or(Path::new("."));
         let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
         let root = root_of(&dir);
-        Self { dir, root, limits }
+        Self { dir, root, opening }
     }
 
     /// The file `name` of the model that `path` is a file of; `by` names it.
     fn part(&self, path: &Path, name: &str, by: &str, before: u64) -> Result<Part, LoadError> {
-        let real = index::resolve(&self.root, &self.dir, name).map_err(|e| refused(by, e))?;
         let called = path.with_file_name(name);
-        let source = FileSource::open_within(&self.root, &real, &called)?;
-        Part::of(source, self.limits, before)
+        Part::open(&called, before, self.opening, || {
+            let real = index::resolve(&self.root, &self.dir, name).map_err(|e| refused(by, e))?;
+            FileSource::open_within(&self.root, &real, &called)
+        })
+    }
+
+    /// An index of it.
+    fn index(
+        &self,
+        path: &Path,
+        open: impl FnOnce() -> Result<FileSource, LoadError>,
+    ) -> Result<Index, LoadError> {
+        let read = |control: &Control| {
+            let source = open()?;
+            let parsed = index::parse(&Watched(&source, control), &self.opening.limits);
+            parsed.map_err(|error| refused(&source.name(), error))
+        };
+        Ok(self.opening.file(path, read)?.0)
     }
 }
 
-fn indexed(path: &Path, source: &FileSource, place: &Place<'_>) -> Result<Vec<Part>, LoadError> {
-    let name = source.name();
-    let index = read_index(source, place.limits)?;
+fn indexed(
+    path: &Path,
+    open: impl FnOnce() -> Result<FileSource, LoadError>,
+    place: &Place<'_>,
+) -> Result<Vec<Part>, LoadError> {
+    let name = path.display().to_string();
+    let index = place.index(path, open)?;
     let (mut parts, mut taken) = (Vec::new(), 0_u64);
     for file in index.files() {
         let part = place.part(path, file, &name, taken)?;
@@ -333,6 +367,6 @@ fn split_parts(path: &Path, split: Split, place: &Place<'_>) -> Result<Vec<Part>
         .iter()
         .map(|(name, part)| (name.as_str(), &part.table))
         .collect();
-    check_parts(&tables, place.limits).map_err(|e| refused(&whole, e))?;
+    check_parts(&tables, &place.opening.limits).map_err(|e| refused(&whole, e))?;
     Ok(parts.into_iter().map(|(_, part)| part).collect())
 }

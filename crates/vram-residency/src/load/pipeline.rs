@@ -4,7 +4,7 @@
 use std::io::{self, ErrorKind};
 use std::num::NonZeroUsize;
 
-use tracing::{debug, debug_span, trace};
+use tracing::{Span, debug, debug_span, trace};
 use vram_digest::{BlockHash, nh};
 
 use super::order::OrderedSha256;
@@ -14,8 +14,9 @@ use crate::device::{Device, DeviceKind, Extent, Slot, UPLOAD_ALIGN, Upload, Uplo
 use crate::error::{Error, VerifyError};
 use crate::sync::{Mutex, MutexGuard, OnceLock, PoisonError, one_more, thread};
 
-/// Loads of one group that run at the same time; more devices wait their turn.
-pub(crate) const MAX_AT_ONCE: usize = 8;
+/// Loads that run at the same time and share the staging memory; more devices
+/// wait their turn.
+pub const MAX_AT_ONCE: usize = 8;
 
 /// How much staging memory a load uses.
 struct Shape {
@@ -26,7 +27,7 @@ struct Shape {
 
 impl Shape {
     /// Within 64 MiB on the simulator and 256 MiB of pinned memory on CUDA, for
-    /// up to [`MAX_AT_ONCE`] loads of a group together.
+    /// up to [`MAX_AT_ONCE`] loads together.
     fn of(kind: DeviceKind, source: &dyn Source, at_once: usize) -> Self {
         // A GPU's bus wants every core to read, and slots that are with the
         // device meanwhile; a slot is large enough that what is copied beside
@@ -86,45 +87,21 @@ pub(crate) fn load(
     let span = debug_span!("load", bytes = extent.len, readers, slots);
     let _entered = span.enter();
     let upload = device.upload(plan)?;
-    let segments = usize::try_from(extent.len.div_ceil(UPLOAD_ALIGN)).unwrap_or(usize::MAX);
-    let run = Run {
-        source,
-        upload: upload.as_ref(),
-        key,
-        control,
-        len: extent.len,
-        next: Mutex::new(0),
-        failed: Mutex::new(None),
-        tags: Mutex::new(vec![nh::Tag::ZERO; segments]),
-        order: content.then(OrderedSha256::new),
-    };
-    thread::scope(|scope| {
-        for _ in 1..shape.readers {
-            // Without another thread the ones there are do its work.
-            let (run, span) = (&run, span.clone());
-            let work = move || span.in_scope(|| run.reader());
-            let _ = one_more(scope, work);
-        }
-        run.reader();
-    });
-    let (failed, tags, order) = (run.failed, run.tags, run.order);
-    if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        return Err(error);
-    }
+    let run = Run::new(source, upload.as_ref(), key, control, extent.len, content);
+    let (tags, content) = run.read_all(readers)?;
+    control.check(&source.name())?;
     debug!("every byte was read and handed to the device");
     let measured = upload.finish()?;
-    debug!(
-        blocks = measured.level0.len(),
-        "the device hashed what it holds"
-    );
-    source.check_unchanged()?;
-    let tags = tags.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let blocks = measured.level0.len();
+    debug!(blocks, "the device hashed what it holds");
+    // A verdict comes before whatever else may be wrong with the source.
     compare(&tags, &measured.tags)?;
     debug!(segments = tags.len(), "source and device agree");
+    source.check_unchanged()?;
     Ok(Loaded {
         level0: measured.level0,
         tags: measured.tags,
-        content: order.map(|order| order.finish()),
+        content,
     })
 }
 
@@ -174,7 +151,54 @@ impl Drop for AbandonOnPanic<'_> {
     }
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    fn new(
+        source: &'a dyn Source,
+        upload: &'a dyn Upload,
+        key: &'a nh::Key,
+        control: &'a Control,
+        len: u64,
+        content: bool,
+    ) -> Self {
+        let segments = usize::try_from(len.div_ceil(UPLOAD_ALIGN)).unwrap_or(usize::MAX);
+        Self {
+            source,
+            upload,
+            key,
+            control,
+            len,
+            next: Mutex::new(0),
+            failed: Mutex::new(None),
+            tags: Mutex::new(vec![nh::Tag::ZERO; segments]),
+            order: content.then(OrderedSha256::new),
+        }
+    }
+
+    /// Reads everything with so many threads: the tags of what was read and,
+    /// where it is asked for, its plain digest.
+    fn read_all(self, readers: usize) -> Result<(Vec<nh::Tag>, Option<[u8; 32]>), Error> {
+        let span = Span::current();
+        thread::scope(|scope| {
+            for _ in 1..readers {
+                // Without another thread the ones there are do its work.
+                let (run, span) = (&self, span.clone());
+                let work = move || span.in_scope(|| run.reader());
+                let _ = one_more(scope, work);
+            }
+            self.reader();
+        });
+        let failed = self.failed.into_inner();
+        match failed.unwrap_or_else(PoisonError::into_inner) {
+            Some(error) => Err(error),
+            None => Ok((
+                self.tags
+                    .into_inner()
+                    .unwrap_or_else(PoisonError::into_inner),
+                self.order.map(|order| order.finish()),
+            )),
+        }
+    }
+
     fn reader(&self) {
         let _guard = self.order.as_ref().map(AbandonOnPanic);
         while self.failed().is_none() {

@@ -11,7 +11,7 @@ use super::source::ReaderSource;
 use super::{CancelToken, FileIdentity, FileSource, LoadError, Progress, ProgressFn, Source};
 use crate::audit::Text;
 use crate::error::InputError;
-use crate::format::{Format, Limits, TensorTable};
+use crate::format::{self, Format, FormatError, Limits, ReadAt, TensorTable};
 use crate::hex;
 use crate::seal::ShardPosition;
 use crate::shard::{ModelRef, ShardId};
@@ -26,6 +26,26 @@ pub enum FormatChoice {
     Auto,
     /// As the caller says.
     Exactly(Format),
+}
+
+impl FormatChoice {
+    /// The tensors of a source; a file's extension has a say where nothing is
+    /// chosen (requirement: CO-6).
+    ///
+    /// # Errors
+    /// [`FormatError`] naming the field and the limit.
+    pub fn tensors(
+        self,
+        header: &dyn ReadAt,
+        extension: Option<&str>,
+        limits: &Limits,
+    ) -> Result<TensorTable, FormatError> {
+        match self {
+            Self::Exactly(Format::Raw) => Ok(TensorTable::default()),
+            Self::Exactly(format) => format::parse_with(format, header, limits),
+            Self::Auto => Ok(format::detect_with(extension, header, limits)?.1),
+        }
+    }
 }
 
 /// A request to seal one shard. Everything but the source has a default.
@@ -50,6 +70,8 @@ pub struct SealRequest<'a> {
     pub(crate) progress: Option<ProgressFn>,
     pub(crate) cancel: CancelToken,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) spent: Duration,
+    pub(crate) at_once: usize,
     pub(crate) correlation_id: Option<Text>,
 }
 
@@ -73,6 +95,8 @@ impl<'a> SealRequest<'a> {
             progress: None,
             cancel: CancelToken::new(),
             timeout: None,
+            spent: Duration::ZERO,
+            at_once: 1,
             correlation_id: None,
         }
     }
@@ -214,10 +238,26 @@ impl<'a> SealRequest<'a> {
         self
     }
 
-    /// Gives up when the load takes longer. Its time starts with the load: a
-    /// member of a group does not pay for those before it.
+    /// Gives up when it takes longer to read the header and to load all of the
+    /// file; a load that ends later has failed. A member of a group does not pay
+    /// for those before it.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// Time that this file has taken already, for opening it say: it counts
+    /// against the timeout. A file of a [`super::Model`] brings its own.
+    pub fn spent(mut self, time: Duration) -> Self {
+        self.spent = self.spent.saturating_add(time);
+        self
+    }
+
+    /// Loads that run at the same time, this one included, at most
+    /// [`super::MAX_AT_ONCE`]: they share the staging memory. A group counts its
+    /// members itself.
+    pub fn at_once(mut self, loads: usize) -> Self {
+        self.at_once = loads;
         self
     }
 

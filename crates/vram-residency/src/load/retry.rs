@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-use super::Source;
+use super::{Control, Source};
 use crate::format::ReadAt;
 
 /// Waits before the second, third and last try of a read. Bounded: a disk that
@@ -57,6 +57,25 @@ impl ReadAt for Retried<'_> {
     fn read_exact_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         // A sequential source cannot be asked for the same bytes twice.
         let go_on = || !self.0.is_sequential();
+        transient(|| self.0.read_exact_at(offset, out), go_on)
+    }
+}
+
+/// The same while a load may go on. What ends it is the load's own word, and
+/// not that of a read: ask [`Control::check`] afterwards.
+pub(crate) struct Watched<'s>(pub(crate) &'s dyn Source, pub(crate) &'s Control);
+
+impl ReadAt for Watched<'_> {
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+
+    fn read_exact_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let goes_on = || self.1.check("").is_ok();
+        if !goes_on() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        let go_on = || !self.0.is_sequential() && goes_on();
         transient(|| self.0.read_exact_at(offset, out), go_on)
     }
 }

@@ -11,10 +11,10 @@ use crate::audit::{Body, Text};
 use crate::capacity::plan::padding;
 use crate::device::DeviceError;
 use crate::error::{Error, InputError, Result, VerifyError};
-use crate::format::{self, Format, Limits, TensorTable};
+use crate::format::{Limits, TensorTable};
 use crate::hex;
 use crate::key::{KeyId, SealTag};
-use crate::load::{Control, FormatChoice, LoadError, Retried, SealRequest, Source};
+use crate::load::{Control, FormatChoice, LoadError, SealRequest, Source, Watched};
 use crate::policy::{AdmittedSize, ConfirmedMemory};
 use crate::seal::{GroupId, RECORD_SCHEMA, Record, SIGNED_RECORD_SCHEMA, ShardPosition};
 use crate::shard::{Filled, Filling, ModelRef, Resident, SealedShard, ShardId};
@@ -31,16 +31,34 @@ pub(super) struct Checked<'a> {
     size: AdmittedSize,
     tensors: TensorTable,
     ordinal: u32,
-    id: ShardId,
-    model_ref: ModelRef,
-    position: Option<ShardPosition>,
-    group: Option<GroupId>,
-    expect: Option<FileDigest>,
-    expect_content: Option<[u8; 32]>,
+    identity: Identity,
+    expected: Expected,
     content: bool,
-    dedupe: bool,
     control: Control,
     correlation_id: Option<Text>,
+}
+
+/// What the caller says that the bytes are.
+struct Expected {
+    digest: Option<FileDigest>,
+    content: Option<[u8; 32]>,
+    /// A shard that holds them already will do.
+    dedupe: bool,
+}
+
+impl Expected {
+    fn of(request: &mut SealRequest<'_>) -> Result<Self, InputError> {
+        let digest = request.expect.take().transpose()?;
+        let names_more = request.named || request.position.is_some() || request.content;
+        if request.dedupe && (digest.is_none() || names_more) {
+            return Err(InputError::Dedupe);
+        }
+        Ok(Self {
+            digest,
+            content: request.expect_content.take().transpose()?,
+            dedupe: request.dedupe,
+        })
+    }
 }
 
 /// What distinguishes one shard's record from another's on the same device.
@@ -95,56 +113,60 @@ impl VramManager {
 
     fn check_parts<'a>(
         &self,
-        request: SealRequest<'a>,
+        mut request: SealRequest<'a>,
         member: Option<(GroupId, ShardPosition)>,
     ) -> Result<Checked<'a>> {
         let ordinal = match request.ordinal {
             Some(ordinal) => self.slot(ordinal)?.info().ordinal,
             None => self.first_slot()?.info().ordinal,
         };
-        let id = match request.id {
-            Some(id) => id?,
-            None => ShardId::generate(self.inner.random.as_ref())?,
-        };
-        let model_ref = request.model_ref.transpose()?.unwrap_or_default();
-        let position = request.position.transpose()?;
-        let expect = request.expect.transpose()?;
-        let names_more = position.is_some() || request.content;
-        if request.dedupe && (expect.is_none() || request.named || names_more) {
-            return Err(InputError::Dedupe.into());
-        }
-        let expect_content = request.expect_content.transpose()?;
+        let expected = Expected::of(&mut request)?;
+        let identity = self.identity(&mut request, member)?;
         let source = request.source?;
         let size = self.inner.policy.admit_size(source.len());
         let size = size.map_err(|error| error.of_source(&source.name()))?;
+        let (cancel, progress) = (request.cancel, request.progress);
+        let clock = Arc::clone(&self.inner.clock);
+        let control = Control::new(cancel, progress, clock, request.timeout, size.bytes());
+        let mut control = control.joining(request.spent, request.at_once);
         let tensors = match request.tensors {
             Some(tensors) => tensors,
-            None => tensors(
-                source.as_ref(),
-                request.format,
-                request.extension.as_deref(),
-                &request.limits,
-            )?,
+            None => {
+                let extension = request.extension.as_deref();
+                let how = (request.format, extension, &request.limits);
+                tensors(source.as_ref(), how, &mut control)?
+            }
         };
-        let clock = Arc::clone(&self.inner.clock);
-        let total = size.bytes();
-        let (cancel, progress) = (request.cancel, request.progress);
-        let control = Control::new(cancel, progress, clock, request.timeout, total);
         Ok(Checked {
             source,
             size,
             tensors,
             ordinal,
+            identity,
+            expected,
+            content: request.content,
+            control,
+            correlation_id: request.correlation_id,
+        })
+    }
+
+    /// What the caller calls it, and what it is called otherwise.
+    fn identity(
+        &self,
+        request: &mut SealRequest<'_>,
+        member: Option<(GroupId, ShardPosition)>,
+    ) -> Result<Identity> {
+        let id = match request.id.take() {
+            Some(id) => id?,
+            None => ShardId::generate(self.inner.random.as_ref())?,
+        };
+        let model_ref = request.model_ref.take().transpose()?.unwrap_or_default();
+        let position = request.position.take().transpose()?;
+        Ok(Identity {
             id,
             model_ref,
             position: member.map(|(_, position)| position).or(position),
             group: member.map(|(group, _)| group),
-            expect,
-            expect_content,
-            content: request.content,
-            dedupe: request.dedupe,
-            control,
-            correlation_id: request.correlation_id,
         })
     }
 
@@ -152,7 +174,7 @@ impl VramManager {
         request.control.start();
         let span = info_span!(
             "seal",
-            shard_id = %request.id,
+            shard_id = %request.identity.id,
             gpu_device = request.ordinal,
             bytes = request.size.bytes(),
             correlation_id = request.correlation_id.as_ref().map(Text::as_str)
@@ -171,9 +193,9 @@ impl VramManager {
             return Ok(shard);
         }
         let slot = self.slot(request.ordinal)?;
-        let claim = self.inner.registry.claim(request.id.clone())?;
+        let claim = self.inner.registry.claim(request.identity.id.clone())?;
         let correlation_id = request.correlation_id.clone();
-        let shard_id = request.id.clone();
+        let shard_id = request.identity.id.clone();
         let filling = self.take(slot, &request, claim)?;
         let sealed = self.fill_and_seal(slot, filling, request);
         match sealed {
@@ -262,28 +284,30 @@ impl VramManager {
         let filled = filling.fill(source, key, &request.control, request.content);
         let filled = self.lost_is_recorded(filled)?;
         debug!(digest = %filled.tree.digest(), "the digest was measured in VRAM");
-        let expected = filled.expect(request.expect, request.expect_content);
+        let expected = filled.expect(request.expected.digest, request.expected.content);
         let filled = self.mismatch_is_recorded(&request, expected)?;
+        // What ends late has failed, whoever made it late.
+        request.control.check(&source.name())?;
         self.load_ends(&request, &filled)?;
-        let identity = Identity {
-            id: request.id,
-            model_ref: request.model_ref,
-            position: request.position,
-            group: request.group,
-        };
         let correlation_id = request.correlation_id.as_ref();
-        self.seal_filled(slot, filled, identity, request.tensors, correlation_id)
+        self.seal_filled(
+            slot,
+            filled,
+            request.identity,
+            request.tensors,
+            correlation_id,
+        )
     }
 
     /// Records what is about to be loaded, and what is expected of it.
     fn load_starts(&self, request: &Checked<'_>) -> Result<()> {
         let body = Body::ModelLoadStarted {
-            shard_id: request.id.clone(),
+            shard_id: request.identity.id.clone(),
             gpu_device: request.ordinal,
             source: Text::new(&request.source.name()),
             bytes: request.size.bytes(),
-            expected_digest: request.expect.map(|digest| digest.to_string()),
-            expected_content: request.expect_content.map(|hash| hex::encode(&hash)),
+            expected_digest: request.expected.digest.map(|digest| digest.to_string()),
+            expected_content: request.expected.content.map(|hash| hex::encode(&hash)),
         };
         Ok(self.emit(request.correlation_id.as_ref(), body)?)
     }
@@ -301,7 +325,7 @@ impl VramManager {
         }) = &answer
         {
             let body = Body::ModelHashMismatch {
-                shard_id: request.id.clone(),
+                shard_id: request.identity.id.clone(),
                 gpu_device: request.ordinal,
                 algorithm: Text::new(algorithm),
                 expected_digest: expected.clone(),
@@ -315,16 +339,16 @@ impl VramManager {
     /// Records that all of it arrived, and that it is what was expected.
     fn load_ends(&self, request: &Checked<'_>, filled: &Filled) -> Result<()> {
         let correlation_id = request.correlation_id.as_ref();
-        if request.expect.is_some() || request.expect_content.is_some() {
+        if request.expected.digest.is_some() || request.expected.content.is_some() {
             let body = Body::ModelHashVerified {
-                shard_id: request.id.clone(),
+                shard_id: request.identity.id.clone(),
                 digest: filled.tree.digest().to_string(),
                 content: filled.content.map(|hash| hex::encode(&hash)),
             };
             self.emit(correlation_id, body)?;
         }
         let body = Body::ModelLoadCompleted {
-            shard_id: request.id.clone(),
+            shard_id: request.identity.id.clone(),
             gpu_device: request.ordinal,
             bytes: filled.tree.len(),
             tensors: request.tensors.tensors().len() as u64,
@@ -431,7 +455,8 @@ impl VramManager {
     /// The shard that already holds the expected bytes, when the caller asked
     /// for that (requirement: API-F18).
     fn duplicate_of(&self, request: &Checked<'_>) -> Option<SealedShard> {
-        let expect = request.expect.filter(|_| request.dedupe)?;
+        let expected = &request.expected;
+        let expect = expected.digest.filter(|_| expected.dedupe)?;
         let fits = |resident: &Arc<Resident>| {
             let record = resident.record();
             record.digest == expect
@@ -463,22 +488,19 @@ impl VramManager {
     }
 }
 
-/// The tensor table of a source (requirement: CO-6).
+/// The tensor table of a source, read in the load's own time
+/// (requirement: CO-6).
 fn tensors(
     source: &dyn Source,
-    choice: FormatChoice,
-    extension: Option<&str>,
-    limits: &Limits,
+    (choice, extension, limits): (FormatChoice, Option<&str>, &Limits),
+    control: &mut Control,
 ) -> Result<TensorTable, LoadError> {
-    let header = Retried(source);
-    let parsed = match choice {
-        FormatChoice::Exactly(Format::Raw) => return Ok(TensorTable::default()),
-        FormatChoice::Exactly(format) => format::parse_with(format, &header, limits),
-        FormatChoice::Auto => {
-            format::detect_with(extension, &header, limits).map(|(_, table)| table)
-        }
-    };
-    parsed.map_err(|error| LoadError::Format {
+    control.start();
+    let tensors = choice.tensors(&Watched(source, control), extension, limits);
+    // What ended it is told before what came of that.
+    control.check(&source.name())?;
+    control.pause();
+    tensors.map_err(|error| LoadError::Format {
         name: source.name(),
         source: error,
     })
