@@ -104,6 +104,12 @@ impl Failure {
         }
     }
 
+    /// The stable code of a failure that is no error of the library.
+    pub(crate) fn coded(mut self, code: Code) -> Self {
+        self.code = Some(code);
+        self
+    }
+
     /// What to do about it.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

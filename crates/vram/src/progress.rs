@@ -80,11 +80,6 @@ impl Progress {
         }
     }
 
-    /// Bytes in all, when known.
-    pub(crate) const fn total(&self) -> Option<u64> {
-        self.total
-    }
-
     /// `bytes` more are done.
     pub(crate) fn advance(&self, bytes: u64) {
         let before = self.done.fetch_add(bytes, Ordering::Relaxed);

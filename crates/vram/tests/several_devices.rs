@@ -72,12 +72,124 @@ fn files_go_where_they_have_room() {
     assert_eq!(places(&on("1MiB 4096", "--json").exit(0)), [1, 0, 0, 0]);
     on("41000 30500", "--group")
         .exit(1)
-        .refuses("the model does not fit on these devices")
-        .tells("bytes missing");
+        .refuses("the files do not fit on these devices")
+        .tells("bytes missing")
+        .tells("fewer files at a time");
+    let refused = on("41000 30500", "--json").exit(1);
+    assert_eq!(
+        refused.json("vram-residency/failure/v1")["code"],
+        "VRAM_OOM"
+    );
+    // Plain bytes take no more than they are.
+    session.file("whole.bin", 8192);
+    let two = "--device sim:4096,ordinal=0 --device sim:8192,ordinal=1 --json";
+    for format in ["raw", "auto"] {
+        let sealed = session.vram(&format!("seal whole.bin --format {format} {two}"));
+        assert_eq!(places(&sealed.exit(0)), [1]);
+    }
     session
         .vram("seal a --device sim --device sim")
         .exit(1)
         .refuses("two devices have the same ordinal");
+}
+
+/// The first would take minutes; the second is found bad in the meantime.
+// requirement: PM-1
+#[test]
+fn files_are_loaded_on_several_devices_at_the_same_time() {
+    let session = Session::new();
+    let endless = std::fs::File::create(session.path("endless")).unwrap();
+    endless.set_len(90 << 30).unwrap();
+    session.write(
+        "bad.safetensors",
+        "no header at all, and longer than eight bytes",
+    );
+    let on = |n| format!("--device sim:100GiB,discard,ordinal={n}");
+    let (zero, one) = (on(0), on(1));
+    session
+        .vram(&format!(
+            "seal endless bad.safetensors {zero} {one} --timeout 100s --retries 1"
+        ))
+        .exit(1)
+        .refuses("bad.safetensors: ")
+        .tells("nothing is left on the device");
+}
+
+#[test]
+fn a_scripted_flip_that_would_never_strike_is_refused() {
+    let session = Session::new();
+    for (name, len) in [("a", 9000), ("b", 5000)] {
+        session.file(name, len);
+    }
+    let on = |files: &str, zero: &str, one: &str| {
+        session.vram(&format!(
+            "seal {files} --format raw --device sim:1MiB,ordinal=0{zero} --device sim:1MiB,ordinal=1{one}"
+        ))
+    };
+    on("a b", "", ",flip=5000:0")
+        .exit(2)
+        .refuses("the flip at offset 5000 of sim:1MiB,ordinal=1,flip=5000:0 lies behind")
+        .tells("the longest has 5000 bytes");
+    on("a", "", ",flip=0:0")
+        .exit(2)
+        .refuses("never strikes: no file goes to that device");
+    on("a b", ",flip=8999:0", ",flip=4999:7").exit(3);
+    on("a b", "", ",flip=4999:7").exit(3);
+}
+
+/// Reads what a command says until it tries again.
+fn tries_again(err: &mut impl std::io::BufRead) -> String {
+    let mut note = String::new();
+    while !note.contains("trying again") {
+        note.clear();
+        assert!(err.read_line(&mut note).unwrap() > 0, "it ended");
+    }
+    note
+}
+
+#[test]
+fn a_model_that_cannot_be_opened_for_a_moment_is_opened_again() {
+    let sets = [
+        (
+            "sharded",
+            "model.safetensors.index.json",
+            "model-00002-of-00002.safetensors",
+        ),
+        (
+            "split",
+            "small-00001-of-00002.gguf",
+            "small-00002-of-00002.gguf",
+        ),
+    ];
+    for (dir, named, part) in sets {
+        let session = Session::new();
+        for entry in std::fs::read_dir(small().with_file_name(dir)).unwrap() {
+            let path = entry.unwrap().path();
+            std::fs::copy(
+                &path,
+                session.path(path.file_name().unwrap().to_str().unwrap()),
+            )
+            .unwrap();
+        }
+        // A socket cannot be opened, and no name or right says that it never can.
+        let (path, aside) = (session.path(part), session.path("aside"));
+        std::fs::rename(&path, &aside).unwrap();
+        let socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let words = ["seal", named, "--device", "sim", "--retries", "30"];
+        let mut child = session.command(&words).spawn().unwrap();
+        let mut err = BufReader::new(child.stderr.take().unwrap());
+        let note = tries_again(&mut err);
+        assert!(note.contains(&format!("cannot open {part}")), "{note}");
+        assert!(note.contains("retry 1 of 30"), "{note}");
+        std::fs::rename(&aside, &path).unwrap();
+        std::io::copy(&mut err, &mut std::io::sink()).unwrap();
+        finish(child, words.join(" ")).exit(0);
+        drop(socket);
+        std::fs::remove_file(&path).unwrap();
+        // What is not there is not waited for.
+        let gone = session.vram(&words.join(" ")).exit(1);
+        gone.refuses(part).tells("No such file");
+    }
 }
 
 /// Changes a file's time until it is told to stop.

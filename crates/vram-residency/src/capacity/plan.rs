@@ -150,7 +150,10 @@ pub struct Plan {
 /// A device while parts are being placed.
 struct Bin<'d> {
     device: &'d PlanDevice,
+    /// Bytes taken.
     placed: u64,
+    /// Bytes to load.
+    bytes: u64,
     parts: usize,
     /// Bytes of parts that fit nowhere and lack the fewest bytes here.
     unplaced: u64,
@@ -178,6 +181,7 @@ impl Bin<'_> {
     fn take(&mut self, part: &PlanPart) -> Placement {
         let bytes = self.rounded(part.size());
         self.placed = self.placed.saturating_add(bytes);
+        self.bytes = self.bytes.saturating_add(part.bytes);
         self.parts = self.parts.saturating_add(1);
         Placement {
             part: part.name.clone(),
@@ -207,6 +211,27 @@ pub fn plan(devices: &[PlanDevice], parts: &[PlanPart]) -> Plan {
 #[must_use]
 pub fn plan_ranks(devices: &[PlanDevice], ranks: &[PlanPart]) -> Plan {
     lay_out(devices, ranks, 1)
+}
+
+/// The same, but the parts are spread: the largest first, each to the device
+/// with room that has to load the least so far, so that as many as can be are
+/// loaded at the same time. Where that fails they lie as [`plan`] says.
+#[must_use]
+pub fn plan_spread(devices: &[PlanDevice], parts: &[PlanPart]) -> Plan {
+    let mut order: Vec<(usize, &PlanPart)> = parts.iter().enumerate().collect();
+    order.sort_by_key(|(index, part)| (std::cmp::Reverse(part.bytes), *index));
+    let spread = answer(devices, &order, usize::MAX, |bins, part| {
+        let load = |bin: &Bin<'_>| {
+            let size = bin.rounded(part.size());
+            bin.left(bin.device.available, size).map(|_| bin.bytes)
+        };
+        let bin = tightest(bins, load).and_then(|index| bins.get_mut(index));
+        bin.map_or_else(|| part.nowhere(), |bin| bin.take(part))
+    });
+    match spread.fits {
+        true => spread,
+        false => plan(devices, parts),
+    }
 }
 
 /// With at most `each` parts on one device.
@@ -270,6 +295,7 @@ fn answer<'d>(
     let empty = |device| Bin {
         device,
         placed: 0,
+        bytes: 0,
         parts: 0,
         unplaced: 0,
     };
@@ -488,6 +514,32 @@ mod tests {
         assert!(plan.fits, "{plan:?}");
         assert_eq!(where_to(&plan), [Some(0), Some(1), Some(0)]);
         assert_eq!((plan.devices[0].left, plan.devices[1].left), (0, 0));
+    }
+
+    // requirement: PM-1
+    #[test]
+    fn parts_are_spread_where_there_is_room() {
+        let places = |rooms: &[u64], sizes: &[u64]| {
+            let devices = rooms.iter().zip(3..).map(|(room, ordinal)| PlanDevice {
+                granularity: 4,
+                ..device(ordinal, *room)
+            });
+            let mut parts = parts(sizes);
+            parts.iter_mut().for_each(|part| part.padding = 1);
+            where_to(&plan_spread(&devices.collect::<Vec<_>>(), &parts))
+        };
+        let some = |ordinals: &[u32]| ordinals.iter().copied().map(Some).collect::<Vec<_>>();
+        // As many parts as devices: one each, in order.
+        assert_eq!(places(&[100, 100], &[7, 7]), some(&[3, 4]));
+        assert_eq!(places(&[100, 100], &[3, 40, 9, 30]), some(&[4, 3, 4, 4]));
+        // With padding and in whole granules 7 takes 8, and 8 takes 12.
+        assert_eq!(places(&[8, 100], &[7, 7, 7]), some(&[3, 4, 4]));
+        assert_eq!(places(&[8, 100], &[8, 7]), some(&[4, 3]));
+        // Spread evenly these would not fit; as a plan says they do.
+        assert_eq!(places(&[1000, 700], &[699, 499, 499]), some(&[4, 3, 3]));
+        assert_eq!(places(&[8, 8], &[8]), [None]);
+        assert_eq!(places(&[8, 8], &[u64::MAX]), [None]);
+        assert_eq!(places(&[8, 8], &[]), []);
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use super::VramManager;
 use super::failure::About;
-use crate::capacity::plan::{Plan, PlanDevice, PlanPart, PlanResident, plan, plan_ranks};
+use crate::capacity::plan::{
+    Plan, PlanDevice, PlanPart, PlanResident, plan, plan_ranks, plan_spread,
+};
 use crate::device::Device;
 use crate::error::{Error, Result};
 
@@ -18,6 +20,16 @@ impl VramManager {
     pub fn plan(&self, parts: &[PlanPart], reserve: u64) -> Result<Plan> {
         self.admit_parts(parts)?;
         Ok(plan(&self.plan_devices(reserve)?, parts))
+    }
+
+    /// The same for parts that are spread, so that several devices load at the
+    /// same time.
+    ///
+    /// # Errors
+    /// As [`VramManager::plan`].
+    pub fn plan_spread(&self, parts: &[PlanPart], reserve: u64) -> Result<Plan> {
+        self.admit_parts(parts)?;
+        Ok(plan_spread(&self.plan_devices(reserve)?, parts))
     }
 
     /// The same for the ranks of a tensor-parallel model, each of which needs a

@@ -1,27 +1,29 @@
 //! Loading what was asked for, onto one device or several, and again after
 //! failures that may be over by then.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use vram_residency::capacity::plan::PlanPart;
 use vram_residency::error::Error;
-use vram_residency::load::Model;
+use vram_residency::load::{CancelToken, MAX_AT_ONCE, Model};
 use vram_residency::shard::{GroupRecord, SealedGroup};
 use vram_residency::{SealRequest, SealedShard, VramManager};
 
 use super::again::{self, Patience};
-use super::run::Asked;
+use super::asked::{Asked, opening};
+use super::devices::until_one_fails;
 use super::{Args, placing};
 use crate::failure::Failure;
-use crate::interrupt::Interrupt;
 use crate::output::Output;
-use crate::progress::{self, Progress};
+use crate::progress::{Part, Progress};
 use crate::text;
 
-/// Time before files that failed are read again.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Time before files that failed are read again, in so many steps: one more
+/// step after a signal it is over.
+const PAUSE: (Duration, u32) = (Duration::from_millis(50), 20);
 
 /// What was asked for, by name, and what it became.
 pub(super) struct Loaded {
@@ -34,93 +36,161 @@ pub(super) struct Loaded {
 pub(super) struct Load<'a> {
     pub(super) args: &'a Args,
     pub(super) manager: &'a VramManager,
-    pub(super) interrupt: &'a Interrupt,
+    pub(super) token: &'a CancelToken,
     pub(super) output: &'a Output,
 }
 
 /// A file on its way, as its request is made of it.
 struct Way<'w> {
+    at: usize,
     file: &'w PlanPart,
     ordinal: u32,
-    all: &'w Arc<Progress>,
-    /// Bytes of all files that were loaded before this one.
-    before: u64,
+    all: &'w Arc<Ways>,
+    /// Ends it: a signal, or another file that failed.
+    halt: &'w CancelToken,
+}
+
+/// How far all files are.
+struct Ways {
+    shown: Progress,
+    /// Bytes of each.
+    done: Vec<AtomicU64>,
+    /// Of so many at the same time.
+    at_once: usize,
+}
+
+impl Ways {
+    /// One line for all of them.
+    fn new(output: &Output, files: &[PlanPart], places: &[u32]) -> Self {
+        let name = match files {
+            [one] => one.name.clone(),
+            several => text::count(several.len(), "file"),
+        };
+        let total = files.iter().map(|file| file.bytes);
+        let total = total.fold(0, u64::saturating_add);
+        let mut devices = places.to_vec();
+        devices.sort_unstable();
+        devices.dedup();
+        Self {
+            shown: Progress::start(output, "loading", &name, Some(total)),
+            done: files.iter().map(|_| AtomicU64::new(0)).collect(),
+            at_once: devices.len().clamp(1, MAX_AT_ONCE),
+        }
+    }
+
+    /// File `at` has come so far; 0 when it is begun anew.
+    fn set(&self, at: usize, done: u64) {
+        let Some(place) = self.done.get(at) else {
+            return;
+        };
+        match done {
+            0 => place.store(0, Ordering::Relaxed),
+            // Of two threads the later one may be told of earlier.
+            _ => _ = place.fetch_max(done, Ordering::Relaxed),
+        }
+    }
+
+    fn show(&self, part: &Part, (done, total): (u64, u64)) {
+        let all = self.done.iter().map(|done| done.load(Ordering::Relaxed));
+        let all = all.fold(0, u64::saturating_add);
+        if self.done.len() == 1 {
+            return self.shown.set(all);
+        }
+        self.shown.set_part(all, part, (done, total));
+    }
 }
 
 impl Load<'_> {
-    /// Seals every file, or none.
-    pub(super) fn seal(&self, asked: Asked) -> Result<Loaded, Failure> {
-        let Asked { model, files } = asked;
-        let places = placing::place(self.manager, &files)?;
-        let all = self.progress(&files);
-        let mut ways: Vec<Way<'_>> = files
-            .iter()
-            .zip(places)
-            .map(|(file, ordinal)| Way {
-                file,
-                ordinal,
-                all: &all,
-                before: 0,
-            })
-            .collect();
-        let names = files.iter().map(|file| file.name.clone()).collect();
-        if model.is_some() || self.args.group {
-            let group = self.group(model, &ways);
+    /// Seals every file, or none, and says how long that took.
+    pub(super) fn seal(&self) -> Result<(Loaded, Duration), Failure> {
+        let started = Instant::now();
+        let args = self.args;
+        let wait = |note: &str| self.wait(note, self.token);
+        let mut patience = Patience::of_group(args.retries, &wait);
+        let Asked { model, files } = Asked::of(args, self.token, &mut patience)?;
+        let of_model = model.is_some();
+        let places = placing::place(self.manager, &files, of_model)?;
+        placing::check_flips(&args.device, self.manager, &files, &places)?;
+        let all = Arc::new(Ways::new(self.output, &files, &places));
+        let halt = self.token.child();
+        let ways = files.iter().zip(places).enumerate();
+        let ways = ways.map(|(at, (file, ordinal))| Way {
+            at,
+            file,
+            ordinal,
+            all: &all,
+            halt: &halt,
+        });
+        let ways: Vec<Way<'_>> = ways.collect();
+        let (shards, group) = if of_model || args.group {
+            let group = self.group(model, &ways, &mut patience);
             let group = group.map_err(|error| Failure::to_seal("group", error))?;
-            return Ok(Loaded {
-                names,
-                group: Some(group.record()),
-                shards: group.into_shards(),
-            });
-        }
-        let mut before = 0_u64;
-        for way in &mut ways {
-            way.before = before;
-            before = before.saturating_add(way.file.bytes);
-        }
-        let wait = |note: &str| self.wait(note);
-        let mut shards = Vec::new();
-        for (path, way) in self.args.files.iter().zip(&ways) {
+            let record = group.record();
+            (group.into_shards(), Some(record))
+        } else {
+            (self.one_by_one(&ways, &halt)?, None)
+        };
+        let loaded = Loaded {
+            names: files.iter().map(|file| file.name.clone()).collect(),
+            shards,
+            group,
+        };
+        Ok((loaded, started.elapsed()))
+    }
+
+    /// Seals files that have nothing to do with each other: those of one device
+    /// in order, several devices at the same time.
+    fn one_by_one(
+        &self,
+        ways: &[Way<'_>],
+        halt: &CancelToken,
+    ) -> Result<Vec<SealedShard>, Failure> {
+        let files: Vec<(&PathBuf, &Way<'_>)> = self.args.files.iter().zip(ways).collect();
+        let at_once = ways.first().map_or(1, |way| way.all.at_once);
+        let seal = |(path, way): &(&PathBuf, &Way<'_>)| {
+            let wait = |note: &str| self.wait(note, halt);
             let mut patience = Patience::new(self.args.retries, &wait);
             let sealed = patience.patiently(|| self.manager.seal(self.file(path, way)));
-            shards.push(sealed.map_err(|error| Failure::to_seal(&way.file.name, error))?);
-        }
-        Ok(Loaded {
-            names,
-            shards,
-            group: None,
-        })
+            sealed.map_err(|error| Failure::to_seal(&way.file.name, error))
+        };
+        until_one_fails(&files, at_once, |(_, way)| way.ordinal, halt, seal)
     }
 
     /// Seals the files of one model: all or none.
-    fn group(&self, model: Option<Model>, ways: &[Way<'_>]) -> Result<SealedGroup, Error> {
+    fn group(
+        &self,
+        model: Option<Model>,
+        ways: &[Way<'_>],
+        patience: &mut Patience<'_>,
+    ) -> Result<SealedGroup, Error> {
         let is_model = model.is_some();
         let mut opened = model;
         let mut requests = || match opened.take() {
             Some(model) => Ok(self.parts(model, ways)),
             None => self.anew(is_model, ways),
         };
-        let retries = self.args.retries;
-        if retries == 0 {
+        if self.args.retries == 0 {
             return self.manager.seal_group(requests()?);
         }
         let names: Vec<&str> = ways.iter().map(|way| way.file.name.as_str()).collect();
-        let wait = |note: &str| self.wait(note);
-        let mut patience = Patience::of_group(retries, &wait);
-        again::seal_group(self.manager, &names, &mut patience, requests)
+        again::seal_group(self.manager, &names, patience, requests)
     }
 
-    /// Tells of a retry and waits for its time; false after a signal.
-    fn wait(&self, note: &str) -> bool {
+    /// Tells of a retry and waits for its time; false when all is to end.
+    fn wait(&self, note: &str, halt: &CancelToken) -> bool {
         self.output.note(note);
-        !self.interrupt.wait(PAUSE)
+        let (step, steps) = PAUSE;
+        (0..steps).all(|_| {
+            std::thread::sleep(step);
+            !halt.is_cancelled()
+        })
     }
 
     /// The requests of all files of a group, opened anew.
     fn anew(&self, is_model: bool, ways: &[Way<'_>]) -> Result<Vec<SealRequest<'static>>, Error> {
         let files = self.args.files.iter();
         if let (true, Some(path)) = (is_model, files.clone().next()) {
-            let model = Model::open_with(path, &self.args.worker.limits.limits())?;
+            let model = opening(self.args, self.token).open(path)?;
             return Ok(self.parts(model, ways));
         }
         let requests = files.zip(ways).map(|(path, way)| self.file(path, way));
@@ -134,40 +204,23 @@ impl Load<'_> {
             .collect()
     }
 
-    /// One line for files that are loaded together.
-    fn progress(&self, files: &[PlanPart]) -> Arc<Progress> {
-        let name = match files {
-            [one] => one.name.clone(),
-            several => text::count(several.len(), "file"),
-        };
-        let total = files
-            .iter()
-            .map(|file| file.bytes)
-            .fold(0, u64::saturating_add);
-        Arc::new(Progress::start(self.output, "loading", &name, Some(total)))
-    }
-
     fn file(&self, path: &Path, way: &Way<'_>) -> SealRequest<'static> {
-        self.request(
-            SealRequest::file(path).format(self.args.format.choice()),
-            way,
-        )
+        let begun = Instant::now();
+        let request = SealRequest::file(path).format(self.args.format.choice());
+        self.request(request.spent(begun.elapsed()), way)
     }
 
     /// Puts the options of the command on a request.
     fn request(&self, request: SealRequest<'static>, way: &Way<'_>) -> SealRequest<'static> {
         let args = self.args;
-        let (all, before) = (Arc::clone(way.all), way.before);
-        let part = progress::Part::new(&way.file.name);
+        let (all, at, part) = (Arc::clone(way.all), way.at, Part::new(&way.file.name));
+        all.set(at, 0);
         let show = move |now: vram_residency::load::Progress| {
-            let done = before.saturating_add(now.all_done);
-            if all.total() == Some(now.total) {
-                return all.set(done);
-            }
-            all.set_part(done, &part, (now.done, now.total));
+            all.set(at, now.done);
+            all.show(&part, (now.done, now.total));
         };
-        let request = request.device(way.ordinal);
-        let request = request.cancel(self.interrupt.token()).progress(show);
+        let request = request.device(way.ordinal).at_once(way.all.at_once);
+        let request = request.cancel(way.halt).progress(show);
         let mut request = args.worker.named(request);
         if let Some(digest) = &args.expect {
             request = request.expect(&digest.to_string());

@@ -2,9 +2,11 @@
 
 mod again;
 mod args;
+mod asked;
 mod devices;
 mod hold;
 mod load;
+mod paper;
 mod placing;
 mod report;
 mod run;
@@ -15,9 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use vram_digest::FileDigest;
-use vram_residency::format::gguf::Split;
-use vram_residency::format::{self, Limits};
-use vram_residency::load::{FileSource, LoadError, Model, Retried};
+use vram_residency::load::Model;
 
 use crate::device::DeviceSpec;
 use crate::failure::Failure;
@@ -51,19 +51,19 @@ Examples:
   vram seal model.safetensors --device sim:2GiB,flip=4096:0   see a failure
 
 A FILE that is an index, a part of a split GGUF or a directory with one of them
-is a model of several files: they are sealed as one group. Several FILEs are
-sealed one after the other; --record then holds one record a line, or one group
-record with --group. The first failure ends the command, once --retries are
+is a model of several files: they are sealed as one group. Several FILEs of one
+device are sealed one after the other; --record then holds one record a line, or
+one group record with --group. The first failure ends the command, once --retries are
 used up where it is one of reading.
 
 With several --device the files are spread over them, the largest first, each
 to the device that has to load the least; where one has no room left then, they
-lie as 'vram plan' says. Files of a group are loaded on all devices at the same
-time, and all files are verified so. No file is cut.
+lie as 'vram plan' says. Files are loaded on up to 8 devices at the same time, and
+verified on all of them. No file is cut.
 
 The simulated device is host memory: sim (8 GiB) or sim:SIZE, and after that any
 of these, with commas between them:
-  flip=OFFSET:BIT   this bit of the first shard flips once it is sealed
+  flip=OFFSET:BIT   this bit of the first shard that has it flips once it is sealed
   granularity=SIZE  every allocation is rounded up to a multiple of SIZE
   ordinal=N         its number; it is part of the device's identity
   seed=N            the same model of device with another identity
@@ -117,7 +117,7 @@ pub(crate) struct Args {
     /// an older one there is replaced
     #[arg(long, value_name = "OUT.json", requires = "sign_key")]
     receipt: Option<PathBuf>,
-    /// Give up loading one FILE when it takes longer than this
+    /// Give up one file when opening and loading it take longer than this
     #[arg(long, value_name = "TIME", value_parser = args::duration)]
     timeout: Option<Duration>,
     /// Read a file again, so often, when reading it failed; files that are
@@ -142,48 +142,6 @@ impl Args {
     pub(crate) fn run(self, output: &Output) -> Result<(), Failure> {
         self.check()?;
         run::run(&self, output)
-    }
-
-    /// The one FILE as a model of several files, if it is one.
-    fn model(&self) -> Result<Option<Model>, Failure> {
-        let [path] = self.files.as_slice() else {
-            return Ok(None);
-        };
-        let model = if Model::is_index(path) || path.is_dir() {
-            if !matches!(self.format, FormatArg::Auto) {
-                return Err(Failure::usage(
-                    "--format is about one file; an index or a directory stands for several",
-                ));
-            }
-            Model::open_with(path, &self.worker.limits.limits())?
-        } else {
-            match self.split(path)? {
-                Some(model) => model,
-                None => return Ok(None),
-            }
-        };
-        for (option, given) in self.one_only() {
-            if given && model.parts().len() > 1 {
-                return Err(Failure::usage(format!(
-                    "{option} is about one file, this model has several"
-                )));
-            }
-        }
-        Ok(Some(model))
-    }
-
-    /// All parts of a split GGUF, for any of them stands for the model, as the
-    /// first does for llama.cpp. A part alone is no model, whatever its name
-    /// says: what it holds decides, as in the other commands.
-    fn split(&self, path: &Path) -> Result<Option<Model>, Failure> {
-        if !matches!(self.format, FormatArg::Auto | FormatArg::Gguf) {
-            return Ok(None);
-        }
-        let limits = self.worker.limits.limits();
-        match Model::open_with(path, &limits) {
-            Ok(model) => Ok((model.parts().len() > 1).then_some(model)),
-            Err(error) => not_opened(path, error, &limits).map(|()| None),
-        }
     }
 
     /// Options that say something about one file.
@@ -226,24 +184,6 @@ impl Args {
     }
 }
 
-/// Whether a file that could not be opened as a model is one of its own: of a
-/// header that cannot be read, now or a moment ago, the seal tells. What is
-/// there and says that it is a part of a split is none.
-fn not_opened(path: &Path, error: LoadError, limits: &Limits) -> Result<(), Failure> {
-    let Ok(source) = FileSource::open(path) else {
-        return Ok(());
-    };
-    let extension = path.extension().and_then(|extension| extension.to_str());
-    let Ok((_, table)) = format::detect_with(extension, &Retried(&source), limits) else {
-        return Ok(());
-    };
-    match Split::of(&table, limits) {
-        Ok(None) => Ok(()),
-        Ok(Some(_)) | Err(_) => Err(Failure::about(&path.to_string_lossy(), error.into())
-            .hint("--format raw seals this part alone")),
-    }
-}
-
 /// Better now than after minutes of loading.
 fn check_place(what: &str, path: &Path) -> Result<(), Failure> {
     if path == Path::new("-") {
@@ -260,31 +200,4 @@ fn check_place(what: &str, path: &Path) -> Result<(), Failure> {
         )));
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_failure_of_a_moment_makes_no_part_of_a_file() {
-        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata");
-        let not_opened = |name: &str| {
-            let path = data.join(name);
-            let error = LoadError::Read {
-                name: path.display().to_string(),
-                offset: 0,
-                source: std::io::Error::other("the disk was away"),
-            };
-            not_opened(&path, error, &Limits::default())
-        };
-        for name in ["small.safetensors", "small.gguf", "missing.gguf"] {
-            assert!(not_opened(name).is_ok(), "{name}");
-        }
-        for number in [1, 2] {
-            let part = format!("split/small-0000{number}-of-00002.gguf");
-            let refused = not_opened(&part).unwrap_err();
-            assert_eq!(refused.advice(), Some("--format raw seals this part alone"));
-        }
-    }
 }

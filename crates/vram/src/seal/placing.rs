@@ -1,126 +1,123 @@
 //! Which file goes to which device.
 
-use std::cmp::Reverse;
-
 use vram_residency::VramManager;
 use vram_residency::capacity::plan::{Plan, PlanPart};
+use vram_residency::error::Code;
 
+use crate::device::DeviceSpec;
 use crate::failure::Failure;
 use crate::text;
 
-/// Room of one device while files are placed.
-struct Room {
-    ordinal: u32,
-    left: u64,
-    granularity: u64,
-    taken: u64,
-}
-
-impl Room {
-    fn of(manager: &VramManager, (ordinal, granularity): (u32, u64)) -> Result<Self, Failure> {
-        let free = manager.driver_memory(ordinal)?.free;
-        Ok(Self {
-            ordinal,
-            left: manager.capacity(ordinal)?.available.min(free),
-            granularity,
-            taken: 0,
-        })
-    }
-
-    /// What is left once a file is here, if it fits.
-    fn after(&self, file: &PlanPart) -> Option<u64> {
-        let size = file.bytes.checked_add(file.padding)?;
-        let size = size.checked_next_multiple_of(self.granularity.max(1))?;
-        self.left.checked_sub(size)
-    }
-}
-
-/// The device of each file. Files of a model on several devices are spread, so
-/// that as many as can be are loaded at the same time; where one has no room
-/// left then, they lie as `vram plan` says.
-pub(super) fn place(manager: &VramManager, files: &[PlanPart]) -> Result<Vec<u32>, Failure> {
+/// The device of each file, of one model or of several. On several devices they
+/// are spread, so that as many as can be are loaded at the same time; where one
+/// has no room left then, they lie as `vram plan` says.
+pub(super) fn place(
+    manager: &VramManager,
+    files: &[PlanPart],
+    of_model: bool,
+) -> Result<Vec<u32>, Failure> {
     let devices = manager.devices();
+    let Some(first) = devices.first().map(|first| first.ordinal) else {
+        return Err(Failure::new("no device"));
+    };
     // Of the one device that is full the load tells.
-    if let [only] = devices.as_slice() {
-        return Ok(vec![only.ordinal; files.len()]);
-    }
-    let devices = devices.iter().map(|info| (info.ordinal, info.granularity));
-    let rooms = devices.map(|device| Room::of(manager, device));
-    let rooms = rooms.collect::<Result<Vec<_>, _>>()?;
-    if let Some(places) = spread(rooms, files) {
-        return Ok(places);
+    if devices.len() == 1 {
+        return Ok(vec![first; files.len()]);
     }
     // Of what cannot be read the load tells; it has no size to plan with.
     let known: Vec<PlanPart> = files.iter().filter(|f| f.bytes > 0).cloned().collect();
-    let plan = manager.plan(&known, 0)?;
+    let plan = manager.plan_spread(&known, 0)?;
     let mut planned = plan.placements.iter().map(|placement| placement.ordinal);
     let place = |file: &PlanPart| match file.bytes {
-        0 => manager.devices().first().map(|first| first.ordinal),
+        0 => Some(first),
         _ => planned.next().flatten(),
     };
     let places = files.iter().map(place).collect::<Option<Vec<u32>>>();
-    places.filter(|_| plan.fits).ok_or_else(|| full(&plan))
+    let places = places.filter(|_| plan.fits);
+    places.ok_or_else(|| full(&plan, of_model))
 }
 
-/// The largest file first, each to the device that has to load the least so far.
-fn spread(mut rooms: Vec<Room>, files: &[PlanPart]) -> Option<Vec<u32>> {
-    let mut order: Vec<(usize, &PlanPart)> = files.iter().enumerate().collect();
-    order.sort_by_key(|(_, file)| Reverse(file.bytes));
-    let mut places = vec![0; files.len()];
-    for (index, file) in order {
-        let fitting = rooms.iter_mut().filter(|room| room.after(file).is_some());
-        let room = fitting.min_by_key(|room| room.taken)?;
-        room.left = room.after(file)?;
-        room.taken = room.taken.saturating_add(file.bytes);
-        *places.get_mut(index)? = room.ordinal;
-    }
-    Some(places)
-}
-
-fn full(plan: &Plan) -> Failure {
+fn full(plan: &Plan, of_model: bool) -> Failure {
+    let (what, hint) = match of_model {
+        true => (
+            "the model does not fit on these devices",
+            "nothing was loaded; 'vram plan' says what is missing where",
+        ),
+        false => (
+            "the files do not fit on these devices",
+            "nothing was loaded; name more devices, or fewer files at a time",
+        ),
+    };
     let lost = plan.placements.iter().filter(|one| one.ordinal.is_none());
-    let failure = Failure::new("the model does not fit on these devices");
-    let failure = failure.hint("'vram plan' says what is missing where; nothing was loaded");
-    lost.fold(failure, |failure, one| {
+    let failure = Failure::new(what).coded(Code::VramOom).hint(hint);
+    let failure = lost.fold(failure, |failure, one| {
         let (file, size) = (text::printable(&one.part), text::size(one.bytes));
         failure.with_note(format!("{file}: {size}, {} bytes missing", one.missing))
-    })
+    });
+    match plan.certain {
+        true => failure,
+        false => failure.with_note("not every layout was tried: another one may fit"),
+    }
+}
+
+/// A scripted flip behind every file of its device would never strike, and who
+/// tests an alarm with it would believe that it works.
+pub(super) fn check_flips(
+    specs: &[DeviceSpec],
+    manager: &VramManager,
+    files: &[PlanPart],
+    places: &[u32],
+) -> Result<(), Failure> {
+    for (spec, info) in specs.iter().zip(manager.devices()) {
+        let Some(offset) = spec.largest_flip() else {
+            continue;
+        };
+        let here = files.iter().zip(places);
+        let here = here.filter(|(_, place)| **place == info.ordinal);
+        let lengths: Vec<u64> = here.map(|(file, _)| file.bytes).collect();
+        // Of a file that cannot be read the load tells.
+        if lengths.iter().any(|bytes| *bytes == 0 || *bytes > offset) {
+            continue;
+        }
+        let flip = format!("the flip at offset {offset} of {spec}");
+        return Err(Failure::usage(match lengths.iter().max() {
+            Some(longest) => format!(
+                "{flip} lies behind the end of every file there; the longest has {longest} bytes"
+            ),
+            None => format!("{flip} never strikes: no file goes to that device"),
+        }));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use vram_residency::capacity::plan::{PlanDevice, plan};
+
     use super::*;
 
-    fn rooms(left: &[u64]) -> Vec<Room> {
-        let room = |(left, ordinal): (&u64, u32)| Room {
-            ordinal,
-            left: *left,
-            granularity: 4,
-            taken: 0,
-        };
-        left.iter().zip(3..).map(room).collect()
-    }
-
-    fn files(sizes: &[u64]) -> Vec<PlanPart> {
-        let file = |bytes: &u64| PlanPart {
-            name: "file".to_owned(),
-            bytes: *bytes,
-            padding: 1,
-        };
-        sizes.iter().map(file).collect()
-    }
-
     #[test]
-    fn files_are_spread_over_devices() {
-        let places = |left: &[u64], sizes: &[u64]| spread(rooms(left), &files(sizes));
-        // As many files as devices: one each, in order.
-        assert_eq!(places(&[100, 100], &[7, 7]), Some(vec![3, 4]));
-        assert_eq!(places(&[100, 100], &[3, 40, 9, 30]), Some(vec![4, 3, 4, 4]));
-        // With padding and in whole granules 7 takes 8, and 8 takes 12.
-        assert_eq!(places(&[8, 100], &[7, 7, 7]), Some(vec![3, 4, 4]));
-        assert_eq!(places(&[8, 100], &[8, 7]), Some(vec![4, 3]));
-        assert_eq!(places(&[8, 8], &[8]), None);
-        assert_eq!(places(&[8, 8], &[u64::MAX]), None);
-        assert_eq!(places(&[8, 8], &[]), Some(Vec::new()));
+    fn what_does_not_fit_says_what_to_do_and_how_certain_that_is() {
+        let device = PlanDevice {
+            ordinal: 0,
+            available: 10,
+            granularity: 1,
+            reserve: 0,
+            resident: Vec::new(),
+        };
+        let part = PlanPart {
+            name: "large".to_owned(),
+            bytes: 17,
+            padding: 0,
+        };
+        let mut plan = plan(&[device], &[part]);
+        let certain = full(&plan, true);
+        assert_eq!(certain.notes(), ["large: 17 bytes, 7 bytes missing"]);
+        assert!(certain.advice().unwrap().contains("vram plan"));
+        let files = full(&plan, false).advice().unwrap().to_owned();
+        assert!(!files.contains("vram plan"), "it takes one model: {files}");
+        plan.certain = false;
+        let notes = full(&plan, true).notes().to_vec();
+        assert_eq!(notes[1], "not every layout was tried: another one may fit");
     }
 }

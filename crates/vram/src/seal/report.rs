@@ -1,5 +1,6 @@
 //! What `vram seal` says when all went well.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -149,54 +150,49 @@ pub(super) fn verification(done: &Verification) -> String {
 fn summary(args: &Args, manager: &VramManager, sealed: &Sealed) -> Result<Vec<String>, Failure> {
     let bytes = sealed.held.iter().map(|one| one.shard.record().vram_bytes);
     let bytes = bytes.fold(0, u64::saturating_add);
-    let load = text::time(sealed.load);
-    let mut lines = vec![format!(
-        "loaded    {bytes} bytes in {load}, {}",
-        text::rate(bytes, sealed.load)
-    )];
-    if let Some(group) = &sealed.group {
-        lines.push(format!(
-            "group     {} of {}",
-            group.group,
-            text::count(group.members.len(), "shard")
-        ));
-    }
-    let devices = manager.devices();
-    lines.extend(
-        devices
-            .iter()
-            .map(|info| format!("device    {}", devices::line(info))),
-    );
-    lines.push(if sealed.ephemeral_key {
-        "key       ephemeral: the record cannot be verified later; name a key with --key-file"
-            .to_owned()
-    } else {
-        let ids = sealed
-            .held
-            .first()
-            .map(|one| one.shard.record().key_id.to_string());
-        format!("key       {}", ids.unwrap_or_default())
-    });
-    match &args.record {
-        Some(path) => lines.push(format!(
-            "record    {}",
-            text::printable(&path.to_string_lossy())
-        )),
-        None => {
-            let text = record_text(sealed)?;
-            lines.extend(text.lines().map(|line| format!("record    {line}")));
-        }
-    }
-    if let Some(path) = &args.receipt {
-        let name = path.to_string_lossy();
-        lines.push(format!("receipt   {}", text::printable(&name)));
-    }
+    let (time, rate) = (text::time(sealed.load), text::rate(bytes, sealed.load));
+    let mut lines = vec![format!("loaded    {bytes} bytes in {time}, {rate}")];
+    lines.extend(sealed.group.as_ref().map(|group| {
+        let members = text::count(group.members.len(), "shard");
+        format!("group     {} of {members}", group.group)
+    }));
+    let devices = manager.devices().into_iter().map(devices::line);
+    lines.extend(devices.map(|line| format!("device    {line}")));
+    lines.push(key(sealed));
+    lines.extend(papers(args, sealed)?);
     lines.push(if args.hold {
         let (used, total) = (manager.used_vram(), manager.total_vram());
         format!("held      {used} of {total} bytes in use; interrupt to free")
     } else {
         freed(manager)
     });
+    Ok(lines)
+}
+
+/// The key that sealed them.
+fn key(sealed: &Sealed) -> String {
+    if sealed.ephemeral_key {
+        return "key       ephemeral: the record cannot be verified later; name a key with --key-file"
+            .to_owned();
+    }
+    let first = sealed.held.first();
+    let id = first.map(|one| one.shard.record().key_id.to_string());
+    format!("key       {}", id.unwrap_or_default())
+}
+
+/// Where record and receipt were written; the record itself where it was not.
+fn papers(args: &Args, sealed: &Sealed) -> Result<Vec<String>, Failure> {
+    let name = |path: &PathBuf| text::printable(&path.to_string_lossy());
+    let mut lines = match &args.record {
+        Some(path) => vec![format!("record    {}", name(path))],
+        None => {
+            let text = record_text(sealed)?;
+            let lines = text.lines().map(|line| format!("record    {line}"));
+            lines.collect()
+        }
+    };
+    let receipt = args.receipt.as_ref();
+    lines.extend(receipt.map(|path| format!("receipt   {}", name(path))));
     Ok(lines)
 }
 

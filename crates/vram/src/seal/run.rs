@@ -2,22 +2,21 @@
 //! way out leaves the device as it was.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use vram_residency::capacity::plan::{MAX_PADDING, PlanPart};
-use vram_residency::load::{CancelToken, Model};
+use vram_residency::load::CancelToken;
 use vram_residency::shard::GroupRecord;
 use vram_residency::verify::Verification;
 use vram_residency::{Mode, SealedShard, VramManager};
 
 use super::devices::until_one_fails;
 use super::load::{Load, Loaded};
+use super::paper::{papers, write_all};
 use super::{Args, hold, report};
 use crate::device::DeviceSpec;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::output::Output;
-use crate::signing::{Hand, believed, not_signed};
 use crate::worker::Worker;
 use crate::{papers, records, text};
 
@@ -52,63 +51,8 @@ pub(super) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         interrupt: &interrupt,
         output,
     };
-    let outcome = Asked::of(args).and_then(|asked| {
-        asked.check_flips(args)?;
-        job.work(asked)
-    });
-    outcome.map_err(|failure| worker.told(failure.with_note(aftermath(&worker.manager))))
-}
-
-/// What is to be sealed.
-pub(super) struct Asked {
-    /// The one FILE, where it stands for a model of several files.
-    pub(super) model: Option<Model>,
-    /// 0 bytes for what cannot be read, of which the seal tells.
-    pub(super) files: Vec<PlanPart>,
-}
-
-impl Asked {
-    fn of(args: &Args) -> Result<Self, Failure> {
-        let model = args.model()?;
-        let files = match &model {
-            Some(model) => model.parts().iter().map(PlanPart::from).collect(),
-            None => args.files.iter().map(|path| file(path)).collect(),
-        };
-        Ok(Self { model, files })
-    }
-
-    /// A scripted flip behind every file would never strike, and who tests an
-    /// alarm with it would believe that it works.
-    fn check_flips(&self, args: &Args) -> Result<(), Failure> {
-        let largest_flip = args
-            .device
-            .iter()
-            .filter_map(DeviceSpec::largest_flip)
-            .max();
-        let (Some(offset), Some(longest)) =
-            (largest_flip, self.files.iter().map(|file| file.bytes).max())
-        else {
-            return Ok(());
-        };
-        if longest == 0 || offset < longest {
-            return Ok(());
-        }
-        Err(Failure::usage(format!(
-            "the flip at offset {offset} lies behind the end of every file; the longest has {longest} bytes"
-        )))
-    }
-}
-
-/// A file that was not opened yet: where its tensors begin is not known.
-fn file(path: &Path) -> PlanPart {
-    let meta = std::fs::metadata(path)
-        .ok()
-        .filter(std::fs::Metadata::is_file);
-    PlanPart {
-        name: path.display().to_string(),
-        bytes: meta.map_or(0, |meta| meta.len()),
-        padding: MAX_PADDING,
-    }
+    job.work()
+        .map_err(|failure| worker.told(failure.with_note(aftermath(&worker.manager))))
 }
 
 /// What is left on the device after a failure.
@@ -135,31 +79,16 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// The files that were asked for, with their texts.
-    fn papers(&self, sealed: &Sealed) -> Result<Vec<(&Path, String)>, Failure> {
-        let manager = &self.worker.manager;
-        let mut papers = Vec::new();
-        if let (Some(path), Some(hand)) = (&self.args.receipt, &self.worker.hand) {
-            papers.push((path.as_path(), receipts(manager, &sealed.held, hand)?));
-        }
-        if let Some(path) = &self.args.record {
-            papers.push((path.as_path(), report::record_text(sealed)?));
-        }
-        Ok(papers)
-    }
-
-    fn work(&self, asked: Asked) -> Result<(), Failure> {
+    fn work(&self) -> Result<(), Failure> {
         let (args, interrupt) = (self.args, self.interrupt);
         let manager = &self.worker.manager;
-        let started = Instant::now();
         let load = Load {
             args,
             manager,
-            interrupt,
+            token: interrupt.token(),
             output: self.output,
         };
-        let loaded = load.seal(asked)?;
-        let load = started.elapsed();
+        let (loaded, load) = load.seal()?;
         if args.device.iter().any(DeviceSpec::discards) {
             return Err(dropped(&loaded, load));
         }
@@ -171,7 +100,7 @@ impl Job<'_> {
             load,
             ephemeral_key: self.worker.ephemeral_key,
         };
-        let papers = self.papers(&sealed)?;
+        let papers = papers(args, self.worker, &sealed)?;
         if !args.hold {
             free(manager, &sealed.held)?;
             return self.claim(&papers, &sealed);
@@ -229,35 +158,8 @@ fn dropped(loaded: &Loaded, load: Duration) -> Failure {
         .hint("without discard, and with as much memory as the model has bytes, it can be verified")
 }
 
-/// Writes all of them or none.
-fn write_all(papers: &[(&Path, String)]) -> Result<(), Failure> {
-    for (done, (path, text)) in papers.iter().enumerate() {
-        let written = records::write(path, text);
-        if written.is_err() {
-            for (path, _) in papers.iter().take(done) {
-                // Ours, and worthless alone; what went wrong is being reported.
-                let _ = std::fs::remove_file(path);
-            }
-        }
-        written?;
-    }
-    Ok(())
-}
-
-/// A receipt a line.
-fn receipts(manager: &VramManager, held: &[Held], hand: &Hand) -> Result<String, Failure> {
-    let mut text = String::new();
-    for one in held {
-        let receipt = manager.issue_receipt(&one.shard, &hand.signer());
-        let receipt = receipt.map_err(|error| not_signed(&one.file, error))?;
-        text.push_str(&receipt.to_json().map_err(|e| believed(&one.file, e))?);
-        text.push('\n');
-    }
-    Ok(text)
-}
-
 /// After a signal nothing more is begun.
-fn go_on(cancelled: &CancelToken, before: &str) -> Result<(), Failure> {
+pub(super) fn go_on(cancelled: &CancelToken, before: &str) -> Result<(), Failure> {
     if cancelled.is_cancelled() {
         return Err(Failure::new(format!("cancelled before {before}")));
     }
