@@ -231,6 +231,15 @@ fn a_policy_file_finds_its_lists_beside_it() {
         error.to_string().contains("stranger.toml: ") && error.is_verdict(),
         "{error}"
     );
+    // A list of revoked keys that revokes who signed it is judged, too.
+    let own = Revocations::issue(&key, AT, BTreeSet::from([key.public().id()])).unwrap();
+    std::fs::write(dir.path().join("own.json"), own.to_json().unwrap()).unwrap();
+    let text = format!("require = 'signed'\nrevoked = 'own.json'\n{lists}");
+    let error = policy_in(dir.path(), &text).unwrap_err();
+    assert!(
+        error.to_string().contains("was revoked") && error.is_verdict(),
+        "{error}"
+    );
     for (text, what) in [
         (
             "require = 'signed'\nallow = ['.']\ntrust = ['KEY']",

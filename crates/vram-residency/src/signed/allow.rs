@@ -101,7 +101,9 @@ impl AllowError {
             Self::Revocations(error) => {
                 matches!(
                     error,
-                    ReceiptError::Untrusted { .. } | ReceiptError::Signature
+                    ReceiptError::Untrusted { .. }
+                        | ReceiptError::Revoked { .. }
+                        | ReceiptError::Signature
                 )
             }
             Self::File { source, .. } => source.is_verdict(),
