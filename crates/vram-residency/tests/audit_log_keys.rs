@@ -9,38 +9,12 @@ use std::sync::Arc;
 
 use audit_log_support::*;
 use vram_residency::audit::check::{self, CheckError, DirFiles, Fault, Report};
-use vram_residency::audit::log::{LogSink, OpenError, change_key};
+use vram_residency::audit::log::{LogSink, OpenError};
 use vram_residency::audit::note::{Checkpoint, Cut, NoteError, Origin};
 use vram_residency::audit::proof::Proof;
-use vram_residency::audit::{Body, Event, Sink, Text, merkle};
+use vram_residency::audit::{Body, Event, Text, merkle};
 use vram_residency::clock::SystemClock;
-use vram_residency::key::{KeyId, RootKey, SigningKey};
-
-fn numbered(number: u8) -> SigningKey {
-    let token = [b'a' + number; 32].map(|byte| byte);
-    let mut token = token.to_vec();
-    token.extend(TOKEN);
-    SigningKey::new(&RootKey::from_token(&token).unwrap()).unwrap()
-}
-
-fn write(dir: &Path, key: SigningKey, ids: std::ops::Range<u64>) {
-    let log = LogSink::open(dir, options(), key, Arc::new(SystemClock::new())).unwrap();
-    ids.for_each(|id| log.record(&event(id)).unwrap());
-}
-
-fn change(dir: &Path, old: u8, new: u8) -> Result<u64, OpenError> {
-    let clock = Arc::new(SystemClock::new());
-    change_key(dir, &options(), numbered(old), numbered(new), clock)
-}
-
-/// Events under key 0, 1 and 2, one after the other.
-fn three_keys(dir: &Path) {
-    write(dir, numbered(0), 1..10);
-    change(dir, 0, 1).unwrap();
-    write(dir, numbered(1), 10..20);
-    change(dir, 1, 2).unwrap();
-    write(dir, numbered(2), 20..30);
-}
+use vram_residency::key::{KeyId, SigningKey};
 
 fn checked(files: &MemoryFiles, trusted: &[u8], revoked: &[u8]) -> Report {
     let trusted: Vec<_> = trusted
@@ -133,8 +107,8 @@ fn a_replaced_key_opens_nothing_and_signs_nothing_more() {
 fn a_handover_of_another_log_or_a_strangers_is_not_followed() {
     let temp = tempfile::tempdir().unwrap();
     let (dir, other) = (temp.path().join("log"), temp.path().join("other"));
-    write(&dir, numbered(0), 1..10);
-    write(&other, numbered(0), 1..9);
+    write_as(&dir, numbered(0), 1..10);
+    write_as(&other, numbered(0), 1..9);
     change(&other, 0, 1).unwrap();
     let handover = |files: &MemoryFiles| {
         let mut names = files.keys().filter(|name| name.starts_with("handover."));
@@ -148,7 +122,7 @@ fn a_handover_of_another_log_or_a_strangers_is_not_followed() {
     assert_eq!((found[0].fault, &found[0].file), (Fault::RolledBack, &name));
     // A stranger's paper is nobody's word, and so is what is no paper.
     let strange = temp.path().join("strange");
-    write(&strange, numbered(5), 1..10);
+    write_as(&strange, numbered(5), 1..10);
     change(&strange, 5, 6).unwrap();
     let theirs = read_all(&strange);
     let mut files = read_all(&dir);
@@ -167,11 +141,11 @@ fn a_handover_of_another_log_or_a_strangers_is_not_followed() {
 fn a_log_may_come_back_to_a_key_that_it_left() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("log");
-    write(&dir, numbered(0), 1..10);
+    write_as(&dir, numbered(0), 1..10);
     change(&dir, 0, 1).unwrap();
-    write(&dir, numbered(1), 10..20);
+    write_as(&dir, numbered(1), 10..20);
     change(&dir, 1, 0).unwrap();
-    write(&dir, numbered(0), 20..30);
+    write_as(&dir, numbered(0), 20..30);
     assert_eq!(audit_ids(&dir), (1..30).collect::<Vec<_>>());
     for trusted in [&[0][..], &[1], &[0, 1], &[1, 0]] {
         assert_eq!(fault(&read_all(&dir), trusted, &[]), None, "{trusted:?}");
@@ -198,7 +172,7 @@ fn a_log_may_come_back_to_a_key_that_it_left() {
 
 /// Leaves a change from key 0 to 1 as a kill does after both keys have signed.
 fn killed_after_both_signed(dir: &Path) {
-    write(dir, numbered(0), 1..10);
+    write_as(dir, numbered(0), 1..10);
     change(dir, 0, 1).unwrap();
     let mut files = read_all(dir);
     files.retain(|name, _| !name.starts_with("handover."));
@@ -262,7 +236,7 @@ fn a_change_that_was_killed_half_way_can_be_asked_for_again() {
     let named = format!("handover.{seq:012}.json");
     assert_eq!(papers(&read_all(&dir)), Some(named));
     assert!(checked(&read_all(&dir), &[0], &[]).closed);
-    write(&dir, numbered(1), 12..14);
+    write_as(&dir, numbered(1), 12..14);
     assert_eq!(audit_ids(&dir), (1..10).chain(12..14).collect::<Vec<_>>());
     for trusted in [0, 1] {
         assert_eq!(fault(&read_all(&dir), &[trusted], &[]), None, "{trusted}");
@@ -342,7 +316,7 @@ fn a_change_that_was_killed_half_way_is_finished_by_the_new_key() {
         names.count()
     };
     assert_eq!(papers(&read_all(&dir)), 0);
-    write(&dir, numbered(1), 10..12);
+    write_as(&dir, numbered(1), 10..12);
     let files = read_all(&dir);
     assert_eq!(papers(&files), 1);
     for trusted in [&[0][..], &[1], &[0, 1], &[1, 0]] {
@@ -354,7 +328,7 @@ fn a_change_that_was_killed_half_way_is_finished_by_the_new_key() {
         "{refused:?}"
     );
     change(&dir, 1, 2).unwrap();
-    write(&dir, numbered(2), 12..14);
+    write_as(&dir, numbered(2), 12..14);
     assert_eq!(audit_ids(&dir), (1..14).collect::<Vec<_>>());
     for trusted in [0, 1, 2] {
         assert_eq!(fault(&read_all(&dir), &[trusted], &[]), None, "{trusted}");
@@ -368,7 +342,7 @@ fn a_change_needs_a_log_its_key_and_another_key() {
     let refused = |old, new| change(&dir, old, new).unwrap_err().to_string();
     assert!(refused(0, 1).contains("there is no log"));
     assert!(!dir.exists());
-    write(&dir, numbered(0), 1..3);
+    write_as(&dir, numbered(0), 1..3);
     let nowhere = check::verify(
         &DirFiles::new(&temp.path().join("no")),
         &check::Options::default(),

@@ -4,9 +4,7 @@
 mod audit_log_support;
 mod common;
 
-use std::cell::{Cell, RefCell};
 use std::fs;
-use std::io::{self, BufRead};
 use std::path::{Path, PathBuf};
 
 use audit_log_support::*;
@@ -37,13 +35,6 @@ fn place() -> (TempDir, PathBuf) {
     (temp, dir)
 }
 
-/// The line of an event, as anybody can write it who knows the format.
-fn forged(seq: u64, event: &Event) -> String {
-    let json = serde_json::to_string(event).unwrap();
-    let time = event.timestamp;
-    format!("{{\"seq\":{seq},\"time\":\"{time}\",{}\n", &json[1..])
-}
-
 fn own(body: Body) -> Event {
     Event {
         audit_id: 0,
@@ -51,10 +42,6 @@ fn own(body: Body) -> Event {
         body,
         ..event(0)
     }
-}
-
-fn append(files: &mut MemoryFiles, text: &str) {
-    files.get_mut("events.jsonl").unwrap().extend(text.bytes());
 }
 
 fn opened(dir: &Path) -> Vec<Body> {
@@ -439,93 +426,4 @@ fn a_log_without_its_checkpoint_is_not_called_closed() {
     let faults: Vec<_> = report.findings.iter().map(|found| found.fault).collect();
     assert_eq!(faults, [Fault::MissingCheckpoint]);
     assert_eq!((report.closed, report.uncovered), (false, 1));
-}
-
-/// A log whose writer goes on while it is read: before any listing or opening it
-/// may have come to its next state.
-struct Moving<'a> {
-    states: &'a [MemoryFiles],
-    at: Cell<usize>,
-    random: RefCell<Seeded>,
-}
-
-impl Moving<'_> {
-    fn now(&self) -> &MemoryFiles {
-        let moves = self.random.borrow_mut().below(3) == 0;
-        let at = self.at.get() + usize::from(moves);
-        self.at.set(at.min(self.states.len() - 1));
-        &self.states[self.at.get()]
-    }
-}
-
-impl Files for Moving<'_> {
-    fn names(&self) -> io::Result<Vec<String>> {
-        self.now().names()
-    }
-
-    fn open(&self, name: &str) -> io::Result<Box<dyn BufRead + '_>> {
-        self.now().open(name)
-    }
-}
-
-/// The files after each of `events` events.
-fn states(events: u64, segment_bytes: u64) -> Vec<MemoryFiles> {
-    let (_temp, dir) = place();
-    let mut small = options();
-    small.segment_bytes = segment_bytes;
-    let log = open(&dir, small).unwrap();
-    let state = |id| {
-        log.record(&event(id)).unwrap();
-        log.flush().unwrap();
-        read_all(&dir)
-    };
-    (1..=events).map(state).collect()
-}
-
-const BESIDE_SEED: u64 = 9100;
-
-/// Checks `states` while they pass, in many orders.
-fn beside(states: &[MemoryFiles], mut each: impl FnMut(u64, check::Report)) {
-    println!("seeds from {BESIDE_SEED}");
-    let (mut checks, mut moved) = (0, 0);
-    for seed in BESIDE_SEED..BESIDE_SEED + 200 {
-        for states in states.chunks(10) {
-            let moving = Moving {
-                states,
-                at: Cell::new(0),
-                random: RefCell::new(Seeded(seed)),
-            };
-            each(seed, verify_files(&moving));
-            checks += 1;
-            moved += usize::from(moving.at.get() > 0);
-        }
-    }
-    assert!(moved * 10 > checks * 9, "{moved} of {checks}");
-}
-
-// requirement: AU-16
-#[test]
-fn a_log_verifies_beside_its_running_writer() {
-    for segment_bytes in [1 << 20, 2_000] {
-        beside(&states(40, segment_bytes), |seed, report| {
-            assert_eq!(report.findings, [], "seed {seed}, {segment_bytes}");
-        });
-    }
-}
-
-#[test]
-fn a_line_that_is_gone_is_missed_beside_a_running_writer() {
-    let mut states = states(40, 1 << 20);
-    for files in &mut states {
-        let text = String::from_utf8(files["events.jsonl"].clone()).unwrap();
-        let (_, rest) = text.split_once('\n').unwrap();
-        files.insert("events.jsonl".to_owned(), rest.as_bytes().to_vec());
-    }
-    beside(&states, |seed, report| {
-        let found = report.findings.iter().map(|found| found.fault);
-        assert!(
-            found.clone().any(|fault| fault == Fault::Dropped),
-            "seed {seed}: {report:?}"
-        );
-    });
 }

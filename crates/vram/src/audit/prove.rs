@@ -112,7 +112,10 @@ impl Prove {
 impl Check {
     pub(super) fn run(self, output: &Output) -> Result<(), Failure> {
         let trusted = self.trust.load()?;
-        let name = self.proof.to_string_lossy().into_owned();
+        let name = match &self.checkpoint {
+            Some(kept) => format!("{} under {}", self.proof.display(), kept.display()),
+            None => self.proof.display().to_string(),
+        };
         let refused = |error: ProofError| {
             let failure = match &error {
                 ProofError::Format { .. } => Failure::new(error.to_string()),
