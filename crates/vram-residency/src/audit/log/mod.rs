@@ -52,7 +52,7 @@ pub use handover::change_key;
 use super::note::Origin;
 use super::{AuditError, Event, Severity, Sink};
 use crate::clock::Clock;
-use crate::key::{KeyError, SigningKey};
+use crate::key::SigningKey;
 use crate::shard::WorkerId;
 use crate::sync::thread::{self, JoinHandle};
 use crate::sync::{Arc, Mutex, PoisonError};
@@ -164,9 +164,6 @@ pub enum OpenError {
         /// The name that was asked for.
         expected: String,
     },
-    /// The key cannot sign.
-    #[error(transparent)]
-    Key(#[from] KeyError),
 }
 
 /// A sink that writes a tamper-evident log. Dropping it writes, signs and syncs

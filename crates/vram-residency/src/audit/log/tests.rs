@@ -9,13 +9,17 @@ use super::committer::{Committer, Position};
 use super::queue::Queue;
 use super::storage::Storage;
 use super::{LogOptions, LogSink, Sink, writer};
+use crate::audit::AuditMode;
 use crate::audit::check::{self, Files, Report};
 use crate::audit::event::{Body, Event, Text};
 use crate::audit::line::{self, CURRENT};
 use crate::audit::merkle::Tree;
 use crate::audit::note::Origin;
 use crate::clock::{SystemClock, Timestamp};
+use crate::error::Error;
 use crate::key::{RootKey, SigningKey};
+use crate::sim::SimDevice;
+use crate::{Mode, SealRequest, VramManager};
 
 /// Files in memory; after `left` more operations every one fails until `left`
 /// is raised again, and a failing append writes half of what it was given.
@@ -306,6 +310,53 @@ fn a_log_that_cannot_be_written_promises_nothing() {
     assert_eq!(log.losses(), (0, 1), "none was refused for want of room");
     drop(log);
     assert_eq!(disk.ids(), [1, 2, 3, 4]);
+}
+
+/// The file system turns read-only under a manager that works: what must be recorded
+/// fails, or goes on and is counted; nothing is lost that was taken.
+/// requirement: AU-13, EXP-AUDIT-6001
+#[test]
+fn work_on_a_disk_that_turns_read_only_fails_or_is_counted_as_the_mode_says() {
+    for mode in [AuditMode::Required, AuditMode::BestEffort] {
+        let disk = Failing {
+            why: io::ErrorKind::ReadOnlyFilesystem,
+            ..Failing::new()
+        };
+        let log = Arc::new(start(&disk, &options()));
+        let root = RootKey::from_token(b"0123456789abcdef0123456789abcdef").unwrap();
+        let builder = VramManager::builder().device(SimDevice::new(1 << 20));
+        let builder = builder.key(root).sink(log.clone()).audit_mode(mode);
+        let manager = builder.build().unwrap();
+        let shard = manager.seal(SealRequest::bytes(&[1; 100])).unwrap();
+        disk.left.store(0, Ordering::SeqCst);
+        let words = io::Error::from(disk.why).to_string();
+        let answers = [
+            manager.stop("by hand"),
+            manager.verify_sealed(&shard, Mode::TagOnly).map(drop),
+            manager.seal(SealRequest::bytes(&[2; 100])).map(drop),
+        ];
+        for answer in answers {
+            match (mode, answer) {
+                (AuditMode::Required, Err(Error::Audit(error))) => assert_eq!(error.reason, words),
+                (AuditMode::BestEffort, Ok(())) => {}
+                (_, answer) => panic!("{mode:?}: {answer:?}"),
+            }
+        }
+        let metrics = manager.metrics();
+        assert!(metrics.audit_emit_failures_total >= 3, "{metrics:?}");
+        assert_eq!(metrics.audit_critical_emit_failures_total, 1);
+        assert_eq!(log.losses(), (0, 1));
+        disk.left.store(i64::MAX, Ordering::SeqCst);
+        manager.flush_audit().unwrap();
+        manager.resume("the disk is well").unwrap();
+        drop(manager.lease(&shard, Mode::Full).unwrap());
+        drop(shard);
+        drop(manager);
+        drop(log);
+        assert_eq!(disk.verify().findings, []);
+        let ids = disk.ids();
+        assert!(ids.is_sorted() && ids.len() > 10, "{mode:?}: {ids:?}");
+    }
 }
 
 #[test]
