@@ -193,6 +193,25 @@ fn the_tables_of_all_files_have_one_bound() {
 }
 
 #[test]
+fn files_of_a_group_share_the_bound_of_its_tables() {
+    let files = ["small.safetensors", "small.gguf"].map(testdata);
+    let memory = |path: &PathBuf| Model::open(path).unwrap().parts()[0].tensors().memory();
+    let all: u64 = files.iter().map(memory).sum();
+    let group = |table_bytes: u64| {
+        let mut limits = Limits::default();
+        limits.table_bytes = table_bytes;
+        let request = |path: &PathBuf| SealRequest::file(path).limits(limits.clone());
+        manager().seal_group(files.iter().map(request).collect())
+    };
+    assert_eq!(group(all).unwrap().shards().len(), 2);
+    let told = group(all - 1).err().unwrap().to_string();
+    assert!(
+        told.contains("small.gguf") && told.contains("(table_bytes)"),
+        "{told}"
+    );
+}
+
+#[test]
 fn links_may_not_lead_out_of_the_model() {
     let dir = copy_of("sharded");
     let file = "model-00001-of-00002.safetensors";

@@ -19,6 +19,8 @@ use crate::text::printable;
 
 /// Bytes of one digest block.
 const BLOCK: u64 = vram_digest::BLOCK_BYTES as u64;
+/// Claims from here on are no claims of a real file, whatever they count.
+const ABSURD: u64 = 1 << 44;
 /// Runs of bad blocks that are printed one by one; JSON has more.
 const SHOWN_RUNS: usize = 8;
 
@@ -279,9 +281,12 @@ fn about_format(error: &FormatError) -> Option<String> {
             value,
             setting: Some(setting),
             ..
-        } => Some(format!(
+        } if *value < ABSURD => Some(format!(
             "a file that is trusted may have more: --limit {setting}=N, {value} or more here"
         )),
+        FormatError::TooLarge { value, .. } if *value >= ABSURD => {
+            Some("no file has so many: is it damaged, or another kind of file?".to_owned())
+        }
         FormatError::OtherFormat { found, .. } => {
             let name = found.to_string().to_ascii_lowercase();
             Some(format!(
@@ -360,6 +365,28 @@ fn place(&(first, count): &(u64, u64)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_limit_is_to_be_raised_for_what_a_file_can_have() {
+        let over = |value, setting| {
+            about_format(&FormatError::TooLarge {
+                field: "header length",
+                value,
+                limit: 1,
+                setting,
+            })
+        };
+        let raise = over(99, Some("header_bytes")).unwrap();
+        assert!(raise.ends_with("--limit header_bytes=N, 99 or more here"));
+        for hopeless in [over(u64::MAX, Some("header_bytes")), over(ABSURD, None)] {
+            let hint = hopeless.unwrap();
+            assert!(
+                hint.contains("damaged") && !hint.contains("--limit"),
+                "{hint}"
+            );
+        }
+        assert_eq!(over(99, None), None, "the format's own bound");
+    }
 
     #[test]
     fn damage_names_blocks_offsets_and_tensors() {

@@ -176,10 +176,21 @@ pub fn parse_with(
     src: &dyn ReadAt,
     limits: &Limits,
 ) -> Result<TensorTable, FormatError> {
+    parse_beside(format, src, limits, 0)
+}
+
+/// Like [`parse_with`] for one of the files of a model, the others of which
+/// have tables that take `before` bytes ([`TensorTable::memory`]).
+pub(crate) fn parse_beside(
+    format: Format,
+    src: &dyn ReadAt,
+    limits: &Limits,
+    before: u64,
+) -> Result<TensorTable, FormatError> {
     if format != Format::Raw {
         lfs::refuse_pointer(src)?;
     }
-    read_table(format, src, limits, 0)
+    read_table(format, src, limits, before)
 }
 
 /// The table of a file that is no pointer.

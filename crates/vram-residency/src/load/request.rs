@@ -40,10 +40,22 @@ impl FormatChoice {
         extension: Option<&str>,
         limits: &Limits,
     ) -> Result<TensorTable, FormatError> {
+        self.tensors_beside(header, extension, limits, 0)
+    }
+
+    /// The same for one of the files of a group, the tables of the others of
+    /// which take `before` bytes.
+    pub(crate) fn tensors_beside(
+        self,
+        header: &dyn ReadAt,
+        extension: Option<&str>,
+        limits: &Limits,
+        before: u64,
+    ) -> Result<TensorTable, FormatError> {
         match self {
             Self::Exactly(Format::Raw) => Ok(TensorTable::default()),
-            Self::Exactly(format) => format::parse_with(format, header, limits),
-            Self::Auto => Ok(format::detect_with(extension, header, limits)?.1),
+            Self::Exactly(format) => format::parse_beside(format, header, limits, before),
+            Self::Auto => Ok(format::detect_beside(extension, header, limits, before)?.1),
         }
     }
 }
@@ -55,6 +67,8 @@ pub struct SealRequest<'a> {
     pub(crate) extension: Option<String>,
     pub(crate) format: FormatChoice,
     pub(crate) limits: Limits,
+    /// Memory that the tables of other members of the group take.
+    pub(crate) tables_before: u64,
     /// Tensors that were already read from this very source.
     pub(crate) tensors: Option<TensorTable>,
     pub(crate) ordinal: Option<u32>,
@@ -82,6 +96,7 @@ impl<'a> SealRequest<'a> {
             extension: None,
             format: FormatChoice::Exactly(Format::Raw),
             limits: Limits::default(),
+            tables_before: 0,
             tensors: None,
             ordinal: None,
             id: None,

@@ -81,14 +81,25 @@ impl VramManager {
 }
 
 impl<'a> GroupLoad<'a> {
-    fn check(&self, index: u32, request: SealRequest<'a>) -> Result<Member<'a>> {
+    fn check(&self, index: u32, mut request: SealRequest<'a>) -> Result<Member<'a>> {
         if request.dedupe {
             return Err(InputError::Group("members cannot be deduplicated").into());
         }
         let position = ShardPosition::new(index, self.total)?;
+        request.tables_before = self.tables();
         let checked = self.manager.check(request, Some((self.group, position)))?;
         self.overall.join(checked.bytes());
         Ok(Member::Waiting(Box::new(checked)))
+    }
+
+    /// Memory that the tables of the members take: one bound holds them all.
+    fn tables(&self) -> u64 {
+        let memory = |member: &Member<'_>| match member {
+            Member::Waiting(checked) => checked.tensors().memory(),
+            Member::Sealed(shard) => shard.tensors().memory(),
+            Member::Failed => 0,
+        };
+        self.members.iter().map(memory).fold(0, u64::saturating_add)
     }
 
     /// Positions of the members whose load failed.

@@ -78,6 +78,10 @@ impl Checked<'_> {
         self.size.bytes()
     }
 
+    pub(super) const fn tensors(&self) -> &TensorTable {
+        &self.tensors
+    }
+
     pub(super) const fn control_mut(&mut self) -> &mut Control {
         &mut self.control
     }
@@ -133,8 +137,9 @@ impl VramManager {
             Some(tensors) => tensors,
             None => {
                 let extension = request.extension.as_deref();
-                let how = (request.format, extension, &request.limits);
-                tensors(source.as_ref(), how, &mut control)?
+                let limits = (&request.limits, request.tables_before);
+                let how = (request.format, extension);
+                tensors(source.as_ref(), how, limits, &mut control)?
             }
         };
         Ok(Checked {
@@ -489,14 +494,16 @@ impl VramManager {
 }
 
 /// The tensor table of a source, read in the load's own time
-/// (requirement: CO-6).
+/// (requirement: CO-6), within limits to which the tables of other files count.
 fn tensors(
     source: &dyn Source,
-    (choice, extension, limits): (FormatChoice, Option<&str>, &Limits),
+    (choice, extension): (FormatChoice, Option<&str>),
+    (limits, before): (&Limits, u64),
     control: &mut Control,
 ) -> Result<TensorTable, LoadError> {
     control.start();
-    let tensors = choice.tensors(&Watched(source, control), extension, limits);
+    let header = Watched(source, control);
+    let tensors = choice.tensors_beside(&header, extension, limits, before);
     // What ended it is told before what came of that.
     control.check(&source.name())?;
     control.pause();
