@@ -64,11 +64,9 @@ struct Report {
 impl Args {
     pub(crate) fn run(self, output: &Output) -> Result<(), Failure> {
         let name = self.out.to_string_lossy().into_owned();
-        let extension = self
-            .out
-            .extension()
-            .and_then(|extension| extension.to_str());
-        let format = extension.and_then(Format::of_extension).ok_or_else(|| {
+        let extension = self.out.extension().unwrap_or_default();
+        let extension = extension.to_string_lossy().to_ascii_lowercase();
+        let format = Format::of_extension(&extension).ok_or_else(|| {
             Failure::usage(format!("{name} does not say what to write"))
                 .hint("end the name with .safetensors or .gguf")
         })?;

@@ -31,6 +31,9 @@ fn a_synthetic_model_is_repeatable_and_seals() {
             .tells("cannot make")
             .tells("name a new file");
     }
+    // Its own name says what it is to every other command, too.
+    session.vram("synth LOUD.GGUF --size 1MiB").exit(0);
+    session.vram("inspect LOUD.GGUF").exit(0).says("GGUF, ");
     let report = session.vram("synth b.gguf --size 1MiB --json").exit(0);
     assert_eq!(report.json("vram-residency/synth/v1")["bytes"], 1_048_576);
 }
