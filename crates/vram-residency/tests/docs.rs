@@ -99,10 +99,17 @@ fn has_file_that_starts_with(start: &str) -> bool {
     })
 }
 
-/// A function of that name in the tests of this crate or its conformance suite.
+/// A function of that name in the tests of this crate, of the command or in the conformance
+/// suite, or a unit test.
 fn has_function(name: &str) -> bool {
-    let suite = tests().join("../src/device/conformance.rs");
-    let mut pending = vec![tests(), command(), suite];
+    let source = tests().join("../src");
+    let function = format!("fn {name}(");
+    let beside = vec![tests(), command(), source.join("device/conformance.rs")];
+    any_file_holds(beside, &function)
+        || any_file_holds(vec![source], &format!("#[test]\n    {function}"))
+}
+
+fn any_file_holds(mut pending: Vec<PathBuf>, words: &str) -> bool {
     while let Some(path) = pending.pop() {
         if path.is_dir() {
             let entries = std::fs::read_dir(path).unwrap();
@@ -110,7 +117,7 @@ fn has_function(name: &str) -> bool {
             continue;
         }
         let text = std::fs::read_to_string(&path).unwrap_or_default();
-        if text.contains(&format!("fn {name}(")) {
+        if text.contains(words) {
             return true;
         }
     }
