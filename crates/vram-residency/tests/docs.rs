@@ -105,19 +105,22 @@ fn has_function(name: &str) -> bool {
     let source = tests().join("../src");
     let function = format!("fn {name}(");
     let beside = vec![tests(), command(), source.join("device/conformance.rs")];
-    any_file_holds(beside, &function)
-        || any_file_holds(vec![source], &format!("#[test]\n    {function}"))
+    let is_unit_test = |text: &str| {
+        let lines = text.lines().zip(text.lines().skip(1));
+        let mut marked = lines.filter(|(mark, _)| mark.trim() == "#[test]");
+        marked.any(|(_, line)| line.trim().starts_with(&function))
+    };
+    any_file(beside, |text| text.contains(&function)) || any_file(vec![source], is_unit_test)
 }
 
-fn any_file_holds(mut pending: Vec<PathBuf>, words: &str) -> bool {
+fn any_file(mut pending: Vec<PathBuf>, holds: impl Fn(&str) -> bool) -> bool {
     while let Some(path) = pending.pop() {
         if path.is_dir() {
             let entries = std::fs::read_dir(path).unwrap();
             pending.extend(entries.map(|entry| entry.unwrap().path()));
             continue;
         }
-        let text = std::fs::read_to_string(&path).unwrap_or_default();
-        if text.contains(words) {
+        if holds(&std::fs::read_to_string(&path).unwrap_or_default()) {
             return true;
         }
     }
