@@ -194,8 +194,11 @@ pub(super) const TARGETS: &[Target] = &[
     Target {
         name: "audit",
         package: "vram-residency",
-        files: "crates/vram-residency/src/audit/proof.rs",
-        stages: &[&["--test=audit_log_proof"], &["--test=audit_log_keys"]],
+        files: "crates/vram-residency/src/audit/proof/**",
+        stages: &[
+            &["--test=audit_log_proof", "--test=audit_log_proof_keys"],
+            &["--test=audit_log_keys", "--test=audit_log_beside"],
+        ],
     },
     Target {
         name: "audit",
