@@ -100,7 +100,7 @@ fn has_file_that_starts_with(start: &str) -> bool {
 }
 
 /// A function of that name in the tests of this crate, of the command or in the conformance
-/// suite, or a unit test.
+/// suite, or a unit test, or a source with unit tests.
 fn has_function(name: &str) -> bool {
     let source = tests().join("../src");
     let function = format!("fn {name}(");
@@ -110,17 +110,23 @@ fn has_function(name: &str) -> bool {
         let mut marked = lines.filter(|(mark, _)| mark.trim() == "#[test]");
         marked.any(|(_, line)| line.trim().starts_with(&function))
     };
-    any_file(beside, |text| text.contains(&function)) || any_file(vec![source], is_unit_test)
+    let is_named = |path: &Path, text: &str| {
+        path.file_stem().is_some_and(|stem| stem == name) && text.contains("#[test]")
+    };
+    any_file(beside, |_, text| text.contains(&function))
+        || any_file(vec![source], |path, text| {
+            is_named(path, text) || is_unit_test(text)
+        })
 }
 
-fn any_file(mut pending: Vec<PathBuf>, holds: impl Fn(&str) -> bool) -> bool {
+fn any_file(mut pending: Vec<PathBuf>, holds: impl Fn(&Path, &str) -> bool) -> bool {
     while let Some(path) = pending.pop() {
         if path.is_dir() {
             let entries = std::fs::read_dir(path).unwrap();
             pending.extend(entries.map(|entry| entry.unwrap().path()));
             continue;
         }
-        if holds(&std::fs::read_to_string(&path).unwrap_or_default()) {
+        if holds(&path, &std::fs::read_to_string(&path).unwrap_or_default()) {
             return true;
         }
     }
