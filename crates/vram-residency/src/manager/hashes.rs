@@ -138,6 +138,17 @@ mod tests {
         resident.set_level0(bad);
     }
 
+    /// Has the next check of the first block see a bit that is not there.
+    fn err_once(device: &SimDevice) {
+        for moment in [Moment::BeforeCheck, Moment::AfterCheck] {
+            device.flip_at(Flip {
+                moment,
+                offset: 5,
+                bit: 1,
+            });
+        }
+    }
+
     /// Faults on record: of the host's memory, as hashes, and of the checker.
     fn faults(sink: &MemorySink) -> Vec<(&'static str, u64)> {
         let faults = sink.events().into_iter().map(|event| match event.body {
@@ -187,13 +198,7 @@ mod tests {
         assert_eq!(faults(&sink).len(), 1, "they are good again");
         // Both at once: the checker errs about the first block.
         spoil(&shard);
-        for moment in [Moment::BeforeCheck, Moment::AfterCheck] {
-            device.flip_at(Flip {
-                moment,
-                offset: 5,
-                bit: 1,
-            });
-        }
+        err_once(&device);
         let _ = manager.verify_sealed(&shard, Mode::Full).unwrap();
         assert_eq!(faults(&sink)[1..], [("memory", 2), ("checker", 1)]);
     }
@@ -244,13 +249,7 @@ mod tests {
     fn an_export_without_hashes_survives_a_checker_that_errs_once() {
         let (device, sink, manager, shard) = sealed();
         spoil(&shard);
-        for moment in [Moment::BeforeCheck, Moment::AfterCheck] {
-            device.flip_at(Flip {
-                moment,
-                offset: 5,
-                bit: 1,
-            });
-        }
+        err_once(&device);
         assert_eq!(manager.unseal_model(&shard).unwrap(), WEIGHTS);
         assert_eq!(faults(&sink), [("memory", 2)]);
         let resident = shard.resident().unwrap();
