@@ -79,6 +79,9 @@ pub(super) struct Committer {
     unsynced: u64,
     /// A write failed: what is behind the synced bytes is unknown.
     suspect: bool,
+    /// Lines were taken over or cut off, and the event that says so, the first of
+    /// `waiting`, is not synced: a checkpoint before it would prove what nobody wrote.
+    unsaid: bool,
     newest: Arc<Mutex<Option<String>>>,
 }
 
@@ -100,6 +103,7 @@ impl Committer {
             written: Vec::new(),
             unsynced: 0,
             suspect: false,
+            unsaid: false,
             newest: Arc::default(),
         }
     }
@@ -141,7 +145,7 @@ impl Committer {
     }
 
     /// Goes on with what a killed writer left. What is cut off goes once the
-    /// checkpoint says so.
+    /// checkpoint says so; no other is signed before the log's next event is synced.
     pub(super) fn take_over(&mut self, left: &Left<'_>) -> io::Result<()> {
         if !left.cut.is_empty() {
             self.sign_as(Checkpoint {
@@ -155,6 +159,7 @@ impl Committer {
         left.adopted
             .iter()
             .for_each(|leaf| self.at.tree.push(*leaf));
+        self.unsaid = !left.adopted.is_empty() || !left.cut.is_empty();
         Ok(())
     }
 
@@ -217,7 +222,9 @@ impl Committer {
         let Some(next) = self.waiting.get(self.written.len()) else {
             return Ok(());
         };
-        if self.segment_is_over(day(next.time)) {
+        // The segment of what was taken over holds the event that says so, too.
+        let says_so = self.unsaid && self.written.is_empty();
+        if !says_so && self.segment_is_over(day(next.time)) {
             self.sync()?;
             self.rotate()?;
         }
@@ -250,6 +257,7 @@ impl Committer {
             self.forget_written();
             return Err(error);
         }
+        self.unsaid = false;
         let synced = self.written.len();
         self.written
             .drain(..)

@@ -16,7 +16,7 @@ use super::queue::Entry;
 use super::tests::{critical, options, plain};
 use super::{LogOptions, OpenError, handover, open, writer};
 use crate::audit::check::{self, Fault, Report};
-use crate::audit::line::{CHECKPOINT, CURRENT};
+use crate::audit::line::{self, CHECKPOINT, CURRENT};
 use crate::audit::{Body, Event};
 use crate::clock::{ManualClock, Timestamp};
 use crate::key::{RootKey, SigningKey};
@@ -279,4 +279,63 @@ fn what_was_cut_off_is_told_although_the_start_that_did_it_was_killed() {
     // It was said: nobody says it again.
     start(&disk, 0).unwrap().close().unwrap();
     assert_eq!(told(&disk), (0, 0));
+}
+
+/// Events before the later ones of which the log says that nothing proves them.
+fn unproved(disk: &Disk) -> Vec<u64> {
+    let mut ids = Vec::new();
+    let damaged = check::show(disk, &check::Filter::default(), &mut |shown| {
+        ids.extend(shown.adopted.then_some(shown.event.audit_id));
+        Ok(())
+    });
+    assert_eq!(damaged.unwrap(), []);
+    ids.retain(|id| *id < LATER);
+    ids
+}
+
+/// Lines behind the last checkpoint of a killed writer, in a segment that is full, and
+/// the start of another; all that was on the disk.
+fn full_and_left(lines: u64) -> Image {
+    let disk = Disk::new(Image::new());
+    let mut log = start(&disk, 0).unwrap();
+    write(&mut log, vec![plain(1)], true);
+    write(&mut log, (2..2 + lines).map(plain).collect(), false);
+    drop(log);
+    let mut left = disk.image();
+    let current = left.get_mut(CURRENT).unwrap();
+    current.extend(b"torn");
+    assert!(current.len() as u64 > small().segment_bytes);
+    left
+}
+
+/// Whoever starts next finishes the segment at once. Killed in between, no checkpoint
+/// covers the lines before the event that says that nothing proves them.
+// requirement: AU-9, AU-13
+#[test]
+fn nothing_that_was_left_is_signed_before_the_event_that_says_so() {
+    const LEFT: u64 = 30;
+    let disk = Disk::new(full_and_left(LEFT));
+    let mut log = start(&disk, 0).unwrap();
+    write(&mut log, vec![critical(LATER)], true);
+    write(&mut log, vec![critical(LATER + 1)], true);
+    drop(log);
+    let rotated = |name: &String| line::segment_first(name).is_some();
+    assert!(disk.image().keys().any(rotated), "no segment was finished");
+    let (mut seed, steps) = (SEED, disk.past());
+    assert!(steps.len() > 20, "{}", steps.len());
+    for (state, _) in &steps {
+        let powerless = state.powerless(&mut |limit| below(&mut seed, limit));
+        for image in powerless.into_iter().chain([state.killed()]) {
+            let disk = Disk::new(image);
+            start(&disk, 0).unwrap().close().unwrap();
+            assert_eq!(verify(&disk, 0).findings, []);
+            assert_eq!(unproved(&disk), (2..2 + LEFT).collect::<Vec<_>>());
+            let events = shown(&disk).into_iter();
+            let torn = events.map(|event| match event.body {
+                Body::AuditOpened { torn_bytes, .. } => torn_bytes,
+                _ => 0,
+            });
+            assert!(torn.max() >= Some(4), "what was cut off is forgotten");
+        }
+    }
 }
