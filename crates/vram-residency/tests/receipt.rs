@@ -458,33 +458,48 @@ fn a_revoked_worker_operator_or_sealing_key_is_believed_no_longer() {
     }
 }
 
-/// Neither an old list nor whoever was revoked brings a revoked key back.
+/// Neither an old list, nor whoever was revoked, nor a list that leaves a key out
+/// brings a revoked key back.
 // requirement: KD-10
 #[test]
-fn a_list_by_a_revoked_key_or_older_than_the_last_is_refused() {
+fn a_list_by_a_revoked_key_or_older_or_shorter_than_the_last_is_refused() {
     let (first, second) = (operator(), worker(Scope::Test));
-    let (first_id, second_id) = (first.public().id(), second.public().id());
     let trusted = [first.public().clone(), second.public().clone()];
     let issue = |by: &SigningKey, at: u64, ids: &[KeyId]| {
         let ids = ids.iter().copied().collect();
         let list = Revocations::issue(by, Timestamp::from_nanos(at), ids).unwrap();
         Revocations::from_json(&list.to_json().unwrap(), &trusted)
     };
-    let key_id = first_id;
+    let key_id = first.public().id();
     let own = issue(&first, 5, &[key_id]);
     assert_eq!(own, Err(ReceiptError::Revoked { key_id }));
-    let seen = issue(&second, 5, &[key_id]).unwrap();
-    for (by, at, answer) in [
-        (&second, 5, Ok(())),
-        (&second, 6, Ok(())),
-        (&first, 6, Err(ReceiptError::Revoked { key_id })),
+    let (lost, more) = (signer_of_nobody(1), signer_of_nobody(2));
+    let seen = issue(&second, 5, &[key_id, lost]).unwrap();
+    let unrevoked = |key_id| Err(ReceiptError::Unrevoked { key_id });
+    for (by, at, ids, answer) in [
+        (&second, 5, &[key_id, lost][..], Ok(())),
+        (&second, 6, &[key_id, lost, more], Ok(())),
+        (&second, 6, &[key_id, more], unrevoked(lost)),
+        (&second, 6, &[lost], unrevoked(key_id)),
+        (&second, 5, &[], unrevoked(key_id.min(lost))),
+        (&first, 6, &[lost], Err(ReceiptError::Revoked { key_id })),
     ] {
-        let next = issue(by, at, &[]).unwrap();
-        assert_eq!(next.follows(&seen), answer, "{at}");
+        let next = issue(by, at, ids).unwrap();
+        assert_eq!(next.follows(&seen), answer, "{at} {ids:?}");
     }
-    let old = issue(&second, 4, &[]).unwrap().follows(&seen);
+    let old = issue(&second, 4, &[key_id, lost]).unwrap().follows(&seen);
     assert!(matches!(old, Err(ReceiptError::Stale { .. })), "{old:?}");
-    assert_ne!(first_id, second_id);
+    // Another operator's list takes its place when it revokes as much.
+    let seen = issue(&first, 5, &[lost]).unwrap();
+    assert_eq!(issue(&second, 6, &[lost]).unwrap().follows(&seen), Ok(()));
+    let next = issue(&second, 6, &[key_id]).unwrap();
+    assert_eq!(next.follows(&seen), unrevoked(lost));
+}
+
+/// The id of a key that signs nothing here.
+fn signer_of_nobody(number: u8) -> KeyId {
+    let root = RootKey::from_token(&[[b'0' + number; 16], *b"fedcba9876543210"].concat());
+    SigningKey::new(&root.unwrap()).unwrap().public().id()
 }
 
 /// By its own id, whatever manager derived a key from it.

@@ -268,6 +268,59 @@ fn a_policy_file_finds_its_lists_beside_it() {
     }
 }
 
+/// As 'vram verify --revoked-seen': the list that was believed last is held against
+/// the one that is named now.
+// requirement: PM-15, KD-10
+#[test]
+fn a_policy_refuses_a_list_of_revoked_keys_that_brings_a_key_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = approver(1);
+    std::fs::write(dir.path().join("allow.toml"), list(&key)).unwrap();
+    let [one, two] = [5, 6].map(|seed| approver(seed).public().id());
+    for (name, nanos, ids) in [
+        ("seen", 20, vec![one, two]),
+        ("more", 30, vec![one, two, approver(7).public().id()]),
+        ("older", 10, vec![one, two]),
+        ("less", 30, vec![two]),
+    ] {
+        let at = Timestamp::from_nanos(nanos);
+        let list = Revocations::issue(&key, at, ids.into_iter().collect()).unwrap();
+        std::fs::write(dir.path().join(name), list.to_json().unwrap()).unwrap();
+    }
+    let rule = "require = 'signed'\nallow = ['allow.toml']\ntrust = ['KEY']\n";
+    let with = |now: &str, seen: &str| {
+        let lists = format!("revoked = '{now}'\nrevoked_seen = '{seen}'\n");
+        policy_in(dir.path(), &format!("{rule}{lists}"))
+    };
+    for good in ["seen", "more"] {
+        with(good, "seen").unwrap();
+    }
+    for (bad, words) in [
+        ("older", "was believed already".to_owned()),
+        ("less", format!("leaves out key {one}")),
+    ] {
+        let error = with(bad, "seen").unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains(&format!("{bad}: ")) && text.contains(&words),
+            "{text}"
+        );
+        assert!(error.is_verdict(), "{text}");
+        // Without a record of the last one nothing tells.
+        policy_in(dir.path(), &format!("{rule}revoked = '{bad}'\n")).unwrap();
+    }
+    for (lists, what) in [
+        ("revoked_seen = 'seen'\n", "no revoked to hold against it"),
+        ("revoked = 'more'\nrevoked_seen = 'gone'\n", "gone: "),
+    ] {
+        let error = policy_in(dir.path(), &format!("{rule}{lists}")).unwrap_err();
+        assert!(
+            error.to_string().contains(what) && !error.is_verdict(),
+            "{error}"
+        );
+    }
+}
+
 // requirement: TP-1
 #[test]
 fn each_kind_of_refusal_is_an_error_of_its_own() {

@@ -76,7 +76,8 @@ pub(crate) struct RevokedArgs {
     /// List of revoked keys, signed by a trusted key ('vram key revoke' makes one)
     #[arg(long, value_name = "FILE", requires = "keys")]
     revoked: Option<PathBuf>,
-    /// The list that was believed last: --revoked must be no older, nor signed by a key on it
+    /// The list that was believed last: --revoked must be no older, revoke every key on it,
+    /// and not be signed by one of them
     #[arg(long, value_name = "FILE", requires = "revoked")]
     revoked_seen: Option<PathBuf>,
 }
@@ -213,6 +214,9 @@ pub(crate) fn believed(name: &str, error: ReceiptError) -> Failure {
             failure.hint("make a key for tests with: vram key new --signing --test FILE")
         }
         ReceiptError::Stale { .. } => failure.hint("fetch the newest list from its operator"),
+        ReceiptError::Unrevoked { .. } => failure.hint(
+            "no key comes back: have the operator revoke it on this list, too ('vram key revoke')",
+        ),
         _ => failure,
     }
 }

@@ -326,6 +326,20 @@ fn a_policy_file_says_what_is_required() {
         "require = 'signed'\nrevoked = 'revoked.json'\n{lists}"
     ));
     refused(&session, seal, 3, "was revoked");
+    // A list without that key, where the last one is named.
+    session.write("seen.json", &session.read("revoked.json"));
+    let other = "key revoke 0011223344556677 --operator op.sign --out short.json";
+    session.vram(other).exit(0);
+    let short = format!("require = 'signed'\nrevoked = 'short.json'\n{lists}");
+    policy(&short);
+    session.vram(seal).exit(0);
+    policy(&format!("revoked_seen = 'seen.json'\n{short}"));
+    refused(
+        &session,
+        seal,
+        3,
+        "short.json: the list of revoked keys: the list leaves out",
+    );
     for (text, what) in [
         ("", "require"),
         ("require = 'sometimes'", "line 1: "),

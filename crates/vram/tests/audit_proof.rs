@@ -323,6 +323,15 @@ fn an_older_list_of_revoked_keys_is_refused_where_the_newer_one_is_named() {
             "audit verify log {trust} --revoked old.json --revoked-seen old.json"
         ))
         .exit(0);
+    // A newer list that leaves out who is on the last one.
+    let other = "key revoke 7766554433221100 --operator okey --out short.json";
+    session.vram(other).exit(0);
+    session
+        .vram(&format!(
+            "audit verify log {trust} --revoked short.json --revoked-seen old.json"
+        ))
+        .exit(3)
+        .refuses("short.json: the list leaves out key 0011223344556677");
 }
 
 /// An event that somebody put behind the last checkpoint of a killed writer, and

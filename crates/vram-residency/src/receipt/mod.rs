@@ -99,6 +99,12 @@ pub enum ReceiptError {
         /// Time of the list that was seen.
         seen: Timestamp,
     },
+    /// A revocation list that leaves out what one revoked that was seen.
+    #[error("the list leaves out key {key_id}, which the list that was believed last revokes")]
+    Unrevoked {
+        /// The key.
+        key_id: KeyId,
+    },
     /// Receipts that do not belong together as they are.
     #[error("the receipts do not belong together: {0}")]
     Set(#[from] SetFault),

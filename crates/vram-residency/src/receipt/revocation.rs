@@ -76,10 +76,12 @@ impl Revocations {
 
     /// Whether this list may take the place of `seen`, which was believed before:
     /// an older one would bring revoked keys back, and so could whoever has a key
-    /// that `seen` revokes (requirement: KD-10).
+    /// that `seen` revokes, or a newer one that leaves a key out: a key that was
+    /// revoked stays so, on lists of other operators, too (requirement: KD-10).
     ///
     /// # Errors
-    /// [`ReceiptError::Stale`] or [`ReceiptError::Revoked`].
+    /// [`ReceiptError::Stale`], [`ReceiptError::Revoked`] or
+    /// [`ReceiptError::Unrevoked`].
     pub fn follows(&self, seen: &Self) -> Result<(), ReceiptError> {
         if self.issued_at < seen.issued_at {
             return Err(ReceiptError::Stale {
@@ -87,7 +89,11 @@ impl Revocations {
                 seen: seen.issued_at,
             });
         }
-        seen.refuse(self.operator_key.0.id())
+        seen.refuse(self.operator_key.0.id())?;
+        match seen.revoked.difference(&self.revoked).next() {
+            Some(key_id) => Err(ReceiptError::Unrevoked { key_id: *key_id }),
+            None => Ok(()),
+        }
     }
 
     /// Whether records of a sealing key may still be believed: neither the key

@@ -104,6 +104,8 @@ impl AllowError {
                     ReceiptError::Untrusted { .. }
                         | ReceiptError::Revoked { .. }
                         | ReceiptError::Signature
+                        | ReceiptError::Stale { .. }
+                        | ReceiptError::Unrevoked { .. }
                 )
             }
             Self::File { source, .. } => source.is_verdict(),

@@ -66,6 +66,7 @@ struct Text {
     #[serde(default)]
     trust: Vec<PublicKey>,
     revoked: Option<PathBuf>,
+    revoked_seen: Option<PathBuf>,
 }
 
 impl ModelPolicy {
@@ -99,7 +100,12 @@ impl ModelPolicy {
     /// allow = ["allow.toml"]    # allow-lists, from where this file lies
     /// trust = ["HEX"]           # public keys of those who may sign them
     /// revoked = "revoked.json"  # optional: keys that are believed no longer
+    /// revoked_seen = "r1.json"  # optional: the list that was believed last
     /// ```
+    ///
+    /// Keep a copy of the list of revoked keys where only you can write, and name it
+    /// as `revoked_seen`: a list that may not take its place
+    /// ([`Revocations::follows`]) is refused then.
     ///
     /// Unknown fields, oversized files and lists that are not believed are
     /// refused.
@@ -128,13 +134,11 @@ impl ModelPolicy {
         let policy = allow::read::<Text>(text, MAX_POLICY_BYTES);
         let policy = policy.map_err(|reason| AllowError::Policy { reason })?;
         policy.check()?;
-        let keys: Vec<_> = policy.trust.into_iter().map(|key| key.0).collect();
-        let revoked = policy.revoked.map(|name| {
-            let path = folder.join(name);
-            let list = Revocations::from_json(&read(&path, MAX_RECEIPT_BYTES)?, &keys);
-            list.map_err(|error| in_file(&path, AllowError::Revocations(error)))
-        });
-        let revoked = revoked.transpose()?;
+        let keys: Vec<_> = policy.trust.iter().map(|key| key.0.clone()).collect();
+        let revoked = policy.revocations(folder, &|path| {
+            let list = Revocations::from_json(&read(path, MAX_RECEIPT_BYTES)?, &keys);
+            list.map_err(|error| in_file(path, AllowError::Revocations(error)))
+        })?;
         let lists = policy.allow.iter().map(|name| {
             let path = folder.join(name);
             let text = read(&path, MAX_ALLOW_BYTES)?;
@@ -176,7 +180,27 @@ impl Text {
         if needs_keys && self.trust.is_empty() {
             return refused("it names lists and no key to trust");
         }
+        if self.revoked_seen.is_some() && self.revoked.is_none() {
+            return refused("it names revoked_seen and no revoked to hold against it");
+        }
         Ok(())
+    }
+
+    /// The list of revoked keys, when it may take the place of the one seen last.
+    fn revocations(
+        &self,
+        folder: &Path,
+        read: &dyn Fn(&Path) -> Result<Revocations, AllowError>,
+    ) -> Result<Option<Revocations>, AllowError> {
+        let Some(path) = self.revoked.as_ref().map(|name| folder.join(name)) else {
+            return Ok(None);
+        };
+        let list = read(&path)?;
+        if let Some(name) = &self.revoked_seen {
+            let follows = list.follows(&read(&folder.join(name))?);
+            follows.map_err(|error| in_file(&path, AllowError::Revocations(error)))?;
+        }
+        Ok(Some(list))
     }
 }
 
