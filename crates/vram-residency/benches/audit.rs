@@ -22,6 +22,8 @@ const BURST: u64 = 200_000;
 /// Fewer than the queue holds.
 const QUEUED: u64 = 900;
 const CHECKED: u64 = 1_000_000;
+/// Events from one start to the next, of a writer that is killed again and again.
+const START: u64 = 9;
 
 fn key() -> SigningKey {
     let root = RootKey::from_token(b"0123456789abcdef0123456789abcdef").unwrap();
@@ -93,12 +95,30 @@ fn write(c: &mut Criterion) {
     group.finish();
 }
 
+/// A log of as many events as are checked, in a directory.
+fn logged(dir: &Path, event: impl Fn(u64) -> Event) {
+    let log = open(dir);
+    (0..CHECKED).for_each(|id| log.record(&event(id)).unwrap());
+}
+
+/// What a start says that adopted all that stands before it.
+fn opened() -> Body {
+    Body::AuditOpened {
+        adopted_events: START - 1,
+        refused_lines: 0,
+        torn_bytes: 0,
+        caveat: None,
+    }
+}
+
 fn verify(c: &mut Criterion) {
     let temp = tempfile::tempdir().unwrap();
-    let dir = temp.path().join("log");
-    let log = open(&dir);
-    (0..CHECKED).for_each(|id| log.record(&verified(id)).unwrap());
-    drop(log);
+    let (plain, starts) = (temp.path().join("plain"), temp.path().join("starts"));
+    logged(&plain, verified);
+    logged(&starts, |id| match id % START {
+        0 if id > 0 => event(0, opened()),
+        _ => verified(id),
+    });
     let trusted = [key().public().clone()];
     let options = check::Options {
         trusted: &trusted,
@@ -108,15 +128,15 @@ fn verify(c: &mut Criterion) {
     group
         .sample_size(10)
         .throughput(Throughput::Elements(CHECKED));
-    group.bench_function("verify a million", |b| {
-        b.iter(|| {
-            assert!(
-                check::verify(&DirFiles::new(&dir), &options)
-                    .unwrap()
-                    .is_good()
-            )
+    let start = format!("verify a million, a start every {START} events");
+    for (name, dir) in [("verify a million", plain), (start.as_str(), starts)] {
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                let report = check::verify(&DirFiles::new(&dir), &options).unwrap();
+                assert!(report.is_good());
+            });
         });
-    });
+    }
     group.finish();
 }
 

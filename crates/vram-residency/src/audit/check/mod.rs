@@ -9,6 +9,7 @@
 //! a log back to an *older genuine checkpoint* cannot be seen from the log
 //! alone: keep checkpoints elsewhere and give them as [`Options::earlier`].
 
+mod adopted;
 pub(super) mod files;
 mod judge;
 mod keys;

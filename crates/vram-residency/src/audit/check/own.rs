@@ -1,9 +1,8 @@
 //! What the log says of itself, in lines that the tree holds.
 
-use std::ops::Range;
-
 use super::super::Body;
 use super::super::merkle::Hash;
+use super::adopted::Adopted;
 use super::scan::Scan;
 
 /// The log's own events, as far as they can be believed.
@@ -21,17 +20,13 @@ pub(super) struct Own {
 pub(super) fn read(scan: &Scan, leaves: &[Hash]) -> Own {
     let adopted = adopted(scan, leaves);
     let mut own = Own {
-        adopted: adopted
-            .iter()
-            .map(|range| range.end.saturating_sub(range.start))
-            .sum(),
+        adopted: adopted.count(),
         ..Own::default()
     };
     for (seq, body) in genuine(scan, leaves) {
-        // An adopted line is nobody's word.
-        let proved = !adopted.iter().any(|range| range.contains(&seq));
         match body {
-            Body::AuditRetired { first_kept } if proved => {
+            // An adopted line is nobody's word.
+            Body::AuditRetired { first_kept } if !adopted.contains(seq) => {
                 own.first_kept = own.first_kept.max(*first_kept);
             }
             Body::AuditClosed => own.closed = seq.saturating_add(1) == leaves.len() as u64,
@@ -41,13 +36,10 @@ pub(super) fn read(scan: &Scan, leaves: &[Hash]) -> Own {
     own
 }
 
-/// Numbers of the events that the log holds and that nothing proves: they were
-/// adopted when it was opened.
-pub(crate) fn adopted(scan: &Scan, leaves: &[Hash]) -> Vec<Range<u64>> {
-    let genuine = genuine(scan, leaves);
-    genuine
-        .filter_map(|(seq, body)| adopted_before(seq, body))
-        .collect()
+/// The events that the log holds and that nothing proves: they were adopted when it
+/// was opened.
+pub(crate) fn adopted(scan: &Scan, leaves: &[Hash]) -> Adopted {
+    Adopted::said(genuine(scan, leaves))
 }
 
 fn genuine<'s>(scan: &'s Scan, leaves: &'s [Hash]) -> impl Iterator<Item = (u64, &'s Body)> + 's {
@@ -57,12 +49,4 @@ fn genuine<'s>(scan: &'s Scan, leaves: &'s [Hash]) -> impl Iterator<Item = (u64,
         let leaf = leaves.get(usize::try_from(seq).ok()?)?;
         (*leaf == line.hash).then_some((seq, body))
     })
-}
-
-/// The events that were adopted when the log was opened, as event `seq` says.
-pub(super) fn adopted_before(seq: u64, body: &Body) -> Option<Range<u64>> {
-    let Body::AuditOpened { adopted_events, .. } = body else {
-        return None;
-    };
-    Some(seq.saturating_sub(*adopted_events)..seq)
 }

@@ -2,11 +2,12 @@
 
 use std::io::{self, BufRead};
 
-use super::super::event::Event;
+use super::super::event::{Body, Event};
 use super::super::line::{self, CURRENT, MAX_LINE_BYTES};
+use super::adopted::Adopted;
 use super::files::{Files, open_if_there};
 use super::report::{Fault, Finding};
-use super::{own, scan};
+use super::scan;
 
 /// Which events to show; every condition that is set must hold.
 #[derive(Debug, Clone, Default)]
@@ -66,17 +67,18 @@ pub fn show(
     filter: &Filter,
     each: &mut dyn FnMut(Shown) -> io::Result<()>,
 ) -> io::Result<Vec<Finding>> {
-    let (mut damaged, mut adopted) = (Vec::<Finding>::new(), Vec::new());
+    let (mut damaged, mut own) = (Vec::<Finding>::new(), Vec::new());
     // What opens a log after a writer was killed stands behind what it adopts.
     walk(files, &mut |_, _, bytes| {
         let text = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-        let own = line::claims(text).zip(line::own(text));
-        adopted.extend(own.and_then(|((seq, _), body)| own::adopted_before(seq, &body)));
+        let opened = line::own(text).filter(|body| matches!(body, Body::AuditOpened { .. }));
+        own.extend(line::claims(text).map(|(seq, _)| seq).zip(opened));
         Ok(())
     })?;
+    let adopted = Adopted::said(own);
     walk(files, &mut |name, number, bytes| {
         if let Some(mut shown) = read(bytes) {
-            shown.adopted = adopted.iter().any(|range| range.contains(&shown.seq));
+            shown.adopted = adopted.contains(shown.seq);
             return if filter.passes(&shown) {
                 each(shown)
             } else {

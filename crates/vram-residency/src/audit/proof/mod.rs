@@ -148,8 +148,7 @@ impl Proof {
         if seq >= size {
             return Err(ProofError::NotCovered { seq, size });
         }
-        let adopted = whole::adopted(&found.scan, &found.leaves);
-        if adopted.iter().any(|range| range.contains(&seq)) {
+        if whole::adopted(&found.scan, &found.leaves).contains(seq) {
             return Err(ProofError::Adopted { seq });
         }
         let line = find::line(files, found, seq).map_err(CheckError::from)?;
