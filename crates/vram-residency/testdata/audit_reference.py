@@ -3,18 +3,26 @@
 
 usage: audit_reference.py DIR PUBLIC_KEY_HEX
 
-Reads DIR/checkpoint as a C2SP signed note, checks its Ed25519 signature,
-compares the root with RFC 6962 over the hashes of the tiles, and each line of
-the event files with its hash. Lines may be missing only at the start, as far as
-a line that is there says that they were retired.
+Reads DIR/checkpoint as a C2SP signed note, which may have several signatures, and
+checks the one of the key, or of the last key to which DIR/handover.*.json say that
+it handed the log over, each under the signature of the key before. Compares the
+root with RFC 6962 over the hashes of the tiles, and each line of the event files
+with its hash. Lines may be missing only at the start, as far as a line that is
+there says that they were retired.
 """
 import base64
+import contextlib
 import hashlib
 import json
 import pathlib
 import sys
 
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+
+if not __debug__:
+    sys.exit("python -O leaves out the checks: run it without")
 
 
 def root(leaves):
@@ -59,23 +67,52 @@ def kept_lines(folder, hashes):
     return first
 
 
-def main(folder, public):
-    folder, public = pathlib.Path(folder), bytes.fromhex(public)
-    note = (folder / "checkpoint").read_text(encoding="utf-8")
-    text, signature = note.split("\n\n")
+def signed(note, public):
+    """Origin, size and root that a note says under a signature of this key."""
+    text, signatures = note.split("\n\n")
     text += "\n"
     origin, size, signed_root, *_ = text.splitlines()
-    mark, name, blob = signature.strip().split(" ")
-    assert mark == "\u2014" and name == origin, "signature line"
-    blob = base64.b64decode(blob, validate=True)
-    key_hash = hashlib.sha256(name.encode() + b"\n\x01" + public).digest()[:4]
-    assert blob[:4] == key_hash, "key hash"
-    Ed25519PublicKey.from_public_bytes(public).verify(blob[4:], text.encode())
-    size = int(size)
+    key_hash = hashlib.sha256(origin.encode() + b"\n\x01" + public).digest()[:4]
+    key, good = Ed25519PublicKey.from_public_bytes(public), False
+    for line in signatures.removesuffix("\n").split("\n"):
+        mark, name, blob = line.split(" ")
+        assert mark == "\u2014", "signature line"
+        blob = base64.b64decode(blob, validate=True)
+        if (name, blob[:4]) == (origin, key_hash):
+            with contextlib.suppress(InvalidSignature):
+                key.verify(blob[4:], text.encode())
+                good = True
+    assert good, "no signature of this key"
+    return origin, int(size), base64.b64decode(signed_root, validate=True)
+
+
+def handed_over(folder, public, hashes):
+    """The key to which the log went over from this one, and what that signed last."""
+    last = None
+    for path in sorted(folder.glob("handover.*.json")):
+        paper = json.loads(path.read_text(encoding="utf-8"))
+        event = json.loads(paper["line"])
+        if event["event_type"] != "audit.key_changed" or event["from"] != public.hex():
+            continue
+        last = signed(paper["checkpoint"], public)
+        held = hashes[: last[1]]
+        assert paper["seq"] == event["seq"] == last[1] - 1, "not its last word"
+        assert root(held) == last[2] and held[-1] == leaf(paper["line"].encode()), path
+        public = bytes.fromhex(event["to"])
+    return public, last
+
+
+def main(folder, public):
+    folder = pathlib.Path(folder)
+    note = (folder / "checkpoint").read_text(encoding="utf-8")
+    size = int(note.split("\n")[1])
     starts = range(0, size, 256)
     tiles = (tile(folder, at // 256, min(256, size - at)) for at in starts)
     hashes = [value for values in tiles for value in values]
-    assert base64.b64encode(root(hashes)).decode() == signed_root, "root"
+    public, last = handed_over(folder, bytes.fromhex(public), hashes)
+    origin, _, signed_root = signed(note, public)
+    assert root(hashes) == signed_root, "root"
+    assert last is None or last[0] == origin, "the key was changed in another log"
     print("good", size, "from", kept_lines(folder, hashes))
 
 

@@ -18,6 +18,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import (
     Ed25519PrivateKey, Ed25519PublicKey)
 
+if not __debug__:
+    sys.exit("python -O leaves out the checks: run it without")
+
 HERE = pathlib.Path(__file__).resolve().parent
 VECTORS = HERE / "receipt_vectors.json"
 WORKER, OPERATOR = bytes(range(1, 33)), bytes(range(101, 133))

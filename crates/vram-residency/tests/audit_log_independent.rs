@@ -10,6 +10,8 @@ use std::process::{Command, Output};
 use audit_log_support::*;
 use python::python;
 use vram_residency::audit::Sink;
+use vram_residency::audit::check::DirFiles;
+use vram_residency::audit::note::Checkpoint;
 
 fn judged(dir: &Path, key: &str) -> Option<Output> {
     let instead = "checkpoints are checked by the library's own code only";
@@ -42,6 +44,115 @@ fn an_independent_program_accepts_the_log_and_refuses_a_changed_one() {
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, text.replacen("shard-", "shart-", 1)).unwrap();
     assert!(!judged(&dir, &public).unwrap().status.success());
+}
+
+/// `python -O` leaves assertions out, and a check that makes none accepts everything.
+#[test]
+fn no_independent_program_runs_without_its_checks() {
+    let Some(python) = python("cryptography", "nothing") else {
+        return;
+    };
+    for name in ["audit", "receipt"] {
+        let script = format!(
+            "{}/testdata/{name}_reference.py",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        let output = Command::new(&python)
+            .arg("-O")
+            .arg(script)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("leaves out the checks"), "{name}: {output:?}");
+        assert!(!output.status.success());
+    }
+}
+
+/// A signed note has as many signatures as there are keys that vouch for it.
+// requirement: AU-16, KD-10
+#[test]
+fn an_independent_program_finds_the_signature_of_its_key_among_several() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    write_as(&dir, numbered(0), 1..300);
+    let path = dir.join("checkpoint");
+    let note = std::fs::read_to_string(&path).unwrap();
+    let public = numbered(0).public().clone();
+    let now = Checkpoint::open(&note, std::slice::from_ref(&public)).unwrap();
+    let line = |key: u8| {
+        let note = now.sign(&numbered(key)).unwrap();
+        note.split_once("\n\n").unwrap().1.to_owned()
+    };
+    // A signature of a type that nobody here knows.
+    let other = "\u{2014} example.org/worker-1 AAAAAAAAAA==\n".to_owned();
+    let text = note.split_once("\n\n").unwrap().0;
+    let believed = |lines: &[&str]| {
+        std::fs::write(&path, format!("{text}\n\n{}", lines.concat())).unwrap();
+        let judged = judged(&dir, &public.to_string())?.status.success();
+        let ours = verify_under(&DirFiles::new(&dir), &public).is_good();
+        assert_eq!(judged, ours, "the two programs differ over {lines:?}");
+        Some(judged)
+    };
+    let [ours, theirs] = [0, 1].map(line);
+    for lines in [
+        &[&ours, &theirs][..],
+        &[&theirs, &ours],
+        &[&theirs, &other, &ours],
+    ] {
+        let lines: Vec<&str> = lines.iter().map(|line| line.as_str()).collect();
+        let Some(believed) = believed(&lines) else {
+            return;
+        };
+        assert!(believed, "{lines:?}");
+    }
+    assert_eq!(believed(&[&theirs, &other]), Some(false));
+    // Our key's, over another text: no signature, and none in the way of a good one.
+    let before = Checkpoint { size: 1, ..now };
+    let wrong = before.sign(&numbered(0)).unwrap();
+    let wrong = wrong.split_once("\n\n").unwrap().1;
+    assert_eq!(believed(&[wrong, &theirs]), Some(false));
+    assert_eq!(believed(&[wrong, &ours]), Some(true));
+}
+
+/// As the library does, from the key that is trusted to the one that signs.
+// requirement: AU-16, KD-10
+#[test]
+fn an_independent_program_follows_the_changes_of_the_key() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    three_keys(&dir);
+    let good = read_all(&dir);
+    let believes = |files: &MemoryFiles, key: u8| {
+        write_all(&dir, files);
+        let public = numbered(key).public().clone();
+        let judged = judged(&dir, &public.to_string())?.status.success();
+        assert_eq!(
+            judged,
+            verify_under(&DirFiles::new(&dir), &public).is_good(),
+            "{key}"
+        );
+        Some(judged)
+    };
+    for (key, answer) in [(0, true), (1, true), (2, true), (3, false)] {
+        let Some(judged) = believes(&good, key) else {
+            return;
+        };
+        assert_eq!(judged, answer, "{key}");
+    }
+    // The first change alone; and one that says more than was signed.
+    let names = good.keys().filter(|name| name.starts_with("handover."));
+    let names: Vec<&String> = names.collect();
+    let mut files = good.clone();
+    files.remove(names[1]);
+    assert_eq!(believes(&files, 0), Some(false));
+    assert_eq!(believes(&files, 2), Some(true));
+    let mut files = good.clone();
+    let paper = String::from_utf8(files[names[0]].clone()).unwrap();
+    let [to, other] = [1, 3].map(|key| numbered(key).public().to_string());
+    let forged = paper.replace(&to, &other);
+    assert_ne!(forged, paper);
+    files.insert(names[0].clone(), forged.into_bytes());
+    assert_eq!(believes(&files, 0), Some(false));
 }
 
 // requirement: AU-10
