@@ -137,6 +137,15 @@ mod tests {
         Wish::parse(&args)
     }
 
+    /// What `--check` judges where nothing lists the mutants; here it shows before CI does.
+    #[test]
+    fn the_committed_outcomes_and_the_list_agree() {
+        let root = exec::root();
+        let outcomes = Outcomes::read(&root.join(OUTCOMES)).unwrap();
+        let listed = listed::parse(&fs::read_to_string(root.join(LIST)).unwrap()).unwrap();
+        verdict::without_mutants(&outcomes, &listed).unwrap();
+    }
+
     #[test]
     fn options_and_modules_are_read() {
         let wish = parse("seal --shard 1/4 verify --minutes 30 --again").unwrap();
