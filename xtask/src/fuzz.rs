@@ -13,7 +13,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::{Task, exec};
+use crate::{Task, exec, report};
 use log::Run;
 
 pub(crate) const TASK: Task = Task {
@@ -35,8 +35,6 @@ example: cargo xtask fuzz gguf ptx --seconds 600 --jobs 1",
     run,
 };
 
-/// Counts for `cargo xtask report`.
-const RESULTS: &str = "target/xtask/fuzz.json";
 /// Most memory that one decoder may ask for at once, in MiB: a header claims more than it is.
 const LARGEST_REQUEST: &str = "-malloc_limit_mb=64";
 /// Seconds that one input may take, on a machine that does other things as well.
@@ -59,7 +57,7 @@ fn run(args: &[String]) -> Result<(), String> {
         Some(what) => {
             println!("*** NOT FUZZED: {what}.");
             println!("*** The checked-in seeds are replayed with seeded changes instead.");
-            replay(&root)
+            replay()
         }
     }
 }
@@ -171,7 +169,7 @@ fn fuzz(root: &Path, plan: &Plan) -> Result<(), String> {
     let results = results
         .into_inner()
         .unwrap_or_else(|lock| lock.into_inner());
-    leave(root, seconds, &results)?;
+    report::leave_rows("fuzz", "targets", rows(seconds, &results))?;
     verdict(&results)
 }
 
@@ -235,40 +233,13 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Writes the results over those of earlier runs of the same targets.
-fn leave(
-    root: &Path,
-    seconds: u64,
-    results: &BTreeMap<String, Result<Run, String>>,
-) -> Result<(), String> {
-    let path = root.join(RESULTS);
-    let say = |error: std::io::Error| format!("{}: {error}", path.display());
-    let earlier = fs::read(&path).ok();
-    let earlier = earlier.and_then(|text| serde_json::from_slice::<Value>(&text).ok());
-    let text = merged(earlier.as_ref(), seconds, results).to_string();
-    fs::create_dir_all(root.join("target/xtask")).map_err(say)?;
-    fs::write(&path, text).map_err(say)
-}
-
-fn merged(
-    earlier: Option<&Value>,
-    seconds: u64,
-    results: &BTreeMap<String, Result<Run, String>>,
-) -> Value {
-    let earlier = earlier.and_then(|earlier| earlier["targets"].as_array());
-    let mut targets: BTreeMap<String, Value> = earlier
-        .into_iter()
-        .flatten()
-        .filter_map(|row| Some((row["name"].as_str()?.to_owned(), row.clone())))
-        .collect();
-    for (name, result) in results {
-        let row = match result {
-            Ok(run) => run.as_json(name, seconds),
-            Err(why) => json!({ "name": name, "ended": why }),
-        };
-        targets.insert(name.clone(), row);
-    }
-    json!({ "engine": "libFuzzer", "targets": targets.into_values().collect::<Vec<_>>() })
+/// What came of each target, for the report.
+fn rows(seconds: u64, results: &BTreeMap<String, Result<Run, String>>) -> Vec<Value> {
+    let row = |(name, result): (&String, &Result<Run, String>)| match result {
+        Ok(run) => run.as_json(name, seconds),
+        Err(why) => json!({ "name": name, "ended": why }),
+    };
+    results.iter().map(row).collect()
 }
 
 fn verdict(results: &BTreeMap<String, Result<Run, String>>) -> Result<(), String> {
@@ -286,14 +257,11 @@ fn verdict(results: &BTreeMap<String, Result<Run, String>>) -> Result<(), String
 }
 
 /// The replay on stable.
-fn replay(root: &Path) -> Result<(), String> {
+fn replay() -> Result<(), String> {
     let mut command = exec::cargo(&["test", "--package", "fuzz-targets", "--test", "replay"]);
     exec::run(&mut command).map_err(|end| format!("the replay of the seeds {end}"))?;
-    let path = root.join(RESULTS);
-    let text = json!({ "engine": "replay of the seeds, no fuzzer", "targets": [] }).to_string();
-    fs::create_dir_all(root.join("target/xtask"))
-        .and_then(|()| fs::write(&path, text))
-        .map_err(|error| format!("{}: {error}", path.display()))
+    let row = json!({ "name": "all seeds", "ended": "replayed, no fuzzer" });
+    report::leave_rows("fuzz", "targets", vec![row])
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ mod faults;
 mod trial;
 
 use crate::twin::Twin;
-use crate::{Task, exec};
+use crate::{Task, report};
 use faults::{FAULTS, Fault};
 use serde_json::{Value, json};
 use std::fs;
@@ -16,7 +16,7 @@ pub(crate) const TASK: Task = Task {
     usage: "planted [NAME..] [--json]",
     summary: "Plant deliberate faults in a copy of the tree, one by one; a named test must fail",
     help: "\
-NAME     only these faults; without, all ten, and target/planted/results.json is written
+NAME     only these faults; without, all ten, and target/xtask/planted.json is written
 --json   the results as JSON on standard output
 example: cargo xtask planted
 example: cargo xtask planted tag-not-compared lease-not-counted",
@@ -54,7 +54,7 @@ fn run(args: &[String]) -> Result<(), String> {
     }
     let results = to_json(&findings);
     if names.is_empty() {
-        write(&results)?;
+        report::leave("planted", &results)?;
     }
     if !options.is_empty() {
         println!("{results:#}");
@@ -123,13 +123,6 @@ fn to_json(findings: &[Finding]) -> Value {
     json!({ "planted": findings.len(), "found": found.count(), "faults": faults })
 }
 
-/// For `cargo xtask report`.
-fn write(results: &Value) -> Result<(), String> {
-    let path = exec::root().join("target/planted/results.json");
-    fs::write(&path, format!("{results:#}\n"))
-        .map_err(|error| format!("{}: {error}", path.display()))
-}
-
 fn verdict(findings: &[Finding]) -> Result<(), String> {
     let missed: Vec<&str> = findings
         .iter()
@@ -146,6 +139,7 @@ fn verdict(findings: &[Finding]) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exec;
     use crate::modules::Sources;
     use crate::tree::Tree;
 

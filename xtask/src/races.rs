@@ -1,8 +1,9 @@
 //! `cargo xtask races`: what only another order of events, or a stricter machine, shows.
 //! requirement: TP-6, TP-9
 
-use crate::Task;
 use crate::exec;
+use crate::{Task, report};
+use serde_json::json;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -85,29 +86,50 @@ fn number(arg: &str, value: String) -> Result<String, String> {
     }
 }
 
+/// A part that a machine may lack the tools for.
+pub(crate) struct Part {
+    name: &'static str,
+    needs: Needs,
+    tests: fn() -> Result<(), String>,
+}
+
+pub(crate) const MIRI: Part = Part {
+    name: "miri",
+    needs: &["miri", "rust-src"],
+    tests: miri,
+};
+pub(crate) const TSAN: Part = Part {
+    name: "tsan",
+    needs: &["rust-src"],
+    tests: tsan,
+};
+
+impl Part {
+    /// What it needs and this machine lacks, with the remedy.
+    pub(crate) fn missing(&self) -> Option<String> {
+        missing(self.needs)
+    }
+
+    pub(crate) fn run(&self) -> Result<(), String> {
+        noted(self.name, "all its tests", (self.tests)())
+    }
+}
+
 fn run(args: &[String]) -> Result<(), String> {
     let options = Options::parse(args)?;
     let mut skipped = Vec::new();
     if options.models {
         models(&options)?;
     }
-    for (chosen, name, needs, part) in [
-        (
-            options.miri,
-            "miri",
-            MIRI_NEEDS,
-            miri as fn() -> Result<(), String>,
-        ),
-        (options.tsan, "tsan", TSAN_NEEDS, tsan),
-    ] {
+    for (chosen, part) in [(options.miri, MIRI), (options.tsan, TSAN)] {
         if !chosen {
             continue;
         }
-        match missing(needs) {
-            None => part()?,
+        match part.missing() {
+            None => part.run()?,
             Some(what) => {
-                println!("SKIPPED: {name}: {what}");
-                skipped.push(format!("{name}: {what}"));
+                println!("SKIPPED: {}: {what}", part.name);
+                skipped.push(format!("{}: {what}", part.name));
             }
         }
     }
@@ -128,8 +150,22 @@ fn folder(part: &str) -> PathBuf {
 }
 
 fn models(options: &Options) -> Result<(), String> {
-    modelled("vram-residency", &["--lib", "races::"], options)?;
-    modelled("vram-residency-cuda", &["--test=races"], options)
+    let result = modelled("vram-residency", &["--lib", "races::"], options)
+        .and_then(|()| modelled("vram-residency-cuda", &["--test=races"], options));
+    let (schedules, seed) = (&options.schedules, &options.seed);
+    let mut what = format!("{schedules} schedules of each, seed {seed}");
+    if let Some(only) = &options.only {
+        what += &format!(", of models named `{only}`");
+    }
+    noted("models", &what, result)
+}
+
+/// Leaves what came of a part for the report, over what came of it before.
+fn noted(part: &str, what: &str, result: Result<(), String>) -> Result<(), String> {
+    let outcome = result.as_ref().err().map_or("passed", String::as_str);
+    let row = json!({ "name": part, "what": what, "outcome": outcome });
+    let left = report::leave_rows("races", "parts", vec![row]);
+    result.and(left)
 }
 
 /// Runs the models among a package's tests.
@@ -186,8 +222,6 @@ fn nightly(part: &str, args: &[&str]) -> Command {
 
 /// Words that must all occur in what `rustup component list` says is installed.
 type Needs = &'static [&'static str];
-const MIRI_NEEDS: Needs = &["miri", "rust-src"];
-const TSAN_NEEDS: Needs = &["rust-src"];
 
 /// What of `needs` is not installed for nightly. Asked once: a command whose output was
 /// thrown away the first time says nothing the second time.
@@ -250,8 +284,8 @@ mod tests {
     #[test]
     fn a_missing_tool_is_named_with_its_remedy() {
         let installed = "cargo-x86_64-unknown-linux-gnu\nrust-src\n";
-        assert_eq!(lacking(TSAN_NEEDS, installed), None);
-        let lacks = lacking(MIRI_NEEDS, installed).unwrap();
+        assert_eq!(lacking(TSAN.needs, installed), None);
+        let lacks = lacking(MIRI.needs, installed).unwrap();
         assert!(
             lacks.contains("rustup component add --toolchain nightly miri"),
             "{lacks}"

@@ -93,11 +93,15 @@ fn a_crash_an_early_end_and_a_run_of_nothing_are_failures() {
 }
 
 #[test]
-fn results_of_other_targets_stay() {
-    let earlier = json!({ "targets": [{ "name": "a", "executions": 1 }, { "name": "gguf" }] });
-    let results = [("gguf".to_owned(), Ok(Run::read(GOOD, true, Vec::new())))].into();
-    let now = merged(Some(&earlier), 4, &results);
-    assert_eq!(now["targets"][0]["executions"], 1);
-    assert_eq!(now["targets"][1]["executions"], 8192);
-    assert_eq!(now["targets"].as_array().unwrap().len(), 2);
+fn every_target_leaves_a_row_with_what_came_of_it() {
+    let run = Ok(Run::read(GOOD, true, Vec::new()));
+    let lost = Err("it is not there".to_owned());
+    let results = [("gguf".to_owned(), run), ("index".to_owned(), lost)].into();
+    let rows = rows(4, &results);
+    assert_eq!(rows[0]["executions"], 8192);
+    assert_eq!(
+        rows[1],
+        json!({ "name": "index", "ended": "it is not there" })
+    );
+    assert_eq!(rows.len(), 2);
 }

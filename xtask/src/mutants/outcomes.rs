@@ -40,11 +40,6 @@ impl Outcome {
         })
     }
 
-    /// Whether no test said that something is wrong.
-    pub(super) fn survives(self) -> bool {
-        matches!(self, Self::Missed | Self::Timeout)
-    }
-
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Caught => "caught",

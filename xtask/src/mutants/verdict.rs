@@ -3,7 +3,7 @@
 use super::listed::Listed;
 use super::mutant::Mutant;
 use super::outcomes::{Outcome, Outcomes};
-use super::targets::Target;
+use super::targets::{TARGETS, Target};
 use crate::report;
 use serde_json::{Value, json};
 
@@ -18,6 +18,20 @@ struct Counts {
     timeout: usize,
     unviable: usize,
     not_run: usize,
+}
+
+impl Counts {
+    /// Where a mutant with this outcome counts.
+    fn slot(&mut self, outcome: Option<Outcome>, listed: bool) -> &mut usize {
+        match outcome {
+            Some(Outcome::Caught) => &mut self.caught,
+            Some(Outcome::Missed | Outcome::Timeout) if listed => &mut self.listed,
+            Some(Outcome::Missed) => &mut self.missed,
+            Some(Outcome::Timeout) => &mut self.timeout,
+            Some(Outcome::Unviable) => &mut self.unviable,
+            None => &mut self.not_run,
+        }
+    }
 }
 
 /// Prints the counts and leaves them for the report; the error names every survivor without a
@@ -52,11 +66,35 @@ pub(super) fn give(
 
 /// The same from the outcomes alone, where nothing can tell which mutants there are.
 pub(super) fn without_mutants(outcomes: &Outcomes, listed: &[Listed]) -> Result<(), String> {
+    let mut names: Vec<&str> = TARGETS.iter().map(|target| target.name).collect();
+    names.dedup();
+    let of_module = |name: &&str| known_of(name, outcomes, listed);
+    let modules: Vec<Value> = names.iter().map(of_module).collect();
+    let wrong = wrong_without_mutants(outcomes, listed);
+    report::leave("mutants", &json!({ "modules": modules, "wrong": wrong }))?;
+    joined(wrong)
+}
+
+/// The counts of a module's outcomes, also of code that has changed since; how many mutants there
+/// are is not known.
+fn known_of(name: &str, outcomes: &Outcomes, listed: &[Listed]) -> Value {
+    let ours = |mutant: &str| TARGETS.iter().any(|t| t.name == name && t.holds(mutant));
+    let known = outcomes.all().filter(|(mutant, _)| ours(mutant));
+    let mut counts = Counts::default();
+    for (mutant, outcome) in known {
+        *counts.slot(Some(outcome), is_listed(mutant, listed)) += 1;
+    }
+    let mut row = to_json(name, &counts);
+    (row["generated"], row["not_run"]) = (Value::Null, Value::Null);
+    row
+}
+
+pub(super) fn wrong_without_mutants(outcomes: &Outcomes, listed: &[Listed]) -> Vec<String> {
     let mut wrong = disagreements(outcomes.all(), listed);
     wrong.extend(unknown(listed, "was never run", |name| {
         outcomes.all().any(|(known, _)| known == name)
     }));
-    joined(wrong)
+    wrong
 }
 
 fn joined(wrong: Vec<String>) -> Result<(), String> {
@@ -75,17 +113,7 @@ fn count<'a>(
     let mut counts = Counts::default();
     for mutant in mutants {
         counts.generated += 1;
-        let slot = match outcomes.of(mutant) {
-            Some(Outcome::Caught) => &mut counts.caught,
-            Some(outcome) if outcome.survives() && is_listed(&mutant.name, listed) => {
-                &mut counts.listed
-            }
-            Some(Outcome::Missed) => &mut counts.missed,
-            Some(Outcome::Timeout) => &mut counts.timeout,
-            Some(Outcome::Unviable) => &mut counts.unviable,
-            None => &mut counts.not_run,
-        };
-        *slot += 1;
+        *counts.slot(outcomes.of(mutant), is_listed(&mutant.name, listed)) += 1;
     }
     counts
 }
@@ -213,6 +241,33 @@ mod tests {
     }
 
     #[test]
+    fn outcomes_are_counted_by_module_where_nothing_lists_the_mutants() {
+        let mutants = ["seal/mod.rs: one", "seal/mod.rs: two", "policy.rs: one"];
+        let mutants = mutants.map(|name| Mutant {
+            name: format!("crates/vram-residency/src/{name}"),
+            exact: name.to_owned(),
+            ..mutant(0)
+        });
+        let entry = |mutant: &Mutant, word| json!({ "scenario": { "Mutant": { "name": mutant.exact } }, "summary": word });
+        let words = ["CaughtMutant", "MissedMutant", "Timeout"];
+        let entries: Vec<Value> = mutants
+            .iter()
+            .zip(words)
+            .map(|(m, w)| entry(m, w))
+            .collect();
+        let mut outcomes = Outcomes::default();
+        let report = json!({ "outcomes": entries }).to_string();
+        outcomes.take_over(&report, &mutants).unwrap();
+        let seal = known_of("seal", &outcomes, &list(&[&mutants[1].name]));
+        assert_eq!(
+            seal,
+            json!({ "name": "seal", "generated": null, "caught": 1, "listed": 1, "missed": 0,
+                    "timeout": 0, "unviable": 0, "not_run": null })
+        );
+        assert_eq!(known_of("policy", &outcomes, &[])["timeout"], 1);
+    }
+
+    #[test]
     fn survivors_and_the_list_must_agree() {
         let (_, outcomes) = known();
         let wrong = |names: &[&str]| disagreements(outcomes.all(), &list(names));
@@ -233,11 +288,11 @@ mod tests {
     fn an_entry_of_the_list_must_name_something() {
         let (_, outcomes) = known();
         let survivors = ["a.rs: change 1", "a.rs: change 2", "a.rs: change 3"];
-        assert_eq!(without_mutants(&outcomes, &list(&survivors)), Ok(()));
+        assert!(wrong_without_mutants(&outcomes, &list(&survivors)).is_empty());
         let more = [&survivors[..], &["a.rs: change 5"]].concat();
         assert_eq!(
-            without_mutants(&outcomes, &list(&more)),
-            Err("listed, and was never run: a.rs: change 5".to_owned())
+            wrong_without_mutants(&outcomes, &list(&more)),
+            ["listed, and was never run: a.rs: change 5"]
         );
         let gone = unknown(&list(&more), "no mutant any more", |_| false);
         assert_eq!(gone[3], "listed, and no mutant any more: a.rs: change 5");

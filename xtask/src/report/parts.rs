@@ -5,26 +5,26 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::table;
+use super::{Place, table};
 
 /// One part. `read` gives Markdown, nothing when the part is missing, an error when it is there
 /// and cannot be read.
 pub(super) struct Part {
     pub(super) title: &'static str,
     pub(super) command: &'static str,
-    pub(super) read: fn(&Path) -> Result<String, String>,
+    pub(super) read: fn(&Place<'_>) -> Result<String, String>,
 }
 
 pub(super) const PARTS: &[Part] = &[
     Part {
         title: "Checks",
         command: "cargo xtask ci",
-        read: |root| lists(root, "target/xtask/ci.json", &["steps"]),
+        read: |place| lists(place, "target/xtask/ci.json", &["steps"]),
     },
     Part {
         title: "Tests",
         command: "cargo xtask ci",
-        read: |root| lists(root, "target/xtask/tests.json", &[]),
+        read: |place| lists(place, "target/xtask/tests.json", &[]),
     },
     Part {
         title: "Coverage",
@@ -39,17 +39,22 @@ pub(super) const PARTS: &[Part] = &[
     Part {
         title: "Planted faults",
         command: "cargo xtask planted",
-        read: |root| lists(root, "target/planted/results.json", &["faults"]),
+        read: |place| lists(place, "target/xtask/planted.json", &["faults"]),
     },
     Part {
         title: "Fuzzing",
         command: "cargo xtask fuzz",
-        read: |root| lists(root, "target/xtask/fuzz.json", &["targets"]),
+        read: |place| lists(place, "target/xtask/fuzz.json", &["targets"]),
+    },
+    Part {
+        title: "Races",
+        command: "cargo xtask races",
+        read: |place| lists(place, "target/xtask/races.json", &["parts"]),
     },
     Part {
         title: "Faults",
         command: "cargo xtask faults --json target/xtask/faults.json",
-        read: |root| lists(root, "target/xtask/faults.json", &["classes"]),
+        read: |place| lists(place, "target/xtask/faults.json", &["classes"]),
     },
     Part {
         title: "Benches",
@@ -65,25 +70,33 @@ pub(super) const PARTS: &[Part] = &[
 ];
 
 /// The file's JSON with a line that names it; none when it is not there.
-fn read(root: &Path, path: &Path) -> Result<Option<(String, Value)>, String> {
-    let shown = path.strip_prefix(root).unwrap_or(path).display();
+fn read(place: &Place<'_>, path: &Path) -> Result<Option<(String, Value)>, String> {
+    let shown = path.strip_prefix(place.root).unwrap_or(path).display();
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(format!("{shown}: {error}")),
     };
-    let value = serde_json::from_str(&text).map_err(|error| format!("{shown}: {error}"))?;
+    let mut value: Value =
+        serde_json::from_str(&text).map_err(|error| format!("{shown}: {error}"))?;
     let age = fs::metadata(path).and_then(|meta| meta.modified()).ok();
     let age = age.and_then(|then| then.elapsed().ok());
     let age = age.map_or_else(String::new, |age| {
         format!(", {} h old", age.as_secs() / 3600)
     });
-    Ok(Some((format!("From `{shown}`{age}.\n\n"), value)))
+    let made_at = value
+        .as_object_mut()
+        .and_then(|value| value.remove("commit"));
+    let made_at = match made_at.as_ref().and_then(Value::as_str) {
+        Some(commit) if commit != place.commit => format!(", OF ANOTHER COMMIT: {commit}"),
+        _ => String::new(),
+    };
+    Ok(Some((format!("From `{shown}`{age}{made_at}.\n\n"), value)))
 }
 
 /// The file's plain values, then each of the named lists, as tables.
-fn lists(root: &Path, path: &str, names: &[&str]) -> Result<String, String> {
-    let Some((mut text, value)) = read(root, &root.join(path))? else {
+fn lists(place: &Place<'_>, path: &str, names: &[&str]) -> Result<String, String> {
+    let Some((mut text, value)) = read(place, &place.root.join(path))? else {
         return Ok(String::new());
     };
     text += &tables(&value, names);
@@ -100,9 +113,9 @@ fn tables(value: &Value, names: &[&str]) -> String {
     parts.join("\n")
 }
 
-fn coverage(root: &Path) -> Result<String, String> {
-    let path = root.join(crate::coverage::RESULT);
-    let Some((text, value)) = read(root, &path)? else {
+fn coverage(place: &Place<'_>) -> Result<String, String> {
+    let path = place.root.join(crate::coverage::RESULT);
+    let Some((text, value)) = read(place, &path)? else {
         return Ok(String::new());
     };
     let rows = value["parts"].as_array().ok_or("no parts in it")?;
@@ -122,9 +135,9 @@ fn coverage(root: &Path) -> Result<String, String> {
 }
 
 /// The counts of `cargo xtask mutants`, and where it fails.
-fn mutants(root: &Path) -> Result<String, String> {
-    let path = root.join("target/xtask/mutants.json");
-    let Some((mut text, value)) = read(root, &path)? else {
+fn mutants(place: &Place<'_>) -> Result<String, String> {
+    let path = place.root.join("target/xtask/mutants.json");
+    let Some((mut text, value)) = read(place, &path)? else {
         return Ok(String::new());
     };
     text += &tables(&value, &["modules"]);
@@ -135,22 +148,22 @@ fn mutants(root: &Path) -> Result<String, String> {
 }
 
 /// What `vram bench` printed, and the medians of criterion.
-fn benches(root: &Path) -> Result<String, String> {
+fn benches(place: &Place<'_>) -> Result<String, String> {
     let mut text = String::new();
-    let mut files = found(&root.join("target/xtask"), "bench", ".json");
+    let mut files = found(&place.root.join("target/xtask"), "bench", ".json");
     files.sort();
     for path in files {
-        if let Some((from, value)) = read(root, &path)? {
+        if let Some((from, value)) = read(place, &path)? {
             let lists = ["rates", "roofs", "scaling", "costs", "modes", "targets"];
             text += &format!("{from}{}\n", tables(&value, &lists));
         }
     }
-    let criterion = root.join("target/criterion");
+    let criterion = place.root.join("target/criterion");
     let mut files = found(&criterion, "", "new/estimates.json");
     files.sort();
     let mut rows = Vec::new();
     for path in files {
-        let Some((_, value)) = read(root, &path)? else {
+        let Some((_, value)) = read(place, &path)? else {
             continue;
         };
         let name = path.strip_prefix(&criterion).unwrap_or(&path);
@@ -164,12 +177,12 @@ fn benches(root: &Path) -> Result<String, String> {
 }
 
 /// The results that were kept from GPU machines.
-fn gpu(root: &Path) -> Result<String, String> {
+fn gpu(place: &Place<'_>) -> Result<String, String> {
     let mut text = String::new();
-    let mut files = found(&root.join("docs/results"), "", ".json");
+    let mut files = found(&place.root.join("docs/results"), "", ".json");
     files.sort();
     for path in files {
-        if let Some((from, value)) = read(root, &path)? {
+        if let Some((from, value)) = read(place, &path)? {
             let lists = ["sections", "rows"];
             text += &format!("{from}{}\n", tables(&value, &lists));
         }

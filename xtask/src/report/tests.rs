@@ -48,12 +48,16 @@ const SAMPLES: &[(&str, &str)] = &[
            "wrong":["no test notices: seal.rs: replace f with ()"]}"#,
     ),
     (
-        "target/planted/results.json",
-        r#"{"faults":[{"name":"tag not compared","caught":true}]}"#,
+        "target/xtask/planted.json",
+        r#"{"commit":"abc123","faults":[{"name":"tag not compared","caught":true}]}"#,
     ),
     (
         "target/xtask/fuzz.json",
-        r#"{"targets":[{"name":"gguf","runs":5000,"crashes":0}]}"#,
+        r#"{"commit":"def456","targets":[{"name":"gguf","runs":5000,"crashes":0}]}"#,
+    ),
+    (
+        "target/xtask/races.json",
+        r#"{"parts":[{"name":"models","what":"60 schedules","outcome":"passed"}]}"#,
     ),
     (
         "target/xtask/faults.json",
@@ -89,6 +93,7 @@ fn every_part_is_shown_from_what_its_run_left() {
         "- no test notices: seal.rs: replace f with ()",
         "tag not compared",
         "| gguf |",
+        "| models | 60 schedules | passed |",
         "| flip |",
         "memory read",
         "digest/1MiB",
@@ -97,6 +102,24 @@ fn every_part_is_shown_from_what_its_run_left() {
     ] {
         assert!(page.contains(expected), "no `{expected}` in:\n{page}");
     }
+    let elsewhere: Vec<&str> = page
+        .lines()
+        .filter(|l| l.contains("OTHER COMMIT"))
+        .collect();
+    assert_eq!(elsewhere.len(), 1, "{page}");
+    assert!(elsewhere[0].contains("fuzz.json") && elsewhere[0].contains("def456"));
+}
+
+#[test]
+fn a_new_row_takes_the_place_of_the_one_of_its_name() {
+    let earlier = vec![json!({"name": "b", "n": 1}), json!({"name": "c", "n": 1})];
+    let rows = merged(Some(&earlier), vec![stamped(&json!({"name": "b"}), "x")]);
+    let expected = [
+        json!({"name": "b", "commit": "x"}),
+        json!({"name": "c", "n": 1}),
+    ];
+    assert_eq!(rows, expected);
+    assert_eq!(merged(None, rows.clone()), rows);
 }
 
 #[test]
