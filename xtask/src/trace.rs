@@ -77,7 +77,7 @@ fn run(args: &[String]) -> Result<(), String> {
 
 /// The check that `ci` runs.
 pub(crate) fn check() -> Result<(), String> {
-    run(&["--summary".to_owned()])
+    run(&["--strict", "--summary"].map(str::to_owned))
 }
 
 impl Trace {

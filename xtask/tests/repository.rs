@@ -20,7 +20,7 @@ fn the_tree_is_tidy() {
 // requirement: DOC-2
 #[test]
 fn every_cited_requirement_is_listed() {
-    assert_eq!(failure_of(&["trace", "--summary"]), None);
+    assert_eq!(failure_of(&["trace", "--strict", "--summary"]), None);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! Cited is the last cell of a table whose head says `shown by`, and what stands in
 //! `(tests: ...)`: files, or behind a colon tests of those files, with `;` between groups.
+//! requirement: OP-7
 
 use crate::modules::Sources;
 use crate::tree::{File, Finding, Tree};
@@ -157,6 +158,26 @@ mod tests {
                     | y | `conformance`: `suite`; against a tool: `load` |\n\n\
                     ## More\nwords (tests: `load`: `it_holds`) and words\n";
         assert_eq!(findings(good), []);
+    }
+
+    // requirement: OP-7
+    #[test]
+    fn what_to_do_in_an_incident_is_written_down() {
+        let tree = Tree::read(&crate::exec::root()).unwrap();
+        let paper = tree.get(PAPERS[0]).unwrap().text.as_deref().unwrap();
+        for incident in [
+            "a verification fails",
+            "sealing fails",
+            "the policy is violated",
+            "a key leaks",
+            "a log does not verify",
+            "a log cannot be written",
+        ] {
+            assert!(
+                paper.contains(&format!("\n## When {incident}\n")),
+                "{incident}"
+            );
+        }
     }
 
     #[test]
