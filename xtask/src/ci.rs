@@ -1,9 +1,11 @@
 //! `cargo xtask ci`: every check of the repository, in one run.
-//! requirement: CI-JOB-1, CI-JOB-3, CI-JOB-4, CI-JOB-5, CI-JOB-6, CI-JOB-7
+//! requirement: CI-JOB-1, CI-JOB-2, CI-JOB-3, CI-JOB-4, CI-JOB-5, CI-JOB-6, CI-JOB-7
 
 use crate::exec::{self, Ended, answers, cargo};
+use crate::tally::{self, Tally};
+use crate::tree::{File, Tree};
 use crate::{
-    Task, coverage, faults, fuzz, kernels, mutants, only_options, races, report, tally, tidy, trace,
+    Task, coverage, faults, fuzz, kernels, mutants, only_options, races, report, tidy, trace,
 };
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -15,8 +17,8 @@ pub(crate) const TASK: Task = Task {
     summary: "Run every check: format, tidy, trace, dependencies, kernels, lints, docs, tests",
     help: "\
 --no-skips   a check that cannot run here is a failure, not a skip
---long       also coverage with its floors, a smoke of each fuzz target, and race models: they
-             take longer than all the rest
+--long       also coverage with its floors, a smoke of each fuzz target, race models, and Miri and
+             ThreadSanitizer where the nightly toolchain has them: longer than all the rest
 example: cargo xtask ci
 example: cargo xtask ci --long
 example: cargo xtask ci --no-skips",
@@ -28,7 +30,8 @@ const ADVISORY_DEADLINE: Duration = Duration::from_secs(90);
 
 /// Something that some tests need and that a machine may lack.
 struct Need {
-    /// A program, a file by its path from the root when it has a `/`, or an `import` of Python.
+    /// A program, `root`, a command when it has options, a file by its path from the root when it
+    /// has a `/`, or an `import` of Python.
     what: &'static str,
     /// How to get it.
     how: &'static str,
@@ -69,6 +72,30 @@ const TEST_NEEDS: &[Need] = &[
         how: "python3 testdata/fetch_real.py gemma3-270m",
         lost: "no real GGUF model is read",
     },
+    Need {
+        what: "setpriv",
+        how: "Debian package util-linux",
+        lost: "as root, no unreadable file is refused",
+    },
+    Need {
+        what: "shellcheck",
+        how: "Debian package shellcheck",
+        lost: "the script for GPU machines is not linted",
+    },
+];
+
+/// What the machine itself must allow; nothing that could be installed.
+const MACHINE_NEEDS: &[Need] = &[
+    Need {
+        what: "root",
+        how: "run the checks as root",
+        lost: "keys and logs of another user are not refused before our eyes",
+    },
+    Need {
+        what: "unshare --mount --map-root-user true",
+        how: "allow user namespaces",
+        lost: "no audit log meets a disk that turns read-only",
+    },
 ];
 
 /// How one step ended.
@@ -97,7 +124,7 @@ const STEPS: &[Step] = &[
     ("kernels", || judge_kernels(check_kernels())),
     ("clippy", clippy),
     ("docs", docs),
-    ("mutants", || from_result(mutants::check())),
+    ("mutants", mutants),
     ("faults", || from_result(faults::check())),
     ("test", test),
 ];
@@ -107,6 +134,8 @@ const LONG_STEPS: &[Step] = &[
     ("coverage", measure),
     ("fuzz", smoke),
     ("races", || from_result(races::check())),
+    ("miri", || stricter(&races::MIRI)),
+    ("thread sanitizer", || stricter(&races::TSAN)),
 ];
 
 fn run(args: &[String]) -> Result<(), String> {
@@ -129,7 +158,7 @@ fn run(args: &[String]) -> Result<(), String> {
         // After each step, so that a run that is broken off leaves what it did.
         report::leave("ci", &as_json(steps.len(), &results, &times))?;
     }
-    println!("{}", closing(&results));
+    println!("{}", closing(&results, times.iter().sum()));
     verdict(&results, given("--no-skips"))
 }
 
@@ -159,14 +188,18 @@ fn as_json(of_steps: usize, results: &[(&str, Outcome)], seconds: &[f64]) -> Val
     json!({ "of_steps": of_steps, "steps": steps.collect::<Vec<_>>() })
 }
 
-/// The list at the end: one line for each step that did not simply pass.
-fn closing(results: &[(&str, Outcome)]) -> String {
+/// The list at the end: how long all took, and one line for each step that did not simply pass.
+fn closing(results: &[(&str, Outcome)], seconds: f64) -> String {
     let mut text = String::from("\n=== summary");
     let passed = results
         .iter()
         .filter(|(_, outcome)| *outcome == Outcome::Passed)
         .count();
-    text += &format!("\n{passed} of {} steps passed", results.len());
+    let minutes = seconds / 60.0;
+    text += &format!(
+        "\n{passed} of {} steps passed in {minutes:.0} minutes",
+        results.len()
+    );
     for (name, outcome) in results
         .iter()
         .filter(|(_, outcome)| *outcome != Outcome::Passed)
@@ -220,31 +253,44 @@ fn format() -> Outcome {
     })
 }
 
+/// What can be installed is a skip when it is missing; what the machine does not allow is only
+/// reported.
 fn test_needs() -> Outcome {
-    missing_needs(TEST_NEEDS, |what| {
-        if what.contains('/') {
-            exec::root().join(what).is_file()
-        } else if what.starts_with("import ") {
-            let kept = exec::root().join("target/ci-tools/bin/python3");
-            let mut pythons = [PathBuf::from("python3"), kept].into_iter();
-            pythons.any(|python| exec::answers(Command::new(python).args(["-c", what])))
-        } else {
-            exec::starts(what)
-        }
-    })
+    let (tools, machine) = (
+        missing(TEST_NEEDS, is_there),
+        missing(MACHINE_NEEDS, is_there),
+    );
+    match (tools.as_slice(), machine.as_slice()) {
+        ([], []) => Outcome::Passed,
+        ([], _) => Outcome::Unreachable(machine.join("; ")),
+        _ => Outcome::Skipped([tools, machine].concat().join("; ")),
+    }
 }
 
-fn missing_needs(needs: &[Need], found: impl Fn(&str) -> bool) -> Outcome {
-    let missing: Vec<String> = needs
-        .iter()
-        .filter(|need| !found(need.what))
-        .map(|Need { what, how, lost }| format!("`{what}` is not there ({how}): {lost}"))
-        .collect();
-    if missing.is_empty() {
-        Outcome::Passed
-    } else {
-        Outcome::Skipped(missing.join("; "))
+fn is_there(what: &str) -> bool {
+    let words: Vec<&str> = what.split(' ').collect();
+    match words.as_slice() {
+        ["import", ..] => {
+            let kept = exec::root().join("target/ci-tools/bin/python3");
+            let mut pythons = [PathBuf::from("python3"), kept].into_iter();
+            pythons.any(|python| answers(Command::new(python).args(["-c", what])))
+        }
+        ["root"] => {
+            let id = Command::new("id").arg("-u").output();
+            id.is_ok_and(|id| id.stdout == b"0\n")
+        }
+        [file] if file.contains('/') => exec::root().join(file).is_file(),
+        [program] => exec::starts(program),
+        [program, options @ ..] => answers(Command::new(program).args(options)),
+        [] => false,
     }
+}
+
+fn missing(needs: &[Need], found: impl Fn(&str) -> bool) -> Vec<String> {
+    let missing = needs.iter().filter(|need| !found(need.what));
+    missing
+        .map(|Need { what, how, lost }| format!("`{what}` is not there ({how}): {lost}"))
+        .collect()
 }
 
 fn dependencies() -> Outcome {
@@ -330,7 +376,56 @@ fn measure() -> Outcome {
 fn test() -> Outcome {
     let (result, tally) = tally::run(cargo(&["test", "--workspace", "--no-fail-fast"]));
     println!("{}", tally.about_cuda());
-    from_result(result.and(report::leave("tests", &tally.as_json())))
+    let left = report::leave("tests", &tally.as_json());
+    match result.and(left).and_then(|()| scenarios_written()) {
+        Ok(written) => judge_tests(&tally, written),
+        Err(why) => Outcome::Failed(why),
+    }
+}
+
+/// How many behaviour scenarios the sources have.
+fn scenarios_written() -> Result<u64, String> {
+    let tree = Tree::read(&exec::root())?;
+    let features = tree
+        .files
+        .iter()
+        .filter(|file| file.path.ends_with(".feature"));
+    let lines = features.flat_map(File::lines);
+    let begins = lines.filter(|(_, line)| line.trim_start().starts_with("Scenario"));
+    Ok(begins.count() as u64)
+}
+
+/// Of tests that passed: whether the scenarios were among them, on the simulated device and on
+/// CUDA, and what was left out.
+fn judge_tests(tally: &Tally, scenarios_written: u64) -> Outcome {
+    let (suites, scenarios) = (tally.suites, tally.scenarios);
+    if suites < 2 || scenarios < scenarios_written {
+        return Outcome::Failed(format!(
+            "{scenarios} behaviour scenarios ran, on {suites} kinds of devices; \
+             {scenarios_written} are written, for two"
+        ));
+    }
+    match tally.left_out.as_slice() {
+        [] => Outcome::Passed,
+        some => Outcome::Unreachable(format!("tests left this out: {}", some.join("; "))),
+    }
+}
+
+/// Which mutants have no outcome only cargo-mutants can tell.
+fn mutants() -> Outcome {
+    match mutants::check() {
+        Ok(None) => Outcome::Passed,
+        Ok(Some(not_counted)) => Outcome::Unreachable(not_counted),
+        Err(why) => Outcome::Failed(why),
+    }
+}
+
+/// Only some nightly toolchains have what these need.
+fn stricter(part: &races::Part) -> Outcome {
+    match part.missing() {
+        None => from_result(part.run()),
+        Some(what) => Outcome::Unreachable(what),
+    }
 }
 
 /// Without the fuzzer the replay of the seeds among the tests is the smoke: the list at the end
@@ -360,7 +455,7 @@ mod tests {
         }
     }
 
-    // requirement: CI-JOB-1, CI-JOB-3, CI-JOB-4, CI-JOB-5, CI-JOB-6, CI-JOB-7, HY-4
+    // requirement: CI-JOB-1, CI-JOB-2, CI-JOB-3, CI-JOB-4, CI-JOB-5, CI-JOB-6, CI-JOB-7, HY-4
     #[test]
     fn no_check_of_the_sources_list_is_left_out() {
         let all = LONG_STEPS.iter().chain(STEPS);
@@ -376,6 +471,8 @@ mod tests {
             "coverage",
             "fuzz",
             "races",
+            "miri",
+            "thread sanitizer",
             "mutants",
             "test",
         ] {
@@ -408,12 +505,16 @@ mod tests {
 
     #[test]
     fn the_closing_list_names_everything_that_did_not_pass() {
-        let text = closing(&[
+        let results = [
             ("a", Outcome::Passed),
             ("b", Outcome::Skipped("no tool".to_owned())),
             ("c", Outcome::Failed("broken".to_owned())),
-        ]);
-        assert!(text.contains("1 of 3 steps passed"), "{text}");
+        ];
+        let text = closing(&results, 150.0 * 60.0 + 10.0);
+        assert!(
+            text.contains("1 of 3 steps passed in 150 minutes"),
+            "{text}"
+        );
         assert!(text.contains("b: SKIPPED: no tool"), "{text}");
         assert!(text.contains("c: FAILED: broken"), "{text}");
         assert!(!text.contains("a: "), "{text}");
@@ -432,17 +533,47 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_need_is_a_skip_that_says_what_is_lost_and_how_to_get_it() {
-        assert_eq!(missing_needs(TEST_NEEDS, |_| true), Outcome::Passed);
-        let outcome = missing_needs(TEST_NEEDS, |what| what != "fsverity");
-        let Outcome::Skipped(why) = outcome else {
-            panic!("not skipped")
-        };
+    fn a_missing_need_says_what_is_lost_and_how_to_get_it() {
+        assert!(missing(TEST_NEEDS, |_| true).is_empty());
+        let why = missing(TEST_NEEDS, |what| what != "fsverity").join("; ");
         assert!(
             why.contains("Debian package fsverity") && why.contains("vectors only"),
             "{why}"
         );
         assert!(!why.contains("GGUF"), "{why}");
+    }
+
+    #[test]
+    fn needs_of_every_kind_are_looked_for() {
+        for there in ["sh", "xtask/Cargo.toml", "sh -c true"] {
+            assert!(is_there(there), "{there}");
+        }
+        for absent in [
+            "no-such-program",
+            "no/such/file",
+            "sh -c false",
+            "import no_such_module",
+        ] {
+            assert!(!is_there(absent), "{absent}");
+        }
+    }
+
+    // requirement: CI-JOB-2
+    #[test]
+    fn scenarios_that_did_not_run_are_a_failure_and_what_was_left_out_is_told() {
+        let tally = |suites, scenarios, left_out: &[&str]| Tally {
+            suites,
+            scenarios,
+            left_out: left_out.iter().map(|what| (*what).to_owned()).collect(),
+            ..Tally::default()
+        };
+        assert_eq!(judge_tests(&tally(2, 200, &[]), 100), Outcome::Passed);
+        for bad in [tally(0, 0, &[]), tally(1, 100, &[]), tally(2, 99, &["x"])] {
+            assert!(matches!(judge_tests(&bad, 100), Outcome::Failed(_)));
+        }
+        let outcome = judge_tests(&tally(2, 200, &["no tmux"]), 100);
+        assert!(matches!(outcome, Outcome::Unreachable(why) if why.contains("no tmux")));
+        assert!(scenarios_written().unwrap() > 90);
     }
 
     #[test]

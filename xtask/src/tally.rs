@@ -11,8 +11,11 @@ use crate::exec;
 const REAL_CUDA: &str = "behaviour on CUDA with real GPUs:";
 const NO_REAL_CUDA: &str = "behaviour: real GPUs did NOT run";
 
+/// How a test says that it left something out, past the harness that hides what others print.
+const LEFT_OUT: &str = "*** SKIPPED: ";
+
 /// What the closing lines of all test programs add up to.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     /// Programs that ended with a closing line.
     pub(crate) programs: u64,
@@ -22,6 +25,10 @@ pub(crate) struct Tally {
     /// Behaviour scenarios, which are no test functions; the same for their failures.
     pub(crate) scenarios: u64,
     pub(crate) scenarios_failed: u64,
+    /// How many times some scenarios ran: once for each kind of device.
+    pub(crate) suites: u64,
+    /// What tests said that they left out.
+    pub(crate) left_out: Vec<String>,
     /// Whether the scenarios ran on a real GPU; `None` when no program said.
     pub(crate) real_cuda: Option<bool>,
 }
@@ -34,7 +41,11 @@ impl Tally {
             self.passed += before(rest, "passed");
             self.failed += before(rest, "failed");
             self.ignored += before(rest, "ignored");
+        } else if let Some((_, what)) = line.split_once(LEFT_OUT) {
+            let what = what.trim_end_matches(['*', ' ']).to_owned();
+            self.left_out.push(what);
         } else if before(line, "scenarios") + before(line, "scenario") > 0 {
+            self.suites += 1;
             self.scenarios += before(line, "scenarios") + before(line, "scenario");
             self.scenarios_failed += before(line, "failed");
         } else if line.starts_with(REAL_CUDA) {
@@ -45,7 +56,7 @@ impl Tally {
     }
 
     /// For the end of a run. requirement: DM-6
-    pub(crate) const fn about_cuda(self) -> &'static str {
+    pub(crate) const fn about_cuda(&self) -> &'static str {
         match self.real_cuda {
             Some(true) => "real CUDA: ran",
             Some(false) => {
@@ -56,7 +67,7 @@ impl Tally {
         }
     }
 
-    pub(crate) fn as_json(self) -> Value {
+    pub(crate) fn as_json(&self) -> Value {
         json!({
             "programs": self.programs,
             "passed": self.passed,
@@ -64,6 +75,8 @@ impl Tally {
             "ignored": self.ignored,
             "scenarios": self.scenarios,
             "scenarios_failed": self.scenarios_failed,
+            "suites": self.suites,
+            "left_out": self.left_out.len(),
             "real_cuda": self.real_cuda,
         })
     }
@@ -84,15 +97,26 @@ fn before(line: &str, word: &str) -> u64 {
     0
 }
 
-/// Runs `command` with its output on ours; how it ended, and the counts.
-pub(crate) fn run(mut command: Command) -> (Result<(), String>, Tally) {
+/// Runs `command` with all that it prints on our output; how it ended, and the counts.
+pub(crate) fn run(command: Command) -> (Result<(), String>, Tally) {
+    run_onto(command, std::io::stdout())
+}
+
+fn run_onto(
+    mut command: Command,
+    mut here: impl Write + Send + 'static,
+) -> (Result<(), String>, Tally) {
     let (output, end) = match std::io::pipe() {
         Ok(pipe) => pipe,
         Err(error) => return (Err(error.to_string()), Tally::default()),
     };
-    let reader = std::thread::spawn(|| follow(output, &mut std::io::stdout().lock()));
-    let result = exec::run(command.stdout(end));
-    // Our copy of the pipe's end goes with the command, so that the reader sees the end.
+    let messages = match end.try_clone() {
+        Ok(end) => end,
+        Err(error) => return (Err(error.to_string()), Tally::default()),
+    };
+    let reader = std::thread::spawn(move || follow(output, &mut here));
+    let result = exec::run(command.stdout(end).stderr(messages));
+    // Our copies of the pipe's end go with the command, so that the reader sees the end.
     drop(command);
     match reader.join() {
         Ok(Ok(tally)) => (result, tally),
@@ -129,7 +153,9 @@ test result: FAILED. 3 passed; 1 failed; 2 ignored; 0 measured; 7 filtered out; 
 test result: ok. 40 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out
 31 scenarios (30 passed, 1 failed)
 1 scenario (1 passed)
+0 scenarios
 9 features
+test it ... *** SKIPPED: tmux is not there ***
 ";
         let mut passed_on = Vec::new();
         let tally = follow(said.as_bytes(), &mut passed_on).unwrap();
@@ -141,6 +167,8 @@ test result: ok. 40 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out
             ignored: 2,
             scenarios: 32,
             scenarios_failed: 1,
+            suites: 2,
+            left_out: vec!["tmux is not there".to_owned()],
             real_cuda: None,
         };
         assert_eq!(tally, expected);
@@ -177,10 +205,11 @@ test result: ok. 40 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out
     #[test]
     fn how_the_command_ended_is_told_when_its_output_has_ended() {
         let mut command = Command::new("sh");
-        command.args(["-c", "exit 3"]);
-        let (result, tally) = run(command);
+        let script = "echo '*** SKIPPED: a ***'; echo '*** SKIPPED: b ***' >&2; exit 3";
+        command.args(["-c", script]);
+        let (result, tally) = run_onto(command, std::io::sink());
         assert!(result.unwrap_err().contains('3'));
-        assert_eq!(tally, Tally::default());
+        assert_eq!(tally.left_out, ["a", "b"]);
     }
 
     #[test]
