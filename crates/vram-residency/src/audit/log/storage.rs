@@ -43,6 +43,8 @@ pub(super) struct DirStorage {
     current: File,
     /// The current segment was renamed, but the next is not there yet.
     renamed: bool,
+    /// The next segment is there and the current one, but its name is not synced yet.
+    created: bool,
     /// Released when the log closes.
     _lock: OwnedFd,
 }
@@ -55,6 +57,7 @@ impl DirStorage {
             root,
             current,
             renamed: false,
+            created: false,
             _lock: lock,
         })
     }
@@ -169,9 +172,13 @@ impl Storage for DirStorage {
             rustix::fs::renameat(&self.root, CURRENT, &self.root, &name)?;
             self.renamed = true;
         }
-        self.current = open_current(&self.root, OFlags::CREATE | OFlags::EXCL)?;
-        self.renamed = false;
-        Ok(rustix::fs::fsync(&self.root)?)
+        if !self.created {
+            self.current = open_current(&self.root, OFlags::CREATE | OFlags::EXCL)?;
+            self.created = true;
+        }
+        rustix::fs::fsync(&self.root)?;
+        (self.renamed, self.created) = (false, false);
+        Ok(())
     }
 
     fn put(&mut self, path: &str, bytes: &[u8], durable: bool) -> io::Result<()> {
@@ -212,5 +219,47 @@ impl Storage for DirStorage {
 
     fn remove_drafts(&mut self) -> io::Result<()> {
         remove_drafts(&self.root, "")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::DirBuilderExt as _;
+    use std::path::Path;
+
+    use super::*;
+
+    fn folder(dir: &Path, how: OFlags) -> OwnedFd {
+        rustix::fs::open(dir, how | OFlags::DIRECTORY, Mode::empty()).unwrap()
+    }
+
+    /// The next segment is there and its name cannot be synced, once or twice: it does
+    /// not take the place of the finished one.
+    // requirement: AU-13
+    #[test]
+    fn a_segment_that_was_finished_is_not_finished_again_over_itself() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("log");
+        std::fs::DirBuilder::new().mode(0o700).create(&dir).unwrap();
+        let root = || folder(&dir, OFlags::RDONLY);
+        let mut storage = DirStorage::new(root(), root()).unwrap();
+        storage.append(b"acknowledged\n").unwrap();
+        storage.sync().unwrap();
+        // Everything but a sync can be done with this.
+        storage.root = folder(&dir, OFlags::PATH);
+        for _ in 0..2 {
+            let refused = storage.rotate(7).unwrap_err();
+            assert_eq!(refused.raw_os_error(), Some(Errno::BADF.raw_os_error()));
+        }
+        storage.root = root();
+        storage.rotate(7).unwrap();
+        storage.append(b"next\n").unwrap();
+        let read = |name: &str| std::fs::read(dir.join(name)).unwrap();
+        assert_eq!(read(&line::segment_name(7)), b"acknowledged\n");
+        assert_eq!(read(CURRENT), b"next\n");
+        // And the one after it.
+        storage.rotate(8).unwrap();
+        assert_eq!(read(&line::segment_name(8)), b"next\n");
+        assert_eq!(read(CURRENT), b"");
     }
 }
