@@ -126,13 +126,225 @@ fn a_handover_of_another_log_or_a_strangers_is_not_followed() {
     change(&strange, 5, 6).unwrap();
     let theirs = read_all(&strange);
     let mut files = read_all(&dir);
-    files.insert(name.clone(), theirs[&handover(&theirs)].clone());
-    assert_eq!(fault(&files, &[0], &[]), None);
+    let strangers = theirs[&handover(&theirs)].clone();
+    files.insert(handover(&theirs), strangers.clone());
+    stray(&files, "the log does not hold it");
     files.insert("checkpoint".to_owned(), theirs["checkpoint"].clone());
     assert_eq!(fault(&files, &[0], &[]), Some(Fault::ForeignCheckpoint));
+    // Under another event's number; and what is no paper.
+    for (text, why) in [
+        (strangers, "it is of event "),
+        (b"{}".to_vec(), "not a proof"),
+    ] {
+        let mut files = read_all(&dir);
+        files.insert("handover.000000000003.json".to_owned(), text);
+        stray(&files, why);
+    }
+    let refused = LogSink::open(
+        &strange,
+        options(),
+        numbered(6),
+        Arc::new(SystemClock::new()),
+    );
+    drop(refused.unwrap());
+    fs::copy(
+        strange.join(handover(&theirs)),
+        strange.join("handover.000000000003.json"),
+    )
+    .unwrap();
+    let refused = LogSink::open(
+        &strange,
+        options(),
+        numbered(6),
+        Arc::new(SystemClock::new()),
+    );
+    assert!(matches!(refused.err(), Some(OpenError::Damaged { .. })));
+}
+
+/// A paper beside a log under key 0 is named as none of its own, and nothing else is
+/// wrong with it.
+fn stray(files: &MemoryFiles, why: &str) {
+    let found = checked(files, &[0], &[]).findings;
+    let [only] = found.as_slice() else {
+        panic!("{found:?}");
+    };
+    assert_eq!(only.fault, Fault::Handover);
+    assert!(only.file.starts_with("handover."), "{only}");
+    assert!(only.text.contains(why), "{only}");
+}
+
+/// The key of several logs named the next one in another of them.
+// requirement: KD-10
+#[test]
+fn a_handover_of_a_log_with_another_name_is_not_followed() {
+    let temp = tempfile::tempdir().unwrap();
+    let (dir, other) = (temp.path().join("log"), temp.path().join("other"));
+    write_as(&dir, numbered(0), 1..20);
+    elsewhere(&other, 0, 3);
     let mut files = read_all(&dir);
-    files.insert(name, b"{}".to_vec());
-    assert_eq!(fault(&files, &[0], &[]), None);
+    for (name, text) in read_all(&other) {
+        if name.starts_with("handover.") {
+            files.insert(name, text);
+        }
+    }
+    stray(&files, "it is of the log 'elsewhere'");
+    // Who has the next key of the other log signs this one.
+    let note = String::from_utf8(files["checkpoint"].clone()).unwrap();
+    let now = Checkpoint::open(&note, &[numbered(0).public().clone()]).unwrap();
+    let stolen = now.sign(&numbered(3)).unwrap();
+    files.insert("checkpoint".to_owned(), stolen.into());
+    assert_eq!(fault(&files, &[0], &[]), Some(Fault::ForeignCheckpoint));
+}
+
+/// The old key signed two histories up to its last word: that of the paper, which has
+/// the very line, and that of the log.
+// requirement: KD-10, AU-16
+#[test]
+fn a_handover_of_another_past_is_a_rollback() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    write_as(&dir, numbered(0), 1..10);
+    let at = change(&dir, 0, 1).unwrap();
+    write_as(&dir, numbered(1), 10..20);
+    let mut files = read_all(&dir);
+    let text = String::from_utf8(files["events.jsonl"].clone()).unwrap();
+    let lines = text.lines().take(usize::try_from(at).unwrap() + 1);
+    let mut lines: Vec<&str> = lines.collect();
+    let changed = lines[at as usize];
+    lines[2] = "{}";
+    let leaves: Vec<_> = lines
+        .iter()
+        .map(|line| merkle::leaf_hash(line.as_bytes()))
+        .collect();
+    let checkpoint = Checkpoint {
+        origin: Origin::new("example.org/worker-1").unwrap(),
+        size: at + 1,
+        root: merkle::root(&leaves),
+        reopened: false,
+        cut: Cut::default(),
+    };
+    let path = merkle::inclusion(&leaves, at as usize);
+    let hex = |hash: &merkle::Hash| hash.map(|byte| format!("{byte:02x}")).concat();
+    let proof = Proof::Inclusion {
+        checkpoint: checkpoint.sign(&numbered(0)).unwrap(),
+        seq: at,
+        line: changed.to_owned(),
+        path: path.iter().map(hex).collect(),
+        handovers: Vec::new(),
+    };
+    let name = format!("handover.{at:012}.json");
+    files.insert(name.clone(), proof.to_json().unwrap().into());
+    let found = checked(&files, &[0], &[]).findings;
+    assert_eq!((found[0].fault, &found[0].file), (Fault::RolledBack, &name));
+    let found = checked(&files, &[1], &[]).findings;
+    assert_eq!((found[0].fault, &found[0].file), (Fault::Handover, &name));
+}
+
+/// The log against a kept checkpoint, for who trusts these keys.
+fn against(files: &MemoryFiles, trusted: &[u8], kept: &str) -> Result<Report, CheckError> {
+    let trusted = trusted.iter().map(|key| numbered(*key).public().clone());
+    let trusted: Vec<_> = trusted.collect();
+    let options = check::Options {
+        trusted: &trusted,
+        earlier: Some(kept),
+        ..check::Options::default()
+    };
+    check::verify(files, &options)
+}
+
+/// Who cuts a log back to before a change of its key takes the paper of the change
+/// away as well: the kept checkpoint is then by a key that the log does not name, or
+/// does not come back to.
+// requirement: KD-10, AU-16
+#[test]
+fn a_rollback_to_before_a_change_of_the_key_is_named() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    let mut states = Vec::new();
+    for (key, next) in [(0, 1), (1, 0), (0, 2)] {
+        let ids = states.len() as u64 * 10;
+        write_as(&dir, numbered(key), ids + 1..ids + 11);
+        states.push(read_all(&dir));
+        change(&dir, key, next).unwrap();
+    }
+    let kept = |at: usize| String::from_utf8(states[at]["checkpoint"].clone()).unwrap();
+    let rolled_back = |files: &MemoryFiles, trusted: &[u8], kept: &str| {
+        let found = against(files, trusted, kept).unwrap().findings;
+        let named = found
+            .iter()
+            .any(|finding| finding.fault == Fault::RolledBack);
+        assert!(named, "{trusted:?}: {found:?}");
+    };
+    for (now, before, trusted) in [
+        // By key 1, which nothing names any more.
+        (0, 1, &[0][..]),
+        (0, 1, &[0, 1]),
+        (0, 1, &[1]),
+        // By key 0, to which the log has not come back.
+        (1, 2, &[0]),
+        (1, 2, &[1]),
+        (0, 2, &[0]),
+    ] {
+        assert_eq!(
+            against(&states[before], trusted, &kept(before))
+                .unwrap()
+                .findings,
+            []
+        );
+        rolled_back(&states[now], trusted, &kept(before));
+        // The one file of the checkpoint was put back, and not the lines.
+        let mut files = states[before].clone();
+        files.insert("checkpoint".to_owned(), states[now]["checkpoint"].clone());
+        let found = against(&files, trusted, &kept(before)).unwrap();
+        assert!(!found.is_good(), "{now} {before} {trusted:?}");
+        rolled_back(&files, trusted, &kept(before));
+    }
+}
+
+/// What a thief of a key that has handed its log over can still do, and to whom: the
+/// limit that the threat model states.
+// requirement: KD-10, OP-4
+#[test]
+fn a_stolen_old_key_deceives_who_trusts_it_and_keeps_no_checkpoint() {
+    let temp = tempfile::tempdir().unwrap();
+    let (dir, forged) = (temp.path().join("log"), temp.path().join("forged"));
+    write_as(&dir, numbered(0), 1..10);
+    change(&dir, 0, 1).unwrap();
+    write_as(&dir, numbered(1), 10..20);
+    let (good, kept) = (read_all(&dir), dir.join("checkpoint"));
+    let kept = fs::read_to_string(kept).unwrap();
+    // A past of the thief's own, longer than the log, which goes over to his next key.
+    write_as(&forged, numbered(0), 50..90);
+    change(&forged, 0, 5).unwrap();
+    let mut files = read_all(&forged);
+    for trusted in [&[0][..], &[0, 1]] {
+        assert_eq!(fault(&files, trusted, &[]), None, "the limit: {trusted:?}");
+    }
+    // Not who trusts the new key alone, revokes the old one or kept a checkpoint.
+    assert_eq!(fault(&files, &[1], &[]), Some(Fault::ForeignCheckpoint));
+    assert!(fault(&files, &[0, 1], &[0]).is_some());
+    for trusted in [&[0][..], &[0, 1]] {
+        let found = against(&files, trusted, &kept).unwrap().findings;
+        assert_eq!(found[0].fault, Fault::RolledBack, "{found:?}");
+    }
+    // Nor while the paper of the true change lies beside the log, which says how far
+    // the old key goes; and the true log is not his to change.
+    for (name, text) in &good {
+        if name.starts_with("handover.") {
+            files.insert(name.clone(), text.clone());
+        }
+    }
+    assert!(fault(&files, &[0], &[]).is_some());
+    let note = String::from_utf8(good["checkpoint"].clone()).unwrap();
+    let now = Checkpoint::open(&note, &[numbered(1).public().clone()]).unwrap();
+    let mut files = good.clone();
+    files.insert(
+        "checkpoint".to_owned(),
+        now.sign(&numbered(0)).unwrap().into(),
+    );
+    for trusted in [&[0][..], &[1], &[0, 1]] {
+        assert!(fault(&files, trusted, &[]).is_some(), "{trusted:?}");
+    }
 }
 
 /// Key 0, 1 and 0 again: who trusts either believes the log, which opens with 0.
@@ -162,7 +374,7 @@ fn a_log_may_come_back_to_a_key_that_it_left() {
         .filter(|(name, _)| name.starts_with("handover."));
     let back = papers.nth(1).unwrap().1.clone();
     files.insert("handover.000000999999.json".to_owned(), back);
-    assert_eq!(fault(&files, &[0], &[]), None);
+    stray(&files, "it is of event ");
     let note = String::from_utf8(files["checkpoint"].clone()).unwrap();
     let newest = Checkpoint::open(&note, &[numbered(2).public().clone()]).unwrap();
     let stolen = newest.sign(&numbered(0)).unwrap();

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use audit_log_support::*;
 use tempfile::TempDir;
 use vram_residency::audit::check::{self, DirFiles};
-use vram_residency::audit::note::NoteError;
+use vram_residency::audit::note::{Checkpoint, NoteError};
 use vram_residency::audit::proof::{Proof, ProofError, Proved, Trust};
 use vram_residency::key::KeyId;
 
@@ -179,7 +179,7 @@ fn changes_of_the_key_count_in_the_order_of_the_log_alone() {
         panic!("another kind")
     };
     let trusted = [numbered(2).public().clone()];
-    let now = vram_residency::audit::note::Checkpoint::open(checkpoint, &trusted).unwrap();
+    let now = Checkpoint::open(checkpoint, &trusted).unwrap();
     *checkpoint = now.sign(&numbered(0)).unwrap();
     let refused = checked(&proof, &[0], &[]).unwrap_err();
     assert!(
@@ -197,23 +197,118 @@ fn changes_of_the_key_count_in_the_order_of_the_log_alone() {
     );
 }
 
-/// What lies beside the log and is no change that it holds is carried to nobody.
+/// What lies beside the log and is no change that it holds is named, and carried to
+/// nobody.
 #[test]
-fn papers_of_no_change_are_not_carried() {
+fn papers_of_no_change_are_named_and_not_carried() {
     let (_temp, dir, _) = log();
     let good = event_proof(&dir, 2, 4);
-    let names = std::fs::read_dir(&dir).unwrap();
-    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut names: Vec<_> = names.filter(|name| name.starts_with("handover.")).collect();
-    names.sort();
-    assert_eq!(names.len(), 2);
-    let paper = std::fs::read_to_string(dir.join(&names[0])).unwrap();
+    let paper = paper(&dir);
     for (name, text) in [
         ("handover.000000000003.json", paper.as_str()),
         ("handover.000000000004.json", "{}"),
         ("handover.000000999999.json", paper.as_str()),
     ] {
         std::fs::write(dir.join(name), text).unwrap();
+        let refused = trusting(2, |options| {
+            Proof::of_event(&DirFiles::new(&dir), options, 4)
+        });
+        assert!(
+            matches!(&refused, Err(ProofError::Damaged { finding }) if finding.contains(name)),
+            "{refused:?}"
+        );
+        std::fs::remove_file(dir.join(name)).unwrap();
     }
     assert_eq!(event_proof(&dir, 2, 4), good);
+}
+
+/// The first paper beside a log.
+fn paper(dir: &Path) -> String {
+    let names = std::fs::read_dir(dir).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let first = names.filter(|name| name.starts_with("handover.")).min();
+    std::fs::read_to_string(dir.join(first.unwrap())).unwrap()
+}
+
+/// The key of several logs named the next one in another of them: who has that one
+/// proves nothing of this log.
+// requirement: KD-10, AU-16
+#[test]
+fn a_change_of_another_logs_key_is_refused() {
+    let temp = tempfile::tempdir().unwrap();
+    let (dir, other) = (temp.path().join("log"), temp.path().join("other"));
+    write_as(&dir, numbered(0), 1..10);
+    elsewhere(&other, 0, 3);
+    let mut proof = event_proof(&dir, 0, 4);
+    let theirs = Proof::from_json(&paper(&other)).unwrap();
+    handovers(&mut proof).push(theirs);
+    let of_another = |proof: &Proof, trusted: &[u8]| {
+        let refused = checked(&through_json(proof), trusted, &[]);
+        assert!(
+            matches!(&refused, Err(ProofError::Handover { seq: Some(_), reason })
+                if reason.contains("of the log 'elsewhere'")),
+            "{refused:?}"
+        );
+    };
+    of_another(&proof, &[0]);
+    let Proof::Inclusion { checkpoint, .. } = &mut proof else {
+        panic!("another kind")
+    };
+    let now = Checkpoint::open(checkpoint, &[numbered(0).public().clone()]).unwrap();
+    *checkpoint = now.sign(&numbered(3)).unwrap();
+    for trusted in [&[0][..], &[3]] {
+        of_another(&proof, trusted);
+    }
+}
+
+/// Every paper that a proof carries is checked, also those that nobody here follows.
+#[test]
+fn a_proof_with_a_paper_that_is_no_change_is_refused() {
+    let (_temp, dir, earlier) = log();
+    let good = event_proof(&dir, 2, 4);
+    let growth = growth_proof(&dir, 0, &earlier[0]);
+    let mut papers = good.clone();
+    let papers = handovers(&mut papers).clone();
+    let refused = |change: &dyn Fn(&mut Vec<Proof>), why: &str| {
+        let mut proof = good.clone();
+        change(handovers(&mut proof));
+        for trusted in [0, 2] {
+            let refused = checked(&proof, &[trusted], &[]);
+            assert!(
+                matches!(&refused, Err(ProofError::Handover { reason, .. }) if reason.contains(why)),
+                "{refused:?}"
+            );
+        }
+    };
+    let first = |papers: &mut Vec<Proof>, change: &dyn Fn(&mut Proof)| change(&mut papers[0]);
+    refused(
+        &|all| all.push(papers[0].clone()),
+        "another one is of this event",
+    );
+    refused(&|all| all.push(growth.clone()), "it proves no event");
+    refused(
+        &|all| {
+            first(all, &|paper| {
+                let Proof::Inclusion { line, .. } = paper else {
+                    return;
+                };
+                let [to, other] = [1, 3].map(|key| numbered(key).public().to_string());
+                *line = line.replace(&to, &other);
+            });
+        },
+        "did not sign its event",
+    );
+    let plain = event_proof(&dir, 2, 3);
+    refused(&|all| all.push(plain.clone()), "its event names no keys");
+    refused(
+        &|all| {
+            first(all, &|paper| {
+                let Proof::Inclusion { handovers, .. } = paper else {
+                    return;
+                };
+                handovers.push(papers[1].clone());
+            });
+        },
+        "not the last word",
+    );
 }

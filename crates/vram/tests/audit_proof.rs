@@ -139,9 +139,10 @@ fn what_cannot_be_proved_is_refused() {
 }
 
 /// What is held against a log may be no checkpoint of it: that is a wrong
-/// argument, and no word about the log.
+/// argument, and no word about the log. One of its name that contradicts it is not,
+/// whoever signed it: the log may have been cut back to before a change of its key.
 #[test]
-fn a_yardstick_of_another_key_or_log_is_an_argument_error() {
+fn a_yardstick_of_another_log_is_an_argument_error() {
     let session = logged();
     let verify = "audit verify log --trust akey.pub --earlier";
     session.vram(&format!("{verify} early")).exit(0);
@@ -152,15 +153,47 @@ fn a_yardstick_of_another_key_or_log_is_an_argument_error() {
     session.vram(&other).exit(0);
     session
         .vram(&format!("{verify} other/checkpoint"))
-        .exit(2)
-        .refuses("signed by none of the trusted keys")
-        .refuses("says nothing about the log");
+        .exit(3)
+        .says("rolled_back")
+        .says("unless that checkpoint is of another log of this name");
     let named = SEAL.replace("--audit log", "--audit third --worker-id w2");
     session.vram(&named).exit(0);
     session
         .vram(&format!("{verify} third/checkpoint"))
         .exit(2)
-        .refuses("of the log 'vram/w2', not of 'vram/worker'");
+        .refuses("of the log 'vram/w2', not of 'vram/worker'")
+        .refuses("says nothing about the log");
+}
+
+/// The log as it was before its key was changed takes its place.
+// requirement: KD-10, AU-16
+#[test]
+fn a_rollback_to_before_a_change_of_the_key_is_no_argument_error() {
+    let session = logged();
+    let names = ["events.jsonl", "checkpoint"];
+    let before = names.map(|name| session.read(&format!("log/{name}")));
+    let rekey = "audit rekey log --audit-key akey --new-audit-key bkey";
+    session.vram(rekey).exit(0);
+    session.vram(&SEAL.replace("akey", "bkey")).exit(0);
+    session.write("kept", &session.read("log/checkpoint"));
+    let verify = "audit verify log --trust akey.pub --earlier kept";
+    session.vram(verify).exit(0);
+    for entry in std::fs::read_dir(session.path("log")).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        if name.starts_with("handover.") {
+            std::fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    std::fs::remove_dir_all(session.path("log/tile")).unwrap();
+    for (name, text) in names.iter().zip(&before) {
+        session.write(&format!("log/{name}"), text);
+    }
+    session.vram(verify).exit(3).says("rolled_back");
+    session
+        .vram("audit prove log --since kept --trust akey.pub")
+        .exit(3)
+        .refuses("nothing in it can be proved");
 }
 
 /// Attestations carry the log's checkpoint to whoever asks for one.

@@ -200,6 +200,11 @@ impl Checkpoint {
         Self::open_by(note, trusted).map(|(_, checkpoint)| checkpoint)
     }
 
+    /// What a note says, whoever signed it.
+    pub(crate) fn claimed(note: &str) -> Result<Self, NoteError> {
+        parse(note).map(|(checkpoint, _)| checkpoint)
+    }
+
     /// As [`Checkpoint::open`], with the place of the key that signed.
     pub(crate) fn open_by(
         note: &str,

@@ -176,6 +176,17 @@ pub fn change(dir: &Path, old: u8, new: u8) -> Result<u64, OpenError> {
     change_key(dir, &options(), numbered(old), numbered(new), clock)
 }
 
+/// A log of another name under one key, which it leaves for the other.
+pub fn elsewhere(dir: &Path, old: u8, new: u8) {
+    let mut options = options();
+    options.origin = Origin::new("elsewhere").unwrap();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let log = LogSink::open(dir, options.clone(), numbered(old), clock.clone()).unwrap();
+    log.record(&event(1)).unwrap();
+    drop(log);
+    change_key(dir, &options, numbered(old), numbered(new), clock).unwrap();
+}
+
 /// Events under key 0, 1 and 2, one after the other.
 pub fn three_keys(dir: &Path) {
     write_as(dir, numbered(0), 1..10);

@@ -10,7 +10,9 @@
 //! alone: keep checkpoints elsewhere and give them as [`Options::earlier`].
 
 mod adopted;
+mod earlier;
 pub(super) mod files;
+mod handover;
 mod judge;
 mod keys;
 mod leaves;
@@ -29,11 +31,13 @@ pub use report::{Fault, Finding, Report};
 pub use show::{Filter, Shown, show};
 
 use super::line::CHECKPOINT;
-use super::merkle::{self, Hash};
+use super::merkle::Hash;
 use super::note::{Checkpoint, NoteError};
+use super::proof::Proof;
 use crate::hex;
 use crate::key::{KeyId, VerifyingKey};
-pub(crate) use files::{open_if_there, read_if_there};
+pub(crate) use files::open_if_there;
+pub(crate) use handover::Handover;
 pub(crate) use keys::Keys;
 use moment::{MOST_TRIES, Moment, may_be_a_writers};
 pub(crate) use own::adopted;
@@ -89,6 +93,10 @@ pub(crate) struct Examined {
     /// What it says.
     pub(crate) checkpoint: Option<Checkpoint>,
     pub(crate) earlier: Option<Checkpoint>,
+    /// Proofs of the changes of the log's key, oldest first.
+    pub(crate) handovers: Vec<Proof>,
+    /// The first event whose line is kept, as the log itself says.
+    pub(crate) retired: u64,
     /// Keys that were asked for and have been replaced.
     pub(crate) replaced: bool,
 }
@@ -124,10 +132,14 @@ fn examine_at(
     let scan = scan::scan(files, names)?;
     report.lines = scan.lines.len() as u64;
     report.clock_steps_back = scan.clock_steps_back;
+    let claimed = moment.note.as_deref();
+    let claimed = claimed.and_then(|note| Checkpoint::claimed(note).ok());
+    let origin = claimed.as_ref().map(|claimed| &claimed.origin);
+    let (mut papers, strange) = handover::papers(files, names, origin)?;
     let mut keys = Keys::new(options.trusted, options.revoked);
-    let handovers = keys.follow(files, names)?;
-    let earlier = options.earlier.map(|note| keys.open(note)).transpose();
-    let earlier = earlier.map_err(CheckError::Earlier)?;
+    for paper in &mut papers {
+        paper.followed = keys.hand_over(&paper.handover);
+    }
     let (note, checkpoint) = read_checkpoint(moment, &keys, &mut report).unzip();
     // A writer replaces partial tiles while the lines are read.
     let tiles = files::listed(files)?;
@@ -138,40 +150,46 @@ fn examine_at(
         report.root = Some(hex::encode(&checkpoint.root));
     }
     let hashes = &leaves.hashes;
-    let handed = handovers.iter().filter_map(|one| one.check(hashes));
-    report.findings.extend(handed);
-    let tail = judged(&scan, hashes, checkpoint.as_ref(), options, &mut report);
+    report.findings.extend(strange);
+    report.findings.extend(handover::held(&papers, &leaves));
+    let (tail, retired) = judged(&scan, hashes, checkpoint.as_ref(), options, &mut report);
     report.findings.extend(tiles::check(files, tiles, hashes)?);
     if checkpoint.is_some() && !leaves.proved {
         let text = "the lines and tiles do not give the root that is signed";
         let finding = Finding::of_file(Fault::Root, CHECKPOINT, text);
         report.findings.push(finding);
     }
-    if let (Some(earlier), Some(now)) = (&earlier, &checkpoint) {
-        let text = against_earlier(earlier, now, hashes)?;
-        let finding = |text: String| Finding::of_file(Fault::RolledBack, CHECKPOINT, &text);
-        report.findings.extend(text.map(finding));
-    }
+    let now = earlier::Now {
+        checkpoint: claimed.as_ref(),
+        believed: checkpoint.is_some(),
+        leaves: hashes,
+    };
+    let earlier = options.earlier.map(|note| now.against(note, &keys));
+    let (earlier, contradiction) = earlier.transpose()?.unwrap_or_default();
+    report.findings.extend(contradiction);
     Ok(Examined {
         report,
         tail,
+        retired,
         scan,
         leaves: leaves.hashes,
         note: note.unwrap_or_default(),
         checkpoint,
         earlier,
+        handovers: papers.into_iter().map(|paper| paper.proof).collect(),
         replaced: options.trusted.iter().any(|key| keys.is_replaced(key)),
     })
 }
 
-/// Judges every line; the hashes of those after the checkpoint.
+/// Judges every line; the hashes of those after the checkpoint, and the first event
+/// that the log says it keeps.
 fn judged(
     scan: &Scan,
     leaves: &[Hash],
     checkpoint: Option<&Checkpoint>,
     options: &Options<'_>,
     report: &mut Report,
-) -> Vec<Hash> {
+) -> (Vec<Hash>, u64) {
     let mut own = own::read(scan, leaves);
     own.closed &= checkpoint.is_some_and(|checkpoint| !checkpoint.reopened);
     (report.closed, report.adopted) = (own.closed, own.adopted);
@@ -185,7 +203,7 @@ fn judged(
         let finding = Finding::of_file(Fault::NotClosed, scan.last_file(), text);
         report.findings.push(finding);
     }
-    judged.tail
+    (judged.tail, own.first_kept)
 }
 
 /// The log's checkpoint, as it stands and what it says, when a believed key
@@ -213,28 +231,4 @@ fn read_checkpoint(
             None
         }
     }
-}
-
-/// What contradicts an earlier checkpoint, if anything does.
-fn against_earlier(
-    earlier: &Checkpoint,
-    now: &Checkpoint,
-    leaves: &[Hash],
-) -> Result<Option<String>, CheckError> {
-    if earlier.origin != now.origin {
-        return Err(CheckError::OtherLog {
-            earlier: earlier.origin.to_string(),
-            log: now.origin.to_string(),
-        });
-    }
-    let prefix = usize::try_from(earlier.size)
-        .ok()
-        .and_then(|size| leaves.get(..size));
-    let Some(prefix) = prefix else {
-        let (had, has) = (earlier.size, now.size);
-        let text = format!("the log had {had} lines before and has {has} now");
-        return Ok(Some(text));
-    };
-    let text = || format!("the first {} lines are not those of before", earlier.size);
-    Ok((merkle::root(prefix) != earlier.root).then(text))
 }

@@ -37,6 +37,8 @@ pub enum Fault {
     NotClosed,
     /// An earlier checkpoint does not belong to this log's past.
     RolledBack,
+    /// A paper beside the log is no change of its key.
+    Handover,
     /// A tile is missing or does not hold the hashes of the tree.
     Tile,
     /// Lines and tiles contradict the signed root and nothing tells which.
@@ -62,6 +64,7 @@ impl Fault {
             Self::Misnamed => "misnamed",
             Self::NotClosed => "not_closed",
             Self::RolledBack => "rolled_back",
+            Self::Handover => "handover",
             Self::Tile => "tile",
             Self::Root => "root",
         }

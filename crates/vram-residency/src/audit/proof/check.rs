@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::super::check::Keys;
+use super::super::check::{Handover, Keys};
 use super::super::merkle::{self, Hash};
-use super::super::note::{Checkpoint, NoteError};
+use super::super::note::{Checkpoint, NoteError, Origin};
 use super::super::{Event, line};
 use super::{Proof, ProofError};
 use crate::hex;
@@ -36,14 +36,32 @@ impl Proof {
     /// # Errors
     /// [`ProofError`] saying what is not believed.
     pub fn check(&self, trust: &Trust<'_>, checkpoint: Option<&str>) -> Result<Proved, ProofError> {
+        let last = Checkpoint::claimed(checkpoint.unwrap_or_else(|| self.checkpoint()))?;
         let mut keys = Keys::new(trust.keys, trust.revoked);
-        // As in a log: oldest first, and those of keys that nobody believes say nothing.
-        let mut handovers: Vec<_> = self.handovers().iter().collect();
-        handovers.sort_by_key(|handover| handover.seq());
-        for handover in handovers {
-            let _ = keys.hand_over(handover, handover.seq().unwrap_or_default());
+        for paper in self.papers(&last.origin)? {
+            keys.hand_over(&paper);
         }
         self.check_by(|note| keys.open(note), checkpoint)
+    }
+
+    /// The changes of the key that it carries, oldest first as in the log `origin`.
+    fn papers(&self, origin: &Origin) -> Result<Vec<Handover>, ProofError> {
+        let refused = |seq: Option<u64>, reason: String| ProofError::Handover { seq, reason };
+        let read = |paper: &Self| {
+            let read = Handover::read(paper, Some(origin));
+            read.map_err(|reason| refused(paper.seq(), reason))
+        };
+        let papers: Result<Vec<_>, _> = self.handovers().iter().map(read).collect();
+        let mut papers = papers?;
+        papers.sort_by_key(|paper| paper.seq);
+        let twice = |pair: &&[Handover]| matches!(pair, [one, next] if one.seq == next.seq);
+        match papers.windows(2).find(twice) {
+            Some(pair) => Err(refused(
+                pair.first().map(|paper| paper.seq),
+                "another one is of this event as well".to_owned(),
+            )),
+            None => Ok(papers),
+        }
     }
 
     /// As [`Proof::check`], with checkpoints that `open` believes.
@@ -52,16 +70,8 @@ impl Proof {
         open: impl Fn(&str) -> Result<Checkpoint, NoteError>,
         checkpoint: Option<&str>,
     ) -> Result<Proved, ProofError> {
-        let (Self::Inclusion {
-            checkpoint: own,
-            path,
-            ..
-        }
-        | Self::Consistency {
-            checkpoint: own,
-            path,
-            ..
-        }) = self;
+        let (Self::Inclusion { path, .. } | Self::Consistency { path, .. }) = self;
+        let own = self.checkpoint();
         let last = open(checkpoint.unwrap_or(own))?;
         let path = read(path)?;
         let shown = match self {
@@ -77,6 +87,11 @@ impl Proof {
                 origin: last.origin.to_string(),
             },
         })
+    }
+
+    fn checkpoint(&self) -> &str {
+        let (Self::Inclusion { checkpoint, .. } | Self::Consistency { checkpoint, .. }) = self;
+        checkpoint
     }
 
     fn seq(&self) -> Option<u64> {

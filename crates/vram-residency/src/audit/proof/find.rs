@@ -3,10 +3,9 @@
 
 use std::io;
 
-use super::super::check::{Examined, Files, next_line, open_if_there, read_if_there};
-use super::super::line::{self, CURRENT, handover_seq, segment_first, segment_name};
+use super::super::check::{Examined, Files, next_line, open_if_there};
+use super::super::line::{self, CURRENT, segment_first, segment_name};
 use super::super::merkle::{Hash, leaf_hash};
-use super::{MAX_PROOF_BYTES, Proof};
 
 /// How often a line is looked for again while segments are finished.
 const MOST_LOOKS: usize = 5;
@@ -48,38 +47,6 @@ fn line_in(files: &dyn Files, name: &str, seq: u64, leaf: &Hash) -> io::Result<O
         }
     }
     Ok(None)
-}
-
-/// Proofs of the events in which a key of the log named the next one, as they lie
-/// beside it, oldest first: those whose event the log holds.
-pub(super) fn handovers(files: &dyn Files, found: &Examined) -> io::Result<Vec<Proof>> {
-    let names = files.names()?;
-    let named = names
-        .iter()
-        .filter_map(|name| Some((handover_seq(name)?, name)));
-    let mut named: Vec<_> = named.collect();
-    named.sort_unstable();
-    let mut handovers = Vec::new();
-    for (at, name) in named {
-        let Some(text) = read_if_there(files, name, MAX_PROOF_BYTES)? else {
-            continue;
-        };
-        let proof = Proof::from_json(&String::from_utf8_lossy(&text)).ok();
-        let held = |proof: &Proof| match proof {
-            Proof::Inclusion {
-                seq,
-                line,
-                handovers,
-                ..
-            } => {
-                let held = leaf(found, at) == Some(&leaf_hash(line.as_bytes()));
-                held && *seq == at && handovers.is_empty()
-            }
-            Proof::Consistency { .. } => false,
-        };
-        handovers.extend(proof.filter(held));
-    }
-    Ok(handovers)
 }
 
 fn leaf(found: &Examined, seq: u64) -> Option<&Hash> {

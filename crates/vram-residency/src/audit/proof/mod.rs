@@ -107,6 +107,14 @@ pub enum ProofError {
     /// A checkpoint cannot be used.
     #[error(transparent)]
     Note(#[from] NoteError),
+    /// A change of the key that it carries is none of this log's.
+    #[error("the proof carries what is no change of the log's key{}: {reason}", of_event(*seq))]
+    Handover {
+        /// The number of its event, if it is of one.
+        seq: Option<u64>,
+        /// What is wrong.
+        reason: String,
+    },
     /// The checkpoint that was given is not the one that the proof leads to.
     #[error("the proof leads to a checkpoint of {proof} events; the one given covers {given}")]
     OtherCheckpoint {
@@ -135,7 +143,7 @@ impl Proof {
     ) -> Result<Self, ProofError> {
         let found = good(files, options)?;
         let proof = Self::of_examined(files, &found, seq)?;
-        proof.with_handovers(files, &found)
+        Ok(proof.with_handovers(found))
     }
 
     /// Proves event `seq` of a log as it was found.
@@ -188,13 +196,13 @@ impl Proof {
             path: written(&merkle::consistency(&found.leaves, before)),
             handovers: Vec::new(),
         };
-        proof.with_handovers(files, &found)
+        Ok(proof.with_handovers(found))
     }
 
-    fn with_handovers(mut self, files: &dyn Files, found: &Examined) -> Result<Self, ProofError> {
+    fn with_handovers(mut self, found: Examined) -> Self {
         let (Self::Inclusion { handovers, .. } | Self::Consistency { handovers, .. }) = &mut self;
-        *handovers = find::handovers(files, found).map_err(CheckError::from)?;
-        Ok(self)
+        *handovers = found.handovers;
+        self
     }
 
     /// Proofs of the changes of the log's key that it carries.
@@ -235,6 +243,10 @@ impl Proof {
             reason: error.to_string(),
         })
     }
+}
+
+fn of_event(seq: Option<u64>) -> String {
+    seq.map_or_else(String::new, |seq| format!(" (event {seq})"))
 }
 
 /// The check of a log in which nothing is wrong.
