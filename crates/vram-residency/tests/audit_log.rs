@@ -4,6 +4,7 @@ mod audit_log_support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use vram_residency::audit::check::{self, DirFiles, Fault, Files, Filter};
 use vram_residency::audit::log::OpenError;
 use vram_residency::audit::merkle;
 use vram_residency::audit::note::Checkpoint;
-use vram_residency::clock::{ManualClock, Timestamp};
+use vram_residency::clock::{Clock as _, ManualClock, Timestamp};
 
 // requirement: AU-10, AU-15, AU-16
 #[test]
@@ -113,6 +114,65 @@ fn a_new_day_starts_a_segment_and_a_clock_set_back_does_not() {
     let names = DirFiles::new(&dir).names().unwrap();
     let segments = names.iter().filter(|name| name.ends_with(".jsonl"));
     assert_eq!(segments.count(), 3, "{names:?}");
+}
+
+/// One start of a log at the days of a clock, an event on each; the first event that
+/// is kept after it.
+fn start_at(dir: &Path, days: &[u64]) -> u64 {
+    const DAY: u64 = 86_400_000_000_000;
+    let mut options = options();
+    options.keep_days = Some(10);
+    let at = |day: &u64| Timestamp::from_nanos((20_000 + day) * DAY + 5);
+    let clock = Arc::new(ManualClock::new(at(&days[0])));
+    let log = open_at(dir, options, clock.clone()).unwrap();
+    for pair in days.windows(2) {
+        let mut event = event(pair[0] + 1);
+        event.timestamp = clock.now();
+        log.record(&event).unwrap();
+        log.flush().unwrap();
+        match pair[1].checked_sub(pair[0]) {
+            Some(days) if days < 1000 => clock.advance(days * DAY),
+            _ => clock.set_wall(at(&pair[1])),
+        }
+    }
+    let mut event = event(days[days.len() - 1] + 1);
+    event.timestamp = clock.now();
+    log.record(&event).unwrap();
+    drop(log);
+    let report = verify(dir);
+    assert_eq!(report.findings, []);
+    report.first_kept
+}
+
+/// Who sets the clock, and a clock that comes up wrong, delete nothing: neither what is
+/// from before the clock was put right, nor all that there is at a start in the future.
+// requirement: AU-10
+#[test]
+fn a_clock_that_is_wrong_for_a_start_makes_nothing_old() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    // Years behind, and put right while the log is open.
+    assert_eq!(start_at(&dir, &[0, 5000]), 0);
+    assert_eq!(start_at(&dir, &[5001, 5005]), 0);
+    // Years ahead for one start.
+    assert_eq!(start_at(&dir, &[9000, 9001]), 0);
+    assert_eq!(start_at(&dir, &[5005, 5006]), 0);
+    assert!(audit_ids(&dir).len() >= 8);
+}
+
+// requirement: AU-10
+#[test]
+fn days_that_have_gone_by_make_segments_old() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    // Finished on day 1, kept for ten more.
+    assert_eq!(start_at(&dir, &[0, 1, 11]), 0);
+    let kept = start_at(&dir, &[12]);
+    assert!(kept > 0);
+    assert!(!audit_ids(&dir).contains(&1) && audit_ids(&dir).contains(&2));
+    // A log that lay for years: the second start believes that they have gone by.
+    assert_eq!(start_at(&dir, &[900]), kept);
+    assert!(start_at(&dir, &[901]) > kept);
 }
 
 #[test]

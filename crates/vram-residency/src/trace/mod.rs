@@ -23,6 +23,12 @@ use crate::audit::Text;
 use crate::device::{DeviceError, FreeError};
 use crate::error::{Error, Result};
 
+/// Tells of a segment of the audit log that is to go and stays.
+pub(crate) fn not_deleted(file: &str, error: &std::io::Error) {
+    let reason = Text::new(&error.to_string());
+    warn!(file, %reason, "a retired segment of the audit log cannot be deleted");
+}
+
 /// Runs an operation inside its span and tells how it ended.
 #[inline]
 pub(crate) fn operation<T>(span: &Span, work: impl FnOnce() -> Result<T>) -> Result<T> {

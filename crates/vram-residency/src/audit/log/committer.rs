@@ -11,18 +11,20 @@ use super::super::merkle::{Hash, Tree, leaf_hash};
 use super::super::note::{Checkpoint, Cut};
 use super::LogOptions;
 use super::queue::Entry;
+use super::retention::Retention;
 use super::storage::Storage;
 use crate::clock::{Clock, Timestamp};
 use crate::key::{SigningKey, VerifyingKey};
 use crate::sync::{Arc, Mutex, PoisonError};
+use crate::trace;
 
 /// Bytes that are written before the disk is asked to keep them, unless a
 /// checkpoint comes first. A sync for each group would make the disk's answer the
 /// bound of plain events.
 const UNSYNCED_BYTES: u64 = 4 << 20;
-const NANOS_PER_DAY: u64 = 86_400_000_000_000;
+pub(super) const NANOS_PER_DAY: u64 = 86_400_000_000_000;
 
-/// A finished segment: its first event and the day of it.
+/// A finished segment: its first event and the day on which it was finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Segment {
     pub(super) first: u64,
@@ -43,6 +45,8 @@ pub(super) struct Position {
     pub(super) covered: u64,
     /// Partial tiles on disk.
     pub(super) partial: Vec<String>,
+    /// The first event that is kept, as the log has said.
+    pub(super) kept: u64,
 }
 
 /// What a killed writer left after the checkpoint.
@@ -71,6 +75,7 @@ pub(super) struct Committer {
     key: SigningKey,
     clock: Arc<dyn Clock>,
     at: Position,
+    retention: Retention,
     /// Accepted, not yet synced.
     waiting: Vec<Entry>,
     /// Leaf hashes of those that are written already: the first of `waiting`.
@@ -93,12 +98,14 @@ impl Committer {
         clock: Arc<dyn Clock>,
         at: Position,
     ) -> Self {
+        let retention = Retention::new(&at, &*clock);
         Self {
             storage,
             options,
             key,
             clock,
             at,
+            retention,
             waiting: Vec::new(),
             written: Vec::new(),
             unsynced: 0,
@@ -225,8 +232,9 @@ impl Committer {
         // The segment of what was taken over holds the event that says so, too.
         let says_so = self.unsaid && self.written.is_empty();
         if !says_so && self.segment_is_over(day(next.time)) {
+            let today = day(next.time);
             self.sync()?;
-            self.rotate()?;
+            self.rotate(today)?;
         }
         if self.suspect {
             self.storage.truncate(self.at.len)?;
@@ -301,17 +309,17 @@ impl Committer {
         began.is_some_and(|began| full || today > began)
     }
 
-    fn rotate(&mut self) -> io::Result<()> {
+    fn rotate(&mut self, today: u64) -> io::Result<()> {
         self.cover()?;
         if self.suspect {
             self.storage.truncate(self.at.len)?;
             self.suspect = false;
         }
         self.storage.rotate(self.at.first)?;
-        let day = self.at.day.take().unwrap_or(0);
+        let began = self.at.day.take().unwrap_or(0);
         self.at.finished.push(Segment {
             first: self.at.first,
-            day,
+            day: began.max(today),
         });
         (self.at.first, self.at.len) = (self.at.tree.size(), 0);
         Ok(())
@@ -390,46 +398,35 @@ impl Committer {
     }
 
     /// Deletes the finished segments that need not be kept, after the log says
-    /// so and every tile is synced.
+    /// so and every tile is synced. One that cannot be deleted stays until the next
+    /// one is to go as well: everything is on disk, and nothing fails for it.
     pub(super) fn retire(&mut self) -> io::Result<()> {
-        let gone = self
-            .at
-            .finished
-            .iter()
-            .take_while(|s| self.is_old(s))
-            .count();
-        let by_count = self
-            .options
-            .keep_segments
-            .map_or(0, |keep| self.at.finished.len().saturating_sub(keep));
-        let gone = gone.max(by_count);
-        if gone == 0 {
+        let finished = &self.at.finished;
+        let gone = self.retention.gone(&self.options, finished, &*self.clock);
+        let first_kept = finished.get(gone).map_or(self.at.first, |s| s.first);
+        if gone == 0 || self.retention.is_stuck(first_kept) {
             return Ok(());
         }
-        let first_kept = self
-            .at
-            .finished
-            .get(gone)
-            .map_or(self.at.first, |s| s.first);
-        self.note(Body::AuditRetired { first_kept });
-        self.write()?;
-        self.cover()?;
+        if first_kept > self.at.kept {
+            self.note(Body::AuditRetired { first_kept });
+            self.write()?;
+            self.cover()?;
+            self.at.kept = first_kept;
+        }
         self.storage.sync_all()?;
         for _ in 0..gone {
-            let Some(segment) = self.at.finished.first().copied() else {
+            let Some(oldest) = self.at.finished.first() else {
                 break;
             };
-            self.storage.remove(&line::segment_name(segment.first))?;
+            let name = line::segment_name(oldest.first);
+            if let Err(error) = self.storage.remove(&name) {
+                trace::not_deleted(&name, &error);
+                self.retention.stick(first_kept);
+                break;
+            }
             self.at.finished.remove(0);
         }
         Ok(())
-    }
-
-    fn is_old(&self, segment: &Segment) -> bool {
-        let today = day(self.clock.now());
-        self.options
-            .keep_days
-            .is_some_and(|keep| segment.day.saturating_add(keep) < today)
     }
 }
 

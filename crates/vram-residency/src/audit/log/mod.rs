@@ -16,7 +16,8 @@
 //!
 //! Retention deletes whole old segments and nothing else: hashes and
 //! checkpoints stay, so that the rest still verifies, and the log says itself
-//! (`audit.retired`) up to where lines are gone.
+//! (`audit.retired`) up to where lines are gone. A clock that is wrong for one start
+//! makes nothing old.
 //!
 //! A log that is closed ends with `audit.closed`; lines after that are nobody's,
 //! until the next writer has signed that it goes on.
@@ -37,6 +38,7 @@ mod private;
 mod queue;
 #[cfg(all(test, shuttle))]
 mod races;
+mod retention;
 mod storage;
 #[cfg(test)]
 mod sweep;
@@ -82,7 +84,9 @@ pub struct LogOptions {
     pub segment_bytes: u64,
     /// Finished segments to keep at most; none for no limit.
     pub keep_segments: Option<usize>,
-    /// Days to keep finished segments (requirement: AU-10).
+    /// Days to keep segments after they were finished (requirement: AU-10). No day
+    /// counts that the clock alone says: it must have gone by since the start, or an
+    /// earlier start must have seen it.
     pub keep_days: Option<u64>,
 }
 

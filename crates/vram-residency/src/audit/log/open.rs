@@ -109,6 +109,7 @@ fn begin(place: Place<'_>, writer: Writer<'_>) -> io::Result<Committer> {
         len: 0,
         covered: 0,
         partial: Vec::new(),
+        kept: 0,
     };
     let mut committer = writer.committer(storage, at);
     committer.sign()?;
@@ -125,9 +126,9 @@ impl Writer<'_> {
 /// Goes on with a log that verifies.
 fn resume(place: Place<'_>, writer: Writer<'_>, found: &Examined) -> io::Result<Committer> {
     let files = place.files;
-    let finished = finished(files, found)?;
-    let adopted = adopt::adopt(files, found, &writer.options.worker_id)?;
     let day = first_day(files, CURRENT)?;
+    let finished = finished(files, found, day)?;
+    let adopted = adopt::adopt(files, found, &writer.options.worker_id)?;
     let mut storage = (place.storage)()?;
     storage.remove_drafts()?;
     handover::finish(&mut *storage, files, found, writer.key.public())?;
@@ -146,6 +147,7 @@ fn resume(place: Place<'_>, writer: Writer<'_>, found: &Examined) -> io::Result<
         covered: tree.size(),
         tree,
         partial,
+        kept: found.retired,
     };
     let mut committer = writer.committer(storage, at);
     let cut = cut_off(found, &adopted);
@@ -237,15 +239,20 @@ fn refuse(dir: &Path, report: &Report, options: &LogOptions) -> Result<(), OpenE
     Ok(())
 }
 
-fn finished(files: &dyn Files, found: &Examined) -> io::Result<Vec<Segment>> {
-    let names = found.scan.files.iter();
-    let finished = names.filter_map(|name| Some((line::segment_first(name)?, name)));
-    finished
-        .map(|(first, name)| {
-            let day = first_day(files, name)?.unwrap_or(0);
-            Ok(Segment { first, day })
-        })
-        .collect()
+/// The finished segments. Each was finished on the day on which the next one begins,
+/// as far as that is known; `day` is that of the current one.
+fn finished(files: &dyn Files, found: &Examined, mut day: Option<u64>) -> io::Result<Vec<Segment>> {
+    let names = found.scan.files.iter().rev();
+    let named = names.filter_map(|name| Some((line::segment_first(name)?, name)));
+    let finished = named.map(|(first, name)| {
+        let began = first_day(files, name)?;
+        let ended = began.max(day).unwrap_or(0);
+        day = began;
+        Ok(Segment { first, day: ended })
+    });
+    let mut finished = finished.collect::<io::Result<Vec<_>>>()?;
+    finished.reverse();
+    Ok(finished)
 }
 
 /// The day of a segment's first event.

@@ -30,6 +30,8 @@ pub(super) struct Failing {
     rename_done: bool,
     /// What the failing operations say.
     pub(super) why: io::ErrorKind,
+    /// Segments cannot be deleted.
+    kept: bool,
 }
 
 impl Failing {
@@ -40,6 +42,7 @@ impl Failing {
             left: Arc::new(AtomicI64::new(i64::MAX)),
             rename_done: false,
             why: io::ErrorKind::StorageFull,
+            kept: false,
         }
     }
 
@@ -108,7 +111,8 @@ impl Storage for Failing {
             self.rename_done = true;
         }
         self.step()?;
-        self.files().insert(CURRENT.to_owned(), Vec::new());
+        self.files().entry(CURRENT.to_owned()).or_default();
+        self.step()?;
         self.rename_done = false;
         Ok(())
     }
@@ -121,6 +125,9 @@ impl Storage for Failing {
 
     fn remove(&mut self, path: &str) -> io::Result<()> {
         self.step()?;
+        if self.kept && line::segment_first(path).is_some() {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         self.files().remove(path);
         Ok(())
     }
@@ -175,6 +182,7 @@ pub(super) fn start_on(disk: Box<dyn Storage>, options: &LogOptions) -> LogSink 
         len: 0,
         covered: 0,
         partial: Vec::new(),
+        kept: 0,
     };
     let clock = Arc::new(SystemClock::new());
     let mut committer = Committer::new(disk, options.clone(), key(), clock, at);
@@ -357,6 +365,38 @@ fn work_on_a_disk_that_turns_read_only_fails_or_is_counted_as_the_mode_says() {
         let ids = disk.ids();
         assert!(ids.is_sorted() && ids.len() > 10, "{mode:?}: {ids:?}");
     }
+}
+
+/// A segment that is to go and cannot be deleted: all is on disk, so nothing fails, and
+/// the log says once for each that it may be gone.
+/// requirement: AU-10, AU-13
+#[test]
+fn a_segment_that_cannot_be_deleted_fails_nothing() {
+    let disk = Failing {
+        kept: true,
+        ..Failing::new()
+    };
+    let log = start(&disk, &options());
+    for id in 1..=100 {
+        log.record(&critical(id)).unwrap();
+        log.flush().unwrap();
+    }
+    assert_eq!(log.losses(), (0, 0));
+    drop(log);
+    assert_eq!(disk.verify().findings, []);
+    assert_eq!(disk.ids(), (1..=100).collect::<Vec<_>>());
+    let mut said = Vec::new();
+    check::show(&disk, &check::Filter::default(), &mut |shown| {
+        if let Body::AuditRetired { first_kept } = shown.event.body {
+            said.push(first_kept);
+        }
+        Ok(())
+    })
+    .unwrap();
+    assert!(
+        said.len() > 2 && said.is_sorted_by(|a, b| a < b),
+        "{said:?}"
+    );
 }
 
 #[test]
