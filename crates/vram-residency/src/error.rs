@@ -463,6 +463,39 @@ pub enum Misuse {
     Builder(&'static str),
 }
 
+/// How much a failure says about the bytes, from the least to the most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Gravity {
+    /// It was ended because of another failure.
+    Ended,
+    /// Nothing was found out: the machine, the input or the caller is to blame.
+    Unknown,
+    /// A rule forbids it, or the seal counts no more.
+    Forbidden,
+    /// An earlier finding bars the shard.
+    Barred,
+    /// The bytes or their seal are not what they should be.
+    Finding,
+}
+
+/// Every answer, or the gravest failure among them.
+pub(crate) fn all_or_gravest<T>(answers: impl IntoIterator<Item = Result<T>>) -> Result<Vec<T>> {
+    let (mut passed, mut told) = (Vec::new(), None::<Error>);
+    for answer in answers {
+        match answer {
+            Ok(value) => passed.push(value),
+            Err(error) => {
+                told = Some(match told {
+                    Some(before) => before.graver(error),
+                    None => error,
+                });
+            }
+        }
+    }
+    told.map_or(Ok(passed), Err)
+}
+
 /// Stable error codes (requirement: WORKER-4950).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -518,6 +551,30 @@ impl Error {
             Self::Load(_) => Code::ModelLoadFailed,
             Self::Key(_) | Self::Receipt(_) => Code::AuthFailed,
             Self::Audit(_) | Self::Random(_) | Self::Internal(_) => Code::Internal,
+        }
+    }
+
+    /// How much it says about the bytes.
+    #[must_use]
+    pub const fn gravity(&self) -> Gravity {
+        match self {
+            Self::Verify(VerifyError::Quarantined { .. }) => Gravity::Barred,
+            Self::Verify(VerifyError::UnknownKey { .. }) => Gravity::Forbidden,
+            Self::Verify(_) | Self::Policy(PolicyError::NotSigned { .. }) => Gravity::Finding,
+            Self::Policy(_) => Gravity::Forbidden,
+            Self::Load(LoadError::Cancelled { .. }) => Gravity::Ended,
+            _ => Gravity::Unknown,
+        }
+    }
+
+    /// The one of two failures that is told, of equal ones the first: what was found
+    /// out about the bytes never hides behind a device that did not answer
+    /// (requirement: AU-3).
+    #[must_use]
+    pub fn graver(self, other: Self) -> Self {
+        match other.gravity() > self.gravity() {
+            true => other,
+            false => self,
         }
     }
 

@@ -8,6 +8,7 @@ mod common;
 use std::path::Path;
 use std::sync::Arc;
 
+use common::disguise::{Disguise, gpu_info};
 use common::{Rig, Seeded, rig, root_key, weights};
 use serde_json::Value;
 use vram_residency::audit::check::{self, DirFiles};
@@ -15,12 +16,12 @@ use vram_residency::audit::log::{LogOptions, LogSink};
 use vram_residency::audit::note::Origin;
 use vram_residency::audit::{AuditMode, Sink};
 use vram_residency::clock::SystemClock;
-use vram_residency::device::DeviceKind;
+use vram_residency::device::{DeviceError, DeviceKind};
 use vram_residency::error::{Error, VerifyError};
 use vram_residency::key::{Scope, SigningKey};
 use vram_residency::receipt::{Attested, Nonce, ReceiptError, Signer, Trust};
-use vram_residency::sim::SimOptions;
-use vram_residency::{Policy, SealRequest, SealedShard};
+use vram_residency::sim::{Op, SimOptions};
+use vram_residency::{Mode, Policy, SealRequest, SealedShard, VramManager};
 
 fn seal(rig: &Rig) -> SealedShard {
     let bytes = weights(50_000, 7);
@@ -106,6 +107,73 @@ fn what_is_signed_and_what_is_refused_a_signature_is_recorded() {
     let expected = ["issue_receipt", "answer"].map(|name| [name, "AUTH_FAILED"]);
     assert_eq!(failed, expected);
     assert_eq!(rig.count("receipt.issued"), 1);
+}
+
+/// What condemns a shard while an attestation is made.
+type Strike = fn(&Disguise, &VramManager, &[SealedShard]);
+
+/// By another check of it, with its group, or in doubt for want of a tree.
+const STRIKES: [(&str, Strike); 3] = [
+    ("itself", |device, manager, shards| {
+        let buffers = device.sim.buffers();
+        device.sim.flip_bit(buffers[0], 5, 1).unwrap();
+        assert!(
+            manager
+                .verify_record(shards[0].record(), Mode::Full)
+                .is_err()
+        );
+    }),
+    ("its group", |device, manager, shards| {
+        let buffers = device.sim.buffers();
+        device.sim.flip_bit(buffers[1], 5, 1).unwrap();
+        assert!(
+            manager
+                .verify_record(shards[1].record(), Mode::Full)
+                .is_err()
+        );
+    }),
+    ("a doubt", |device, manager, shards| {
+        let buffers = device.sim.buffers();
+        device.sim.flip_bit(buffers[0], 5, 1).unwrap();
+        let away = DeviceError::Unsupported { what: "scripted" };
+        device.sim.fail(Op::BlockDigests, 1, away);
+        assert!(
+            manager
+                .verify_record(shards[0].record(), Mode::Keyed)
+                .is_err()
+        );
+    }),
+];
+
+/// The measurement was good, and what it is worth had ended before it was handed out.
+// requirement: VP-006, WORKER-4122
+#[test]
+fn a_shard_that_is_condemned_meanwhile_is_not_attested() {
+    type Ask = fn(&VramManager, &SealedShard) -> Result<(), Error>;
+    let asks: [Ask; 3] = [
+        |manager, shard| manager.attest_vram_residency(shard, None).map(drop),
+        |manager, shard| manager.measure_residency(shard, &nonce(1)).map(drop),
+        |manager, shard| {
+            let key = key(Scope::Test);
+            manager.answer(shard, &nonce(1), &signer(&key)).map(drop)
+        },
+    ];
+    for (name, strike) in STRIKES {
+        for ask in asks {
+            let device = Disguise::new(gpu_info(2 << 30));
+            let rig = Rig::build(&[], Policy::default(), |b| b.device(device.clone()));
+            let bytes = [weights(5000, 7), weights(5000, 8)];
+            let requests = bytes.iter().map(|bytes| SealRequest::bytes(bytes));
+            let group = rig.manager.seal_group(requests.collect()).unwrap();
+            let shards: Arc<[SealedShard]> = group.into_shards().into();
+            let (on, manager, all) = (device.clone(), rig.manager.clone(), Arc::clone(&shards));
+            // Asked for free memory, after the verification and before the answer.
+            device.on_memory(move || strike(&on, &manager, &all));
+            let error = ask(&rig.manager, &shards[0]).unwrap_err();
+            assert!(matches!(error, Error::Verify(_)), "{name}: {error}");
+            assert!(shards[0].is_quarantined(), "{name}");
+        }
+    }
 }
 
 #[test]

@@ -348,12 +348,16 @@ fn other_state_changes_are_audited_too() {
     rig.devices[1].fail(Op::Free, 1, DeviceError::Unsupported { what: "scrubbing" });
     assert!(rig.manager.deallocate(&moved).is_err());
     let events = after(&rig, 4);
+    let digest = moved.digest().to_string();
     let expected = [
         json!({"event_type": "shard.exported", "offset": 10, "len": 20, "severity": "warning"}),
         json!({"event_type": "seal.verification_failed", "reason": "digest_mismatch"}),
         json!({"event_type": "manager.stopped", "severity": "critical"}),
         json!({"event_type": "seal.verified"}),
-        json!({"event_type": "shard.repaired", "blocks": 1, "shard_id": "audited"}),
+        json!({
+            "event_type": "shard.repaired", "blocks": 1, "shard_id": "audited", "gpu_device": 0,
+            "source": "bytes", "runs": [[1, 1]], "digest_after": digest,
+        }),
         json!({"event_type": "manager.resumed", "reason": "checked\\nby hand"}),
         json!({"event_type": "vram.allocated", "gpu_device": 1}),
         json!({"event_type": "vram.sealed", "gpu_device": 1, "sequence": 2}),
@@ -367,6 +371,9 @@ fn other_state_changes_are_audited_too() {
     for (event, expected) in events.iter().zip(&expected) {
         assert_fields(event, expected);
     }
+    // What the repair found is what the verification before it had measured.
+    assert_eq!(events[4]["digest_before"], events[1]["actual_digest"]);
+    assert_ne!(events[4]["digest_before"], events[4]["digest_after"]);
     let ids: Vec<_> = rig
         .sink
         .events()
@@ -459,6 +466,59 @@ fn required_refuses_to_work_without_a_log() {
     rig.sink.set_broken(false);
     rig.manager.resume("the log is back").unwrap();
     rig.manager.lease(&two, Mode::Full).unwrap().finish();
+}
+
+/// Takes whatever is written; the log has no room from then on.
+struct Filling(Arc<MemorySink>);
+
+impl std::io::Write for Filling {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.set_broken(true);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The record of a failure is lost and counted; the failure itself is told.
+// requirement: AU-3, AU-13, EXP-AUDIT-6001
+#[test]
+fn a_log_that_is_full_hides_no_failure() {
+    type Ask = fn(&Rig, &SealedShard) -> Result<(), Error>;
+    let asks: [(&str, Ask); 5] = [
+        ("verify", |rig, shard| {
+            rig.manager.verify_sealed(shard, Mode::Full).map(drop)
+        }),
+        ("lease", |rig, shard| {
+            rig.manager.lease(shard, Mode::Keyed).map(drop)
+        }),
+        ("scrub", |rig, _| rig.manager.scrub_step(u64::MAX).map(drop)),
+        ("export", |rig, shard| {
+            // What begins it can be recorded.
+            rig.sink.set_broken(false);
+            let mut out = Filling(Arc::clone(&rig.sink));
+            rig.manager.unseal_to(shard, &mut out).map(drop)
+        }),
+        ("integrity", |rig, shard| {
+            assert!(!rig.manager.verify_shard_integrity(shard).unwrap());
+            rig.manager.verify_sealed(shard, Mode::Full).map(drop)
+        }),
+    ];
+    for (name, ask) in asks {
+        let rig = Rig::build(&[SimOptions::new(8 << 20)], Policy::default(), |builder| {
+            builder.audit_mode(AuditMode::Required)
+        });
+        let bytes = weights(2 << 20, 1);
+        let shard = rig.manager.seal(SealRequest::bytes(&bytes)).unwrap();
+        rig.flip_newest(&shard, (2 << 20) - 1, 1);
+        rig.sink.set_broken(true);
+        let error = ask(&rig, &shard).unwrap_err();
+        assert!(matches!(error, Error::Verify(_)), "{name}: {error}");
+        assert!(shard.is_quarantined(), "{name}");
+        assert!(rig.manager.metrics().audit_critical_emit_failures_total > 0);
+    }
 }
 
 // requirement: AU-12, AU-15

@@ -390,7 +390,12 @@ fn walk_verification(walk: &mut Walk) {
         offset: 5000,
         bit: 2,
     });
-    let read_back = ["shard.exported", "seal.verified", "operation.failed"];
+    let read_back = [
+        "shard.exported",
+        "seal.checker_fault",
+        "seal.verified",
+        "operation.failed",
+    ];
     walk.step(sink, "Verify(ReadBack", &read_back, || {
         manager.unseal_model(&shard)
     });
@@ -409,7 +414,8 @@ fn walk_verification(walk: &mut Walk) {
             call(manager, &shard)
         });
     }
-    walk.step(sink, "Verify(RepairSource", &["operation.failed"], || {
+    let unhealed = ["shard.repair_failed"];
+    walk.step(sink, "Verify(RepairSource", &unhealed, || {
         manager.repair(&shard, &weights(9000, 3).as_slice())
     });
     manager.rotate_key(&root_key(2)).unwrap();

@@ -320,6 +320,56 @@ fn metrics_count_what_happened() {
     assert_eq!(json["devices"][0]["capacity"]["used"], 0);
 }
 
+/// Of two failures the one that says more about the bytes is told, whichever came first.
+// requirement: AU-3
+#[test]
+fn what_was_found_out_about_the_bytes_is_told_before_anything_else() {
+    use vram_residency::error::Gravity;
+    type Made = fn(ShardId) -> Error;
+    let ladder: [(Gravity, Made); 8] = [
+        (Gravity::Ended, |_| {
+            LoadError::Cancelled {
+                name: "model".to_owned(),
+            }
+            .into()
+        }),
+        (Gravity::Unknown, |_| {
+            DeviceError::NoResult { op: "test" }.into()
+        }),
+        (Gravity::Forbidden, |_| PolicyError::ExportOff.into()),
+        (Gravity::Forbidden, |_| {
+            PolicyError::SealAge { age_s: 2, max_s: 1 }.into()
+        }),
+        (Gravity::Forbidden, |shard_id| {
+            let key_id = "0".to_owned();
+            VerifyError::UnknownKey { shard_id, key_id }.into()
+        }),
+        (Gravity::Barred, |shard_id| {
+            VerifyError::Quarantined { shard_id }.into()
+        }),
+        (Gravity::Finding, |shard_id| {
+            VerifyError::ReadBack { shard_id, block: 1 }.into()
+        }),
+        (Gravity::Finding, |_| {
+            PolicyError::NotSigned {
+                digest: "0".to_owned(),
+                len: 1,
+            }
+            .into()
+        }),
+    ];
+    for (at, (gravity, error)) in ladder.iter().enumerate() {
+        assert_eq!(error(id()).gravity(), *gravity);
+        for (lesser, other) in &ladder[..at] {
+            let told = error(id()).graver(other(id()));
+            assert_eq!(told.to_string(), error(id()).to_string());
+            let told = other(id()).graver(error(id()));
+            let first = if lesser == gravity { other } else { error };
+            assert_eq!(told.to_string(), first(id()).to_string());
+        }
+    }
+}
+
 // requirement: OB-3
 #[test]
 fn reasons_attempts_at_once_and_durations_are_counted() {

@@ -134,6 +134,7 @@ fn a_fault_that_is_gone_again_blames_the_way_back_and_not_the_memory() {
         "{error}"
     );
     assert!(!shard.is_quarantined());
+    assert_eq!(rig.count("seal.checker_fault"), 1, "the way back is one");
     assert_eq!(rig.manager.state(), RunState::Running);
     rig.manager.lease(&shard, Mode::Full).unwrap().finish();
 }

@@ -158,6 +158,32 @@ fn one_bad_member_fails_the_group() {
     rig.manager.lease(&bystander, Mode::Full).unwrap().finish();
 }
 
+/// A device that does not answer, a member that fails with its group: neither hides which
+/// member is damaged, and where.
+// requirement: PM-3, AU-3
+#[test]
+fn damage_of_one_member_is_told_before_other_failures() {
+    for isolates in [OnGroupFailure::FailAll, OnGroupFailure::IsolateMember] {
+        for bad in 0..3 {
+            let rig = rig_of(3, 1 << 20, policy(isolates));
+            let group = group(&rig);
+            for (at, device) in rig.devices.iter().enumerate() {
+                if at == bad {
+                    device.flip_bit(device.buffers()[0], 5, 5).unwrap();
+                } else {
+                    let away = DeviceError::Unsupported { what: "test" };
+                    device.fail(Op::BlockDigests, 1, away);
+                }
+            }
+            let error = rig.manager.verify_group(&group, Mode::Full).err().unwrap();
+            let Error::Verify(VerifyError::Contents { shard_id, .. }) = &error else {
+                panic!("{error}");
+            };
+            assert_eq!(shard_id, group.shards()[bad].id());
+        }
+    }
+}
+
 // requirement: PM-3
 #[test]
 fn one_bad_member_can_be_isolated() {
@@ -306,6 +332,49 @@ fn a_damaged_source_does_not_move() {
         matches!(error, Error::Verify(VerifyError::Quarantined { .. })),
         "{error}"
     );
+}
+
+/// What arrived was not what was sealed, and then the source could not be read: it is in
+/// doubt, also where the log takes no record of the move, and what was seen is told.
+// requirement: PM-4, DG-2, DG-7, AU-3
+#[test]
+fn a_source_of_a_bad_arrival_is_in_doubt_until_the_tree_has_told() {
+    for damaged in [true, false] {
+        let policy = Policy {
+            max_lease_age: Some(std::time::Duration::from_secs(3600)),
+            ..policy(OnGroupFailure::FailAll)
+        };
+        let options = [0, 1].map(|i| SimOptions::new(1 << 20).ordinal(i));
+        let rig = Rig::build(&options, policy, |builder| {
+            let picky = Arc::new(Picky("shard.migration_failed"));
+            builder.sink(picky).audit_mode(AuditMode::Required)
+        });
+        let shard = one(&rig);
+        rig.manager.lease(&shard, Mode::Full).unwrap().finish();
+        if damaged {
+            rig.flip_newest(&shard, 9000, 0);
+        } else {
+            rig.devices[1].flip_at(Flip {
+                moment: Moment::BeforeCheck,
+                offset: 9000,
+                bit: 1,
+            });
+        }
+        let away = || DeviceError::Unsupported { what: "test" };
+        rig.devices[0].fail(Op::BlockDigests, 1, away());
+        let error = rig.manager.migrate_shard(&shard, 1).unwrap_err();
+        let arrival = matches!(error, Error::Verify(VerifyError::Unexpected { .. }));
+        assert!(arrival, "{error}");
+        // Neither the verification before it nor the tag is enough now.
+        for mode in [Mode::Full, Mode::TagOnly] {
+            rig.devices[0].fail(Op::BlockDigests, 1, away());
+            assert!(rig.manager.lease(&shard, mode).is_err());
+        }
+        assert_eq!(rig.manager.lease(&shard, Mode::TagOnly).is_err(), damaged);
+        assert_eq!(shard.is_quarantined(), damaged);
+        let faults = rig.manager.metrics().checker_faults_total;
+        assert_eq!(faults, 0, "the way or the target erred");
+    }
 }
 
 // requirement: PM-4, API-F18

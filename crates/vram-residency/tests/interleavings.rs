@@ -266,6 +266,24 @@ fn an_old_seal_is_refused_and_condemns_nothing() {
     refused();
 }
 
+/// A shard on its way to another device is looked at there; nobody waits for it here.
+// requirement: PM-4, PM-8
+#[test]
+fn the_scrubber_passes_by_a_shard_that_moves() {
+    let world = world(2, Policy::default());
+    let shard = world.manager.seal(SealRequest::bytes(&WEIGHTS)).unwrap();
+    let manager = world.manager.clone();
+    let scrub = move || {
+        assert!(manager.scrub_step(1 << 20).unwrap().is_none());
+        Ok(())
+    };
+    // The copy is being measured, and the source held in place.
+    world.hook.arm("vram.sealed", 1, Box::new(scrub));
+    let moved = world.manager.migrate_shard(&shard, 1).unwrap();
+    let step = world.manager.scrub_step(1 << 20).unwrap();
+    assert_eq!(step.unwrap().shard_id, *moved.id());
+}
+
 /// A member that was just proved whole is condemned with its group before its
 /// quarantine ends: the later word counts.
 // requirement: PM-3, WORKER-4122

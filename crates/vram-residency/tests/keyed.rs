@@ -256,8 +256,8 @@ fn the_spare_reference_of_a_tree_pass_saves_the_next_one() {
 }
 
 #[test]
-fn references_that_the_device_computed_wrongly_are_refused() {
-    use vram_residency::device::DeviceError;
+fn references_that_the_device_computed_wrongly_are_not_kept() {
+    use vram_residency::audit::Body;
     use vram_residency::sim::{Flip, Moment};
     let world = world(MIB / 2, Policy::default());
     world.fail_a_keyed_pass();
@@ -269,14 +269,51 @@ fn references_that_the_device_computed_wrongly_are_refused() {
             bit: 1,
         });
     }
-    let verify = || world.manager.verify_sealed(&world.shard, Mode::Keyed);
-    let error = verify().err().unwrap();
-    assert!(
-        matches!(error, Error::Device(DeviceError::NoResult { .. })),
-        "{error}"
-    );
-    let _ = verify().unwrap();
+    let trees = || {
+        let verified = world.manager.verify_sealed(&world.shard, Mode::Keyed);
+        assert_eq!(verified.unwrap().verification().passes_to_cover, 1);
+        world.sim.calls(Op::BlockDigests)
+    };
+    // The tree says at once that it was not the memory, and the next check makes others.
+    assert_eq!([trees(), trees(), trees()], [1, 2, 2]);
+    let events = world.sink.events().into_iter();
+    let faults = events.filter_map(|event| match event.body {
+        Body::CheckerFault { suspect_blocks, .. } => Some(suspect_blocks),
+        _ => None,
+    });
+    assert_eq!(faults.collect::<Vec<_>>(), [128], "the segment's blocks");
     assert!(!world.shard.is_quarantined());
+}
+
+/// What the CPU has other tags of than the device is in doubt until the tree has told.
+// requirement: DG-2, AU-3
+#[test]
+fn references_that_differ_from_the_cpus_are_a_doubt_and_no_mere_error() {
+    use vram_residency::device::DeviceError;
+    let world = world(MIB / 2, Policy::default());
+    world.fail_a_keyed_pass();
+    // Bad while the references are made, and the CPU reads it after that.
+    for moment in [
+        vram_residency::sim::Moment::BeforeCheck,
+        vram_residency::sim::Moment::AfterCheck,
+    ] {
+        world.sim.flip_at(vram_residency::sim::Flip {
+            moment,
+            offset: 5000,
+            bit: 1,
+        });
+    }
+    let away = DeviceError::Unsupported { what: "scripted" };
+    world.sim.fail(Op::BlockDigests, 1, away);
+    let verify = |mode| world.manager.verify_sealed(&world.shard, mode);
+    assert!(matches!(verify(Mode::Keyed), Err(Error::Device(_))));
+    let unsettled = world.sink.events().into_iter().any(|event| {
+        matches!(event.body, vram_residency::audit::Body::SealVerificationFailed { reason, .. }
+            if reason.as_str() == "unsettled")
+    });
+    assert!(unsettled);
+    let settled = verify(Mode::TagOnly).unwrap().into_verification();
+    assert_eq!(settled.mode, Mode::Full, "it means the tree until then");
 }
 
 #[test]

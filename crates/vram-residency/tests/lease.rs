@@ -94,6 +94,56 @@ fn a_fresh_verification_is_reused_for_as_long_as_the_policy_says_and_says_so() {
     assert!(!lease(Mode::Full).reused);
 }
 
+/// Each mode has an age of its own: a check of less makes no fuller one forgotten, and
+/// none serves who asks for more.
+// requirement: DG-7, PM-5, PM-6
+#[test]
+fn a_lesser_verification_neither_serves_nor_displaces_a_fuller_one() {
+    let sweep = Mode::Sweep {
+        budget: Duration::ZERO,
+    };
+    // Who asks, and which of the four may serve.
+    let serves = [
+        (Mode::Full, [true, false, false, false]),
+        (Mode::Keyed, [true, true, false, false]),
+        (sweep, [true, true, false, false]),
+        (Mode::TagOnly, [true, true, true, true]),
+    ];
+    for (wanted, by) in serves {
+        for (mode, enough) in [Mode::Full, Mode::Keyed, sweep, Mode::TagOnly]
+            .into_iter()
+            .zip(by)
+        {
+            let rig = rig_of(1, 1 << 20, fresh_for(10));
+            let shard = seal(&rig);
+            let _ = rig.manager.verify_sealed(&shard, mode).unwrap();
+            rig.clock.advance(1);
+            let lease = rig.manager.lease(&shard, wanted).unwrap();
+            let verification = lease.verification();
+            assert_eq!(verification.reused, enough, "{wanted} by {mode}");
+        }
+    }
+    let rig = rig_of(1, 1 << 20, fresh_for(10));
+    let shard = seal(&rig);
+    for mode in [Mode::Full, Mode::Keyed, sweep, Mode::TagOnly] {
+        let _ = rig.manager.verify_sealed(&shard, mode).unwrap();
+        rig.clock.advance(1_000_000_000);
+    }
+    for (mode, age_s) in [
+        (Mode::Full, 4),
+        (Mode::Keyed, 3),
+        (sweep, 3),
+        (Mode::TagOnly, 1),
+    ] {
+        let lease = rig.manager.lease(&shard, mode).unwrap();
+        let reused = lease.verification();
+        assert_eq!(
+            (reused.reused, reused.age_nanos),
+            (true, age_s * 1_000_000_000)
+        );
+    }
+}
+
 /// A clock whose monotonic time is what the test says: also one that breaks its promise.
 struct Broken(std::sync::atomic::AtomicU64);
 

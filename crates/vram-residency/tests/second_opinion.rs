@@ -387,8 +387,11 @@ fn what_looked_bad_and_is_not_leases_again_after_a_tree_pass() {
             (verification.mode, verification.bytes_checked)
         };
         let all = shard.record().vram_bytes;
-        // The first is told as what it was.
+        // The first is told as what it was, and so is who erred before.
+        assert!(checker_faults(&rig.sink).is_empty());
         assert_eq!(checked(Mode::TagOnly), (Mode::Full, all));
+        assert_eq!(checker_faults(&rig.sink).len(), 1, "{mode}");
+        assert_eq!(rig.manager.metrics().checker_faults_total, 1);
         assert_eq!(checked(Mode::TagOnly), (Mode::TagOnly, 0));
         rig.manager.lease(&shard, Mode::Keyed).unwrap().finish();
     }

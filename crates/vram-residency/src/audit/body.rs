@@ -8,7 +8,7 @@ use crate::shard::ShardId;
 
 impl Body {
     /// The names of all events on the wire, sorted.
-    pub const TYPES: [&'static str; 38] = [
+    pub const TYPES: [&'static str; 39] = [
         "audit.closed",
         "audit.key_changed",
         "audit.lost",
@@ -36,6 +36,7 @@ impl Body {
         "shard.migrated",
         "shard.migration_failed",
         "shard.quarantined",
+        "shard.repair_failed",
         "shard.repaired",
         "shard.shared",
         "vram.allocated",
@@ -151,6 +152,7 @@ impl Body {
             | Self::VramStranded { .. }
             | Self::ShardQuarantined { .. }
             | Self::ShardMigrationFailed { .. }
+            | Self::ShardRepairFailed { .. }
             | Self::OperationFailed { .. }
             | Self::AuditLost { .. } => Severity::Error,
             Self::VramAllocationFailed { .. }

@@ -424,8 +424,33 @@ pub enum Body {
     ShardRepaired {
         /// The shard.
         shard_id: ShardId,
+        /// Device ordinal.
+        gpu_device: u32,
+        /// Where the good bytes came from.
+        source: Text,
         /// Blocks rewritten.
         blocks: u64,
+        /// Runs of them as (first block, count); at most
+        /// [`Damage::MAX_RUNS`](crate::error::Damage::MAX_RUNS).
+        runs: Vec<(u64, u64)>,
+        /// Digest measured before, hex.
+        digest_before: String,
+        /// Digest measured after, hex: the sealed one.
+        digest_after: String,
+    },
+    /// A repair that was begun and did not heal the shard, or could not show it.
+    #[serde(rename = "shard.repair_failed")]
+    ShardRepairFailed {
+        /// The shard.
+        shard_id: ShardId,
+        /// Device ordinal.
+        gpu_device: u32,
+        /// Where good bytes were to come from.
+        source: Text,
+        /// Stable error code.
+        code: Code,
+        /// The error in full.
+        reason: Text,
     },
     /// A request was answered with a shard that already held its bytes
     /// (requirement: API-F18).

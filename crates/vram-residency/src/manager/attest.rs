@@ -89,7 +89,21 @@ impl VramManager {
             checkpoint: answers.checkpoint,
             tag: SealTag::from_bytes([0; 32]),
         };
-        self.recorded("attest", about, tagged(slot, attestation))
+        let attestation = self.recorded("attest", about, tagged(slot, attestation))?;
+        self.still_stands(shard)?;
+        Ok(attestation)
+    }
+
+    /// What was measured of a shard is told only where nothing is held against it by
+    /// now: it may have been condemned, with its group or by another check, or have
+    /// looked bad in one that could not be finished.
+    fn still_stands(&self, shard: &SealedShard) -> Result<()> {
+        let resident = self.own(shard)?;
+        self.not_quarantined(resident)?;
+        if resident.doubts() > 0 {
+            let _ = self.verify_sealed(shard, Mode::Full)?;
+        }
+        Ok(())
     }
 
     /// The record of a shard, its tag checked: what a receipt is signed over. It
@@ -102,7 +116,7 @@ impl VramManager {
         let slot = self.slot(record.gpu_device)?;
         let answer = authenticate(record, &slot.keys.accepted());
         if let Err(error) = &answer {
-            self.record_failure(record, error)?;
+            self.record_failure(record, error);
         }
         answer
     }
@@ -140,7 +154,9 @@ impl VramManager {
     ) -> Result<Attested> {
         let measured = self.measure_residency(shard, nonce)?;
         let signed = measured.sign(signer).map_err(Error::from);
-        self.recorded("answer", About::shard(shard.record()), signed)
+        let signed = self.recorded("answer", About::shard(shard.record()), signed)?;
+        self.still_stands(shard)?;
+        Ok(signed)
     }
 
     /// Measures, after `nonce` is known, everything that a verifier wants to know
@@ -150,8 +166,9 @@ impl VramManager {
     /// the answer (requirement: VP-006, API-F22).
     ///
     /// # Errors
-    /// As [`VramManager::verify_sealed`]; [`crate::audit::AuditError`] in `required` mode
-    /// when the log cannot be made durable.
+    /// As [`VramManager::verify_sealed`], also where the shard is condemned while this
+    /// runs; [`crate::audit::AuditError`] in `required` mode when the log cannot be made
+    /// durable.
     pub fn measure_residency(&self, shard: &SealedShard, nonce: &Nonce) -> Result<Measured> {
         let span = info_span!("attest", shard_id = %shard.id());
         let answers = trace::operation(&span, || self.measure_now(shard, Some(nonce)))?;
@@ -174,13 +191,15 @@ impl VramManager {
                 sequence,
             },
         )?;
+        let checkpoint = self.inner.recorder.checkpoint()?;
+        self.still_stands(shard)?;
         Ok(Answers {
             record,
             verification,
             device,
             memory,
             sequence,
-            checkpoint: self.inner.recorder.checkpoint()?,
+            checkpoint,
         })
     }
 

@@ -252,7 +252,8 @@ fn admit(policy: &Policy, info: &DeviceInfo, recorder: &Recorder) -> Result<Admi
     let admitted = policy.admit_device(info);
     if let Err(error @ PolicyError::Device { .. }) = &admitted {
         let action = "worker_startup_blocked";
-        recorder.emit(Body::policy_violation(error, info, action))?;
+        // As `VramManager::tell`.
+        let _ = recorder.emit(Body::policy_violation(error, info, action));
     }
     Ok(admitted?)
 }

@@ -47,7 +47,8 @@ pub(super) fn started<T>(recorder: &Recorder, answer: Result<T>) -> Result<T> {
         && !error.is_refusal()
         && !matches!(error, Error::Policy(_))
     {
-        recorder.emit(Body::operation_failed("build", None, None, error))?;
+        // As `VramManager::tell`.
+        let _ = recorder.emit(Body::operation_failed("build", None, None, error));
     }
     answer
 }
@@ -67,7 +68,7 @@ impl VramManager {
         {
             let (shard_id, gpu_device) = (about.shard_id, about.gpu_device);
             let body = Body::operation_failed(operation, shard_id, gpu_device, error);
-            self.emit(about.correlation_id.as_ref(), body)?;
+            self.tell(about.correlation_id.as_ref(), body);
         }
         answer
     }
@@ -79,10 +80,7 @@ impl VramManager {
         slot: &DeviceSlot,
         answer: Result<T, PolicyError>,
     ) -> Result<T> {
-        match answer {
-            Ok(proof) => Ok(proof),
-            Err(error) => Err(self.policy_violation(slot, error, "refused")?),
-        }
+        answer.map_err(|error| self.policy_violation(slot, error, "refused"))
     }
 
     /// Records a refused request for room (requirement: AU-5).
@@ -92,7 +90,7 @@ impl VramManager {
         requested_bytes: u64,
         correlation_id: Option<&Text>,
         error: &Error,
-    ) -> Result<()> {
+    ) {
         self.inner.counters.refused(error);
         let capacity = slot.ledger.capacity();
         let reason = match error {
@@ -105,6 +103,6 @@ impl VramManager {
             reason: Text::new(&reason),
             gpu_device: capacity.ordinal,
         };
-        Ok(self.emit(correlation_id, body)?)
+        self.tell(correlation_id, body);
     }
 }

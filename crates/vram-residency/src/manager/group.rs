@@ -3,7 +3,7 @@
 use tracing::info_span;
 
 use super::VramManager;
-use crate::error::Result;
+use crate::error::{Result, all_or_gravest};
 use crate::load::SealRequest;
 use crate::shard::{SealedGroup, SealedShard};
 use crate::sync::each;
@@ -28,8 +28,10 @@ impl VramManager {
     /// proofs in order.
     ///
     /// # Errors
-    /// The first failed member's error. By default the others are quarantined
-    /// with it; the policy can isolate it instead.
+    /// The gravest ([`crate::error::Gravity`]) of the failed members' errors, of
+    /// equal ones the first in the group's order. By default the others are
+    /// quarantined with a member whose bytes are bad; the policy can isolate it
+    /// instead.
     pub fn verify_group(&self, group: &SealedGroup, mode: Mode) -> Result<Vec<Verified>> {
         let span = info_span!("verify_group", members = group.shards().len(), %mode);
         trace::operation(&span, || self.verify_members(group, mode))
@@ -38,8 +40,7 @@ impl VramManager {
     fn verify_members(&self, group: &SealedGroup, mode: Mode) -> Result<Vec<Verified>> {
         let device = |shard: &SealedShard| shard.record().gpu_device;
         let verify = |shard: &SealedShard| self.verify_sealed(shard, mode);
-        let verified = each(group.shards(), usize::MAX, device, verify);
-        verified.into_iter().collect()
+        all_or_gravest(each(group.shards(), usize::MAX, device, verify))
     }
 
     /// Whether every member is held, not quarantined, and was verified since it

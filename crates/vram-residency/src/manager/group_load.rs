@@ -7,7 +7,7 @@ use super::VramManager;
 use super::failure::About;
 use super::seal::Checked;
 use crate::error::{Error, InputError, Result, VerifyError};
-use crate::load::{CancelToken, LoadError, MAX_AT_ONCE, Overall, SealRequest, Together};
+use crate::load::{CancelToken, MAX_AT_ONCE, Overall, SealRequest, Together};
 use crate::random::bytes;
 use crate::seal::{GroupId, ShardPosition};
 use crate::shard::{SealedGroup, SealedShard};
@@ -122,8 +122,8 @@ impl<'a> GroupLoad<'a> {
     /// in flight end, and what they sealed stays.
     ///
     /// # Errors
-    /// The failed member's error; of several a verdict about the bytes, and then
-    /// the first in the group's order.
+    /// The failed member's error; of several the gravest
+    /// ([`crate::error::Gravity`]), and then the first in the group's order.
     pub fn run(&mut self) -> Result<()> {
         self.run_with(false)
     }
@@ -217,21 +217,10 @@ impl<'a> GroupLoad<'a> {
         for (turn, member) in turns.iter().zip(members) {
             self.put(turn.at, member);
         }
-        let errors = errors.unwrap_or_else(PoisonError::into_inner);
-        let told = errors
-            .into_iter()
-            .min_by_key(|(at, error)| (rank(error), *at));
-        told.map_or(Ok(()), |(_, error)| Err(error))
-    }
-}
-
-/// Which of several failures is told: what was found out about the bytes before
-/// anything else, and last a load that was ended because of another's failure.
-const fn rank(error: &Error) -> u8 {
-    match error {
-        Error::Verify(_) | Error::Policy(_) => 0,
-        Error::Load(LoadError::Cancelled { .. }) => 2,
-        _ => 1,
+        let mut errors = errors.unwrap_or_else(PoisonError::into_inner);
+        errors.sort_unstable_by_key(|(at, _)| *at);
+        let errors = errors.into_iter().map(|(_, error)| error);
+        errors.reduce(Error::graver).map_or(Ok(()), Err)
     }
 }
 

@@ -30,8 +30,8 @@ impl VramManager {
         };
         let device = slot.ledger.device().as_ref();
         let held = resident.hold()?;
-        resident.count_read(record.vram_bytes);
         let measured = self.watched(measure(device, held.allocation()?.extent()))?;
+        resident.count_read(record.vram_bytes);
         if !vouched(record, &measured) {
             resident.doubt(measured.len() as u64);
             return Err(Error::Internal(
@@ -251,7 +251,8 @@ mod tests {
         spoil(&shard);
         err_once(&device);
         assert_eq!(manager.unseal_model(&shard).unwrap(), WEIGHTS);
-        assert_eq!(faults(&sink), [("memory", 2)]);
+        assert_eq!(faults(&sink), [("checker", 3), ("memory", 2)]);
+        assert_eq!(manager.metrics().checker_faults_total, 1);
         let resident = shard.resident().unwrap();
         assert!(resident.doubts() == 0 && !shard.is_quarantined());
     }

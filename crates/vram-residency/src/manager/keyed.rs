@@ -7,7 +7,7 @@ use super::{DeviceSlot, VramManager};
 use crate::device::{Checked as Latched, Device, Extent, UPLOAD_ALIGN};
 use crate::error::{Error, Result};
 use crate::shard::Resident;
-use crate::verify::{Contents, Pass, Reference, Rolling};
+use crate::verify::{Contents, Made, Pass, Reference, Rolling};
 
 /// Contents that were checked, and how much of them.
 pub(super) struct Checked {
@@ -84,9 +84,7 @@ impl VramManager {
         }
         // A second opinion by other means: the tree condemns or acquits.
         resident.doubt(pass.suspect_blocks());
-        let checked = self.anchor(slot, resident, span, rolling.pace)?;
-        self.checker_fault(resident.record(), pass.suspect_blocks())?;
-        Ok(checked)
+        self.anchor(slot, resident, span, rolling.pace)
     }
 
     fn anchor_due(&self, rolling: &Rolling, span: Span) -> bool {
@@ -106,7 +104,9 @@ impl VramManager {
         rolling.since_anchor >= limit || (owed && !young)
     }
 
-    /// Two references in one pass, then the tree, which vouches for them.
+    /// Two references in one pass, then the tree, which vouches for them. Where the
+    /// CPU does not, there are none: the tree is then asked about the bytes, and the
+    /// next check makes them.
     fn anchor(
         &self,
         slot: &DeviceSlot,
@@ -118,23 +118,28 @@ impl VramManager {
         let device = slot.ledger.device();
         let held = resident.hold()?;
         let extent = held.allocation()?.extent();
-        // All of it, and one segment that the CPU tags as well.
-        let one = extent.len.min(UPLOAD_ALIGN);
-        resident.count_read(extent.len.saturating_add(one));
-        let pair = Reference::measure_pair(device.as_ref(), extent, random);
+        let mut read = 0;
+        let made = Reference::measure_pair(device.as_ref(), extent, random, &mut read);
         drop(held);
-        let (reference, spare) = self.lost_is_recorded(pair)?;
+        resident.count_read(read);
+        let made = self.lost_is_recorded(made)?;
+        if let Made::Doubted(blocks) = made {
+            resident.doubt(blocks);
+        }
         let contents = self.check_contents(slot, resident)?;
-        let now = self.inner.clock.monotonic();
-        let mut rolling = Rolling::new(reference, Some(spare), now, random)?;
-        rolling.pace = pace;
-        let passes = span.passes(&mut rolling, None);
-        resident.set_rolling(Some(rolling));
-        Ok(Checked {
+        let mut checked = Checked {
             contents,
             bytes: extent.len,
-            passes,
-        })
+            passes: 1,
+        };
+        if let Made::Pair(reference, spare) = made {
+            let now = self.inner.clock.monotonic();
+            let mut rolling = Rolling::new(reference, Some(spare), now, random)?;
+            rolling.pace = pace;
+            checked.passes = span.passes(&mut rolling, None);
+            resident.set_rolling(Some(rolling));
+        }
+        Ok(checked)
     }
 
     fn pass(

@@ -73,16 +73,16 @@ impl VramManager {
                 code: error.code(),
                 reason: Text::new(&error.to_string()),
             };
-            self.emit(None, body)?;
+            self.tell(None, body);
         }
         Err(error)
     }
 
-    /// A verification of at least this mode that is young enough.
+    /// The last verification of at least this mode, if it is young enough.
     fn recent(&self, resident: &Resident, mode: Mode) -> Option<Verified> {
         let limit: Duration = self.inner.policy.max_lease_age?;
         let barred = resident.is_quarantined() || resident.doubts() > 0;
-        let stamp = resident.last().filter(|_| !barred)?;
+        let stamp = resident.last_that_covers(mode).filter(|_| !barred)?;
         // Keys retire and seals grow old in between; both cost next to nothing.
         let keys = &self.slot_of(resident).ok()?.keys;
         seal::authenticate(resident.record(), &keys.accepted()).ok()?;
@@ -90,8 +90,7 @@ impl VramManager {
         // A clock that went back says nothing about ages.
         let age = self.inner.clock.monotonic().checked_sub(stamp.monotonic)?;
         let young = u128::from(age) <= limit.as_nanos();
-        let enough = stamp.verification.mode.covers(mode);
-        (young && enough).then(|| Verified::reuse(&stamp.verification, age))
+        young.then(|| Verified::reuse(&stamp.verification, age))
     }
 
     fn grant(&self, resident: &Arc<Resident>, verified: Verified) -> Result<Lease> {

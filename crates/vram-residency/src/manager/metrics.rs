@@ -18,6 +18,7 @@ pub(super) struct Counters {
     refused: AtomicU64,
     verified: AtomicU64,
     verification_failures: AtomicU64,
+    checker_faults: AtomicU64,
     leases: AtomicU64,
     freed: AtomicU64,
     migrated: AtomicU64,
@@ -104,6 +105,7 @@ counter! {
     seal_attempts => seal_attempts,
     sealed => sealed,
     verification_failed => verification_failures,
+    checker_erred => checker_faults,
     leased => leases,
     freed => freed,
     migrated => migrated,
@@ -129,6 +131,9 @@ pub struct DeviceMetrics {
     /// Nanoseconds since the oldest last verification of a shard on it; absent
     /// when none was verified yet.
     pub oldest_verification_nanos: Option<u64>,
+    /// Nanoseconds since the scrubber last checked the shard on it that it checked
+    /// longest ago, from the seal on where it never did; absent without shards.
+    pub oldest_scrub_nanos: Option<u64>,
 }
 
 /// Everything countable about a manager.
@@ -159,6 +164,9 @@ pub struct VramMetrics {
     /// `seal.verification_failed`: also those of records, and attempts on
     /// quarantined shards (requirement: OB-2).
     pub verify_failures_by_reason: BTreeMap<&'static str, u64>,
+    /// Answers of a checker that others outvoted, as `seal.checker_fault` records
+    /// them.
+    pub checker_faults_total: u64,
     /// Nanoseconds that the passed verifications took together.
     pub verify_nanos_total: u64,
     /// Leases granted.
@@ -197,6 +205,7 @@ impl VramManager {
             verify_operations_total: load(&counters.verified),
             verify_failures_total: load(&counters.verification_failures),
             verify_failures_by_reason: counters.failures.get(),
+            checker_faults_total: load(&counters.checker_faults),
             verify_nanos_total: load(&counters.verify_nanos),
             leases_total: load(&counters.leases),
             deallocations_total: load(&counters.freed),
@@ -221,6 +230,7 @@ impl VramManager {
             .filter_map(|r| r.last())
             .map(|stamp| stamp.monotonic)
             .min();
+        let scrubbed = here.iter().map(|r| r.scrubbed_at()).min();
         DeviceMetrics {
             device_uuid: info.uuid,
             device_kind: info.kind,
@@ -230,6 +240,7 @@ impl VramManager {
             leases: here.iter().map(|r| r.leases()).sum(),
             quarantined: here.iter().filter(|r| r.is_quarantined()).count() as u64,
             oldest_verification_nanos: oldest.map(|at| now.saturating_sub(at)),
+            oldest_scrub_nanos: scrubbed.map(|at| now.saturating_sub(at)),
         }
     }
 }

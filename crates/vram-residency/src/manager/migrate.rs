@@ -42,8 +42,19 @@ impl VramManager {
             let shard_id = resident.record().shard_id.clone();
             return Err(Misuse::Shared { shard_id }.into());
         }
-        let moved = resident
-            .exclusively(|allocation| self.arrive(&resident, allocation, target))
+        let arrived = {
+            // For the scrubber, which passes by what it would have to wait for.
+            let _one_at_a_time = resident.verifying();
+            resident
+                .exclusively(|allocation| self.arrive(&resident, allocation, target))
+                .inspect_err(|error| {
+                    // Before anybody can lease it again: the source may be what is bad.
+                    if matches!(error, Error::Verify(_)) {
+                        resident.doubt_as_source();
+                    }
+                })
+        };
+        let moved = arrived
             .and_then(|moved| match resident.is_quarantined() {
                 // Its group failed while it was on its way.
                 true => {
@@ -59,15 +70,18 @@ impl VramManager {
                     from_device,
                     to_device: ordinal,
                 };
-                // A move that cannot be recorded is undone: `moved` drops here.
-                self.emit(None, body)?;
+                // A move that cannot be recorded is undone: `moved` drops here, and the
+                // id points at the source before it does, so that a group that fails
+                // finds its member.
+                let recorded = self.emit(None, body);
+                recorded.inspect_err(|_| resident.claim().set(&resident))?;
                 Ok(moved)
             });
         let moved = match moved {
             Ok(moved) => moved,
             Err(error) => {
                 shard.reinstate();
-                return Err(self.migration_failed(&resident, ordinal, error)?);
+                return Err(self.migration_failed(&resident, ordinal, error));
             }
         };
         // The new shard stands; a source that cannot be scrubbed is stranded
@@ -95,10 +109,7 @@ impl VramManager {
     /// Refuses a seal that a verification would refuse for its date.
     fn young_enough(&self, resident: &Resident) -> Result<()> {
         let young = self.check_age(resident).map_err(Error::from);
-        young.or_else(|error| {
-            self.record_failure(resident.record(), &error)?;
-            Err(error)
-        })
+        young.inspect_err(|error| self.record_failure(resident.record(), error))
     }
 
     /// Copies to the target, measures there, compares and seals.
@@ -128,17 +139,12 @@ impl VramManager {
 
     /// The target is clean again; if the contents were wrong on arrival, the
     /// source is verified to find out whose fault it was.
-    fn migration_failed(
-        &self,
-        resident: &Arc<Resident>,
-        to_device: u32,
-        error: Error,
-    ) -> Result<Error> {
+    fn migration_failed(&self, resident: &Arc<Resident>, to_device: u32, error: Error) -> Error {
         if matches!(
             error,
             Error::Misuse(Misuse::Busy { .. } | Misuse::NotSealed)
         ) {
-            return Ok(error);
+            return error;
         }
         // The id points at the source again, should the target have had it.
         resident.claim().set(resident);
@@ -149,15 +155,15 @@ impl VramManager {
             to_device,
             reason: crate::audit::Text::new(&error.to_string()),
         };
-        self.emit(None, body)?;
-        if matches!(error, Error::Verify(_)) {
-            let _one_at_a_time = resident.verifying();
-            // Not known yet which: the next check tells, if this one cannot.
-            resident.doubt(1);
-            if let Err(source_error) = self.verify_resident(resident, Mode::Full) {
-                return Ok(source_error);
-            }
+        self.tell(None, body);
+        if !matches!(error, Error::Verify(_)) {
+            return error;
         }
-        Ok(error)
+        let _one_at_a_time = resident.verifying();
+        match self.verify_resident(resident, Mode::Full) {
+            Ok(_) => error,
+            // Where both are bad, the source was first.
+            Err(of_the_source) => of_the_source.graver(error),
+        }
     }
 }

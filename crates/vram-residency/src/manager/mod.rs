@@ -203,7 +203,7 @@ impl VramManager {
             // One that cannot be recorded is given back again.
             Ok(reservation) => Ok(reservation.recorded(&self.inner.recorder)?),
             Err(error) => {
-                self.room_refused(slot, size.bytes(), None, &error)?;
+                self.room_refused(slot, size.bytes(), None, &error);
                 Err(error)
             }
         }
@@ -256,7 +256,7 @@ impl VramManager {
         let about = About::device(slot.info().ordinal);
         let facts = self.recorded(operation, about, facts)?;
         if let Err(error) = self.admit_again(slot, &facts) {
-            self.emit(None, Body::policy_violation(&error, &facts, "refused"))?;
+            self.tell(None, Body::policy_violation(&error, &facts, "refused"));
             return Err(error.into());
         }
         Ok(facts)
@@ -343,15 +343,22 @@ impl VramManager {
         self.inner.recorder.emit_for(correlation_id, body)
     }
 
+    /// Records a failure. Where the log does not take it, that is counted
+    /// ([`VramMetrics::audit_emit_failures_total`]), and the caller is told the failure
+    /// all the same: no full disk hides what was found out about the bytes.
+    fn tell(&self, correlation_id: Option<&Text>, body: Body) {
+        let _ = self.emit(correlation_id, body);
+    }
+
     /// Records a policy violation and hands the error back.
     fn policy_violation(
         &self,
         slot: &DeviceSlot,
         error: PolicyError,
         action: &'static str,
-    ) -> Result<Error, AuditError> {
-        self.emit(None, Body::policy_violation(&error, slot.info(), action))?;
-        Ok(error.into())
+    ) -> Error {
+        self.tell(None, Body::policy_violation(&error, slot.info(), action));
+        error.into()
     }
 
     /// Passes a device's answer on; a loss is recorded and stops the manager

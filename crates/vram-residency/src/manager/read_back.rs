@@ -43,7 +43,8 @@ pub(super) struct ReadBack<'a> {
 
 impl ReadBack<'_> {
     /// Gives `sink` the bytes of `range`, each after its whole block was checked;
-    /// stops at the first bad block and names it.
+    /// stops at the first bad block and names it. Whatever else ends it, a bad block
+    /// that any thread read is what comes of it.
     pub(super) fn copy_out(
         &self,
         range: &Range<u64>,
@@ -55,7 +56,7 @@ impl ReadBack<'_> {
         let runs = usize::try_from(runs).unwrap_or(usize::MAX);
         let threads = threads.get().min(MAX_THREADS).min(runs).max(1);
         let queue = Queue::new(first..range.end, threads.saturating_mul(2));
-        thread::scope(|scope| {
+        let handed_over = thread::scope(|scope| {
             // However it ends, nobody is to wait for it.
             let _end = EndOnDrop(&queue);
             for _ in 1..threads {
@@ -65,7 +66,8 @@ impl ReadBack<'_> {
                 let _ = one_more(scope, work);
             }
             self.hand_over(range, &queue, sink)
-        })
+        });
+        handed_over.or_else(|error| queue.first_bad().map_or(Err(error), |bad| Ok(Some(bad))))
     }
 
     /// Takes runs until there are no more.
@@ -246,6 +248,15 @@ impl Queue {
         self.changed.notify_all();
     }
 
+    /// The first bad block of the runs that were read and not handed over.
+    fn first_bad(&self) -> Option<u64> {
+        let state = self.lock();
+        state.done.values().find_map(|run| match run {
+            Ok(Run::Bad(block)) => Some(*block),
+            _ => None,
+        })
+    }
+
     fn give_back(&self, bytes: Bytes) {
         self.lock().free.push(bytes);
         self.changed.notify_all();
@@ -404,6 +415,32 @@ mod tests {
         let (answer, out) = copy_out(&device, &shard, &(0..LEN as u64), 2);
         assert_eq!(answer.unwrap(), None);
         assert!(out == bytes);
+    }
+
+    /// The writer fails while another thread reads what is bad: that is what is told.
+    // requirement: API-F24, DG-7
+    #[test]
+    fn a_bad_block_that_was_read_is_not_lost_with_the_writer() {
+        let (sim, _manager, shard, _) = sealed();
+        sim.flip_bit(sim.buffers()[0], (1 << 20) + 17, 3).unwrap();
+        let device = Together {
+            sim,
+            reads: 0.into(),
+            more: std::sync::Condvar::new(),
+        };
+        let resident = shard.resident().unwrap();
+        let read_back = ReadBack {
+            device: &device,
+            resident,
+            level0: &resident.level0(),
+        };
+        let two = NonZeroUsize::MIN.saturating_add(1);
+        // The first run comes after both of the first two were begun.
+        let full = || Err(Error::Internal("the disk is full"));
+        let answer = read_back.copy_out(&(0..LEN as u64), two, &mut |_| full());
+        assert_eq!(answer.unwrap(), Some(256));
+        let answer = read_back.copy_out(&(0..1 << 20), two, &mut |_| full());
+        assert!(matches!(answer, Err(Error::Internal(_))), "nothing bad");
     }
 
     // requirement: PF-11

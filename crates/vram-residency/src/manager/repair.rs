@@ -4,19 +4,18 @@
 use std::sync::Arc;
 
 use tracing::info_span;
-use vram_digest::{BLOCK_BYTES, hash_block};
+use vram_digest::{BLOCK_BYTES, FileDigest, file_digest, hash_block, root};
 use zeroize::Zeroizing;
 
-use super::failure::About;
 use super::{DeviceSlot, VramManager};
-use crate::audit::Body;
+use crate::audit::{Body, Text};
 use crate::capacity::Allocation;
 use crate::device::{Device, Protection};
-use crate::error::{Error, InputError, Result, VerifyError};
+use crate::error::{Damage, Error, InputError, Result, VerifyError};
 use crate::load::{LoadError, Source};
 use crate::shard::{Resident, SealedShard};
 use crate::trace;
-use crate::verify::{Mode, measure};
+use crate::verify::{Mode, measure, runs_of};
 
 /// What a repair did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +31,8 @@ impl VramManager {
     /// byte of it is rewritten: damage that a repair finds is a failed
     /// verification like any other, and stops the manager where the policy says
     /// so. Only after the last verification, and once that is recorded, is the
-    /// quarantine lifted; a stopped manager stays stopped until it is resumed.
+    /// quarantine lifted; a stopped manager stays stopped until it is resumed. A repair
+    /// that was begun leaves a `shard.repaired` or a `shard.repair_failed`.
     ///
     /// # Errors
     /// [`crate::policy::PolicyError::RepairOff`] unless the policy allows it,
@@ -60,21 +60,58 @@ impl VramManager {
         let _one_at_a_time = resident.verifying();
         // Refused before anything is read.
         resident.exclusively(|_| Ok(()))?;
-        let blocks = match self.found_damaged(&resident)? {
-            true => self.healed(slot, &resident, source)?,
-            false => 0,
+        let repaired = self.healed_and_proved(slot, &resident, source);
+        let repaired = self.lost_is_recorded(repaired);
+        if let Err(error) = &repaired
+            && !error.is_refusal()
+        {
+            let record = resident.record();
+            let body = Body::ShardRepairFailed {
+                shard_id: record.shard_id.clone(),
+                gpu_device: record.gpu_device,
+                source: Text::new(&source.name()),
+                code: error.code(),
+                reason: Text::new(&error.to_string()),
+            };
+            self.tell(None, body);
+        }
+        repaired
+    }
+
+    fn healed_and_proved(
+        &self,
+        slot: &DeviceSlot,
+        resident: &Arc<Resident>,
+        source: &dyn Source,
+    ) -> Result<Repaired> {
+        let record = resident.record();
+        let healed = match self.found_damaged(resident)? {
+            true => {
+                let level0 = self.sealed_hashes(slot, resident)?;
+                resident.exclusively(|allocation| heal(resident, allocation, &level0, source))?
+            }
+            false => Healed::nothing(record.digest),
         };
         // Whoever condemns it from here on has the last word.
         let condemned = resident.condemned();
         if resident.is_quarantined() {
-            let _ = self.verify_even_quarantined(&resident, Mode::Full)?;
+            let _ = self.verify_even_quarantined(resident, Mode::Full)?;
         }
-        let shard_id = resident.record().shard_id.clone();
-        self.emit(None, Body::ShardRepaired { shard_id, blocks })?;
+        let blocks = healed.blocks;
+        let body = Body::ShardRepaired {
+            shard_id: record.shard_id.clone(),
+            gpu_device: record.gpu_device,
+            source: Text::new(&source.name()),
+            blocks,
+            runs: healed.runs,
+            digest_before: healed.before.to_string(),
+            digest_after: record.digest.to_string(),
+        };
+        self.emit(None, body)?;
         if resident.acquit(condemned) {
             return Ok(Repaired { blocks });
         }
-        let shard_id = resident.record().shard_id.clone();
+        let shard_id = record.shard_id.clone();
         Err(VerifyError::Quarantined { shard_id }.into())
     }
 
@@ -89,13 +126,24 @@ impl VramManager {
             Err(error) => Err(error),
         }
     }
+}
 
-    /// Rewrites the bad blocks of a condemned shard; what fails is recorded.
-    fn healed(&self, slot: &DeviceSlot, resident: &Resident, source: &dyn Source) -> Result<u64> {
-        let healed = self.sealed_hashes(slot, resident).and_then(|level0| {
-            resident.exclusively(|allocation| heal(resident, allocation, &level0, source))
-        });
-        self.recorded("repair", About::shard(resident.record()), healed)
+/// What was rewritten.
+struct Healed {
+    blocks: u64,
+    /// The first runs of them.
+    runs: Vec<(u64, u64)>,
+    /// Digest of what the memory held before.
+    before: FileDigest,
+}
+
+impl Healed {
+    const fn nothing(before: FileDigest) -> Self {
+        Self {
+            blocks: 0,
+            runs: Vec::new(),
+            before,
+        }
     }
 }
 
@@ -106,17 +154,18 @@ fn heal(
     allocation: &Allocation,
     level0: &[vram_digest::BlockHash],
     source: &dyn Source,
-) -> Result<u64> {
+) -> Result<Healed> {
     let device = allocation.device().as_ref();
     let extent = allocation.extent();
-    resident.count_read(extent.len);
     let measured = measure(device, extent)?;
+    resident.count_read(extent.len);
+    let before = file_digest(&root(&measured), extent.len);
     let pairs = (0_u64..).zip(measured.iter().zip(level0));
     let bad: Vec<_> = pairs.filter(|(_, (now, sealed))| now != sealed).collect();
     if bad.is_empty() {
         // An earlier repair may have failed before it could protect again.
         device.protect(extent.buffer, Protection::ReadOnly)?;
-        return Ok(0);
+        return Ok(Healed::nothing(before));
     }
     device.protect(extent.buffer, Protection::ReadWrite)?;
     let written = bad.iter().try_for_each(|(block, (_, sealed))| {
@@ -143,5 +192,11 @@ fn heal(
     // Read-only again whatever happened in between.
     device.protect(extent.buffer, Protection::ReadOnly)?;
     written?;
-    Ok(bad.len() as u64)
+    let mut runs = runs_of(bad.iter().map(|(block, _)| *block));
+    runs.truncate(Damage::MAX_RUNS);
+    Ok(Healed {
+        blocks: bad.len() as u64,
+        runs,
+        before,
+    })
 }

@@ -64,7 +64,10 @@ impl VramManager {
     /// is retired or its seal of the wrong date waits a minute; one whose check
     /// fails otherwise, as when its device does not answer, is tried again at its
     /// next turn, and if that fails, too, after 1 s, 2 s, 4 s and so on, at most a
-    /// minute, by the manager's clock. `None` when there is nothing to check now.
+    /// minute, by the manager's clock. One that somebody verifies, repairs or moves
+    /// just now is passed over and keeps its turn;
+    /// [`super::DeviceMetrics::oldest_scrub_nanos`] says how long the oldest one has
+    /// waited. `None` when there is nothing to check now.
     ///
     /// # Errors
     /// As [`VramManager::verify_sealed`]; a failure condemns the shard as usual.
@@ -86,13 +89,18 @@ impl VramManager {
     }
 
     fn scrub_oldest(&self, max_bytes: u64, read: &mut u64) -> Result<Option<ScrubStep>> {
+        let mut busy = Vec::new();
         loop {
-            let Some(resident) = self.whose_turn() else {
+            let Some(resident) = self.whose_turn(&busy) else {
                 return Ok(None);
             };
-            let _one_at_a_time = resident.verifying();
+            let Some(_one_at_a_time) = resident.try_verifying() else {
+                // The others do not wait for it, and it keeps its turn.
+                busy.push(Arc::clone(&resident));
+                continue;
+            };
             if resident.is_quarantined() {
-                // By the check that it waited for.
+                // By a check that ended just now.
                 continue;
             }
             let before = resident.bytes_read();
@@ -103,7 +111,7 @@ impl VramManager {
             *read = read.saturating_add(cost);
             match answer {
                 Ok(bytes) => {
-                    resident.scrub_passed();
+                    resident.scrub_passed(self.inner.clock.monotonic());
                     return Ok(Some(ScrubStep {
                         shard_id: resident.record().shard_id.clone(),
                         bytes,
@@ -121,19 +129,21 @@ impl VramManager {
                     let now = self.inner.clock.monotonic();
                     resident.scrub_after(now.saturating_add(wait));
                     self.inner.counters.verification_failed();
-                    self.condemn(&resident, &error)?;
+                    self.condemn(&resident, &error);
                     return Err(error);
                 }
             }
         }
     }
 
-    /// The shard that was scrubbed longest ago. One in doubt comes first, but not
-    /// twice in a row, or the others would never be looked at.
-    fn whose_turn(&self) -> Option<Arc<Resident>> {
+    /// The shard that was scrubbed longest ago, but for those that are `busy`. One in
+    /// doubt comes first, but not twice in a row, or the others would never be looked
+    /// at.
+    fn whose_turn(&self, busy: &[Arc<Resident>]) -> Option<Arc<Resident>> {
         let now = self.inner.clock.monotonic();
         let mut waiting = self.inner.registry.all();
         waiting.retain(|r| r.is_held() && !r.is_quarantined() && r.may_be_scrubbed(now, PAUSE));
+        waiting.retain(|r| !busy.iter().any(|busy| Arc::ptr_eq(busy, r)));
         let in_doubt = waiting.iter().filter(|resident| resident.doubts() > 0);
         let in_doubt = in_doubt.min_by_key(|resident| resident.scrubbed());
         let last = &self.inner.scrubbed_in_doubt;
@@ -178,6 +188,15 @@ impl Shared {
         self.stop.load(Ordering::SeqCst)
     }
 
+    /// A later failure hides no finding that nobody has asked for yet.
+    fn keep(&self, error: Error) {
+        let mut kept = lock(&self.failure);
+        *kept = Some(match kept.take() {
+            Some(before) => error.graver(before),
+            None => error,
+        });
+    }
+
     /// Asked before every step: one that was not begun is not taken.
     fn may_go_on(&self, manager: &VramManager) -> bool {
         let paused = self.paused.load(Ordering::SeqCst);
@@ -220,14 +239,14 @@ impl Scrubber {
         self.shared.bytes.load(Ordering::SeqCst)
     }
 
-    /// The last failure, once: what was found and where.
+    /// The gravest failure since it was last asked for, once: what was found and
+    /// where.
     #[must_use]
     pub fn take_failure(&self) -> Option<Error> {
         lock(&self.shared.failure).take()
     }
 
-    /// Ends it once the step under way is done; the last failure, if nobody took
-    /// it.
+    /// Ends it once the step under way is done; the gravest failure that nobody took.
     #[must_use = "it may be what the scrubber was there for"]
     pub fn end(mut self) -> Option<Error> {
         self.join();
@@ -325,7 +344,7 @@ fn use_up(credit: &mut Credit, manager: &VramManager, shared: &Shared) {
             Err(error) => {
                 credit.spend(read);
                 // First: who sees the count may ask for it.
-                *lock(&shared.failure) = Some(error);
+                shared.keep(error);
                 shared.failures.fetch_add(1, Ordering::SeqCst);
                 return;
             }
@@ -336,7 +355,8 @@ fn use_up(credit: &mut Credit, manager: &VramManager, shared: &Shared) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::{Clock, Timestamp};
+    use crate::clock::{Clock, ManualClock, SystemClock, Timestamp};
+    use crate::device::DeviceError;
     use crate::key::RootKey;
     use crate::policy::Policy;
     use crate::random::OsRandom;
@@ -347,11 +367,19 @@ mod tests {
 
     /// A manager that holds one shard of 3 MiB.
     fn manager(policy: Policy, clock: impl Clock + 'static) -> (VramManager, SealedShard) {
+        manager_on(&SimDevice::new(16 << 20), policy, Arc::new(clock))
+    }
+
+    fn manager_on(
+        device: &SimDevice,
+        policy: Policy,
+        clock: Arc<dyn Clock>,
+    ) -> (VramManager, SealedShard) {
         let manager = VramManager::builder()
-            .device(SimDevice::new(16 << 20))
+            .device(device.clone())
             .key(RootKey::generate(&OsRandom).unwrap())
             .policy(policy)
-            .clock(Arc::new(clock))
+            .clock(clock)
             .build()
             .unwrap();
         let bytes = vec![7; usize::try_from(LEN).unwrap()];
@@ -410,7 +438,7 @@ mod tests {
             anchor_passes: 0,
             ..Policy::default()
         };
-        let (manager, shard) = manager(policy, crate::clock::SystemClock::new());
+        let (manager, shard) = manager(policy, SystemClock::new());
         let shared = Shared::default();
         let mut some = credit(10 << 20);
         use_up(&mut some, &manager, &shared);
@@ -418,6 +446,69 @@ mod tests {
         assert_eq!(shared.bytes.load(Ordering::SeqCst), 2 * LEN);
         assert_eq!(some.thousandths, -(4 << 20) * 1000);
         drop(shard);
+    }
+
+    /// A check that fails at once has read nothing: it costs the least, and the others
+    /// need not wait until it is paid off.
+    // requirement: PM-8
+    #[test]
+    fn a_check_that_read_nothing_costs_no_more_than_a_segment() {
+        use crate::sim::Op;
+        for (op, mib) in [(Op::KeyedTags, 1), (Op::Read, 3), (Op::BlockDigests, 4)] {
+            let policy = Policy {
+                anchor_passes: 0,
+                ..Policy::default()
+            };
+            let device = SimDevice::new(16 << 20);
+            let (manager, shard) = manager_on(&device, policy, Arc::new(SystemClock::new()));
+            let away = DeviceError::Unsupported { what: "scripted" };
+            device.fail(op, 1, away);
+            let (shared, mut some) = (Shared::default(), credit(10 << 20));
+            use_up(&mut some, &manager, &shared);
+            assert_eq!(shared.failures.load(Ordering::SeqCst), 1);
+            assert_eq!(some.thousandths, ((10 - mib) << 20) * 1000, "{op:?}");
+            drop(shard);
+        }
+    }
+
+    /// What somebody else checks is passed by and keeps its turn; how long it waits shows.
+    // requirement: PM-8
+    #[test]
+    fn the_scrubber_waits_for_no_other_check() {
+        let clock = Arc::new(ManualClock::new(Timestamp::from_nanos(1)));
+        let device = SimDevice::new(16 << 20);
+        let policy = Policy::default();
+        let (manager, first) = manager_on(&device, policy, clock.clone());
+        let second = manager.seal(SealRequest::bytes(&[8; 5000])).unwrap();
+        let turn = || manager.scrub_step(LEN).unwrap().map(|step| step.shard_id);
+        let age = || manager.metrics().devices[0].oldest_scrub_nanos;
+        let (one, two) = (first.resident().unwrap(), second.resident().unwrap());
+        {
+            let _busy = one.verifying();
+            for _ in 0..3 {
+                clock.advance(10);
+                assert_eq!(turn().as_ref(), Some(second.id()));
+            }
+            let _both = two.verifying();
+            assert_eq!(turn(), None, "nobody is waited for");
+            assert_eq!(age(), Some(30), "since the first was sealed");
+        }
+        assert_eq!(turn().as_ref(), Some(first.id()), "it is the oldest still");
+        assert_eq!(age(), Some(0));
+    }
+
+    /// What was found is not hidden behind what failed after it.
+    #[test]
+    fn a_later_failure_hides_no_finding() {
+        use crate::error::VerifyError;
+        let shared = Shared::default();
+        let shard_id: ShardId = "shard".parse().unwrap();
+        let away = || DeviceError::Unsupported { what: "scripted" }.into();
+        shared.keep(away());
+        shared.keep(VerifyError::NotHeld { shard_id }.into());
+        shared.keep(away());
+        let kept = lock(&shared.failure).take();
+        assert!(matches!(kept, Some(Error::Verify(_))));
     }
 
     /// Bytes read in so many ticks by steps that take `cost` of what they are offered.

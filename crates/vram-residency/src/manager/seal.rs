@@ -216,7 +216,7 @@ impl VramManager {
                     gpu_device,
                     reason,
                 };
-                self.emit(correlation_id.as_ref(), body)?;
+                self.tell(correlation_id.as_ref(), body);
                 Err(error)
             }
         }
@@ -255,7 +255,7 @@ impl VramManager {
         let filling = match self.lost_is_recorded(taken) {
             Ok(filling) => filling,
             Err(error) => {
-                self.room_refused(slot, wanted.bytes(), correlation_id, &error)?;
+                self.room_refused(slot, wanted.bytes(), correlation_id, &error);
                 return Err(error);
             }
         };
@@ -336,7 +336,7 @@ impl VramManager {
                 expected_digest: expected.clone(),
                 actual_digest: actual.clone(),
             };
-            self.emit(request.correlation_id.as_ref(), body)?;
+            self.tell(request.correlation_id.as_ref(), body);
         }
         Ok(answer?)
     }
@@ -374,7 +374,7 @@ impl VramManager {
         let approved = self.approved(slot, &filled)?;
         let confirmed = match self.lost_is_recorded(filled.confirm(&self.inner.policy)) {
             Err(Error::Policy(error)) => {
-                return Err(self.policy_violation(slot, error, "seal_refused")?);
+                return Err(self.policy_violation(slot, error, "seal_refused"));
             }
             other => other?,
         };
@@ -408,7 +408,7 @@ impl VramManager {
         let (digest, len) = (filled.tree.digest(), filled.tree.len());
         match self.inner.policy.models.admit(&digest, len) {
             Ok(approved) => Ok(approved),
-            Err(error) => Err(self.policy_violation(slot, error, "seal_refused")?),
+            Err(error) => Err(self.policy_violation(slot, error, "seal_refused")),
         }
     }
 

@@ -49,10 +49,8 @@ impl VramManager {
     /// As [`VramManager::verify_sealed`]; a forged or replayed record harms no
     /// shard, but is recorded as a failed verification.
     pub fn verify_record(&self, record: &Record, mode: Mode) -> Result<Verified> {
-        let resident = self.find(record).or_else(|error| {
-            self.record_failure(record, &error)?;
-            Err(error)
-        })?;
+        let found = self.find(record);
+        let resident = found.inspect_err(|error| self.record_failure(record, error))?;
         let _one_at_a_time = resident.verifying();
         self.verify_resident(&resident, mode)
     }
@@ -110,16 +108,16 @@ impl VramManager {
                 };
                 self.emit(None, body)?;
                 // Only now: what could not be recorded must not be reused.
-                resident.set_last(Some(Stamp {
+                resident.stamp(Stamp {
                     verification: verification.clone(),
                     monotonic: self.inner.clock.monotonic(),
-                }));
+                });
             }
             // Freed meanwhile: nothing was checked and nothing failed.
             Err(Error::Misuse(_)) => {}
             Err(error) => {
                 self.inner.counters.verification_failed();
-                self.condemn(resident, error)?;
+                self.condemn(resident, error);
             }
         }
         answer
@@ -275,18 +273,21 @@ impl VramManager {
                 .into());
             }
         };
-        resident.settle(self.inner.clock.monotonic());
+        // What looked bad to an earlier check, too: the tree has outvoted it.
+        let outvoted = resident.settle(self.inner.clock.monotonic());
         if let Some((measured, wrong)) = faults.kept {
             self.replace_hashes(resident, measured, wrong)?;
         }
-        if faults.checker > 0 {
-            self.checker_fault(record, faults.checker)?;
+        match faults.checker.max(outvoted) {
+            0 => {}
+            blocks => self.checker_fault(record, blocks)?,
         }
         Ok(contents)
     }
 
     /// Records that the checker erred, not the memory.
-    pub(super) fn checker_fault(&self, record: &Record, suspect_blocks: u64) -> Result<()> {
+    fn checker_fault(&self, record: &Record, suspect_blocks: u64) -> Result<()> {
+        self.inner.counters.checker_erred();
         let body = Body::CheckerFault {
             shard_id: record.shard_id.clone(),
             gpu_device: record.gpu_device,
@@ -297,9 +298,10 @@ impl VramManager {
 
     /// After a failure: every effect first (quarantine, group, stop), then the
     /// records, so that a sink that fails cannot keep a shard usable
-    /// (requirement: WORKER-4122, WORKER-4161, OP-5). A seal of the wrong date or a retired key is
-    /// refused and proves nothing against the shard.
-    pub(super) fn condemn(&self, resident: &Arc<Resident>, error: &Error) -> Result<()> {
+    /// (requirement: WORKER-4122, WORKER-4161, OP-5), nor what was found from whoever
+    /// asked. A seal of the wrong date or a retired key is refused and proves nothing
+    /// against the shard.
+    pub(super) fn condemn(&self, resident: &Arc<Resident>, error: &Error) {
         let record = resident.record();
         if seal_ran_out(error) {
             return self.record_failure(record, error);
@@ -315,21 +317,20 @@ impl VramManager {
         let stops = self.inner.policy.on_failure == OnFailure::Stop;
         let reason = format!("shard {} failed its verification", record.shard_id);
         let stopped = stops && self.inner.state.stop(&reason);
-        let mut recorded = self.record_condemned(resident, error);
+        self.record_condemned(resident, error);
         for shard_id in others {
             let because_of = record.shard_id.clone();
             let body = Body::ShardQuarantined {
                 shard_id,
                 because_of,
             };
-            recorded = recorded.and(self.emit(None, body).map_err(Error::from));
+            self.tell(None, body);
         }
         if stopped {
             let reason = Text::new(&reason);
             let body = Body::ManagerStopped { reason };
-            recorded = recorded.and(self.emit(None, body).map_err(Error::from));
+            self.tell(None, body);
         }
-        recorded
     }
 
     /// Other members of a group fail with one of them (requirement: PM-3).
@@ -360,13 +361,8 @@ impl VramManager {
     /// recorded as a failed verification (requirement: AU-3).
     pub(super) fn authentic(&self, slot: &DeviceSlot, resident: &Resident) -> Result<()> {
         let record = resident.record();
-        match seal::authenticate(record, &slot.keys.accepted()) {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                self.record_failure(record, &error)?;
-                Err(error)
-            }
-        }
+        let answer = seal::authenticate(record, &slot.keys.accepted()).map(drop);
+        answer.inspect_err(|error| self.record_failure(record, error))
     }
 
     /// The same, and that it is not quarantined.
@@ -376,39 +372,39 @@ impl VramManager {
     }
 
     /// Refuses a quarantined shard and records the attempt.
-    fn not_quarantined(&self, resident: &Resident) -> Result<()> {
+    pub(super) fn not_quarantined(&self, resident: &Resident) -> Result<()> {
         if !resident.is_quarantined() {
             return Ok(());
         }
         let shard_id = resident.record().shard_id.clone();
         let error = VerifyError::Quarantined { shard_id }.into();
-        self.record_failure(resident.record(), &error)?;
+        self.record_failure(resident.record(), &error);
         Err(error)
     }
 
     /// Every failed verification is recorded, whatever the reason
     /// (requirement: AU-3).
-    pub(super) fn record_failure(&self, record: &Record, error: &Error) -> Result<()> {
-        self.record_failure_as(reason(error), record, error, &error.to_string(), None)
+    pub(super) fn record_failure(&self, record: &Record, error: &Error) {
+        self.record_failure_as(reason(error), record, error, &error.to_string(), None);
     }
 
     /// The same of a shard that is condemned, with what the driver said of its
     /// memory; a wrong tag is found before the driver is asked.
-    fn record_condemned(&self, resident: &Resident, error: &Error) -> Result<()> {
+    fn record_condemned(&self, resident: &Resident, error: &Error) {
         let witness = match error {
             Error::Verify(VerifyError::Tag { .. }) => None,
             _ => resident.witnessed(),
         };
         let details = error.to_string();
-        self.record_failure_as(reason(error), resident.record(), error, &details, witness)
+        self.record_failure_as(reason(error), resident.record(), error, &details, witness);
     }
 
     /// The same of a check that found something and could not be finished.
-    fn record_doubt(&self, record: &Record, error: &Error, blocks: u64) -> Result<()> {
+    fn record_doubt(&self, record: &Record, error: &Error, blocks: u64) {
         let details = format!(
             "up to {blocks} blocks of 4 KiB looked bad, and whether they are could not be told: {error}"
         );
-        self.record_failure_as("unsettled", record, error, &details, None)
+        self.record_failure_as("unsettled", record, error, &details, None);
     }
 
     fn record_failure_as(
@@ -418,7 +414,7 @@ impl VramManager {
         error: &Error,
         details: &str,
         witness: Option<Witness>,
-    ) -> Result<()> {
+    ) {
         self.inner.counters.recorded_failure(reason);
         let (actual_digest, damage) = match error {
             Error::Verify(VerifyError::Contents { actual, damage, .. }) => {
@@ -437,7 +433,7 @@ impl VramManager {
             witness,
             details: Text::new(details),
         };
-        Ok(self.emit(None, body)?)
+        self.tell(None, body);
     }
 
     /// The slot that holds a shard.

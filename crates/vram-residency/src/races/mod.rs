@@ -6,6 +6,7 @@
 //! requirement: TP-6, TP-9
 
 mod explore;
+mod export;
 mod handles;
 mod lease;
 mod ledger;

@@ -73,7 +73,7 @@ fn a_quarantine_reaches_a_shard_that_moves() {
     });
 }
 
-/// A scrubber that waited for the check that condemned its shard does not check it again.
+/// A scrubber that comes while another check condemns its shard does not check it again.
 #[test]
 fn a_condemned_shard_is_not_scrubbed() {
     explore(|| {

@@ -36,8 +36,13 @@ pub(super) struct Rig {
 impl Rig {
     /// A manager on `devices` devices; a failure isolates its shard.
     pub(super) fn new(devices: u32, policy: Policy) -> Arc<Self> {
+        Self::with_memory(devices, 1 << 20, policy)
+    }
+
+    /// The same with so many bytes on each device.
+    pub(super) fn with_memory(devices: u32, bytes: u64, policy: Policy) -> Arc<Self> {
         let sims: Vec<SimDevice> = (0..devices)
-            .map(|i| SimDevice::with_options(SimOptions::new(1 << 20).ordinal(i)))
+            .map(|i| SimDevice::with_options(SimOptions::new(bytes).ordinal(i)))
             .collect();
         let token = b"0123456789abcdef0123456789abcdef";
         let mut builder = VramManager::builder()

@@ -9,8 +9,8 @@ use crate::error::{Error, Misuse};
 use crate::format::TensorTable;
 use crate::seal::Record;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
-use crate::verify::{Rolling, Verification};
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, TryLockError};
+use crate::verify::{Mode, Rolling, Verification};
 
 /// Owns the memory of one shard. The lock around it is held for reading while
 /// the memory is used or leased out, and for writing to take it away.
@@ -26,15 +26,20 @@ pub(crate) struct Resident {
     level0: Mutex<Arc<Vec<BlockHash>>>,
     handles: AtomicU64,
     leases: AtomicU64,
-    last: Mutex<Option<Stamp>>,
+    /// What passed, the newest last: none that a newer one stands for.
+    stamps: Mutex<Vec<Stamp>>,
     proved: AtomicBool,
     witnessed: Mutex<Option<Witness>>,
     /// Blocks that looked bad in a check that could not be finished; 0 is none.
     doubts: AtomicU64,
+    /// As many of them as a checker of the shard told.
+    suspects: AtomicU64,
     rolling: Mutex<Option<Rolling>>,
     bytes_read: AtomicU64,
     /// Which step of the scrubber was its last; 0 before the first.
     scrubbed: AtomicU64,
+    /// Monotonic time of its last check that passed, or of the seal.
+    scrubbed_at: AtomicU64,
     /// Monotonic time before which the scrubber does not come again.
     scrub_after: AtomicU64,
     /// Steps of the scrubber in a row that failed and settled nothing.
@@ -42,7 +47,7 @@ pub(crate) struct Resident {
     verifying: Mutex<()>,
 }
 
-/// The last verification that passed, and when by the monotonic clock.
+/// A verification that passed, and when by the monotonic clock.
 #[derive(Clone)]
 pub(crate) struct Stamp {
     pub(crate) verification: Verification,
@@ -80,13 +85,15 @@ impl Resident {
             level0: Mutex::new(Arc::new(filled.tree.into_level0())),
             handles: AtomicU64::new(0),
             leases: AtomicU64::new(0),
-            last: Mutex::new(None),
+            stamps: Mutex::default(),
             proved: AtomicBool::new(false),
             witnessed: Mutex::new(None),
             doubts: AtomicU64::new(0),
+            suspects: AtomicU64::new(0),
             rolling: Mutex::new(rolling),
             bytes_read: AtomicU64::new(0),
             scrubbed: AtomicU64::new(0),
+            scrubbed_at: AtomicU64::new(since),
             scrub_after: AtomicU64::new(0),
             scrub_failures: AtomicU64::new(0),
             verifying: Mutex::new(()),
@@ -138,17 +145,40 @@ impl Resident {
         lock(&self.verifying)
     }
 
-    pub(crate) fn last(&self) -> Option<Stamp> {
-        lock(&self.last).clone()
+    /// The same without waiting; `None` while somebody verifies, repairs or moves
+    /// the shard.
+    pub(crate) fn try_verifying(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.verifying.try_lock() {
+            Ok(guard) => Some(guard),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
-    pub(crate) fn set_last(&self, stamp: Option<Stamp>) {
-        if let Some(Stamp { verification, .. }) = &stamp
-            && verification.bytes_checked == verification.bytes_total
-        {
+    /// The last verification that passed.
+    pub(crate) fn last(&self) -> Option<Stamp> {
+        lock(&self.stamps).last().cloned()
+    }
+
+    /// The last one that proves all that `mode` would.
+    pub(crate) fn last_that_covers(&self, mode: Mode) -> Option<Stamp> {
+        let stamps = lock(&self.stamps);
+        let mut newest_first = stamps.iter().rev();
+        let covers = |stamp: &&Stamp| stamp.verification.mode.covers(mode);
+        newest_first.find(covers).cloned()
+    }
+
+    /// Keeps a verification that passed, beside older ones that prove more: a check
+    /// of less does not make them any older.
+    pub(crate) fn stamp(&self, stamp: Stamp) {
+        let verification = &stamp.verification;
+        if verification.bytes_checked == verification.bytes_total {
             self.proved.store(true, Ordering::SeqCst);
         }
-        *lock(&self.last) = stamp;
+        let mode = verification.mode;
+        let mut stamps = lock(&self.stamps);
+        stamps.retain(|old| !mode.stands_for(old.verification.mode));
+        stamps.push(stamp);
     }
 
     /// What the driver said of the memory when it was last asked.
@@ -169,7 +199,7 @@ impl Resident {
     /// What was verified before counts no more.
     fn forget_verifications(&self) {
         self.proved.store(false, Ordering::SeqCst);
-        self.set_last(None);
+        lock(&self.stamps).clear();
     }
 
     pub(crate) fn scrubbed(&self) -> u64 {
@@ -180,9 +210,15 @@ impl Resident {
         self.scrubbed.store(step, Ordering::Relaxed);
     }
 
-    /// The scrubber could check the shard.
-    pub(crate) fn scrub_passed(&self) {
+    /// The scrubber could check the shard, at that monotonic time.
+    pub(crate) fn scrub_passed(&self, now: u64) {
         self.scrub_failures.store(0, Ordering::Relaxed);
+        self.scrubbed_at.store(now, Ordering::Relaxed);
+    }
+
+    /// When it last could; before that, when the shard was sealed.
+    pub(crate) fn scrubbed_at(&self) -> u64 {
+        self.scrubbed_at.load(Ordering::Relaxed)
     }
 
     /// The scrubber could not; how often in a row now.
@@ -216,9 +252,18 @@ impl Resident {
     /// verified before does not count until a tree pass has been passed.
     pub(crate) fn doubt(&self, blocks: u64) {
         if blocks > 0 {
+            self.suspects.fetch_max(blocks, Ordering::SeqCst);
             self.doubts.fetch_max(blocks, Ordering::SeqCst);
             self.set_rolling(None);
         }
+    }
+
+    /// A copy of the shard did not arrive as sealed, and whether that was the source,
+    /// the way or the target nobody can tell yet: the same, but no checker erred where
+    /// the source turns out to be good.
+    pub(crate) fn doubt_as_source(&self) {
+        self.doubts.fetch_max(1, Ordering::SeqCst);
+        self.set_rolling(None);
     }
 
     /// Blocks that are in doubt.
@@ -226,15 +271,22 @@ impl Resident {
         self.doubts.load(Ordering::SeqCst)
     }
 
-    /// A tree pass found every byte to be as sealed, at that monotonic time.
-    pub(crate) fn settle(&self, now: u64) {
+    /// A tree pass found every byte to be as sealed, at that monotonic time; how many
+    /// blocks a checker was wrong about before. None of a condemned shard: that was bad
+    /// and is good again.
+    pub(crate) fn settle(&self, now: u64) -> u64 {
         self.doubts.store(0, Ordering::SeqCst);
+        let outvoted = self.suspects.swap(0, Ordering::SeqCst);
         if let Some(rolling) = lock(&self.rolling).as_mut() {
             rolling.anchored_at = now;
         }
+        match self.is_quarantined() {
+            true => 0,
+            false => outvoted,
+        }
     }
 
-    /// Bytes that checks of the contents had the device read, however they ended.
+    /// Bytes that the device read for checks of the contents, however they ended.
     pub(crate) fn bytes_read(&self) -> u64 {
         self.bytes_read.load(Ordering::Relaxed)
     }

@@ -12,7 +12,7 @@
 
 mod each;
 
-pub use std::sync::{Arc, OnceLock, PoisonError, Weak};
+pub use std::sync::{Arc, OnceLock, PoisonError, TryLockError, Weak};
 
 pub use each::each;
 

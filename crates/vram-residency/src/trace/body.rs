@@ -35,6 +35,7 @@ pub(crate) fn told(body: &Body, correlation_id: Option<&Text>) {
         | Body::LeaseRefused { .. } => checking(body, id),
         Body::ShardQuarantined { .. }
         | Body::ShardRepaired { .. }
+        | Body::ShardRepairFailed { .. }
         | Body::ShardShared { .. }
         | Body::ShardExported { .. }
         | Body::ShardMigrated { .. }
@@ -175,9 +176,13 @@ fn shards(body: &Body, correlation_id: Option<&str>) {
             event = "shard.quarantined", correlation_id, %shard_id, %because_of,
             "a shard fails with another of its group"
         ),
-        Body::ShardRepaired { shard_id, blocks } => info!(
-            event = "shard.repaired", correlation_id, %shard_id, blocks,
+        Body::ShardRepaired { shard_id, gpu_device, source, blocks, .. } => info!(
+            event = "shard.repaired", correlation_id, %shard_id, gpu_device, %source, blocks,
             "damaged blocks were rewritten and the shard verified"
+        ),
+        Body::ShardRepairFailed { shard_id, gpu_device, source, code, reason } => error!(
+            event = "shard.repair_failed", correlation_id, %shard_id, gpu_device, %source,
+            code = code.as_str(), %reason, "a shard could not be repaired"
         ),
         Body::ShardShared { shard_id, gpu_device } => info!(
             event = "shard.shared", correlation_id, %shard_id, gpu_device,

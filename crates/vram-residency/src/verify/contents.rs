@@ -75,7 +75,7 @@ pub(crate) struct Check<'a> {
     pub(crate) level0: &'a [BlockHash],
     pub(crate) sealed: FileDigest,
     pub(crate) tensors: &'a TensorTable,
-    /// Bytes of the shard that were read for it so far.
+    /// Bytes of the shard that the device read for it so far.
     pub(crate) read: u64,
 }
 
@@ -85,11 +85,11 @@ impl Check<'_> {
     /// then not looked at, which is why whoever uses them holds them against the
     /// seal.
     pub(crate) fn run(&mut self) -> Result<Outcome, Unfinished> {
-        let root = self.device.tree_root(self.extent);
-        if !matches!(root, Ok(None)) {
+        let root = self.device.tree_root(self.extent)?;
+        if root.is_some() {
             self.reads(self.extent.len);
         }
-        let as_sealed = root?.map(|root| self.digest(&root).ct_eq(&self.sealed));
+        let as_sealed = root.map(|root| self.digest(&root).ct_eq(&self.sealed));
         if as_sealed == Some(true) {
             return Ok(Outcome::Intact(Contents(()), Faults::default()));
         }
@@ -174,20 +174,27 @@ impl Check<'_> {
         as_sealed: bool,
         first: &[u64],
     ) -> Result<Outcome, DeviceError> {
+        let level0 = self.level0;
+        let suspects = |measured: &[BlockHash]| -> Vec<u64> {
+            differing((0..).zip(measured.iter().zip(level0))).collect()
+        };
         let mut measured = self.measure()?;
+        let mut differ = suspects(&measured);
+        // The answer that was not as sealed, if one of the first two was not.
+        let mut outvoted = (!as_sealed).then_some(Cow::Borrowed(first));
         if as_sealed && !self.is_sealed(&measured) {
             measured = self.measure()?;
+            outvoted = Some(Cow::Owned(std::mem::replace(
+                &mut differ,
+                suspects(&measured),
+            )));
         }
-        let pairs = (0..).zip(measured.iter().zip(self.level0));
-        let differ: Vec<u64> = differing(pairs).collect();
         if self.is_sealed(&measured) {
             let wrong = differ.len() as u64;
+            // Its digest was wrong, so some block was.
+            let erred = |answer: Cow<'_, [u64]>| in_one_only(&answer, &differ).max(1);
             let faults = Faults {
-                // The digest was wrong, so some block was.
-                checker: match as_sealed {
-                    true => 0,
-                    false => in_one_only(first, &differ).max(1),
-                },
+                checker: outvoted.map_or(0, erred),
                 kept: Some((measured, wrong)),
             };
             return Ok(Outcome::Intact(Contents(()), faults));
@@ -208,7 +215,6 @@ impl Check<'_> {
     /// block hashes (requirement: PF-11). Each window starts as zeros, so a
     /// computation that does nothing cannot pass.
     fn compare(&mut self) -> Result<(FileDigest, Vec<u64>), Unfinished> {
-        self.reads(self.extent.len);
         let level0 = self.level0;
         let mut window = vec![BlockHash::default(); WINDOW.min(level0.len())];
         let (mut parents, mut suspects) = (Vec::new(), Vec::new());
@@ -224,6 +230,9 @@ impl Check<'_> {
                 error,
                 suspect_blocks: suspects.len() as u64,
             })?;
+            let before = first.saturating_mul(BLOCK_BYTES as u64);
+            let here = kept.len().saturating_mul(BLOCK_BYTES) as u64;
+            self.reads(self.extent.len.saturating_sub(before).min(here));
             suspects.extend(differing((first..).zip(window.iter().zip(kept))));
             let nodes = window.as_flattened();
             let done = parents.len();
@@ -259,8 +268,8 @@ impl Check<'_> {
             let len = self.extent.len.saturating_sub(offset);
             let len = usize::try_from(len).map_or(BLOCK_BYTES, |len| len.min(BLOCK_BYTES));
             let out = bytes.get_mut(..len).unwrap_or_default();
-            self.reads(len as u64);
             self.device.read(self.extent, offset, out)?;
+            self.reads(len as u64);
             let index = usize::try_from(*block).unwrap_or(usize::MAX);
             let differs = hash_block(out).ok().as_ref() != expected.get(index);
             look.read = look.read.saturating_add(1);
@@ -270,8 +279,9 @@ impl Check<'_> {
     }
 
     fn measure(&mut self) -> Result<Vec<BlockHash>, DeviceError> {
+        let measured = measure(self.device, self.extent)?;
         self.reads(self.extent.len);
-        measure(self.device, self.extent)
+        Ok(measured)
     }
 
     fn digest(&self, root: &BlockHash) -> FileDigest {
@@ -314,17 +324,23 @@ struct Look {
     differ: u64,
 }
 
-/// Blocks as runs, the tensors they belong to, and what the CPU said.
-fn describe(suspects: &[u64], tensors: &TensorTable, read_back: u64, confirmed: u64) -> Damage {
+/// Blocks in ascending order as runs of (first block, count).
+pub(crate) fn runs_of(blocks: impl Iterator<Item = u64>) -> Vec<(u64, u64)> {
     let mut runs: Vec<(u64, u64)> = Vec::new();
-    for block in suspects {
+    for block in blocks {
         match runs.last_mut() {
-            Some((first, count)) if first.saturating_add(*count) == *block => {
+            Some((first, count)) if first.saturating_add(*count) == block => {
                 *count = count.saturating_add(1);
             }
-            _ => runs.push((*block, 1)),
+            _ => runs.push((block, 1)),
         }
     }
+    runs
+}
+
+/// Blocks as runs, the tensors they belong to, and what the CPU said.
+fn describe(suspects: &[u64], tensors: &TensorTable, read_back: u64, confirmed: u64) -> Damage {
+    let mut runs = runs_of(suspects.iter().copied());
     let blocks = runs.iter().map(|(_, count)| *count).sum();
     runs.truncate(Damage::MAX_RUNS);
     let block_bytes = BLOCK_BYTES as u64;
@@ -513,7 +529,8 @@ mod tests {
         assert_eq!((damage.read_back, damage.confirmed), (2, 2));
     }
 
-    /// Nobody could look again: what looked bad is told, and what was read.
+    /// Nobody could look again: what looked bad is told, and what was read; a call
+    /// that failed read nothing.
     #[test]
     fn a_second_opinion_that_fails_leaves_the_first_one_standing() {
         const BYTES: u64 = LEN as u64;
@@ -528,16 +545,16 @@ mod tests {
         };
         // Nothing was found before the failure.
         device.fail(Op::BlockDigests, 1, scripted());
-        assert_eq!(unfinished(&good), (0, BYTES));
+        assert_eq!(unfinished(&good), (0, 0), "nothing was read");
         // The read-back, the second run after it, and that for hashes that went bad.
         err_once(&device, 4096);
         device.fail(Op::Read, 1, scripted());
-        assert_eq!(unfinished(&good), (1, BYTES + 4096));
+        assert_eq!(unfinished(&good), (1, BYTES));
         err_once(&device, 4096);
         device.fail(Op::BlockDigests, 2, scripted());
-        assert_eq!(unfinished(&good), (1, 2 * BYTES + 4096));
+        assert_eq!(unfinished(&good), (1, BYTES + 4096));
         device.fail(Op::BlockDigests, 2, scripted());
-        assert_eq!(unfinished(&stale), (1, 2 * BYTES));
+        assert_eq!(unfinished(&stale), (1, BYTES));
         let (answer, read) = ran(&device, extent, &good, sealed);
         assert!(matches!(answer, Ok(Outcome::Intact(..))));
         assert_eq!(read, BYTES);
@@ -591,8 +608,9 @@ mod tests {
         let sealed = file_digest(&root(&good), len);
         device.flip_bit(buffer, 5, 1).unwrap();
         device.fail(Op::BlockDigests, 2, scripted());
-        let (answer, _) = ran(&device, extent, &good, sealed);
+        let (answer, read) = ran(&device, extent, &good, sealed);
         assert_eq!(answer.err().unwrap().suspect_blocks, 1);
+        assert_eq!(read, (WINDOW * BLOCK_BYTES) as u64, "the first window");
     }
 
     /// The first answer was good: one bad answer afterwards is outvoted, and no
@@ -609,7 +627,10 @@ mod tests {
             calls: AtomicU64::new(0),
         };
         match check(&device, extent, &stale, sealed) {
-            Outcome::Intact(_, Faults { kept, .. }) => assert_eq!(kept, Some((good, 1))),
+            // It was outvoted by the first answer and the third, and that is told.
+            Outcome::Intact(_, Faults { checker, kept }) => {
+                assert_eq!((checker, kept), (1, Some((good, 1))));
+            }
             Outcome::Damaged(..) => panic!("condemned for what the checker did"),
         }
     }

@@ -32,26 +32,40 @@ pub(crate) struct Reference {
     tags: Vec<nh::Tag>,
 }
 
+/// What came of making references.
+pub(crate) enum Made {
+    /// Two of them, to be vouched for by the tree pass that follows.
+    Pair(Reference, Reference),
+    /// None: for a segment of so many blocks the CPU has other tags than the device.
+    Doubted(u64),
+}
+
 impl Reference {
     pub(crate) const fn new(key: nh::Key, tags: Vec<nh::Tag>) -> Self {
         Self { key, tags }
     }
 
-    /// Two references from one pass over the extent, to be vouched for by the
-    /// tree pass that follows.
+    /// Two references from one pass over the extent; `read` grows by what the
+    /// device read for it.
     pub(crate) fn measure_pair(
         device: &dyn Device,
         extent: Extent,
         random: &dyn Random,
-    ) -> Result<(Self, Self), Error> {
+        read: &mut u64,
+    ) -> Result<Made, Error> {
         let (one, two) = (fresh_key(random)?, fresh_key(random)?);
         let segments: Vec<u64> = (0..extent.len.div_ceil(UPLOAD_ALIGN)).collect();
         let tags = device.keyed_tags(extent, &segments, &[&one, &two])?;
+        *read = read.saturating_add(extent.len);
         let pairs = pairs_of(&tags, segments.len())?;
-        spot_check(device, extent, (&one, &two), pairs, random)?;
+        let spot = spot_check(device, extent, (&one, &two), pairs, random)?;
+        *read = read.saturating_add(spot.bytes);
+        if !spot.agrees {
+            return Ok(Made::Doubted(spot.bytes.div_ceil(BLOCK_BYTES as u64)));
+        }
         let firsts = pairs.iter().map(|[first, _]| *first).collect();
         let seconds = pairs.iter().map(|[_, second]| *second).collect();
-        Ok((Self::new(one, firsts), Self::new(two, seconds)))
+        Ok(Made::Pair(Self::new(one, firsts), Self::new(two, seconds)))
     }
 }
 
@@ -74,7 +88,7 @@ pub(crate) struct Rolling {
     pub(crate) since_anchor: u64,
     /// Monotonic time of the last tree pass, or of a full verification since.
     pub(crate) anchored_at: u64,
-    /// Bytes that its visits had the device read.
+    /// Bytes that the device read for its visits.
     pub(crate) read: u64,
     /// What timed passes told: nanoseconds for a segment, 0 before the first.
     pub(crate) pace: u64,
@@ -205,8 +219,8 @@ impl Rolling {
             bytes: batch.iter().map(len).fold(0, u64::saturating_add),
             suspect_blocks: 0,
         };
-        self.read = self.read.saturating_add(pass.bytes);
         let tags = device.keyed_tags(extent, batch, &[&self.current, &self.next])?;
+        self.read = self.read.saturating_add(pass.bytes);
         let pairs = in_pairs(&tags, batch.len())?;
         let mut unwritten = false;
         for (segment, [now, then]) in batch.iter().zip(pairs) {
@@ -288,6 +302,12 @@ fn pairs_of(tags: &[nh::Tag], segments: usize) -> Result<&[[nh::Tag; 2]], Device
     }
 }
 
+/// What the CPU says of a segment.
+struct Spot {
+    bytes: u64,
+    agrees: bool,
+}
+
 /// Reads one random segment back and tags it on the CPU: the tree vouches for
 /// the memory, this for the computation that makes references of it.
 fn spot_check(
@@ -296,7 +316,7 @@ fn spot_check(
     (one, two): (&nh::Key, &nh::Key),
     pairs: &[[nh::Tag; 2]],
     random: &dyn Random,
-) -> Result<(), Error> {
+) -> Result<Spot, Error> {
     let segment = Draws::new(random, 1).below((pairs.len() as u64).max(1))?;
     let offset = segment.saturating_mul(UPLOAD_ALIGN);
     let len = extent.len.saturating_sub(offset).min(UPLOAD_ALIGN);
@@ -304,10 +324,10 @@ fn spot_check(
     device.read(extent, offset, &mut bytes)?;
     let expected = [nh::tag(one, &bytes), nh::tag(two, &bytes)];
     let index = usize::try_from(segment).unwrap_or(usize::MAX);
-    if pairs.get(index) == Some(&expected) {
-        return Ok(());
-    }
-    Err(NO_TAGS.into())
+    Ok(Spot {
+        bytes: len,
+        agrees: pairs.get(index) == Some(&expected),
+    })
 }
 
 /// A secret order of `0..count`: Fisher-Yates with unbiased draws.
@@ -535,7 +555,10 @@ mod tests {
             start: 0,
             len,
         };
-        let (reference, spare) = Reference::measure_pair(&sim, extent, &OsRandom).unwrap();
+        let made = Reference::measure_pair(&sim, extent, &OsRandom, &mut 0).unwrap();
+        let Made::Pair(reference, spare) = made else {
+            panic!("the CPU has other tags")
+        };
         let mut rolling = Rolling::new(reference, Some(spare), 0, &OsRandom).unwrap();
         if damaged {
             sim.flip_bit(buffer, 5, 1).unwrap();

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-pub(crate) use contents::{Check, Outcome, measure};
-pub(crate) use keyed::{Pass, Reference, Rolling, fresh_key};
+pub(crate) use contents::{Check, Outcome, measure, runs_of};
+pub(crate) use keyed::{Made, Pass, Reference, Rolling, fresh_key};
 pub use offline::{FileCheck, check_digest, check_file, check_record};
 
 use crate::clock::Timestamp;
@@ -57,6 +57,12 @@ impl Mode {
             // Two sweeps look at different segments.
             (Self::Sweep { .. } | Self::TagOnly, _) => false,
         }
+    }
+
+    /// Whether nobody needs a verification of mode `older` any more once one of this
+    /// mode has passed.
+    pub(crate) fn stands_for(self, older: Self) -> bool {
+        self.covers(older) || matches!((self, older), (Self::Sweep { .. }, Self::Sweep { .. }))
     }
 }
 

@@ -262,6 +262,10 @@ impl Model {
                 self.shards.get_mut(id).unwrap().verified |= mode != Mode::TagOnly;
             }
         }
+        // What says more about the bytes is told, and then the first.
+        if answers.contains(&Answer::Failed) {
+            return Some(Answer::Failed);
+        }
         let first = answers.into_iter().find(|answer| *answer != Answer::Done);
         Some(first.unwrap_or(Answer::Done))
     }
