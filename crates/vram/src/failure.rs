@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use rustix::io::Errno;
 use serde::Serialize;
 use vram_residency::device::DeviceError;
-use vram_residency::error::{Code, Damage, InputError, VerifyError};
+use vram_residency::error::{Code, Damage, Gravity, InputError, VerifyError};
 use vram_residency::format::FormatError;
 use vram_residency::key::KeyError;
 use vram_residency::load::LoadError;
@@ -41,6 +41,7 @@ pub(crate) struct Failure {
     notes: Vec<String>,
     hint: Option<String>,
     code: Option<Code>,
+    gravity: Gravity,
     damage: Option<Box<Damage>>,
     /// Everything was said already, or nobody listens.
     silent: bool,
@@ -67,6 +68,7 @@ impl Failure {
             notes: Vec::new(),
             hint: None,
             code: None,
+            gravity: Gravity::Unknown,
             damage: None,
             silent: false,
         }
@@ -85,6 +87,7 @@ impl Failure {
         Self {
             exit: Exit::Verification,
             code: Some(Code::SealVerificationFailed),
+            gravity: Gravity::Finding,
             ..Self::new(message)
         }
     }
@@ -165,6 +168,15 @@ impl Failure {
         }
     }
 
+    /// The one of two that is told, of equal ones the first, as
+    /// [`Error::graver`] has it.
+    pub(crate) fn graver(self, other: Self) -> Self {
+        match other.gravity > self.gravity {
+            true => other,
+            false => self,
+        }
+    }
+
     /// Puts the file's name before the message.
     pub(crate) fn naming(mut self, name: &str) -> Self {
         self.message = format!("{name}: {}", self.message);
@@ -231,6 +243,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let mut failure = Self::new(error.to_string());
         failure.code = Some(error.code());
+        failure.gravity = error.gravity();
         failure.hint = hint(&error).map(Cow::into_owned);
         if let Error::Policy(PolicyError::NotSigned { .. }) = error {
             failure.exit = Exit::Verification;

@@ -4,15 +4,14 @@ use vram_residency::load::CancelToken;
 use vram_residency::sync::each;
 use vram_residency::sync::{Mutex, PoisonError};
 
-use crate::failure::{Exit, Failure};
+use crate::failure::Failure;
 
 /// Does `work` with each item: with those of one device in their order, with
 /// those of at most `at_once` devices at the same time. The first failure
 /// cancels `halt`, for work that is under way, and nothing more is begun.
 ///
 /// # Errors
-/// A verdict about the bytes before any other failure, and of equal ones the
-/// first that happened: what was cancelled because of it came later.
+/// The gravest, and of equal ones the first that happened.
 pub(super) fn until_one_fails<T: Sync, R: Send>(
     items: &[T],
     at_once: usize,
@@ -30,11 +29,10 @@ pub(super) fn until_one_fails<T: Sync, R: Send>(
             Ok(done) => Some(done),
             Err(failure) => {
                 let mut told = failed_now();
-                let verdict = failure.exit() == Exit::Verification;
-                let outdone = |told: &Failure| verdict && told.exit() != Exit::Verification;
-                if told.as_ref().is_none_or(outdone) {
-                    *told = Some(failure);
-                }
+                *told = Some(match told.take() {
+                    Some(before) => before.graver(failure),
+                    None => failure,
+                });
                 halt.cancel();
                 None
             }
@@ -52,6 +50,7 @@ mod tests {
     use std::sync::Barrier;
 
     use super::*;
+    use crate::failure::Exit;
 
     #[test]
     fn the_first_failure_is_told_and_nothing_more_is_begun() {

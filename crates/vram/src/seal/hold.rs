@@ -57,7 +57,10 @@ pub(super) fn hold(
     };
     let held = holding.run();
     // Also what it found in the last moment.
-    held.and(holding.scrubbing.map_or(Ok(()), Scrubbing::end))
+    match (held, holding.scrubbing.map_or(Ok(()), Scrubbing::end)) {
+        (Err(held), Err(found)) => Err(held.graver(found)),
+        (held, found) => held.and(found),
+    }
 }
 
 /// Everything that goes on while shards are held.
@@ -123,10 +126,15 @@ impl Holding<'_> {
     }
 
     /// A shard that the scrubber just condemned fails in the round, too; what
-    /// the scrubber found says where.
+    /// the scrubber found says where. What the round found out is told before what
+    /// kept the scrubber from finding anything.
     fn failure(&self, file: &str, error: vram_residency::Error) -> Failure {
+        let failure = Failure::about(file, error);
         let found = self.scrubbing.as_ref().map_or(Ok(()), Scrubbing::check);
-        found.err().unwrap_or_else(|| Failure::about(file, error))
+        match found {
+            Err(found) => found.graver(failure),
+            Ok(()) => failure,
+        }
     }
 }
 
@@ -208,6 +216,65 @@ mod tests {
         }
         let failure = scrubbing.end().unwrap_err();
         assert_eq!(failure.exit(), Exit::Verification);
+    }
+
+    /// The round is over for another reason while the scrubber finds damage: the damage
+    /// is what the command ends with.
+    // requirement: PM-8, AU-3
+    #[test]
+    fn what_the_scrubber_found_is_told_before_what_else_ends_the_hold() {
+        let (device, manager, held) = held();
+        let rounds = Rounds {
+            every: Duration::ZERO,
+            mode: Mode::TagOnly,
+            scrub_rate: 1 << 40,
+        };
+        let output = Output::new(false, true, false);
+        let interrupt = Interrupt::listen().unwrap();
+        let keep = || {
+            device.flip_bit(device.buffers()[0], 2 << 20, 3).unwrap();
+            while manager.state() == vram_residency::manager::RunState::Running {
+                std::thread::yield_now();
+            }
+            Err(Failure::new("the disk is full"))
+        };
+        let failure = hold(&rounds, &manager, &held, &keep, (&interrupt, &output));
+        let failure = failure.unwrap_err();
+        assert_eq!(failure.exit(), Exit::Verification, "{}", failure.message());
+        assert!(failure.message().contains("file offset 2097152"));
+    }
+
+    /// The device did not answer the scrubber, and then the round found damage.
+    // requirement: PM-8, AU-3
+    #[test]
+    fn what_a_round_found_is_told_before_what_stopped_the_scrubber() {
+        use vram_residency::device::DeviceError;
+        let (device, manager, held) = held();
+        let away = DeviceError::Unsupported { what: "scripted" };
+        device.fail(vram_residency::sim::Op::Witness, 1, away);
+        let rounds = Rounds {
+            every: Duration::ZERO,
+            mode: Mode::Full,
+            scrub_rate: 1 << 40,
+        };
+        let interrupt = Interrupt::listen().unwrap();
+        let holding = Holding {
+            rounds: &rounds,
+            manager: &manager,
+            held: &held,
+            keep: &|| Ok(()),
+            interrupt: &interrupt,
+            output: &Output::new(false, true, false),
+            scrubbing: Scrubbing::start(&manager, rounds.scrub_rate).unwrap(),
+            view: None,
+        };
+        while manager.metrics().verify_failures_total == 0 {
+            std::thread::yield_now();
+        }
+        device.flip_bit(device.buffers()[0], 2 << 20, 3).unwrap();
+        let error = manager.verify_sealed(&held[0].shard, Mode::Full);
+        let failure = holding.failure("model", error.err().unwrap());
+        assert_eq!(failure.exit(), Exit::Verification, "{}", failure.message());
     }
 
     /// Rounds follow each other without a rest: what is ordered is heeded in them.
