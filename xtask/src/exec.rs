@@ -41,17 +41,23 @@ fn quiet(command: &mut Command) -> std::io::Result<ExitStatus> {
 
 /// Runs `command` with its output on ours; the error says how it ended.
 pub(crate) fn run(command: &mut Command) -> Result<(), String> {
+    match status(command)? {
+        status if status.success() => Ok(()),
+        status => Err(format!("ended with {status}")),
+    }
+}
+
+/// Runs `command` with its output on ours, and says how it ended by itself.
+pub(crate) fn status(command: &mut Command) -> Result<ExitStatus, String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let child = command.spawn();
     let mut child = child.map_err(|error| format!("`{program}` could not be started: {error}"))?;
-    match wait_within(&mut child, LIMIT)? {
-        Some(status) if status.success() => Ok(()),
-        Some(status) => Err(format!("ended with {status}")),
-        None => Err(format!(
+    wait_within(&mut child, LIMIT)?.ok_or_else(|| {
+        format!(
             "still ran after {} minutes and was killed",
             LIMIT.as_secs() / 60
-        )),
-    }
+        )
+    })
 }
 
 /// Waits for `child`; none when it was killed at the limit with all that it had started.
@@ -175,6 +181,14 @@ mod tests {
         assert!(!success);
         assert_eq!(stderr, "reason\n");
         std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn the_exit_code_of_a_command_is_told() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "exit 2"]);
+        assert_eq!(status(&mut command).unwrap().code(), Some(2));
+        assert_eq!(run(&mut command).unwrap_err(), "ended with exit status: 2");
     }
 
     #[test]

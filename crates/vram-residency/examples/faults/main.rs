@@ -5,7 +5,7 @@
 //!
 //! Prints one line a class, with the median time from the fault to the answer,
 //! and exits with 1 when a claimed class was missed
-//! even once or a clean check raised an alarm.
+//! even once or a clean check raised an alarm, and with 2 when it was asked for nothing.
 
 mod classes;
 mod world;
@@ -26,9 +26,16 @@ struct Row {
 
 fn main() -> std::process::ExitCode {
     let (trials, seed, only, json) = arguments();
-    eprintln!("seed {seed}, {trials} trials a class");
     let wanted = |class: &&Class| only.as_ref().is_none_or(|only| class.name.contains(only));
     let chosen: Vec<&Class> = CLASSES.iter().filter(wanted).collect();
+    if chosen.is_empty() || trials == 0 {
+        eprintln!("nothing to strike: --trials is at least 1, and --only is a part of one of");
+        CLASSES
+            .iter()
+            .for_each(|class| eprintln!("  {}", class.name));
+        return std::process::ExitCode::from(2);
+    }
+    eprintln!("seed {seed}, {trials} trials a class");
     let rows = campaigns(&chosen, trials, seed);
     print_table(&rows);
     if let Some(path) = json {
