@@ -1,4 +1,5 @@
-//! Opening a model of several files: who may end it, and how long it may take.
+//! Opening a model of several files: who may end it, how long it may take, and
+//! what is opened again after a failure.
 
 mod common;
 
@@ -11,7 +12,8 @@ use std::time::Duration;
 use common::{Rig, rig};
 use vram_residency::clock::{Clock, Timestamp};
 use vram_residency::error::Error;
-use vram_residency::load::{CancelToken, LoadError, Opening};
+use vram_residency::format::Limits;
+use vram_residency::load::{CancelToken, FileIdentity, LoadError, Opening, Part};
 
 const MODELS: [&str; 3] = [
     "sharded",
@@ -70,7 +72,7 @@ fn opening_ends_with_the_file_in_which_it_is_cancelled() {
             let ticks = Ticks::new(last);
             // Long enough: the clock is asked at each piece of a header.
             let opening = Opening::new().cancel(&ticks.token).clock(ticks.clone());
-            let opening = opening.timeout(Duration::from_secs(1 << 20));
+            let mut opening = opening.timeout(Duration::from_secs(1 << 20));
             match opening.open(&testdata(model)) {
                 Err(LoadError::Cancelled { name }) => ended.insert(file(&name)),
                 Err(error) => panic!("{model}: {error}"),
@@ -88,12 +90,12 @@ fn each_file_has_its_own_time() {
     for model in MODELS {
         let open = |seconds| {
             let opening = Opening::new().clock(Ticks::new(u32::MAX));
-            let opening = opening.timeout(Duration::from_secs(seconds));
+            let mut opening = opening.timeout(Duration::from_secs(seconds));
             opening.open(&testdata(model))
         };
         let enough = (1..).find(|seconds| open(*seconds).is_ok()).unwrap();
         let (ticks, all) = (Ticks::new(u32::MAX), Duration::from_secs(enough));
-        let opening = Opening::new().timeout(all).clock(ticks.clone());
+        let mut opening = Opening::new().timeout(all).clock(ticks.clone());
         drop(opening.open(&testdata(model)).unwrap());
         let taken = u64::from(ticks.seconds.load(Ordering::Relaxed));
         assert!(taken > enough, "{model}: all files together took no longer");
@@ -102,10 +104,14 @@ fn each_file_has_its_own_time() {
     }
 }
 
-fn seal(rig: &Rig, timeout: Duration) -> Result<(), Error> {
-    let opening = Opening::new().clock(Ticks::new(u32::MAX));
-    let model = opening.open(&testdata("sharded")).unwrap();
-    let requests = model.into_requests().into_iter();
+/// Opens and seals the files of `sharded`, as a model or as they are named.
+fn seal(rig: &Rig, named: bool, timeout: Duration) -> Result<(), Error> {
+    let mut opening = Opening::new().clock(Ticks::new(u32::MAX));
+    let parts = match named {
+        true => opening.files(&PARTS.map(testdata))?,
+        false => opening.open(&testdata("sharded"))?.into_parts(),
+    };
+    let requests = parts.into_iter().map(Part::into_request);
     let requests = requests.map(|request| request.timeout(timeout));
     rig.manager.seal_group(requests.collect()).map(drop)
 }
@@ -114,11 +120,156 @@ fn seal(rig: &Rig, timeout: Duration) -> Result<(), Error> {
 #[test]
 fn what_opening_a_file_took_counts_against_its_load() {
     let rig = rig(1 << 20);
-    seal(&rig, Duration::from_secs(1)).unwrap();
-    let late = seal(&rig, Duration::from_millis(999)).unwrap_err();
+    for named in [false, true] {
+        seal(&rig, named, Duration::from_secs(1)).unwrap();
+        let late = seal(&rig, named, Duration::from_millis(999)).unwrap_err();
+        assert!(
+            matches!(late, Error::Load(LoadError::Deadline { .. })),
+            "{late}"
+        );
+        rig.assert_empty();
+    }
+}
+
+/// The parts of `sharded`.
+const PARTS: [&str; 2] = [
+    "sharded/model-00001-of-00002.safetensors",
+    "sharded/model-00002-of-00002.safetensors",
+];
+
+/// A directory with the models, in which files can be put away.
+struct Away {
+    dir: tempfile::TempDir,
+}
+
+impl Away {
+    fn new(model: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for entry in std::fs::read_dir(testdata(model)).unwrap() {
+            let path = entry.unwrap().path();
+            std::fs::copy(&path, dir.path().join(file(path.to_str().unwrap()))).unwrap();
+        }
+        Self { dir }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// What cannot be opened, and no name or right says that it never can.
+    fn put(&self, name: &str) {
+        std::fs::rename(self.path(name), self.path("aside")).unwrap();
+        drop(std::os::unix::net::UnixListener::bind(self.path(name)).unwrap());
+    }
+
+    fn back(&self, name: &str) {
+        std::fs::rename(self.path("aside"), self.path(name)).unwrap();
+    }
+}
+
+/// How a model is opened, and how many files are.
+type Open = fn(&mut Opening, &Away) -> Result<Vec<Part>, LoadError>;
+
+const WAYS: [(&str, [&str; 2], Open); 3] = [
+    (
+        "sharded",
+        [
+            "model-00001-of-00002.safetensors",
+            "model-00002-of-00002.safetensors",
+        ],
+        |opening, dir| Ok(opening.open(dir.dir.path())?.into_parts()),
+    ),
+    (
+        "split",
+        ["small-00001-of-00002.gguf", "small-00002-of-00002.gguf"],
+        |opening, dir| {
+            let first = dir.path("small-00001-of-00002.gguf");
+            Ok(opening.open(&first)?.into_parts())
+        },
+    ),
+    (
+        "sharded",
+        [
+            "model-00001-of-00002.safetensors",
+            "model-00002-of-00002.safetensors",
+        ],
+        |opening, dir| opening.files(&PARTS.map(|name| dir.path(&file(name)))),
+    ),
+];
+
+#[test]
+fn after_a_failure_only_what_failed_is_opened_again() {
+    for (model, [first, second], open) in WAYS {
+        // A file that is opened asks twice for the time, and so do its index and
+        // its directory, which are asked each time.
+        let asked = |away: bool| {
+            let dir = Away::new(model);
+            let ticks = Ticks::new(u32::MAX);
+            let mut opening = Opening::new().clock(ticks.clone());
+            if away {
+                dir.put(second);
+                let told = open(&mut opening, &dir).err().unwrap();
+                assert!(
+                    told.is_retriable() && told.to_string().contains(second),
+                    "{told}"
+                );
+                dir.back(second);
+            }
+            let before = ticks.seconds.load(Ordering::Relaxed);
+            assert_eq!(open(&mut opening, &dir).unwrap().len(), 2);
+            ticks.seconds.load(Ordering::Relaxed) - before
+        };
+        assert_eq!(asked(true) + 2, asked(false), "{model}");
+        // What changed while another file was waited for is opened again, too.
+        let dir = Away::new(model);
+        let mut opening = Opening::new();
+        dir.put(second);
+        assert!(open(&mut opening, &dir).is_err());
+        dir.back(second);
+        std::fs::copy(dir.path(first), dir.path("copy")).unwrap();
+        std::fs::rename(dir.path("copy"), dir.path(first)).unwrap();
+        let parts = open(&mut opening, &dir).unwrap();
+        let now = FileIdentity::at(&dir.path(first)).unwrap();
+        assert_eq!(parts[0].identity(), now, "{model}");
+    }
+}
+
+// requirement: VA-10, PF-11
+#[test]
+fn files_that_are_named_share_the_bound_of_tables_and_stay_counted_while_one_is_away() {
+    let (_, [first, second], open) = WAYS[2];
+    let dir = Away::new("sharded");
+    let whole = open(&mut Opening::new(), &dir).unwrap();
+    let each: Vec<u64> = whole.iter().map(|part| part.tensors().memory()).collect();
+    let bounded = |table_bytes: u64| {
+        let mut limits = Limits::default();
+        limits.table_bytes = table_bytes;
+        Opening::new().limits(limits)
+    };
+    let all: u64 = each.iter().sum();
+    assert!(open(&mut bounded(all), &dir).is_ok());
+    let told = open(&mut bounded(all - 1), &dir).err().unwrap().to_string();
     assert!(
-        matches!(late, Error::Load(LoadError::Deadline { .. })),
-        "{late}"
+        told.contains(second) && told.ends_with("(table_bytes)"),
+        "{told}"
     );
-    rig.assert_empty();
+    for (away, bound) in [
+        (first, all),
+        (second, all),
+        (first, all - 1),
+        (second, all - 1),
+    ] {
+        let mut opening = bounded(bound);
+        dir.put(away);
+        assert!(open(&mut opening, &dir).is_err());
+        dir.back(away);
+        assert_eq!(
+            open(&mut opening, &dir).is_ok(),
+            bound == all,
+            "{away} {bound}"
+        );
+    }
+    // One that is opened again is opened beside the others.
+    let beside = |before: u64| bounded(all).file(&dir.path(second), before);
+    assert!(beside(each[0]).is_ok() && beside(each[0] + 1).is_err());
 }

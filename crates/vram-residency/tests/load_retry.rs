@@ -6,11 +6,12 @@ use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use common::source::{Hooked, load_error, refused};
-use common::{rig, weights};
+use common::{Rig, rig, weights};
 use rustix::io::Errno;
-use vram_residency::SealRequest;
 use vram_residency::format::{Format, FormatError};
-use vram_residency::load::{CancelToken, FormatChoice, LoadError};
+use vram_residency::load::{CancelToken, FormatChoice, LoadError, PatternSource};
+use vram_residency::sim::SimOptions;
+use vram_residency::{Policy, SealRequest};
 
 const LEN: usize = (5 << 20) + 11;
 
@@ -100,6 +101,25 @@ fn a_cancelled_load_does_not_try_again() {
         Ok(())
     };
     let source = Hooked(bytes.as_slice(), hook);
-    let _ = load_error(refused(&rig, SealRequest::source(source).cancel(&token)));
+    let told = load_error(refused(&rig, SealRequest::source(source).cancel(&token)));
     assert_eq!(seen.into_inner(), 1);
+    // Not what came of it.
+    assert!(matches!(told, LoadError::Cancelled { .. }), "{told}");
+}
+
+// requirement: PF-11
+#[test]
+fn a_source_takes_no_memory_for_bytes_that_it_only_claims() {
+    const CLAIMED: u64 = 1 << 49;
+    let options = [SimOptions::new(1 << 50).discard_contents()];
+    let policy = Policy {
+        max_model_bytes: 1 << 50,
+        ..Policy::default()
+    };
+    let rig = Rig::build(&options, policy, |builder| builder);
+    let seen = AtomicU32::new(0);
+    let claims = PatternSource::new(CLAIMED, 3);
+    let source = Hooked(claims, failing(Errno::BADF, u32::MAX, &seen));
+    let told = load_error(refused(&rig, SealRequest::source(source)));
+    assert!(matches!(told, LoadError::Read { offset: 0, .. }), "{told}");
 }

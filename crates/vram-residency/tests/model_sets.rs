@@ -370,6 +370,30 @@ fn a_hugging_face_cache_may_keep_its_files_in_blobs() {
 }
 
 #[test]
+fn what_is_called_like_a_model_and_is_no_file_is_passed_over() {
+    let index = "model.safetensors.index.json";
+    for (model, parts) in [("sharded", 2), ("split", 2)] {
+        let dir = copy_of(model);
+        let names = ["old.safetensors", "x.gguf", "other.safetensors.index.json"];
+        for name in names.iter().chain((model == "split").then_some(&index)) {
+            std::fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        let fifo = dir.path().join("fifo.gguf");
+        let mode = rustix::fs::Mode::RUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        assert_eq!(Model::open(dir.path()).unwrap().parts().len(), parts);
+    }
+    // The same where the index is not called as it usually is.
+    let dir = two_files("a.safetensors.index.json", &["a"], &["b"]);
+    std::fs::create_dir(dir.path().join(index)).unwrap();
+    std::fs::create_dir(dir.path().join("c.safetensors")).unwrap();
+    assert_eq!(Model::open(dir.path()).unwrap().parts().len(), 2);
+    // A link that leads nowhere may be the model that is missing.
+    std::os::unix::fs::symlink("gone", dir.path().join("d.safetensors")).unwrap();
+    assert!(refused(dir.path()).contains("d.safetensors"));
+}
+
+#[test]
 fn directories_without_a_model_or_with_several_say_so() {
     let dir = tempfile::tempdir().unwrap();
     assert!(matches!(

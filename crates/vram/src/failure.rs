@@ -146,9 +146,8 @@ impl Failure {
     pub(crate) fn to_seal(name: &str, error: Error) -> Self {
         let advice = match &error {
             Error::Load(LoadError::Format { source, .. }) => match source.rule() {
-                FormatError::LfsPointer(_)
-                | FormatError::LfsMalformed { .. }
-                | FormatError::Io { .. } => None,
+                rule if is_pointer(rule) => None,
+                FormatError::Path { .. } | FormatError::Io { .. } => None,
                 FormatError::Truncated { .. } | FormatError::OutsideFile { .. } => {
                     Some("the file looks cut short: was the download complete?")
                 }
@@ -157,13 +156,28 @@ impl Failure {
             },
             _ => None,
         };
-        let failure = Self::about(name, error);
-        match (advice, failure.advice()) {
-            (None, _) => failure,
-            (Some(advice), None) => failure.hint(advice),
-            (Some(advice), Some(first)) => {
-                let both = format!("{first}; {advice}");
-                failure.hint(both)
+        Self::about(name, error).advised(advice)
+    }
+
+    /// The failure to seal a part of a split model with all the others; alone it
+    /// is sealed as a pointer to a file never should be.
+    pub(crate) fn to_seal_part(name: &str, error: Error) -> Self {
+        let advice = match &error {
+            Error::Load(LoadError::Cancelled { .. } | LoadError::Deadline { .. }) => None,
+            Error::Load(LoadError::Format { source, .. }) if is_pointer(source.rule()) => None,
+            _ => Some("--format raw seals this part alone"),
+        };
+        Self::about(name, error).advised(advice)
+    }
+
+    /// With more to do about it.
+    fn advised(self, more: Option<&str>) -> Self {
+        match (more, self.advice()) {
+            (None, _) => self,
+            (Some(more), None) => self.hint(more),
+            (Some(more), Some(first)) => {
+                let both = format!("{first}; {more}");
+                self.hint(both)
             }
         }
     }
@@ -285,6 +299,14 @@ fn hint(error: &Error) -> Option<Cow<'static, str>> {
         }
         _ => plain_hint(error).map(Cow::Borrowed),
     }
+}
+
+/// Whether git-LFS left a pointer where the file should be.
+const fn is_pointer(error: &FormatError) -> bool {
+    matches!(
+        error,
+        FormatError::LfsPointer(_) | FormatError::LfsMalformed { .. }
+    )
 }
 
 /// What to do about a file: the same for every command that reads it.

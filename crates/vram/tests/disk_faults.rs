@@ -19,18 +19,21 @@ const EIO: u32 = 5;
 const ENOSPC: u32 = 28;
 const MODEL: usize = 4 << 20;
 
-/// Numbers of the calls: `pread64`, `write`, `fsync`, `fdatasync`.
+/// Numbers of the calls: `pread64`, `write`, `fsync`, `fdatasync`, and those that
+/// ask where a link leads.
 #[cfg(target_arch = "x86_64")]
 mod call {
     pub(crate) const READ_AT: i64 = 17;
     pub(crate) const WRITE: i64 = 1;
     pub(crate) const SYNCS: [i64; 2] = [74, 75];
+    pub(crate) const LINKS: &[i64] = &[89, 267];
 }
 #[cfg(target_arch = "aarch64")]
 mod call {
     pub(crate) const READ_AT: i64 = 67;
     pub(crate) const WRITE: i64 = 64;
     pub(crate) const SYNCS: [i64; 2] = [82, 83];
+    pub(crate) const LINKS: &[i64] = &[78];
 }
 
 /// Calls whose argument is so much or more; without one, all of them.
@@ -101,6 +104,27 @@ fn a_disk_that_cannot_be_read_is_named_with_the_place_and_nothing_is_sealed() {
         .exit(1)
         .tells("Input/output error");
     session.vram("verify r.json model --key-file key").exit(0);
+}
+
+/// The names of a model's files lead nowhere for a moment, not for good: that is
+/// waited for as a read is, and no other file is sealed in their place.
+#[test]
+fn names_that_cannot_be_followed_are_tried_again() {
+    let session = session();
+    let data = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata");
+    for model in ["sharded", "sharded/model.safetensors.index.json", "split"] {
+        let seal = format!(
+            "seal {} --device sim --key-file key --record r.json --retries 1",
+            data.join(model).display()
+        );
+        failing(&session, (call::LINKS, None, EIO), &seal)
+            .exit(1)
+            .tells("Input/output error")
+            .tells("trying again, retry 1 of 1");
+        assert!(!session.path("r.json").exists(), "{model}");
+        session.vram(&seal).exit(0);
+        std::fs::remove_file(session.path("r.json")).unwrap();
+    }
 }
 
 #[test]

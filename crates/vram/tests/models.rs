@@ -328,6 +328,31 @@ fn limits_are_raised_and_lowered() {
         .refuses("there is no limit 'nothing'");
 }
 
+// requirement: VA-10, PF-11
+#[test]
+fn the_tables_of_all_files_of_a_command_have_one_bound() {
+    let session = Session::new();
+    let files = [small(), small().with_file_name("small.gguf")];
+    let memory = |file: &std::path::PathBuf| {
+        let model = vram_residency::load::Model::open(file).unwrap();
+        model.parts()[0].tensors().memory()
+    };
+    let all: u64 = files.iter().map(memory).sum();
+    let [one, two] = files.each_ref().map(|file| file.to_str().unwrap());
+    for more in ["", "--group", "--device sim:1GiB,ordinal=1"] {
+        let seal = |bound: u64| {
+            session.vram(&format!(
+                "seal {one} {two} --device sim {more} --limit table_bytes={bound}"
+            ))
+        };
+        seal(all).exit(0);
+        seal(all - 1)
+            .exit(1)
+            .refuses("small.gguf")
+            .tells("--limit table_bytes=N");
+    }
+}
+
 #[test]
 fn a_format_is_not_ignored_for_an_index_or_a_directory() {
     let session = Session::new();
@@ -421,6 +446,17 @@ fn a_part_under_another_name_is_not_taken_for_a_model() {
     let session = Session::new();
     split(&session, ["model.gguf", "rest.gguf"]);
     let others = ["part.bin", "part", "x-00001-of-00002.GGUF"];
+    // By the way that the hint about a name that lies shows.
+    std::fs::copy(session.path("model.gguf"), session.path("x.safetensors")).unwrap();
+    session
+        .vram("seal x.safetensors --device sim")
+        .exit(1)
+        .tells("say --format gguf");
+    session
+        .vram("seal x.safetensors --device sim --format gguf")
+        .exit(1)
+        .refuses("is one of 2 parts of a model and is not named")
+        .tells("--format raw seals this part alone");
     for other in others {
         std::fs::copy(session.path("model.gguf"), session.path(other)).unwrap();
     }

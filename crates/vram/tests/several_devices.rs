@@ -100,19 +100,50 @@ fn files_are_loaded_on_several_devices_at_the_same_time() {
     let session = Session::new();
     let endless = std::fs::File::create(session.path("endless")).unwrap();
     endless.set_len(90 << 30).unwrap();
-    session.write(
-        "bad.safetensors",
-        "no header at all, and longer than eight bytes",
-    );
+    session.file("bad", 8 << 20);
     let on = |n| format!("--device sim:100GiB,discard,ordinal={n}");
     let (zero, one) = (on(0), on(1));
-    session
-        .vram(&format!(
-            "seal endless bad.safetensors {zero} {one} --timeout 100s --retries 1"
-        ))
+    let stop = AtomicBool::new(false);
+    let outcome = std::thread::scope(|scope| {
+        scope.spawn(|| disturb(&session.path("bad"), &stop));
+        let outcome = session.vram(&format!(
+            "seal endless bad --format raw {zero} {one} --timeout 100s"
+        ));
+        stop.store(true, Ordering::Relaxed);
+        outcome
+    });
+    outcome
         .exit(1)
-        .refuses("bad.safetensors: ")
+        .refuses("bad changed while it was read")
         .tells("nothing is left on the device");
+}
+
+// requirement: AU-5
+#[test]
+fn files_that_do_not_fit_on_one_device_are_refused_before_any_is_loaded() {
+    let session = Session::new();
+    session.vram("key new --signing a.sign").exit(0);
+    let log = "--audit log --audit-key a.sign";
+    for name in ["a", "b"] {
+        session.file(name, 40_000);
+    }
+    for group in ["", "--group"] {
+        session
+            .vram(&format!("seal a b --device sim:64KiB {group} {log}"))
+            .exit(1)
+            .refuses("the files do not fit on these devices")
+            .tells("b: 39.1 KiB, 14464 bytes missing");
+    }
+    let shown = session.vram("audit show log").exit(0).out;
+    let refusals = shown.matches("vram.allocation_failed").count();
+    assert_eq!(refusals, 2, "{shown}");
+    assert!(!shown.contains("load"), "{shown}");
+    session.vram("seal a b --device sim:80000").exit(0);
+    let sharded = small().with_file_name("sharded");
+    session
+        .vram(&format!("seal {} --device sim:4KiB", sharded.display()))
+        .exit(1)
+        .refuses("the model does not fit on these devices");
 }
 
 #[test]
@@ -147,48 +178,66 @@ fn tries_again(err: &mut impl std::io::BufRead) -> String {
     note
 }
 
+/// Starts a command for which `part` cannot be opened until it tries again.
+fn while_away(session: &Session, words: &[&str], part: &str) -> Outcome {
+    // A socket cannot be opened, and no name or right says that it never can.
+    let (path, aside) = (session.path(part), session.path("aside"));
+    std::fs::rename(&path, &aside).unwrap();
+    let socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let mut child = session.command(words).spawn().unwrap();
+    let mut err = BufReader::new(child.stderr.take().unwrap());
+    let note = tries_again(&mut err);
+    assert!(note.contains(&format!("cannot open {part}")), "{note}");
+    assert!(note.contains("retry 1 of 30"), "{note}");
+    std::fs::rename(&aside, &path).unwrap();
+    std::io::copy(&mut err, &mut std::io::sink()).unwrap();
+    drop(socket);
+    finish(child, words.join(" "))
+}
+
+// requirement: PM-1
 #[test]
 fn a_model_that_cannot_be_opened_for_a_moment_is_opened_again() {
+    let (index, one, two) = (
+        "model.safetensors.index.json",
+        "small-00001-of-00002.gguf",
+        "small-00002-of-00002.gguf",
+    );
     let sets = [
-        (
-            "sharded",
-            "model.safetensors.index.json",
-            "model-00002-of-00002.safetensors",
-        ),
-        (
-            "split",
-            "small-00001-of-00002.gguf",
-            "small-00002-of-00002.gguf",
-        ),
+        ("sharded", index, "model-00002-of-00002.safetensors"),
+        ("sharded", index, index),
+        ("split", one, two),
+        // What cannot be read is not taken for a file of its own.
+        ("split", one, one),
+        ("split", two, two),
     ];
     for (dir, named, part) in sets {
         let session = Session::new();
         for entry in std::fs::read_dir(small().with_file_name(dir)).unwrap() {
             let path = entry.unwrap().path();
-            std::fs::copy(
-                &path,
-                session.path(path.file_name().unwrap().to_str().unwrap()),
-            )
-            .unwrap();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            std::fs::copy(&path, session.path(name)).unwrap();
         }
-        // A socket cannot be opened, and no name or right says that it never can.
-        let (path, aside) = (session.path(part), session.path("aside"));
-        std::fs::rename(&path, &aside).unwrap();
-        let socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
         let words = ["seal", named, "--device", "sim", "--retries", "30"];
-        let mut child = session.command(&words).spawn().unwrap();
-        let mut err = BufReader::new(child.stderr.take().unwrap());
-        let note = tries_again(&mut err);
-        assert!(note.contains(&format!("cannot open {part}")), "{note}");
-        assert!(note.contains("retry 1 of 30"), "{note}");
-        std::fs::rename(&aside, &path).unwrap();
-        std::io::copy(&mut err, &mut std::io::sink()).unwrap();
-        finish(child, words.join(" ")).exit(0);
-        drop(socket);
-        std::fs::remove_file(&path).unwrap();
+        while_away(&session, &words, part)
+            .exit(0)
+            .says(" of 2 shards\n");
         // What is not there is not waited for.
+        std::fs::remove_file(session.path(part)).unwrap();
         let gone = session.vram(&words.join(" ")).exit(1);
         gone.refuses(part).tells("No such file");
+    }
+}
+
+#[test]
+fn files_that_cannot_be_opened_for_a_moment_are_opened_again() {
+    let session = Session::new();
+    session.file("a", 5000);
+    session.file("b", 6000);
+    for files in [&["b"][..], &["a", "b"], &["a", "b", "--group"]] {
+        let words = ["--device", "sim", "--format", "raw", "--retries", "30"];
+        let words = [&["seal"], files, &words].concat();
+        while_away(&session, &words, "b").exit(0);
     }
 }
 

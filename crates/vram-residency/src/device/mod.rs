@@ -5,6 +5,7 @@
 //! live handles, protection); the core checks *policy*. Streams, events, pinned
 //! memory, kernels and contexts are a backend's secret.
 
+mod arriving;
 mod checked;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -19,6 +20,7 @@ use std::ops::Range;
 use vram_digest::{BlockHash, nh};
 use zeroize::Zeroizing;
 
+pub(crate) use arriving::Arriving;
 pub use checked::Checked;
 pub use error::{DeviceError, FreeError};
 pub use info::{DeviceInfo, DeviceKind, DriverInfo, MemoryInfo, Uuid};

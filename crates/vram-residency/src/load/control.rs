@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::LoadError;
 use crate::clock::Clock;
+use crate::error::Error;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// How far a load is.
@@ -190,6 +191,16 @@ impl Control {
             });
         }
         Ok(())
+    }
+
+    /// The error of a load that failed to read: of one that was cancelled, that it
+    /// was, and not what came of it.
+    pub(crate) fn told(&self, name: &str, error: Error) -> Error {
+        if matches!(error, Error::Load(_)) && self.is_cancelled() {
+            let name = name.to_owned();
+            return LoadError::Cancelled { name }.into();
+        }
+        error
     }
 
     pub(crate) fn advance(&self, bytes: u64) {

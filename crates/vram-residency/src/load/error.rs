@@ -2,6 +2,7 @@
 //! what cannot be seen in its name escaped.
 
 use std::io::{self, ErrorKind};
+use std::path::Path;
 
 use rustix::io::Errno;
 
@@ -64,7 +65,8 @@ pub enum LoadError {
     Changed {
         /// The source.
         name: String,
-        /// `size`, `modification time`, `change time` or `identity`.
+        /// `size`, `modification time`, `change time`, `identity`, or `number of
+        /// files` where it became one of several.
         what: &'static str,
     },
     /// Its contents are not what its name or the caller claims.
@@ -130,6 +132,12 @@ fn listed(names: &[String], count: usize) -> String {
 }
 
 impl LoadError {
+    /// What `path` leads to cannot be opened, or not even found.
+    pub(super) fn not_opened(path: &Path, source: io::Error) -> Self {
+        let name = path.display().to_string();
+        Self::Open { name, source }
+    }
+
     /// True when the same load may succeed later: reading failed, or took too
     /// long, or the file was being written. What stays true of a name, the
     /// rights to it or the contents is not retriable.
@@ -137,7 +145,11 @@ impl LoadError {
     pub fn is_retriable(&self) -> bool {
         match self {
             Self::Open { source, .. } => !stays(source),
-            Self::Format { source, .. } => matches!(source.rule(), FormatError::Io { .. }),
+            Self::Format { source, .. } => match source.rule() {
+                FormatError::Io { .. } => true,
+                FormatError::Path { source, .. } => !stays(source),
+                _ => false,
+            },
             Self::Read { .. }
             | Self::Short { .. }
             | Self::Changed { .. }
@@ -166,7 +178,7 @@ impl LoadError {
     }
 }
 
-/// Whether a failure to open says something about the name, the rights or the
+/// Whether a failure to open or to follow a name says something about the name, the rights or the
 /// limits of this process, which waiting does not change.
 fn stays(error: &io::Error) -> bool {
     use Errno as E;
@@ -227,6 +239,18 @@ mod tests {
             source: Box::new(read),
         };
         assert!(format(read).is_retriable());
+        for (errno, may_pass) in [
+            (Errno::IO, true),
+            (Errno::STALE, true),
+            (Errno::NOENT, false),
+            (Errno::LOOP, false),
+        ] {
+            let path = FormatError::Path {
+                path: "part".into(),
+                source: errno.into(),
+            };
+            assert_eq!(format(path).is_retriable(), may_pass, "{errno}");
+        }
         assert!(!format(FormatError::BigEndian).is_retriable());
     }
 }

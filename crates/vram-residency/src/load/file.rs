@@ -1,7 +1,7 @@
 //! Regular files: opened once, read by position, from the page cache where the
 //! bytes are there and by the faster way where they are not.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::Advice;
 
 use super::direct::{Cache, Direct, Trial, Way, is_unsupported, timed};
+use super::retry::asked;
 use super::{LoadError, Source};
 use crate::clock::Clock;
 use crate::format::{Excerpt, FormatError, ReadAt};
@@ -24,7 +25,7 @@ const WORTH_A_TRIAL: u64 = 64 << 20;
 /// lead elsewhere by the time it is asked.
 fn place_of(file: &File) -> io::Result<PathBuf> {
     let link = format!("/proc/self/fd/{}", file.as_raw_fd());
-    std::fs::read_link(&link).map_err(|error| {
+    asked(|| std::fs::read_link(&link)).map_err(|error| {
         let text = format!("cannot tell where the open file lies, {link}: {error}");
         io::Error::new(error.kind(), text)
     })
@@ -43,15 +44,24 @@ pub struct FileIdentity {
 }
 
 impl FileIdentity {
-    fn of(file: &File) -> io::Result<Self> {
-        let meta = file.metadata()?;
-        Ok(Self {
+    fn of(meta: &Metadata) -> Self {
+        Self {
             device: meta.dev(),
             inode: meta.ino(),
             size: meta.size(),
             modified: (meta.mtime(), meta.mtime_nsec()),
             changed: (meta.ctime(), meta.ctime_nsec()),
-        })
+        }
+    }
+
+    /// The file that `path` leads to now, which is not opened for that.
+    ///
+    /// # Errors
+    /// [`LoadError::Open`].
+    pub fn at(path: &Path) -> Result<Self, LoadError> {
+        let meta = asked(|| std::fs::metadata(path));
+        let meta = meta.map_err(|error| LoadError::not_opened(path, error))?;
+        Ok(Self::of(&meta))
     }
 
     /// What of it differs by `now`, as [`LoadError::Changed`] says it.
@@ -127,17 +137,23 @@ impl FileSource {
     /// requirement: VA-10
     pub(super) fn open_within(root: &Path, path: &Path, called: &Path) -> Result<Self, LoadError> {
         let source = Self::open_as(path, called)?;
-        let name = || called.display().to_string();
-        let place = place_of(&source.file).map_err(|source| LoadError::Open {
-            name: name(),
-            source,
-        })?;
+        source.lies_within(root)?;
+        Ok(source)
+    }
+
+    /// Whether the open file lies beneath `root` (a real path).
+    ///
+    /// # Errors
+    /// [`FormatError::Escapes`], where it does not.
+    pub(super) fn lies_within(&self, root: &Path) -> Result<(), LoadError> {
+        let place = place_of(&self.file);
+        let place = place.map_err(|error| LoadError::not_opened(&self.path, error))?;
         if place.starts_with(root) {
-            return Ok(source);
+            return Ok(());
         }
-        let file = called.file_name().unwrap_or_default().to_string_lossy();
+        let file = self.path.file_name().unwrap_or_default().to_string_lossy();
         Err(LoadError::Format {
-            name: name(),
+            name: self.path.display().to_string(),
             source: FormatError::Escapes {
                 name: Excerpt::new(&file),
             },
@@ -148,22 +164,19 @@ impl FileSource {
         let name = || called.display().to_string();
         let nonblock = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
         let mut options = File::options();
-        let opened = options.read(true).custom_flags(nonblock).open(path);
-        let refused = |source| LoadError::Open {
-            name: name(),
-            source,
-        };
-        let file = opened.map_err(refused)?;
-        if !file.metadata().map_err(refused)?.is_file() {
+        let options = options.read(true).custom_flags(nonblock);
+        let refused = |error| LoadError::not_opened(called, error);
+        let file = asked(|| options.open(path)).map_err(refused)?;
+        let meta = asked(|| file.metadata()).map_err(refused)?;
+        if !meta.is_file() {
             return Err(LoadError::NotRegular { name: name() });
         }
-        let identity = FileIdentity::of(&file).map_err(refused)?;
         // A hint; systems before Linux 6.3 ignore it.
         let _ = rustix::fs::fadvise(&file, 0, None, Advice::NoReuse);
         Ok(Self {
             path: called.to_owned(),
             file,
-            opened: identity,
+            opened: FileIdentity::of(&meta),
             cold: OnceLock::new(),
             reads: Reads::default(),
         })
@@ -173,6 +186,11 @@ impl FileSource {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The file, as it was when it was opened.
+    pub(super) const fn opened(&self) -> FileIdentity {
+        self.opened
     }
 
     /// How the pieces of loads came so far.
@@ -293,8 +311,8 @@ impl Source for FileSource {
             offset: 0,
             source,
         };
-        let now = FileIdentity::of(&self.file).map_err(refused)?;
-        match self.opened.difference(&now) {
+        let now = asked(|| self.file.metadata()).map_err(refused)?;
+        match self.opened.difference(&FileIdentity::of(&now)) {
             Some(what) => Err(LoadError::Changed { name: name(), what }),
             None => Ok(()),
         }

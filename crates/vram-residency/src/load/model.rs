@@ -4,15 +4,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Control, FileSource, LoadError, Opening, SealRequest, Source, Watched};
-use crate::capacity::plan::{PlanPart, padding};
+use super::place::{Candidates, Place, is_directory};
+use super::{Control, FileSource, FormatChoice, LoadError, Opening, Part, SealRequest, Watched};
 use crate::format::gguf::{PartName, Split, check_parts};
 use crate::format::index::{self, Index};
-use crate::format::{self, Format, FormatError, Limits, ReadAt, TensorTable};
-use crate::text::is_hidden;
+use crate::format::{Format, FormatError, Limits};
 
 /// Name that Hugging Face gives the index of a model in several files.
-const INDEX_NAME: &str = "model.safetensors.index.json";
+pub(super) const INDEX_NAME: &str = "model.safetensors.index.json";
 /// What comes before `json` or a variant and `json` in every index's name.
 const INDEX_MIDDLE: &str = ".safetensors.index.";
 /// Models of a directory with several that the refusal names.
@@ -31,81 +30,6 @@ const SHOWN: usize = 5;
 pub struct Model {
     name: String,
     parts: Vec<Part>,
-}
-
-/// One file of a model.
-pub struct Part {
-    source: FileSource,
-    format: Format,
-    table: TensorTable,
-    /// Time that opening it took.
-    took: Duration,
-}
-
-impl Part {
-    /// Opens a file and reads its header; the name decides the format. `before`
-    /// is what the tables of other files of the model take.
-    fn open(
-        path: &Path,
-        before: u64,
-        opening: &Opening,
-        open: impl FnOnce() -> Result<FileSource, LoadError>,
-    ) -> Result<Self, LoadError> {
-        let (part, took) = opening.file(path, |control| {
-            let source = open()?;
-            let extension = source.path().extension();
-            let extension = extension.and_then(|extension| extension.to_str());
-            let header = Watched(&source, control);
-            let found = format::detect_beside(extension, &header, &opening.limits, before);
-            let (format, table) = found.map_err(|error| refused(&source.name(), error))?;
-            Ok((source, format, table))
-        })?;
-        let (source, format, table) = part;
-        Ok(Self {
-            source,
-            format,
-            table,
-            took,
-        })
-    }
-
-    /// The file as the model calls it: links are not followed.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        self.source.path()
-    }
-
-    /// Length in bytes.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.source.len()
-    }
-
-    /// How its bytes are read.
-    #[must_use]
-    pub const fn format(&self) -> Format {
-        self.format
-    }
-
-    /// Its tensors; empty for plain bytes.
-    #[must_use]
-    pub const fn tensors(&self) -> &TensorTable {
-        &self.table
-    }
-
-    fn file_name(&self) -> String {
-        file_name(self.path())
-    }
-}
-
-impl From<&Part> for PlanPart {
-    fn from(part: &Part) -> Self {
-        Self {
-            name: part.path().display().to_string(),
-            bytes: part.bytes(),
-            padding: padding(part.table.data_start()),
-        }
-    }
 }
 
 impl Model {
@@ -130,38 +54,54 @@ impl Model {
         Opening::new().limits(limits.clone()).open(path)
     }
 
-    pub(super) fn open_as(path: &Path, opening: &Opening) -> Result<Self, LoadError> {
-        // A link that the caller names is the caller's choice; a link found
-        // inside a directory is not.
-        let is_dir = path.is_dir();
-        let path = if is_dir {
-            find(path, opening)?
-        } else {
-            path.to_owned()
+    pub(super) fn open_as(path: &Path, opening: &mut Opening) -> Result<Self, LoadError> {
+        let (is_dir, asked) = opening.timed(path, |_| is_directory(path))?;
+        if is_dir {
+            let (path, place) = find(path, opening)?;
+            return Self::of_file(&path, Some(&place), asked, opening);
+        }
+        Self::of_file(path, None, asked, opening)
+    }
+
+    /// The model that a file is, or stands for. A link that the caller names is
+    /// the caller's choice; one that was found in the directory `found` is not.
+    fn of_file(
+        path: &Path,
+        found: Option<&Place>,
+        asked: Duration,
+        opening: &mut Opening,
+    ) -> Result<Self, LoadError> {
+        let open = || match found {
+            Some(place) => place.found(path),
+            None => FileSource::open(path),
         };
-        let place = Place::of(&path, opening);
-        let open = || match is_dir {
-            true => FileSource::open_within(&place.root, &path, &path),
-            false => FileSource::open(&path),
-        };
-        let parts = if Self::is_index(&path) {
-            indexed(&path, open, &place)?
+        let parts = if Self::is_index(path) {
+            indexed(path, open, opening)?
         } else {
-            let first = Part::open(&path, 0, opening, open)?;
-            match Split::of(&first.table, &opening.limits) {
-                Ok(Some(split)) => {
-                    // It comes again as one of the parts.
-                    drop(first);
-                    split_parts(&path, split, &place)?
-                }
-                Ok(None) => vec![first],
-                Err(error) => return Err(refused(&path.display().to_string(), error)),
+            let choice = match found {
+                Some(_) => FormatChoice::Auto,
+                None => opening.choice(),
+            };
+            let mut first = opening.one(path, choice, open)?;
+            first.also_took(asked);
+            match split_of(&first, opening)? {
+                Some(split) => split_parts(first, split, opening)?,
+                None => vec![first],
             }
         };
         Ok(Self {
-            name: file_name(&path),
+            name: file_name(path),
             parts,
         })
+    }
+
+    /// Whether `path` stands for several files, whatever they hold: an index, by
+    /// its name, or a directory.
+    ///
+    /// # Errors
+    /// [`LoadError::Open`] where the system cannot say.
+    pub fn is_several(path: &Path) -> Result<bool, LoadError> {
+        Ok(Self::is_index(path) || is_directory(path)?)
     }
 
     /// Whether `path` is named like an index (`NAME.safetensors.index.json`, or
@@ -192,74 +132,50 @@ impl Model {
             .fold(0, u64::saturating_add)
     }
 
+    /// Its files in order, to seal them one by one.
+    #[must_use]
+    pub fn into_parts(self) -> Vec<Part> {
+        self.parts
+    }
+
     /// One request a file, for [`crate::VramManager::seal`] or
     /// [`crate::VramManager::seal_group`].
     #[must_use]
     pub fn into_requests(self) -> Vec<SealRequest<'static>> {
-        let request = |part: Part| {
-            let name = part.file_name();
-            SealRequest::parsed(part.source, part.table)
-                .spent(part.took)
-                .model_ref(&printable(&name))
-        };
-        self.parts.into_iter().map(request).collect()
+        self.parts.into_iter().map(Part::into_request).collect()
     }
 }
 
-fn file_name(path: impl AsRef<Path>) -> String {
+pub(super) fn file_name(path: impl AsRef<Path>) -> String {
     let name = path.as_ref().file_name().unwrap_or_default();
     name.to_string_lossy().into_owned()
 }
 
-fn printable(name: &str) -> String {
-    name.chars()
-        .map(|c| if is_hidden(c) { '?' } else { c })
-        .collect()
-}
-
-fn refused(name: &str, source: FormatError) -> LoadError {
+fn refused(path: &Path, source: FormatError) -> LoadError {
     LoadError::Format {
-        name: name.to_owned(),
+        name: path.display().to_string(),
         source,
     }
 }
 
-/// The one model in a directory.
-fn find(dir: &Path, opening: &Opening) -> Result<PathBuf, LoadError> {
-    let index = dir.join(INDEX_NAME);
-    if index.is_file() {
-        return Ok(index);
-    }
-    let name = || dir.display().to_string();
-    let unreadable = |source| LoadError::Open {
-        name: name(),
-        source,
-    };
-    let (mut indices, mut found) = (Vec::new(), Vec::new());
-    for entry in std::fs::read_dir(dir).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        let file = file_name(&path);
-        let model = file.ends_with(".safetensors") || file.ends_with(".gguf");
-        let later_part = PartName::parse(&file).is_some_and(|part| part.number > 1);
-        if is_index_name(&file) {
-            indices.push(path);
-        } else if model && !later_part {
-            found.push(path);
+/// The one model in a directory, and where its files lie.
+fn find(dir: &Path, opening: &Opening) -> Result<(PathBuf, Place), LoadError> {
+    let ((mut found, place), _) = opening.timed(dir, |_| {
+        Ok((Candidates::of(dir)?, Place::of(&dir.join(INDEX_NAME))?))
+    })?;
+    let mut models = found.files;
+    // The parts of an indexed model are no models of their own.
+    if !models.is_empty() {
+        for path in &found.indices {
+            let named = read_index(path, || place.found(path), opening)?;
+            models.retain(|path| named.tensors_in(&file_name(path)).next().is_none());
         }
     }
-    // The parts of an indexed model are no models of their own.
-    let place = Place::of(&index, opening);
-    for path in &indices {
-        let named = place.index(path, || FileSource::open_within(&place.root, path, path))?;
-        found.retain(|path| {
-            let file = path.file_name().unwrap_or_default().to_string_lossy();
-            named.tensors_in(&file).next().is_none()
-        });
-    }
-    found.append(&mut indices);
-    found.sort();
-    match found.as_slice() {
-        [only] => Ok(only.clone()),
+    models.append(&mut found.indices);
+    models.sort();
+    let name = || dir.display().to_string();
+    match models.as_slice() {
+        [only] => Ok((only.clone(), place)),
         [] => Err(LoadError::NoModel { name: name() }),
         several => Err(LoadError::Ambiguous {
             name: name(),
@@ -271,7 +187,7 @@ fn find(dir: &Path, opening: &Opening) -> Result<PathBuf, LoadError> {
 
 /// Whether a file of this name is an index: Hugging Face's own name and others
 /// that end like it, with the name of a variant (`fp16`) in between or not.
-fn is_index_name(file: &str) -> bool {
+pub(super) fn is_index_name(file: &str) -> bool {
     let rest = file.rsplit_once(INDEX_MIDDLE).map(|(_, rest)| rest);
     let variant = rest.and_then(|rest| rest.strip_suffix("json"));
     variant.is_some_and(|variant| {
@@ -279,94 +195,64 @@ fn is_index_name(file: &str) -> bool {
     })
 }
 
-/// The directory that the files of a model may not leave.
-fn root_of(dir: &Path) -> PathBuf {
-    let cache = dir.parent().filter(|parent| parent.ends_with("snapshots"));
-    let cache = cache
-        .and_then(Path::parent)
-        .filter(|cache| cache.join("blobs").is_dir());
-    cache.unwrap_or(dir).to_owned()
-}
-
-/// Where the files of a model lie, settled once: both are real paths.
-struct Place<'o> {
-    dir: PathBuf,
-    root: PathBuf,
-    opening: &'o Opening,
-}
-
-impl<'o> Place<'o> {
-    /// The place of the model that `path` is a file of.
-    fn of(path: &Path, opening: &'o Opening) -> Self {
-        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-        let dir = dir.unwrap_or(Path::new("."));
-        let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
-        let root = root_of(&dir);
-        Self { dir, root, opening }
-    }
-
-    /// The file `name` of the model that `path` is a file of; `by` names it.
-    fn part(&self, path: &Path, name: &str, by: &str, before: u64) -> Result<Part, LoadError> {
-        let called = path.with_file_name(name);
-        Part::open(&called, before, self.opening, || {
-            let real = index::resolve(&self.root, &self.dir, name).map_err(|e| refused(by, e))?;
-            FileSource::open_within(&self.root, &real, &called)
-        })
-    }
-
-    /// An index of it.
-    fn index(
-        &self,
-        path: &Path,
-        open: impl FnOnce() -> Result<FileSource, LoadError>,
-    ) -> Result<Index, LoadError> {
-        let read = |control: &Control| {
-            let source = open()?;
-            let parsed = index::parse(&Watched(&source, control), &self.opening.limits);
-            parsed.map_err(|error| refused(&source.name(), error))
-        };
-        Ok(self.opening.file(path, read)?.0)
-    }
+fn read_index(
+    path: &Path,
+    open: impl FnOnce() -> Result<FileSource, LoadError>,
+    opening: &Opening,
+) -> Result<Index, LoadError> {
+    let read = |control: &Control| {
+        let source = open()?;
+        let parsed = index::parse(&Watched(&source, control), opening.bounds());
+        parsed.map_err(|error| refused(path, error))
+    };
+    Ok(opening.timed(path, read)?.0)
 }
 
 fn indexed(
     path: &Path,
     open: impl FnOnce() -> Result<FileSource, LoadError>,
-    place: &Place<'_>,
+    opening: &mut Opening,
 ) -> Result<Vec<Part>, LoadError> {
-    let name = path.display().to_string();
-    let index = place.index(path, open)?;
-    let (mut parts, mut taken) = (Vec::new(), 0_u64);
-    for file in index.files() {
-        let part = place.part(path, file, &name, taken)?;
-        taken = taken.saturating_add(part.table.memory());
-        parts.push(part);
-    }
+    let index = read_index(path, open, opening)?;
+    let place = Place::of(path)?;
+    let files = index.files().iter();
+    let files: Vec<PathBuf> = files.map(|file| path.with_file_name(file)).collect();
+    let parts = opening.parts(&files, FormatChoice::Auto, |file| place.part(file, path))?;
     let tables = index.files().iter().zip(&parts);
-    let tables: Vec<_> = tables.map(|(f, p)| (f.as_str(), &p.table)).collect();
-    index.check_files(&tables).map_err(|e| refused(&name, e))?;
+    let tables: Vec<_> = tables.map(|(f, p)| (f.as_str(), p.tensors())).collect();
+    index.check_files(&tables).map_err(|e| refused(path, e))?;
     Ok(parts)
 }
 
-fn split_parts(path: &Path, split: Split, place: &Place<'_>) -> Result<Vec<Part>, LoadError> {
-    let whole = path.display().to_string();
-    let pattern = PartName::parse(&file_name(path));
+/// What a file says about the split of which it is a part.
+fn split_of(part: &Part, opening: &Opening) -> Result<Option<Split>, LoadError> {
+    if part.format() != Format::Gguf {
+        return Ok(None);
+    }
+    let split = Split::of(part.tensors(), opening.bounds());
+    split.map_err(|error| refused(part.path(), error))
+}
+
+/// All parts of the model that `first` is one of.
+fn split_parts(first: Part, split: Split, opening: &mut Opening) -> Result<Vec<Part>, LoadError> {
+    let path = first.path().to_owned();
+    let pattern = PartName::parse(&file_name(&path));
     let pattern = pattern.filter(|pattern| pattern.count == split.count);
     let pattern = pattern.ok_or_else(|| LoadError::SplitName {
-        name: whole.clone(),
+        name: path.display().to_string(),
         count: split.count,
     })?;
-    let (mut parts, mut taken) = (Vec::new(), 0_u64);
-    for number in 1..=split.count {
-        let sibling = pattern.sibling(number);
-        let part = place.part(path, &sibling, &whole, taken)?;
-        taken = taken.saturating_add(part.table.memory());
-        parts.push((sibling, part));
-    }
-    let tables: Vec<_> = parts
-        .iter()
-        .map(|(name, part)| (name.as_str(), &part.table))
-        .collect();
-    check_parts(&tables, &place.opening.limits).map_err(|e| refused(&whole, e))?;
-    Ok(parts.into_iter().map(|(_, part)| part).collect())
+    let place = Place::of(&path);
+    let place = place.and_then(|place| first.lies_within(place.root()).map(|()| place));
+    // It comes again as one of the parts.
+    opening.keep(first);
+    let place = place?;
+    let names = (1..=split.count).map(|number| pattern.sibling(number));
+    let files: Vec<PathBuf> = names.map(|name| path.with_file_name(name)).collect();
+    let parts = opening.parts(&files, FormatChoice::Auto, |file| place.part(file, &path))?;
+    let named: Vec<String> = files.iter().map(file_name).collect();
+    let tables = named.iter().zip(&parts);
+    let tables: Vec<_> = tables.map(|(f, p)| (f.as_str(), p.tensors())).collect();
+    check_parts(&tables, opening.bounds()).map_err(|e| refused(&path, e))?;
+    Ok(parts)
 }

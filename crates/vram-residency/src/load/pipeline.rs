@@ -10,7 +10,7 @@ use vram_digest::{BlockHash, nh};
 use super::order::OrderedSha256;
 use super::retry;
 use super::{Control, LoadError, Source};
-use crate::device::{Device, DeviceKind, Extent, Slot, UPLOAD_ALIGN, Upload, UploadPlan};
+use crate::device::{Arriving, Device, DeviceKind, Extent, Slot, UPLOAD_ALIGN, Upload, UploadPlan};
 use crate::error::{Error, VerifyError};
 use crate::sync::{Mutex, MutexGuard, OnceLock, PoisonError, one_more, thread};
 
@@ -88,7 +88,8 @@ pub(crate) fn load(
     let _entered = span.enter();
     let upload = device.upload(plan)?;
     let run = Run::new(source, upload.as_ref(), key, control, extent.len, content);
-    let (tags, content) = run.read_all(readers)?;
+    let read = run.read_all(readers);
+    let (tags, content) = read.map_err(|error| control.told(&source.name(), error))?;
     control.check(&source.name())?;
     debug!("every byte was read and handed to the device");
     let measured = upload.finish()?;
@@ -135,7 +136,7 @@ struct Run<'a> {
     len: u64,
     next: Mutex<u64>,
     failed: Mutex<Option<Error>>,
-    tags: Mutex<Vec<nh::Tag>>,
+    tags: Mutex<Arriving<nh::Tag>>,
     order: Option<OrderedSha256>,
 }
 
@@ -160,7 +161,6 @@ impl<'a> Run<'a> {
         len: u64,
         content: bool,
     ) -> Self {
-        let segments = usize::try_from(len.div_ceil(UPLOAD_ALIGN)).unwrap_or(usize::MAX);
         Self {
             source,
             upload,
@@ -169,7 +169,7 @@ impl<'a> Run<'a> {
             len,
             next: Mutex::new(0),
             failed: Mutex::new(None),
-            tags: Mutex::new(vec![nh::Tag::ZERO; segments]),
+            tags: Mutex::new(Arriving::new(len.div_ceil(UPLOAD_ALIGN), nh::Tag::ZERO)),
             order: content.then(OrderedSha256::new),
         }
     }
@@ -193,7 +193,8 @@ impl<'a> Run<'a> {
             None => Ok((
                 self.tags
                     .into_inner()
-                    .unwrap_or_else(PoisonError::into_inner),
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .take(),
                 self.order.map(|order| order.finish()),
             )),
         }
@@ -295,12 +296,8 @@ impl<'a> Run<'a> {
         let mut tags = vec![nh::Tag::ZERO; nh::tag_count(bytes.len())];
         nh::tags(self.key, bytes, &mut tags)
             .map_err(|_| Error::Internal("a chunk and its tags differ in number"))?;
-        let first = usize::try_from(offset / UPLOAD_ALIGN).unwrap_or(usize::MAX);
         let mut all = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
-        for (slot, tag) in all.iter_mut().skip(first).zip(tags) {
-            *slot = tag;
-        }
-        Ok(())
+        Ok(all.put(offset / UPLOAD_ALIGN, &tags)?)
     }
 }
 

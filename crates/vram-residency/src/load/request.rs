@@ -52,10 +52,25 @@ impl FormatChoice {
         limits: &Limits,
         before: u64,
     ) -> Result<TensorTable, FormatError> {
+        let found = self.found_beside(header, extension, limits, before)?;
+        Ok(found.1)
+    }
+
+    /// The same, with the format that was found.
+    pub(super) fn found_beside(
+        self,
+        header: &dyn ReadAt,
+        extension: Option<&str>,
+        limits: &Limits,
+        before: u64,
+    ) -> Result<(Format, TensorTable), FormatError> {
         match self {
-            Self::Exactly(Format::Raw) => Ok(TensorTable::default()),
-            Self::Exactly(format) => format::parse_beside(format, header, limits, before),
-            Self::Auto => Ok(format::detect_beside(extension, header, limits, before)?.1),
+            Self::Exactly(Format::Raw) => Ok((Format::Raw, TensorTable::default())),
+            Self::Exactly(format) => {
+                let table = format::parse_beside(format, header, limits, before)?;
+                Ok((format, table))
+            }
+            Self::Auto => format::detect_beside(extension, header, limits, before),
         }
     }
 }

@@ -1,10 +1,10 @@
-//! Reads that may succeed if they are tried again.
+//! Reads, and questions about names, that may succeed if they are tried again.
 
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use super::{Control, Source};
-use crate::format::ReadAt;
+use crate::format::{FormatError, ReadAt};
 
 /// Waits before the second, third and last try of a read. Bounded: a disk that
 /// fails for longer than this has failed.
@@ -27,21 +27,47 @@ fn tries_left(error: &io::Error) -> usize {
     }
 }
 
+/// An error that may have the system's words in it.
+pub(super) trait Told {
+    /// What the system said, where it failed to do something.
+    fn by_system(&self) -> Option<&io::Error>;
+}
+
+impl Told for io::Error {
+    fn by_system(&self) -> Option<&io::Error> {
+        Some(self)
+    }
+}
+
+impl Told for FormatError {
+    fn by_system(&self) -> Option<&io::Error> {
+        match self.rule() {
+            Self::Path { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
 /// Tries `read` again after `EINTR`, `EAGAIN` and time-outs (up to three times)
 /// and after `EIO` (once), while `go_on` allows it.
-pub(super) fn transient(
-    mut read: impl FnMut() -> io::Result<()>,
+pub(super) fn transient<T, E: Told>(
+    mut read: impl FnMut() -> Result<T, E>,
     go_on: impl Fn() -> bool,
-) -> io::Result<()> {
+) -> Result<T, E> {
     for (done, pause) in PAUSES.iter().enumerate() {
+        let left = |error: &E| error.by_system().map_or(0, tries_left);
         match read() {
-            Err(error) if done < tries_left(&error) && go_on() => {
-                crate::sync::thread::sleep(*pause)
-            }
+            Err(error) if done < left(&error) && go_on() => crate::sync::thread::sleep(*pause),
             other => return other,
         }
     }
     read()
+}
+
+/// Asks the file system about a name; a failure of a moment is asked about
+/// again as one of a read is, which takes a tenth of a second at most.
+pub(super) fn asked<T, E: Told>(ask: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+    transient(ask, || true)
 }
 
 /// A source whose positioned reads are tried again after failures of a moment,
@@ -94,7 +120,7 @@ mod tests {
         let read = || {
             calls.update(|n: u32| n.saturating_add(1));
             if calls.get() <= failures {
-                return Err(error.into());
+                return Err(io::Error::from(error));
             }
             Ok(())
         };
@@ -113,6 +139,32 @@ mod tests {
         for error in [Errno::NOENT, Errno::BADF, Errno::NOSPC] {
             assert_eq!(tried(error, 1, true), (1, false), "{error}");
         }
+    }
+
+    #[test]
+    fn a_path_that_cannot_be_followed_for_a_moment_is_followed_again() {
+        let tried = |errno: Errno, failures: u32| {
+            let calls = Cell::new(0_u32);
+            let follow = || {
+                calls.update(|n| n.saturating_add(1));
+                if calls.get() > failures {
+                    return Ok(calls.get());
+                }
+                let path = "part".into();
+                let source = errno.into();
+                Err(FormatError::Path { path, source })
+            };
+            (asked(follow).ok(), calls.get())
+        };
+        assert_eq!(tried(Errno::INTR, 2), (Some(3), 3));
+        assert_eq!(tried(Errno::IO, 2), (None, 2));
+        assert_eq!(tried(Errno::NOENT, 1), (None, 1));
+        let calls = Cell::new(0_u32);
+        let rule = asked(|| {
+            calls.update(|n| n.saturating_add(1));
+            Err::<(), _>(FormatError::BigEndian)
+        });
+        assert!(rule.is_err() && calls.get() == 1, "a rule stays broken");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::VramManager;
 use super::failure::About;
+use crate::audit::{Body, Text};
 use crate::capacity::plan::{
     Plan, PlanDevice, PlanPart, PlanResident, plan, plan_ranks, plan_spread,
 };
@@ -22,14 +23,32 @@ impl VramManager {
         Ok(plan(&self.plan_devices(reserve)?, parts))
     }
 
-    /// The same for parts that are spread, so that several devices load at the
-    /// same time.
+    /// The same for parts that are to be loaded now, spread so that several
+    /// devices load at the same time. A load that does not fit is recorded as
+    /// refused, by every device.
+    ///
+    /// requirement: AU-5
     ///
     /// # Errors
     /// As [`VramManager::plan`].
     pub fn plan_spread(&self, parts: &[PlanPart], reserve: u64) -> Result<Plan> {
         self.admit_parts(parts)?;
-        Ok(plan_spread(&self.plan_devices(reserve)?, parts))
+        let devices = self.plan_devices(reserve)?;
+        let plan = plan_spread(&devices, parts);
+        if !plan.fits {
+            let bytes = plan.placements.iter().map(|placement| placement.bytes);
+            let requested_bytes = bytes.fold(0, u64::saturating_add);
+            for device in &devices {
+                let body = Body::VramAllocationFailed {
+                    requested_bytes,
+                    available_bytes: device.available,
+                    reason: Text::new("insufficient_vram"),
+                    gpu_device: device.ordinal,
+                };
+                self.emit(None, body)?;
+            }
+        }
+        Ok(plan)
     }
 
     /// The same for the ranks of a tensor-parallel model, each of which needs a

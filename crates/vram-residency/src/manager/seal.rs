@@ -1,5 +1,6 @@
 //! Sealing one shard.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use tracing::{debug, info_span, warn};
@@ -96,6 +97,18 @@ impl VramManager {
     /// Every kind of [`Error`]; refused input changes nothing and is no event.
     pub fn seal(&self, request: SealRequest<'_>) -> Result<SealedShard> {
         self.seal_checked(self.check(request, None)?)
+    }
+
+    /// Records that what was to be sealed could not be opened, as every load that
+    /// fails is recorded, and gives the error back: for who opens files before
+    /// there is a request to seal them (requirement: AU-5, AU-7).
+    pub fn not_opened(&self, error: LoadError) -> Error {
+        let about = About::default();
+        let answer: Result<Infallible> = self.recorded("seal", about, Err(error.into()));
+        match answer {
+            Ok(never) => match never {},
+            Err(error) => error,
+        }
     }
 
     /// Checks every part of a request before anything is taken. A source that

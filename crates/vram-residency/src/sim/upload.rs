@@ -5,12 +5,11 @@
 use vram_digest::{BLOCK_BYTES, BlockHash, nh};
 
 use super::fault::{Moment, Op};
-use super::filled::filled;
 use super::memory::Buffer;
 use super::staging::Staging;
 use super::{Inner, lock};
 use crate::device::{
-    Coverage, DeviceError, Extent, Measured, Slot, UPLOAD_ALIGN, Upload, UploadPlan,
+    Arriving, Coverage, DeviceError, Extent, Measured, Slot, UPLOAD_ALIGN, Upload, UploadPlan,
 };
 use crate::sync::atomic::Ordering;
 use crate::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -29,8 +28,8 @@ pub(super) struct SimUpload {
 
 struct State {
     coverage: Coverage,
-    level0: Vec<BlockHash>,
-    tags: Vec<nh::Tag>,
+    level0: Arriving<BlockHash>,
+    tags: Arriving<nh::Tag>,
 }
 
 /// Staging memory of one session, wiped when the session and its last slot end.
@@ -85,7 +84,6 @@ impl SimUpload {
         let free = (0..slots)
             .map(|i| Staging::new(size).map(|staging| (i, staging)))
             .collect::<Result<_, _>>()?;
-        let count = |unit: usize| whole.div_ceil(unit);
         Ok(Self {
             device: Arc::clone(device),
             buffer,
@@ -98,8 +96,8 @@ impl SimUpload {
             }),
             state: Mutex::new(State {
                 coverage: Coverage::new(extent.len),
-                level0: filled(count(BLOCK_BYTES), [0; 32])?,
-                tags: filled(count(nh::SEGMENT_BYTES), nh::Tag::ZERO)?,
+                level0: Arriving::new(extent.len.div_ceil(BLOCK), [0; 32]),
+                tags: Arriving::new(extent.len.div_ceil(UPLOAD_ALIGN), nh::Tag::ZERO),
             }),
         })
     }
@@ -123,21 +121,15 @@ impl SimUpload {
                 self.buffer
                     .with_range(position, segment.len(), &mut scratch, look)?
             };
-            self.store(at, &hashes, tag);
+            self.store(at, &hashes, tag)?;
         }
         Ok(())
     }
 
-    fn store(&self, at: u64, hashes: &[BlockHash], tag: nh::Tag) {
+    fn store(&self, at: u64, hashes: &[BlockHash], tag: nh::Tag) -> Result<(), DeviceError> {
         let mut state = lock(&self.state);
-        let block = usize::try_from(at / BLOCK).unwrap_or(usize::MAX);
-        for (slot, hash) in state.level0.iter_mut().skip(block).zip(hashes) {
-            *slot = *hash;
-        }
-        let segment = usize::try_from(at / UPLOAD_ALIGN).unwrap_or(usize::MAX);
-        if let Some(slot) = state.tags.get_mut(segment) {
-            *slot = tag;
-        }
+        state.level0.put(at / BLOCK, hashes)?;
+        state.tags.put(at / UPLOAD_ALIGN, &[tag])
     }
 }
 
@@ -196,8 +188,8 @@ impl Upload for SimUpload {
         let mut state = lock(&self.state);
         state.coverage.complete()?;
         Ok(Measured {
-            level0: std::mem::take(&mut state.level0),
-            tags: std::mem::take(&mut state.tags),
+            level0: state.level0.take(),
+            tags: state.tags.take(),
         })
     }
 }

@@ -8,10 +8,15 @@ use vram_residency::manager::GroupLoad;
 use vram_residency::shard::SealedGroup;
 use vram_residency::{SealRequest, VramManager};
 
+use super::asked::Known;
+
+/// How often each file was read again.
+pub(super) type Used = BTreeMap<String, u32>;
+
 /// How often each file was read again, and how often it may be.
 pub(super) struct Patience<'p> {
     retries: u32,
-    used: BTreeMap<String, u32>,
+    used: Used,
     /// Whether a file that changed may be read again: not where others of what
     /// it was are loaded.
     changes: bool,
@@ -20,22 +25,36 @@ pub(super) struct Patience<'p> {
 }
 
 impl<'p> Patience<'p> {
-    /// For files that have nothing to do with each other.
-    pub(super) fn new(retries: u32, wait: &'p dyn Fn(&str) -> bool) -> Self {
+    /// For the files of one model, and for opening files of any kind.
+    pub(super) fn of_group(retries: u32, wait: &'p dyn Fn(&str) -> bool) -> Self {
         Self {
             retries,
-            used: BTreeMap::new(),
-            changes: true,
+            used: Used::new(),
+            changes: false,
             wait,
         }
     }
 
-    /// For the files of one model.
-    pub(super) fn of_group(retries: u32, wait: &'p dyn Fn(&str) -> bool) -> Self {
+    /// For one of several files that have nothing to do with each other, after
+    /// opening them `used` some of the retries.
+    pub(super) fn of_one(
+        retries: u32,
+        file: &str,
+        used: &Used,
+        wait: &'p dyn Fn(&str) -> bool,
+    ) -> Self {
+        let used = used.get_key_value(file);
+        let used = used.map(|(file, used)| (file.clone(), *used));
         Self {
-            changes: false,
-            ..Self::new(retries, wait)
+            used: used.into_iter().collect(),
+            changes: true,
+            ..Self::of_group(retries, wait)
         }
+    }
+
+    /// Retries that were used, by file.
+    pub(super) const fn used(&self) -> &Used {
+        &self.used
     }
 
     /// Does `work`, and again while it fails at reading a file that may still
@@ -58,6 +77,7 @@ impl<'p> Patience<'p> {
         let Some(file) = self.passing(&error) else {
             return Err(error);
         };
+        let name = file.to_owned();
         let files: BTreeSet<&str> = others.iter().copied().chain([file]).collect();
         let mut retry = 0;
         for file in files {
@@ -66,11 +86,15 @@ impl<'p> Patience<'p> {
             retry = retry.max(*used);
         }
         let retries = self.retries;
-        let go_on = retry <= retries
-            && (self.wait)(&format!(
-                "{error}; trying again, retry {retry} of {retries}"
-            ));
-        if go_on { Ok(()) } else { Err(error) }
+        if retry > retries {
+            return Err(error);
+        }
+        let note = format!("{error}; trying again, retry {retry} of {retries}");
+        if (self.wait)(&note) {
+            return Ok(());
+        }
+        // Not the failure ended it, which was to be tried again.
+        Err(LoadError::Cancelled { name }.into())
     }
 
     /// The file whose reading failed, if that may be over soon.
@@ -83,55 +107,42 @@ impl<'p> Patience<'p> {
     }
 }
 
-/// Seals the files of one model, as they were when all were first opened: all
-/// or none. What is loaded stays while those that failed are read again.
+/// Seals the files of one model, as they were when all were opened: all or none.
+/// What is loaded stays while those that failed, and only those, are opened and
+/// read `again`.
 pub(super) fn seal_group<'a>(
     manager: &VramManager,
-    names: &[&str],
+    files: &[&Known],
     patience: &mut Patience<'_>,
-    mut requests: impl FnMut() -> Result<Vec<SealRequest<'a>>, Error>,
+    opened: Vec<SealRequest<'a>>,
+    again: impl Fn(usize) -> Result<SealRequest<'a>, Error>,
 ) -> Result<SealedGroup, Error> {
-    let mut opened = Vec::new();
-    let mut load = patience.patiently(|| {
-        let requests = requests()?;
-        opened = requests.iter().map(SealRequest::identity).collect();
-        manager.group_load(requests)
-    })?;
+    let mut load = manager.group_load(opened)?;
     while let Err(error) = load.run() {
         let failed = load.failed();
-        let at = |index: &u32| names.get(usize::try_from(*index).ok()?).copied();
+        let at = |index: &u32| Some(files.get(usize::try_from(*index).ok()?)?.plan.name.as_str());
         let failed: Vec<&str> = failed.iter().filter_map(at).collect();
         patience.again(error, &failed)?;
-        let known = || names.iter().copied().zip(opened.iter().copied());
-        patience.patiently(|| refill(&mut load, requests()?, known()))?;
+        patience.patiently(|| refill(&mut load, files, &again))?;
     }
     load.finish()
 }
 
 /// Gives the members that failed their requests anew, if all files, those that
 /// are loaded as well, are what they were: no group is of two revisions.
-fn refill<'a, 'n>(
+fn refill<'a>(
     load: &mut GroupLoad<'a>,
-    anew: Vec<SealRequest<'a>>,
-    known: impl Iterator<Item = (&'n str, Option<FileIdentity>)>,
+    files: &[&Known],
+    again: impl Fn(usize) -> Result<SealRequest<'a>, Error>,
 ) -> Result<(), Error> {
     let failed = load.failed();
-    let mut anew = anew.into_iter();
-    for (index, (name, opened)) in (0..).zip(known) {
-        let request = anew.next();
-        let now = request.as_ref().and_then(SealRequest::identity);
-        if let Some(request) = request.filter(|_| failed.contains(&index)) {
-            // One that cannot be opened says so.
+    for (index, (at, file)) in (0..).zip(files.iter().enumerate()) {
+        if failed.contains(&index) {
+            let request = again(at)?;
+            file.same_as(request.identity())?;
             load.replace(index, request)?;
-        }
-        let what = match (opened, now) {
-            (Some(opened), Some(now)) => opened.difference(&now),
-            (Some(_), None) => Some("identity"),
-            (None, _) => None,
-        };
-        if let Some(what) = what {
-            let name = name.to_owned();
-            return Err(LoadError::Changed { name, what }.into());
+        } else {
+            file.same_as(Some(FileIdentity::at(&file.path)?))?;
         }
     }
     Ok(())
@@ -146,6 +157,7 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::{Duration, SystemTime};
 
+    use vram_residency::capacity::plan::PlanPart;
     use vram_residency::clock::Clock;
     use vram_residency::format::ReadAt;
     use vram_residency::key::RootKey;
@@ -207,7 +219,8 @@ mod tests {
         failures: [Arc<AtomicU32>; 3],
         reads: [Arc<AtomicU32>; 3],
         notes: RefCell<Vec<String>>,
-        opened: u32,
+        /// How often each was opened.
+        opened: [AtomicU32; 3],
     }
 
     impl Disk {
@@ -222,12 +235,45 @@ mod tests {
                 failures: failures.map(|count| Arc::new(AtomicU32::new(count))),
                 reads: [0; 3].map(|none| Arc::new(AtomicU32::new(none))),
                 notes: RefCell::default(),
-                opened: 0,
+                opened: [0; 3].map(AtomicU32::new),
             }
         }
 
-        /// Seals the group; `meanwhile` happens before files are read again.
-        fn seal(&mut self, retries: u32, meanwhile: impl Fn(&Self)) -> Result<(), Error> {
+        /// What is known of each file once it was opened.
+        fn known(&self) -> Vec<Known> {
+            let known = |name: &str| {
+                let path = self.dir.path().join(name);
+                let identity = FileIdentity::at(&path).unwrap();
+                let plan = PlanPart {
+                    name: name.to_owned(),
+                    bytes: 5000,
+                    padding: 0,
+                };
+                let tables = 0;
+                Known {
+                    plan,
+                    path,
+                    identity,
+                    tables,
+                }
+            };
+            NAMES.into_iter().map(known).collect()
+        }
+
+        fn request(&self, at: usize) -> Result<SealRequest<'static>, Error> {
+            self.opened[at].fetch_add(1, Ordering::Relaxed);
+            let source = Flaky {
+                file: FileSource::open(&self.dir.path().join(NAMES[at]))?,
+                failures: Arc::clone(&self.failures[at]),
+                reads: Arc::clone(&self.reads[at]),
+            };
+            let device = u32::try_from(at).unwrap().min(self.devices - 1);
+            Ok(SealRequest::source(source).device(device))
+        }
+
+        /// Seals the group; `meanwhile` happens before files are read again, and
+        /// says whether they are.
+        fn seal(&self, retries: u32, meanwhile: impl Fn(&Self) -> bool) -> Result<(), Error> {
             let mut builder = VramManager::builder().key(RootKey::generate(&OsRandom).unwrap());
             for ordinal in 0..self.devices {
                 builder = builder.device(SimDevice::with_options(
@@ -235,31 +281,17 @@ mod tests {
                 ));
             }
             let manager = builder.build().unwrap();
-            let opened = AtomicU32::new(0);
-            let this = &*self;
-            let requests = || {
-                opened.fetch_add(1, Ordering::Relaxed);
-                let flaky = (0..).zip(NAMES).zip(this.failures.iter().zip(&this.reads));
-                let request = |((at, name), (failures, reads)): ((u32, &str), _)| {
-                    let (failures, reads): (&Arc<_>, &Arc<_>) = (failures, reads);
-                    let source = Flaky {
-                        file: FileSource::open(&this.dir.path().join(name))?,
-                        failures: Arc::clone(failures),
-                        reads: Arc::clone(reads),
-                    };
-                    Ok(SealRequest::source(source).device(at.min(this.devices.saturating_sub(1))))
-                };
-                flaky.map(request).collect()
-            };
             let wait = |note: &str| {
-                this.notes.borrow_mut().push(note.to_owned());
-                meanwhile(this);
-                true
+                self.notes.borrow_mut().push(note.to_owned());
+                meanwhile(self)
             };
+            let known = self.known();
+            let known: Vec<&Known> = known.iter().collect();
+            let opened = (0..3).map(|at| self.request(at)).collect::<Result<_, _>>();
             let mut patience = Patience::of_group(retries, &wait);
-            let group = seal_group(&manager, &NAMES, &mut patience, requests);
+            let again = |at| self.request(at);
+            let group = seal_group(&manager, &known, &mut patience, opened?, again);
             let sealed = group.map(|group| assert_eq!(group.shards().len(), 3));
-            self.opened = opened.into_inner();
             assert_eq!(manager.used_vram(), 0, "the group is gone");
             sealed
         }
@@ -267,25 +299,28 @@ mod tests {
         fn reads(&self) -> [u32; 3] {
             [0, 1, 2].map(|at: usize| self.reads[at].load(Ordering::Relaxed))
         }
+
+        fn opened(&self) -> [u32; 3] {
+            [0, 1, 2].map(|at: usize| self.opened[at].load(Ordering::Relaxed))
+        }
     }
 
     #[test]
-    fn only_what_failed_is_read_again_and_all_is_opened_once() {
-        let mut disk = Disk::new(1, [0, 1, 0]);
-        disk.seal(1, |_| {}).unwrap();
-        assert_eq!((disk.reads(), disk.opened), ([1, 2, 1], 2));
-        // Two that fail at the same time cost one opening.
-        let mut disk = Disk::new(3, [1, 1, 1]);
-        disk.seal(3, |_| {}).unwrap();
-        assert!(disk.reads().iter().all(|reads| *reads <= 2));
-        assert_eq!(disk.opened as usize, 1 + disk.notes.borrow().len());
+    fn only_what_failed_is_opened_and_read_again() {
+        let disk = Disk::new(1, [0, 1, 0]);
+        disk.seal(1, |_| true).unwrap();
+        assert_eq!((disk.reads(), disk.opened()), ([1, 2, 1], [1, 2, 1]));
+        // At the same time: each is as often opened as it is read.
+        let disk = Disk::new(3, [1, 1, 1]);
+        disk.seal(3, |_| true).unwrap();
+        assert_eq!((disk.reads(), disk.opened()), ([2; 3], [2; 3]));
     }
 
     #[test]
     fn retries_are_counted_by_file() {
-        let mut disk = Disk::new(1, [2, 2, 2]);
-        disk.seal(2, |_| {}).unwrap();
-        assert_eq!((disk.reads(), disk.opened), ([3, 3, 3], 7));
+        let disk = Disk::new(1, [2, 2, 2]);
+        disk.seal(2, |_| true).unwrap();
+        assert_eq!((disk.reads(), disk.opened()), ([3, 3, 3], [3, 3, 3]));
         let notes = disk.notes.borrow();
         for (file, notes) in NAMES.iter().zip(notes.chunks(2)) {
             for (retry, note) in (1..).zip(notes) {
@@ -294,10 +329,38 @@ mod tests {
             }
         }
         drop(notes);
-        let mut disk = Disk::new(1, [2, 3, 0]);
-        let error = disk.seal(2, |_| {}).unwrap_err().to_string();
+        let disk = Disk::new(1, [2, 3, 0]);
+        let error = disk.seal(2, |_| true).unwrap_err().to_string();
         assert!(error.contains("cannot read second"), "{error}");
         assert_eq!(disk.reads(), [3, 3, 0]);
+    }
+
+    #[test]
+    fn what_opening_used_up_is_used_up_for_the_load() {
+        let (wait, never) = (|_: &str| true, |_: &str| panic!("no retry is left"));
+        let fails = |file: &str| {
+            let name = file.to_owned();
+            let source = io::Error::other("the disk is away");
+            Error::from(LoadError::Open { name, source })
+        };
+        let mut opening = Patience::of_group(2, &wait);
+        opening.again(fails("first"), &[]).unwrap();
+        opening.again(fails("first"), &[]).unwrap();
+        let used = opening.used();
+        let mut second = Patience::of_one(2, "second", used, &wait);
+        second.again(fails("second"), &[]).unwrap();
+        let mut first = Patience::of_one(2, "first", used, &never);
+        first.again(fails("first"), &[]).unwrap_err();
+    }
+
+    #[test]
+    fn who_ends_the_wait_is_told_so_and_not_what_was_waited_for() {
+        let disk = Disk::new(1, [0, 1, 0]);
+        let ended = disk.seal(9, |_| false).unwrap_err();
+        assert!(
+            matches!(&ended, Error::Load(LoadError::Cancelled { name }) if name == "second"),
+            "{ended}"
+        );
     }
 
     /// What befalls a file while another is waited for.
@@ -322,11 +385,12 @@ mod tests {
         // The one that is loaded, the one that failed, and the one after it.
         for name in NAMES {
             for (number, fate) in FATES.iter().enumerate() {
-                let mut disk = Disk::new(1, [0, 1, 0]);
+                let disk = Disk::new(1, [0, 1, 0]);
                 let change = |disk: &Disk| {
                     // Times of files are as coarse as the kernel's ticks.
                     std::thread::sleep(Duration::from_millis(20));
                     fate(&disk.dir.path().join(name));
+                    true
                 };
                 let error = disk.seal(9, change).unwrap_err();
                 let says = format!("{name} changed while it was read");

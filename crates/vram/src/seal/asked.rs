@@ -1,154 +1,133 @@
 //! What is to be sealed: the FILEs as they are named, or the files of the one
-//! model that a FILE stands for.
+//! model that a FILE stands for. Each is opened once, and stays open until it is
+//! loaded.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use vram_residency::capacity::plan::{MAX_PADDING, PlanPart, padding};
+use vram_residency::capacity::plan::PlanPart;
 use vram_residency::error::Error;
-use vram_residency::format::gguf::Split;
-use vram_residency::format::{self, Limits};
-use vram_residency::load::{CancelToken, FileSource, LoadError, Model, Opening, Retried};
+use vram_residency::format::gguf::PartName;
+use vram_residency::load::{CancelToken, FileIdentity, LoadError, Model, Opening, Part};
 
+use super::Args;
 use super::again::Patience;
 use super::args::FormatArg;
-use super::{Args, run};
 use crate::failure::Failure;
 
-/// What is to be sealed.
+/// What is to be sealed, open.
 pub(super) struct Asked {
-    /// The one FILE, where it stands for a model of several files.
-    pub(super) model: Option<Model>,
-    /// 0 bytes for what cannot be read, of which the seal tells.
-    pub(super) files: Vec<PlanPart>,
+    /// The one FILE stands for these, which are one model.
+    pub(super) of_model: bool,
+    pub(super) parts: Vec<Part>,
 }
 
-impl Asked {
-    pub(super) fn of(
-        args: &Args,
-        token: &CancelToken,
-        patience: &mut Patience<'_>,
-    ) -> Result<Self, Failure> {
-        let model = model(args, token, patience)?;
-        let files = match &model {
-            Some(model) => model.parts().iter().map(PlanPart::from).collect(),
-            None => {
-                let files = args.files.iter().map(|path| {
-                    run::go_on(token, "the files were read")?;
-                    Ok(file(args, path))
-                });
-                files.collect::<Result<_, Failure>>()?
-            }
-        };
-        Ok(Self { model, files })
+/// What stays known of a file while it is loaded: enough to open it again, and
+/// to tell whether it is still the same.
+pub(super) struct Known {
+    pub(super) plan: PlanPart,
+    pub(super) path: PathBuf,
+    pub(super) identity: FileIdentity,
+    /// Memory of its table.
+    pub(super) tables: u64,
+}
+
+impl From<&Part> for Known {
+    fn from(part: &Part) -> Self {
+        Self {
+            plan: part.into(),
+            path: part.path().to_owned(),
+            identity: part.identity(),
+            tables: part.tensors().memory(),
+        }
     }
 }
 
-/// How a model of several files is opened.
+impl Known {
+    /// Says what of the file differs by `now`, if anything does.
+    pub(super) fn same_as(&self, now: Option<FileIdentity>) -> Result<(), LoadError> {
+        let differs = match now {
+            Some(now) => self.identity.difference(&now),
+            None => Some("identity"),
+        };
+        differs.map_or(Ok(()), |what| {
+            let name = self.plan.name.clone();
+            Err(LoadError::Changed { name, what })
+        })
+    }
+}
+
+impl Asked {
+    /// Opens it; `told` records what cannot be opened.
+    pub(super) fn of(
+        args: &Args,
+        opening: &mut Opening,
+        patience: &mut Patience<'_>,
+        told: impl Fn(LoadError) -> Error,
+    ) -> Result<Self, Failure> {
+        let told = |error| match error {
+            Error::Load(error) => told(error),
+            other => other,
+        };
+        let [path] = args.files.as_slice() else {
+            let parts = patience.patiently(|| Ok(opening.files(&args.files)?));
+            let parts = parts.map_err(|error| Failure::to_seal("the files", told(error)))?;
+            return Ok(Self {
+                of_model: false,
+                parts,
+            });
+        };
+        let name = path.display().to_string();
+        let several = patience.patiently(|| Ok(Model::is_several(path)?));
+        let several = several.map_err(|error| Failure::about(&name, told(error)))?;
+        if several && !matches!(args.format, FormatArg::Auto) {
+            return Err(Failure::usage(
+                "--format is about one file; an index or a directory stands for several",
+            ));
+        }
+        let model = patience.patiently(|| Ok(opening.open(path)?));
+        let model = model.map_err(|error| match (several, told(error)) {
+            (true, error) => Failure::about(&name, error),
+            (false, error) if is_of_split(path, &error) => Failure::to_seal_part(&name, error),
+            (false, error) => Failure::to_seal(&name, error),
+        })?;
+        let parts = model.into_parts();
+        let asked = Self {
+            of_model: several || parts.len() > 1,
+            parts,
+        };
+        asked.check(args)?;
+        Ok(asked)
+    }
+
+    /// What is about one file is said about no model of several.
+    fn check(&self, args: &Args) -> Result<(), Failure> {
+        for (option, given) in args.one_only() {
+            if given && self.parts.len() > 1 {
+                return Err(Failure::usage(format!(
+                    "{option} is about one file, this model has several"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How what is to be sealed is opened.
 pub(super) fn opening(args: &Args, token: &CancelToken) -> Opening {
     let opening = Opening::new().limits(args.worker.limits.limits());
-    let opening = opening.cancel(token);
+    let opening = opening.format(args.format.choice()).cancel(token);
     match args.timeout {
         Some(timeout) => opening.timeout(timeout),
         None => opening,
     }
 }
 
-/// The one FILE as a model of several files, if it is one: an index, a
-/// directory, or any part of a split GGUF, as the first part is one for
-/// llama.cpp. What a file holds decides, whatever its name says.
-fn model(
-    args: &Args,
-    token: &CancelToken,
-    patience: &mut Patience<'_>,
-) -> Result<Option<Model>, Failure> {
-    let [path] = args.files.as_slice() else {
-        return Ok(None);
-    };
-    let by_name = Model::is_index(path) || path.is_dir();
-    match (args.format, by_name) {
-        (FormatArg::Auto, _) | (FormatArg::Gguf, false) => {}
-        (_, false) => return Ok(None),
-        (_, true) => {
-            return Err(Failure::usage(
-                "--format is about one file; an index or a directory stands for several",
-            ));
-        }
-    }
-    let limits = args.worker.limits.limits();
-    let opening = opening(args, token);
-    let opened = patience.patiently(|| match opening.open(path) {
-        Ok(model) => Ok(Some(model)),
-        Err(error) if by_name || was_ended(&error) => Err(error.into()),
-        // Of a file of its own the seal tells.
-        Err(_) if is_alone(path, &limits) => Ok(None),
-        Err(error) => Err(error.into()),
-    });
-    let of_split = |error: &Error| !by_name && !matches!(error, Error::Load(e) if was_ended(e));
-    let opened = opened.map_err(|error| {
-        let advised = of_split(&error);
-        let failure = Failure::about(&path.to_string_lossy(), error);
-        match advised {
-            true => failure.hint("--format raw seals this part alone"),
-            false => failure,
-        }
-    })?;
-    let model = opened.filter(|model| by_name || model.parts().len() > 1);
-    let several = model.as_ref().is_some_and(|model| model.parts().len() > 1);
-    for (option, given) in args.one_only() {
-        if given && several {
-            return Err(Failure::usage(format!(
-                "{option} is about one file, this model has several"
-            )));
-        }
-    }
-    Ok(model)
-}
-
-/// Whether a load was ended from outside; that says nothing about the file.
-const fn was_ended(error: &LoadError) -> bool {
-    matches!(
-        error,
-        LoadError::Cancelled { .. } | LoadError::Deadline { .. }
-    )
-}
-
-/// Whether a file that could not be opened as a model is one of its own, as one
-/// is whose header cannot be read. What is there and says that it is a part of a
-/// split is none.
-fn is_alone(path: &Path, limits: &Limits) -> bool {
-    let Ok(source) = FileSource::open(path) else {
-        return true;
-    };
-    let extension = path.extension().and_then(|extension| extension.to_str());
-    let Ok((_, table)) = format::detect_with(extension, &Retried(&source), limits) else {
-        return true;
-    };
-    matches!(Split::of(&table, limits), Ok(None))
-}
-
-/// A file that is sealed as it is.
-fn file(args: &Args, path: &Path) -> PlanPart {
-    let meta = std::fs::metadata(path)
-        .ok()
-        .filter(std::fs::Metadata::is_file);
-    // One device takes all files: nothing is laid out.
-    let laid_out = args.device.len() > 1 && meta.is_some();
-    let padding = laid_out.then(|| padding_of(args, path)).flatten();
-    PlanPart {
-        name: path.display().to_string(),
-        bytes: meta.map_or(0, |meta| meta.len()),
-        padding: padding.unwrap_or(MAX_PADDING),
-    }
-}
-
-/// What the alignment of a file's tensors adds to it, where its header can be
-/// read.
-fn padding_of(args: &Args, path: &Path) -> Option<u64> {
-    let source = FileSource::open(path).ok()?;
-    let extension = path.extension().and_then(|extension| extension.to_str());
-    let (choice, limits) = (args.format.choice(), args.worker.limits.limits());
-    let tensors = choice.tensors(&Retried(&source), extension, &limits).ok()?;
-    Some(padding(tensors.data_start()))
+/// Whether a file that cannot be opened with all that belongs to it is one of
+/// several parts, by its name or by what it says.
+fn is_of_split(path: &Path, error: &Error) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let named = PartName::parse(&name).is_some_and(|part| part.count > 1);
+    named || matches!(error, Error::Load(LoadError::SplitName { .. }))
 }
 
 #[cfg(test)]
@@ -177,23 +156,12 @@ mod tests {
         ] {
             let files = names.iter().map(|name| data.join(name).into_os_string());
             let words = Words::parse_from(["seal".into()].into_iter().chain(files));
-            let mut patience = Patience::new(9, &wait);
-            let ended = Asked::of(&words.args, &token, &mut patience).err().unwrap();
+            let mut patience = Patience::of_group(9, &wait);
+            let mut opening = opening(&words.args, &token);
+            let ended = Asked::of(&words.args, &mut opening, &mut patience, Error::from);
+            let ended = ended.err().unwrap();
             assert!(ended.message().contains("cancelled"), "{}", ended.message());
             assert_eq!(ended.advice(), None);
-        }
-    }
-
-    #[test]
-    fn a_failure_of_a_moment_makes_no_part_of_a_file() {
-        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata");
-        let alone = |name: &str| is_alone(&data.join(name), &Limits::default());
-        for name in ["small.safetensors", "small.gguf", "missing.gguf"] {
-            assert!(alone(name), "{name}");
-        }
-        for number in [1, 2] {
-            let part = format!("split/small-0000{number}-of-00002.gguf");
-            assert!(!alone(&part), "{part}");
         }
     }
 }

@@ -1,24 +1,24 @@
 //! Loading what was asked for, onto one device or several, and again after
 //! failures that may be over by then.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use vram_residency::capacity::plan::PlanPart;
 use vram_residency::error::Error;
-use vram_residency::load::{CancelToken, MAX_AT_ONCE, Model};
+use vram_residency::load::{CancelToken, LoadError, MAX_AT_ONCE, Model, Part};
 use vram_residency::shard::{GroupRecord, SealedGroup};
+use vram_residency::sync::{Mutex, PoisonError};
 use vram_residency::{SealRequest, SealedShard, VramManager};
 
 use super::again::{self, Patience};
-use super::asked::{Asked, opening};
+use super::asked::{Asked, Known, opening};
 use super::devices::until_one_fails;
 use super::{Args, placing};
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::progress::{Part, Progress};
+use crate::progress::{self, Progress};
 use crate::text;
 
 /// Time before files that failed are read again, in so many steps: one more
@@ -43,7 +43,9 @@ pub(super) struct Load<'a> {
 /// A file on its way, as its request is made of it.
 struct Way<'w> {
     at: usize,
-    file: &'w PlanPart,
+    file: &'w Known,
+    /// Memory of the tables of all other files.
+    tables_beside: u64,
     ordinal: u32,
     all: &'w Arc<Ways>,
     /// Ends it: a signal, or another file that failed.
@@ -90,7 +92,7 @@ impl Ways {
         }
     }
 
-    fn show(&self, part: &Part, (done, total): (u64, u64)) {
+    fn show(&self, part: &progress::Part, (done, total): (u64, u64)) {
         let all = self.done.iter().map(|done| done.load(Ordering::Relaxed));
         let all = all.fold(0, u64::saturating_add);
         if self.done.len() == 1 {
@@ -107,28 +109,23 @@ impl Load<'_> {
         let args = self.args;
         let wait = |note: &str| self.wait(note, self.token);
         let mut patience = Patience::of_group(args.retries, &wait);
-        let Asked { model, files } = Asked::of(args, self.token, &mut patience)?;
-        let of_model = model.is_some();
+        let mut opening = opening(args, self.token);
+        let told = |error: LoadError| self.manager.not_opened(error);
+        let Asked { of_model, parts } = Asked::of(args, &mut opening, &mut patience, told)?;
+        let known: Vec<Known> = parts.iter().map(Known::from).collect();
+        let files: Vec<PlanPart> = known.iter().map(|known| known.plan.clone()).collect();
         let places = placing::place(self.manager, &files, of_model)?;
         placing::check_flips(&args.device, self.manager, &files, &places)?;
         let all = Arc::new(Ways::new(self.output, &files, &places));
         let halt = self.token.child();
-        let ways = files.iter().zip(places).enumerate();
-        let ways = ways.map(|(at, (file, ordinal))| Way {
-            at,
-            file,
-            ordinal,
-            all: &all,
-            halt: &halt,
-        });
-        let ways: Vec<Way<'_>> = ways.collect();
+        let ways = ways(&known, &places, &all, &halt);
         let (shards, group) = if of_model || args.group {
-            let group = self.group(model, &ways, &mut patience);
+            let group = self.group(parts, &ways, &mut patience);
             let group = group.map_err(|error| Failure::to_seal("group", error))?;
             let record = group.record();
             (group.into_shards(), Some(record))
         } else {
-            (self.one_by_one(&ways, &halt)?, None)
+            (self.one_by_one(parts, &ways, &halt, &patience)?, None)
         };
         let loaded = Loaded {
             names: files.iter().map(|file| file.name.clone()).collect(),
@@ -142,16 +139,30 @@ impl Load<'_> {
     /// in order, several devices at the same time.
     fn one_by_one(
         &self,
+        parts: Vec<Part>,
         ways: &[Way<'_>],
         halt: &CancelToken,
+        opened: &Patience<'_>,
     ) -> Result<Vec<SealedShard>, Failure> {
-        let files: Vec<(&PathBuf, &Way<'_>)> = self.args.files.iter().zip(ways).collect();
+        // Each is taken when its turn comes.
+        let parts = parts.into_iter().map(|part| Mutex::new(Some(part)));
+        let parts: Vec<_> = parts.collect();
+        let files: Vec<(&Mutex<Option<Part>>, &Way<'_>)> = parts.iter().zip(ways).collect();
+        let used = opened.used();
         let at_once = ways.first().map_or(1, |way| way.all.at_once);
-        let seal = |(path, way): &(&PathBuf, &Way<'_>)| {
+        let seal = |(part, way): &(&Mutex<Option<Part>>, &Way<'_>)| {
+            let name = &way.file.plan.name;
             let wait = |note: &str| self.wait(note, halt);
-            let mut patience = Patience::new(self.args.retries, &wait);
-            let sealed = patience.patiently(|| self.manager.seal(self.file(path, way)));
-            sealed.map_err(|error| Failure::to_seal(&way.file.name, error))
+            let mut patience = Patience::of_one(self.args.retries, name, used, &wait);
+            let mut part = part.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let sealed = patience.patiently(|| {
+                let part = match part.take() {
+                    Some(part) => part,
+                    None => self.anew(way)?,
+                };
+                self.manager.seal(self.request(part.into_request(), way))
+            });
+            sealed.map_err(|error| Failure::to_seal(name, error))
         };
         until_one_fails(&files, at_once, |(_, way)| way.ordinal, halt, seal)
     }
@@ -159,21 +170,24 @@ impl Load<'_> {
     /// Seals the files of one model: all or none.
     fn group(
         &self,
-        model: Option<Model>,
+        parts: Vec<Part>,
         ways: &[Way<'_>],
         patience: &mut Patience<'_>,
     ) -> Result<SealedGroup, Error> {
-        let is_model = model.is_some();
-        let mut opened = model;
-        let mut requests = || match opened.take() {
-            Some(model) => Ok(self.parts(model, ways)),
-            None => self.anew(is_model, ways),
-        };
+        let opened = parts.into_iter().zip(ways);
+        let opened = opened.map(|(part, way)| self.request(part.into_request(), way));
+        let opened = opened.collect();
         if self.args.retries == 0 {
-            return self.manager.seal_group(requests()?);
+            return self.manager.seal_group(opened);
         }
-        let names: Vec<&str> = ways.iter().map(|way| way.file.name.as_str()).collect();
-        again::seal_group(self.manager, &names, patience, requests)
+        let again = |at: usize| {
+            let way = ways
+                .get(at)
+                .ok_or(Error::Internal("a file without a way"))?;
+            Ok(self.request(self.again(way)?.into_request(), way))
+        };
+        let files: Vec<&Known> = ways.iter().map(|way| way.file).collect();
+        again::seal_group(self.manager, &files, patience, opened, again)
     }
 
     /// Tells of a retry and waits for its time; false when all is to end.
@@ -186,34 +200,40 @@ impl Load<'_> {
         })
     }
 
-    /// The requests of all files of a group, opened anew.
-    fn anew(&self, is_model: bool, ways: &[Way<'_>]) -> Result<Vec<SealRequest<'static>>, Error> {
-        let files = self.args.files.iter();
-        if let (true, Some(path)) = (is_model, files.clone().next()) {
-            let model = opening(self.args, self.token).open(path)?;
-            return Ok(self.parts(model, ways));
+    /// A file that failed, opened again beside the others.
+    fn again(&self, way: &Way<'_>) -> Result<Part, Error> {
+        let opening = opening(self.args, way.halt);
+        let part = opening.file(&way.file.path, way.tables_beside);
+        part.map_err(|error| self.manager.not_opened(error))
+    }
+
+    /// The same for a file that may have changed. The one FILE may have become
+    /// one of several, of which it is not sealed alone.
+    fn anew(&self, way: &Way<'_>) -> Result<Part, Error> {
+        if self.args.files.len() > 1 {
+            return self.again(way);
         }
-        let requests = files.zip(ways).map(|(path, way)| self.file(path, way));
-        Ok(requests.collect())
-    }
-
-    fn parts(&self, model: Model, ways: &[Way<'_>]) -> Vec<SealRequest<'static>> {
-        let requests = model.into_requests().into_iter().zip(ways);
-        requests
-            .map(|(request, way)| self.request(request, way))
-            .collect()
-    }
-
-    fn file(&self, path: &Path, way: &Way<'_>) -> SealRequest<'static> {
-        let begun = Instant::now();
-        let request = SealRequest::file(path).format(self.args.format.choice());
-        self.request(request.spent(begun.elapsed()), way)
+        let path = &way.file.path;
+        let parts = opening(self.args, way.halt).open(path);
+        let parts = parts.map(Model::into_parts);
+        let one = parts.and_then(|parts| match <[Part; 1]>::try_from(parts) {
+            Ok([one]) if one.path() == path => Ok(one),
+            _ => Err(LoadError::Changed {
+                name: way.file.plan.name.clone(),
+                what: "number of files",
+            }),
+        });
+        one.map_err(|error| self.manager.not_opened(error))
     }
 
     /// Puts the options of the command on a request.
     fn request(&self, request: SealRequest<'static>, way: &Way<'_>) -> SealRequest<'static> {
         let args = self.args;
-        let (all, at, part) = (Arc::clone(way.all), way.at, Part::new(&way.file.name));
+        let (all, at, part) = (
+            Arc::clone(way.all),
+            way.at,
+            progress::Part::new(&way.file.plan.name),
+        );
         all.set(at, 0);
         let show = move |now: vram_residency::load::Progress| {
             all.set(at, now.done);
@@ -236,4 +256,25 @@ impl Load<'_> {
             None => request,
         }
     }
+}
+
+/// How each file is to go.
+fn ways<'w>(
+    files: &'w [Known],
+    places: &[u32],
+    all: &'w Arc<Ways>,
+    halt: &'w CancelToken,
+) -> Vec<Way<'w>> {
+    let tables = files.iter().map(|file| file.tables);
+    let tables = tables.fold(0, u64::saturating_add);
+    let ways = files.iter().zip(places).enumerate();
+    let ways = ways.map(|(at, (file, ordinal))| Way {
+        at,
+        file,
+        tables_beside: tables.saturating_sub(file.tables),
+        ordinal: *ordinal,
+        all,
+        halt,
+    });
+    ways.collect()
 }

@@ -8,9 +8,10 @@ use crate::device::DeviceSpec;
 use crate::failure::Failure;
 use crate::text;
 
-/// The device of each file, of one model or of several. On several devices they
-/// are spread, so that as many as can be are loaded at the same time; where one
-/// has no room left then, they lie as `vram plan` says.
+/// The device of each file, of one model or of several, once it is known that
+/// all have room. On several devices they are spread, so that as many as can be
+/// are loaded at the same time; where one has no room left then, they lie as
+/// `vram plan` says.
 pub(super) fn place(
     manager: &VramManager,
     files: &[PlanPart],
@@ -20,19 +21,13 @@ pub(super) fn place(
     let Some(first) = devices.first().map(|first| first.ordinal) else {
         return Err(Failure::new("no device"));
     };
-    // Of the one device that is full the load tells.
-    if devices.len() == 1 {
-        return Ok(vec![first; files.len()]);
+    // One file on one device: before it is read the load asks for its room.
+    if devices.len() == 1 && files.len() == 1 {
+        return Ok(vec![first]);
     }
-    // Of what cannot be read the load tells; it has no size to plan with.
-    let known: Vec<PlanPart> = files.iter().filter(|f| f.bytes > 0).cloned().collect();
-    let plan = manager.plan_spread(&known, 0)?;
-    let mut planned = plan.placements.iter().map(|placement| placement.ordinal);
-    let place = |file: &PlanPart| match file.bytes {
-        0 => Some(first),
-        _ => planned.next().flatten(),
-    };
-    let places = files.iter().map(place).collect::<Option<Vec<u32>>>();
+    let plan = manager.plan_spread(files, 0)?;
+    let places = plan.placements.iter().map(|placement| placement.ordinal);
+    let places = places.collect::<Option<Vec<u32>>>();
     let places = places.filter(|_| plan.fits);
     places.ok_or_else(|| full(&plan, of_model))
 }
@@ -75,8 +70,7 @@ pub(super) fn check_flips(
         let here = files.iter().zip(places);
         let here = here.filter(|(_, place)| **place == info.ordinal);
         let lengths: Vec<u64> = here.map(|(file, _)| file.bytes).collect();
-        // Of a file that cannot be read the load tells.
-        if lengths.iter().any(|bytes| *bytes == 0 || *bytes > offset) {
+        if lengths.iter().any(|bytes| *bytes > offset) {
             continue;
         }
         let flip = format!("the flip at offset {offset} of {spec}");
