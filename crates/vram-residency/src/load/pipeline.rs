@@ -18,6 +18,14 @@ use crate::sync::{Mutex, MutexGuard, OnceLock, PoisonError, one_more, thread};
 /// wait their turn.
 pub const MAX_AT_ONCE: usize = 8;
 
+/// Pinned memory of all loads together.
+const PINNED: usize = 256 << 20;
+/// What a CUDA device keeps pinned for itself: four lanes of 4 MiB and their
+/// lists.
+const CUDA_KEEPS: usize = 17 << 20;
+/// What it adds to each slot, for the list of what is copied.
+const CUDA_ADDS: usize = 128 << 10;
+
 /// How much staging memory a load uses.
 struct Shape {
     slot_bytes: usize,
@@ -25,20 +33,35 @@ struct Shape {
     readers: usize,
 }
 
+/// Bytes of a slot, and the most slots that each of so many loads has: together,
+/// up to [`MAX_AT_ONCE`] of them, 32 MiB on the simulator, where tables and
+/// headers have the rest of 64 MiB, and on CUDA 256 MiB of pinned memory, what
+/// the devices keep for themselves included.
+fn slots_of(kind: DeviceKind, at_once: usize) -> (usize, usize) {
+    // A slot is large enough that what is copied beside it (a table, a key)
+    // costs the copy engine little.
+    let (slot_bytes, most, all) = match kind {
+        DeviceKind::Simulated => (2 << 20, 16, 16_usize),
+        DeviceKind::Cuda => {
+            // Many loads have more of smaller slots: each wants one to read into
+            // while others are with its device.
+            let slot_bytes = if at_once > 4 { 4 << 20 } else { 8 << 20 };
+            let room = PINNED.saturating_sub(CUDA_KEEPS.saturating_mul(at_once));
+            let each = CUDA_ADDS.saturating_add(slot_bytes);
+            (slot_bytes, 24, room.checked_div(each).unwrap_or(1))
+        }
+    };
+    let each = all.checked_div(at_once).unwrap_or(all);
+    (slot_bytes, each.clamp(1, most))
+}
+
 impl Shape {
-    /// Within 64 MiB on the simulator and 256 MiB of pinned memory on CUDA, for
-    /// up to [`MAX_AT_ONCE`] loads together.
     fn of(kind: DeviceKind, source: &dyn Source, at_once: usize) -> Self {
-        // A GPU's bus wants every core to read, and slots that are with the
-        // device meanwhile; a slot is large enough that what is copied beside
-        // it (a table, a key) costs the copy engine little.
-        let (slot_bytes, most, all) = match kind {
-            DeviceKind::Simulated => (2 << 20, 16, 32_usize),
-            DeviceKind::Cuda => (8 << 20, 24, 32_usize),
-        };
-        let most = all.checked_div(at_once).unwrap_or(all).clamp(1, most);
+        let (slot_bytes, most) = slots_of(kind, at_once);
         let chunks = source.len().div_ceil(slot_bytes as u64);
         let chunks = usize::try_from(chunks).unwrap_or(usize::MAX).max(1);
+        // A GPU's bus wants every core to read, and slots that are with the
+        // device meanwhile.
         let readers = cores().get().min(16).div_ceil(at_once.max(1)).min(chunks);
         let slots = readers.saturating_mul(2).min(most).min(chunks);
         Self {
@@ -304,18 +327,29 @@ impl<'a> Run<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::Limits;
     use crate::load::PatternSource;
 
     #[test]
     fn staging_memory_is_bounded_however_many_loads_share_it() {
-        for (kind, bound) in [(DeviceKind::Simulated, 64), (DeviceKind::Cuda, 256)] {
+        // What tables may take on the simulator; on CUDA what lanes and slots
+        // have beside the bytes of slots.
+        let tables = usize::try_from(Limits::default().table_bytes).unwrap();
+        let lanes = 4 * ((4 << 20) + (68 << 10));
+        for (kind, bound, beside, load, slot) in [
+            (DeviceKind::Simulated, 64 << 20, tables, 0, 0),
+            (DeviceKind::Cuda, 256 << 20, 0, lanes, 68 << 10),
+        ] {
             for at_once in 1..=MAX_AT_ONCE {
+                let (slot_bytes, most) = slots_of(kind, at_once);
+                let all = beside + at_once * (load + most * (slot_bytes + slot));
+                assert!(all <= bound, "{kind:?} {at_once}: {all}");
+                // One to read into while another is with the device.
+                assert!(most >= 2, "{kind:?} {at_once}");
                 for len in [1, 3 << 20, 1 << 30, 1 << 40] {
-                    let source = PatternSource::new(len, 0);
-                    let shape = Shape::of(kind, &source, at_once);
-                    assert!(shape.readers >= 1 && shape.slots >= 1);
-                    let all = shape.slots * shape.slot_bytes * at_once;
-                    assert!(all <= bound << 20, "{kind:?} {at_once} {len}: {all}");
+                    let shape = Shape::of(kind, &PatternSource::new(len, 0), at_once);
+                    assert!(shape.readers >= 1 && (1..=most).contains(&shape.slots));
+                    assert_eq!(shape.slot_bytes, slot_bytes);
                 }
             }
         }
