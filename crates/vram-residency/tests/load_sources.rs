@@ -11,9 +11,10 @@ use std::sync::Mutex;
 
 use common::source::{Hooked, load_error, refused};
 use common::{rig, weights};
+use vram_residency::clock::Clock;
 use vram_residency::error::Error;
-use vram_residency::format::Format;
-use vram_residency::load::{FileSource, FormatChoice, LoadError};
+use vram_residency::format::{Format, ReadAt};
+use vram_residency::load::{FileSource, FormatChoice, LoadError, Source};
 use vram_residency::{Mode, SealRequest};
 
 const MIB: usize = 1 << 20;
@@ -206,5 +207,71 @@ fn control_characters_of_names_are_escaped() {
     let key = key.err().unwrap().to_string();
     for text in [missing, format, key] {
         assert!(!text.contains(|c: char| c.is_control()), "{text:?}");
+    }
+}
+
+/// A source that shows another header than the one that it is loaded with.
+struct TwoFaced {
+    shown: Vec<u8>,
+    loaded: Vec<u8>,
+}
+
+impl ReadAt for TwoFaced {
+    fn len(&self) -> u64 {
+        self.loaded.len() as u64
+    }
+
+    fn read_exact_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.shown.as_slice().read_exact_at(offset, out)
+    }
+}
+
+impl Source for TwoFaced {
+    fn name(&self) -> String {
+        "two-faced".to_owned()
+    }
+
+    fn read_piece(&self, offset: u64, out: &mut [u8], _: &dyn Clock) -> io::Result<()> {
+        self.loaded.as_slice().read_exact_at(offset, out)
+    }
+}
+
+/// No time stamp tells: a header may come from memory that others write to, and
+/// the data past the page cache.
+// requirement: VA-10
+#[test]
+fn names_and_places_that_are_not_those_of_the_sealed_bytes_are_refused() {
+    let exchanged = |bytes: &[u8], one: &[u8], other: &[u8]| {
+        let find = |name: &[u8]| bytes.windows(name.len()).position(|bytes| bytes == name);
+        let (first, second) = (find(one).unwrap(), find(other).unwrap());
+        let mut bytes = bytes.to_vec();
+        bytes[first..first + one.len()].copy_from_slice(other);
+        bytes[second..second + other.len()].copy_from_slice(one);
+        bytes
+    };
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata");
+    for (name, one, other) in [
+        (
+            "small.safetensors",
+            "layers.0.mlp.down_proj.",
+            "layers.0.mlp.gate_proj.",
+        ),
+        ("small.gguf", "blk.0.attn_q.weight", "blk.0.attn_k.weight"),
+    ] {
+        let loaded = fs::read(data.join(name)).unwrap();
+        let request = |shown: Vec<u8>| {
+            let loaded = loaded.clone();
+            SealRequest::source(TwoFaced { shown, loaded }).format(FormatChoice::Auto)
+        };
+        let rig = rig(1 << 20);
+        let shown = exchanged(&loaded, one.as_bytes(), other.as_bytes());
+        let digest = vram_digest::digest(&loaded).to_string();
+        let told = load_error(refused(&rig, request(shown).expect(&digest)));
+        assert!(
+            matches!(told, LoadError::Changed { what: "header", .. }),
+            "{told}"
+        );
+        let shard = rig.manager.seal(request(loaded.clone())).unwrap();
+        assert!(shard.tensors().tensors().len() > 1, "{name}");
     }
 }

@@ -65,7 +65,8 @@ pub enum LoadError {
     Changed {
         /// The source.
         name: String,
-        /// `size`, `modification time`, `change time`, `identity`, or `number of
+        /// `size`, `modification time`, `change time`, `identity`; `header` where
+        /// other bytes were loaded than its tensors were read from; `number of
         /// files` where it became one of several.
         what: &'static str,
     },

@@ -4,7 +4,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{FileIdentity, FileSource, FormatChoice, LoadError, Opening, SealRequest, Watched};
+use super::{
+    FileIdentity, FileSource, FormatChoice, Header, LoadError, Noted, Opening, SealRequest, Watched,
+};
 use crate::capacity::plan::{PlanPart, padding};
 use crate::format::{Format, ReadAt, TensorTable};
 use crate::text::is_hidden;
@@ -14,6 +16,8 @@ pub struct Part {
     source: FileSource,
     format: Format,
     table: TensorTable,
+    /// What the table was made of.
+    header: Header,
     /// Time that opening it took.
     took: Duration,
 }
@@ -31,19 +35,22 @@ impl Part {
             let source = open()?;
             let extension = source.path().extension();
             let extension = extension.and_then(|extension| extension.to_str());
-            let header = Watched(&source, control);
-            let found = choice.found_beside(&header, extension, opening.bounds(), before);
+            let watched = Watched(&source, control);
+            let noted = Noted::new(&watched);
+            let found = choice.found_beside(&noted, extension, opening.bounds(), before);
             let (format, table) = found.map_err(|error| LoadError::Format {
                 name: called.display().to_string(),
                 source: error,
             })?;
-            Ok((source, format, table))
+            let header = noted.into_header();
+            Ok((source, format, table, header))
         })?;
-        let (source, format, table) = part;
+        let (source, format, table, header) = part;
         Ok(Self {
             source,
             format,
             table,
+            header,
             took,
         })
     }
@@ -101,7 +108,7 @@ impl Part {
         let name = name.to_string_lossy();
         let shown = |c: char| if is_hidden(c) { '?' } else { c };
         let name: String = name.chars().map(shown).collect();
-        SealRequest::parsed(self.source, self.table)
+        SealRequest::parsed(self.source, self.table, self.header)
             .spent(self.took)
             .model_ref(&name)
     }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use vram_digest::FileDigest;
 
 use super::source::ReaderSource;
-use super::{CancelToken, FileIdentity, FileSource, LoadError, Progress, ProgressFn, Source};
+use super::{
+    CancelToken, FileIdentity, FileSource, Header, LoadError, Progress, ProgressFn, Source,
+};
 use crate::audit::Text;
 use crate::error::InputError;
 use crate::format::{self, Format, FormatError, Limits, ReadAt, TensorTable};
@@ -29,35 +31,10 @@ pub enum FormatChoice {
 }
 
 impl FormatChoice {
-    /// The tensors of a source; a file's extension has a say where nothing is
-    /// chosen (requirement: CO-6).
-    ///
-    /// # Errors
-    /// [`FormatError`] naming the field and the limit.
-    pub fn tensors(
-        self,
-        header: &dyn ReadAt,
-        extension: Option<&str>,
-        limits: &Limits,
-    ) -> Result<TensorTable, FormatError> {
-        self.tensors_beside(header, extension, limits, 0)
-    }
-
-    /// The same for one of the files of a group, the tables of the others of
-    /// which take `before` bytes.
-    pub(crate) fn tensors_beside(
-        self,
-        header: &dyn ReadAt,
-        extension: Option<&str>,
-        limits: &Limits,
-        before: u64,
-    ) -> Result<TensorTable, FormatError> {
-        let found = self.found_beside(header, extension, limits, before)?;
-        Ok(found.1)
-    }
-
-    /// The same, with the format that was found.
-    pub(super) fn found_beside(
+    /// The format and the tensors of a source; a file's extension has a say where
+    /// nothing is chosen (requirement: CO-6). The tables of other files of the
+    /// group take `before` bytes.
+    pub(crate) fn found_beside(
         self,
         header: &dyn ReadAt,
         extension: Option<&str>,
@@ -84,8 +61,8 @@ pub struct SealRequest<'a> {
     pub(crate) limits: Limits,
     /// Memory that the tables of other members of the group take.
     pub(crate) tables_before: u64,
-    /// Tensors that were already read from this very source.
-    pub(crate) tensors: Option<TensorTable>,
+    /// Tensors that were already read from this very source, and of what.
+    pub(crate) tensors: Option<(TensorTable, Header)>,
     pub(crate) ordinal: Option<u32>,
     pub(crate) id: Option<Result<ShardId, InputError>>,
     /// The caller chose the id.
@@ -161,9 +138,9 @@ impl<'a> SealRequest<'a> {
     }
 
     /// A file of a [`super::Model`], opened and parsed.
-    pub(crate) fn parsed(source: FileSource, tensors: TensorTable) -> Self {
+    pub(super) fn parsed(source: FileSource, tensors: TensorTable, header: Header) -> Self {
         let mut request = Self::new(Ok(Box::new(source)));
-        request.tensors = Some(tensors);
+        request.tensors = Some((tensors, header));
         request
     }
 

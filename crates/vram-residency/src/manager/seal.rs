@@ -15,7 +15,7 @@ use crate::error::{Error, InputError, Result, VerifyError};
 use crate::format::{Limits, TensorTable};
 use crate::hex;
 use crate::key::{KeyId, SealTag};
-use crate::load::{Control, FormatChoice, LoadError, SealRequest, Source, Watched};
+use crate::load::{Control, FormatChoice, Header, LoadError, Noted, SealRequest, Source, Watched};
 use crate::policy::{AdmittedSize, ConfirmedMemory};
 use crate::seal::{GroupId, RECORD_SCHEMA, Record, SIGNED_RECORD_SCHEMA, ShardPosition};
 use crate::shard::{Filled, Filling, ModelRef, Resident, SealedShard, ShardId};
@@ -31,6 +31,8 @@ pub(super) struct Checked<'a> {
     source: Box<dyn Source + 'a>,
     size: AdmittedSize,
     tensors: TensorTable,
+    /// What the table was made of.
+    header: Header,
     ordinal: u32,
     identity: Identity,
     expected: Expected,
@@ -102,6 +104,7 @@ impl VramManager {
     /// Records that what was to be sealed could not be opened, as every load that
     /// fails is recorded, and gives the error back: for who opens files before
     /// there is a request to seal them (requirement: AU-5, AU-7).
+    #[must_use]
     pub fn not_opened(&self, error: LoadError) -> Error {
         let about = About::default();
         let answer: Result<Infallible> = self.recorded("seal", about, Err(error.into()));
@@ -146,7 +149,7 @@ impl VramManager {
         let clock = Arc::clone(&self.inner.clock);
         let control = Control::new(cancel, progress, clock, request.timeout, size.bytes());
         let mut control = control.joining(request.spent, request.at_once);
-        let tensors = match request.tensors {
+        let (tensors, header) = match request.tensors {
             Some(tensors) => tensors,
             None => {
                 let extension = request.extension.as_deref();
@@ -159,6 +162,7 @@ impl VramManager {
             source,
             size,
             tensors,
+            header,
             ordinal,
             identity,
             expected,
@@ -304,6 +308,11 @@ impl VramManager {
         debug!(digest = %filled.tree.digest(), "the digest was measured in VRAM");
         let expected = filled.expect(request.expected.digest, request.expected.content);
         let filled = self.mismatch_is_recorded(&request, expected)?;
+        // The names, types and places are those of the bytes that are sealed.
+        if !request.header.is_of(filled.tree.level0()) {
+            let (name, what) = (source.name(), "header");
+            return Err(LoadError::Changed { name, what }.into());
+        }
         // What ends late has failed, whoever made it late.
         request.control.check(&source.name())?;
         self.load_ends(&request, &filled)?;
@@ -506,22 +515,26 @@ impl VramManager {
     }
 }
 
-/// The tensor table of a source, read in the load's own time
-/// (requirement: CO-6), within limits to which the tables of other files count.
+/// The tensor table of a source and what it was made of, read in the load's own
+/// time (requirement: CO-6), within limits to which the tables of other files
+/// count.
 fn tensors(
     source: &dyn Source,
     (choice, extension): (FormatChoice, Option<&str>),
     (limits, before): (&Limits, u64),
     control: &mut Control,
-) -> Result<TensorTable, LoadError> {
+) -> Result<(TensorTable, Header), LoadError> {
     control.start();
-    let header = Watched(source, control);
-    let tensors = choice.tensors_beside(&header, extension, limits, before);
+    let watched = Watched(source, control);
+    let noted = Noted::new(&watched);
+    let found = choice.found_beside(&noted, extension, limits, before);
+    let header = noted.into_header();
     // What ended it is told before what came of that.
     control.check(&source.name())?;
     control.pause();
-    tensors.map_err(|error| LoadError::Format {
+    let (_, tensors) = found.map_err(|error| LoadError::Format {
         name: source.name(),
         source: error,
-    })
+    })?;
+    Ok((tensors, header))
 }

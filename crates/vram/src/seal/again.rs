@@ -267,7 +267,9 @@ mod tests {
                 failures: Arc::clone(&self.failures[at]),
                 reads: Arc::clone(&self.reads[at]),
             };
-            let device = u32::try_from(at).unwrap().min(self.devices - 1);
+            let device = u32::try_from(at)
+                .unwrap()
+                .min(self.devices.saturating_sub(1));
             Ok(SealRequest::source(source).device(device))
         }
 
