@@ -72,7 +72,7 @@ pub struct LogOptions {
     pub worker_id: WorkerId,
     /// Events that may wait for the writer.
     pub queue_events: usize,
-    /// Bytes that may wait for the writer.
+    /// Bytes that may wait for the writer; half of them make it start.
     pub queue_bytes: usize,
     /// Events that make the writer start before the interval is over.
     pub batch_events: usize,

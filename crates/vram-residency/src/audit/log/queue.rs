@@ -35,6 +35,8 @@ pub(super) struct Work {
 struct State {
     entries: VecDeque<Entry>,
     bytes: usize,
+    /// Somebody found no room.
+    crowded: bool,
     /// Taken by the writer, not yet written because writing fails.
     stuck: (usize, usize),
     /// Tickets given out; each event has one.
@@ -106,6 +108,7 @@ impl Queue {
             state.lose(critical);
             return Err(reason);
         }
+        let due = self.is_due(&state);
         state.tickets = state.tickets.saturating_add(1);
         state.bytes = state.bytes.saturating_add(json.len());
         state.entries.push_back(Entry { time, json });
@@ -116,7 +119,8 @@ impl Queue {
             }
             return answer;
         }
-        if state.waits && (state.entries.len() == 1 || state.entries.len() == self.batch) {
+        let now_due = !due && self.is_due(&state);
+        if state.waits && (state.entries.len() == 1 || now_due) {
             self.work.notify_one();
         }
         state.trusted()
@@ -137,6 +141,13 @@ impl Queue {
         self.lock().lost
     }
 
+    /// Whether the writer starts before the interval is over: a batch waits, half of
+    /// the room is taken, or the rest is too little for somebody.
+    fn is_due(&self, state: &State) -> bool {
+        let half = self.max_bytes / 2;
+        state.entries.len() >= self.batch || state.bytes > half || state.crowded
+    }
+
     fn is_full(&self, state: &State, more: usize) -> bool {
         let (stuck_events, stuck_bytes) = state.stuck;
         let events = state.entries.len().saturating_add(stuck_events);
@@ -151,7 +162,12 @@ impl Queue {
     ) -> MutexGuard<'a, State> {
         // Waiting helps against a slow disk, not against one that fails.
         let full = |state: &mut State| {
-            self.is_full(state, more) && state.stuck.0 == 0 && !state.stop && !state.ended
+            let full = self.is_full(state, more);
+            state.crowded |= full && !state.entries.is_empty();
+            if state.waits && state.crowded {
+                self.work.notify_one();
+            }
+            full && state.stuck.0 == 0 && !state.stop && !state.ended
         };
         let waited = self.done.wait_timeout_while(state, self.full_wait, full);
         waited.unwrap_or_else(PoisonError::into_inner).0
@@ -198,9 +214,9 @@ impl Queue {
         let mut state = self.lock();
         loop {
             let idle = state.entries.is_empty() && state.stuck.0 == 0 && !open;
-            let batch = state.stuck.0 == 0 && state.entries.len() >= self.batch;
+            let due = state.stuck.0 == 0 && self.is_due(&state);
             let left = deadline.saturating_duration_since(Instant::now());
-            if state.stop || state.urgent || batch || (!idle && left.is_zero()) {
+            if state.stop || state.urgent || due || (!idle && left.is_zero()) {
                 return state.take();
             }
             state.waits = true;
@@ -245,7 +261,7 @@ impl Queue {
 impl State {
     fn take(&mut self) -> Work {
         self.attempt = self.attempt.saturating_add(1);
-        self.bytes = 0;
+        (self.bytes, self.crowded) = (0, false);
         Work {
             entries: self.entries.drain(..).collect(),
             urgent: std::mem::take(&mut self.urgent),

@@ -299,6 +299,50 @@ fn a_full_queue_refuses_and_the_log_says_how_much_it_lost() {
     assert_eq!(lost, refused as u64);
 }
 
+/// As [`plain`], and longer.
+fn long(id: u64) -> Event {
+    Event {
+        body: Body::ManagerStopped {
+            reason: Text::new(&"x".repeat(500)),
+        },
+        ..plain(id)
+    }
+}
+
+/// Events that fill the queue by their bytes, long before they are a batch, do not wait
+/// for the interval: neither many small ones nor one that finds too little room.
+/// requirement: AU-13
+#[test]
+fn a_queue_that_is_full_by_bytes_wakes_the_writer() {
+    let bytes = |event: &Event| serde_json::to_vec(event).unwrap().len();
+    let (small, large) = (bytes(&plain(100)), bytes(&long(100)));
+    assert!(
+        large > 3 * small,
+        "half of the room is more than a small one"
+    );
+    let rooms: [(usize, fn(u64) -> Event); 2] = [(20 * small, plain), (large + 2, long)];
+    for (queue_bytes, every_second) in rooms {
+        let options = LogOptions {
+            queue_bytes,
+            queue_events: 1000,
+            batch_events: 1000,
+            interval: Duration::from_secs(3600),
+            full_wait: Duration::from_secs(60),
+            keep_segments: None,
+            ..options()
+        };
+        let disk = Failing::new();
+        let log = start(&disk, &options);
+        log.flush().unwrap();
+        for id in (1..=100).step_by(2) {
+            log.record(&plain(id)).unwrap();
+            log.record(&every_second(id + 1)).unwrap();
+        }
+        drop(log);
+        assert_eq!(disk.ids(), (1..=100).collect::<Vec<_>>());
+    }
+}
+
 /// Room in the queue is no promise: while the disk fails nothing is, and what was
 /// taken meanwhile is written once it works.
 /// requirement: AU-13, EXP-AUDIT-6001
