@@ -204,6 +204,28 @@ fn one_writer_private_directories_and_no_links() {
     ));
 }
 
+/// Who deletes the file of the lock, as one does with a stale one, lets no second writer
+/// in: it would write over what the first one signs.
+// requirement: AU-10
+#[test]
+fn a_deleted_lock_lets_no_second_writer_in() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    let log = open(&dir, options()).unwrap();
+    log.record(&event(1)).unwrap();
+    fs::remove_file(dir.join("lock")).unwrap();
+    let second = open(&dir, options()).err();
+    let second = second.expect("two writers").to_string();
+    assert!(second.contains("has a writer already"), "{second}");
+    let changed = change(&dir, 0, 1);
+    assert!(matches!(changed, Err(OpenError::Locked { .. })));
+    log.record(&event(2)).unwrap();
+    drop(log);
+    drop(open(&dir, options()).unwrap());
+    assert_eq!(verify(&dir).findings, []);
+    assert_eq!(audit_ids(&dir), [1, 2]);
+}
+
 /// Something that is no file under the name of one would hold up whoever opens it,
 /// or hide what it stands for.
 // requirement: AU-10

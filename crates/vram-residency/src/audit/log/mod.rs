@@ -1,7 +1,7 @@
 //! The audit log in a directory (requirement: AU-10, AU-12, AU-13, AU-15, AU-16).
 //!
 //! ```text
-//! DIR/lock                    held while a writer lives
+//! DIR/lock                    held while a writer lives, as DIR itself is
 //! DIR/checkpoint              size and root, a C2SP signed note
 //! DIR/events.jsonl            the newest events, one JSON object a line
 //! DIR/events.<first>.jsonl    finished segments, by number of their first event
@@ -139,7 +139,7 @@ pub enum OpenError {
         owner: u32,
     },
     /// Another writer holds it.
-    #[error("the audit log {} has a writer already; each worker needs a directory of its own", path.display())]
+    #[error("the audit log {} has a writer already, which holds the directory (deleting its file 'lock' does not help); each worker needs one of its own", path.display())]
     Locked {
         /// The log's directory.
         path: PathBuf,

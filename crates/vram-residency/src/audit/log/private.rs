@@ -12,7 +12,8 @@ use crate::audit::check::{DirFiles, Files};
 const LOCK: &str = "lock";
 
 /// Makes the directory if need be, checks whose it is, and locks it: the
-/// directory and the lock.
+/// directory and the lock. Both are locked: the directory, because nobody can delete it
+/// and with it the lock, and the file, which a file server knows of for other machines.
 pub(super) fn folder(dir: &Path) -> Result<(OwnedFd, OwnedFd), OpenError> {
     let io = |error: rustix::io::Errno| failed(dir, &error);
     match rustix::fs::mkdir(dir, Mode::RWXU) {
@@ -22,6 +23,7 @@ pub(super) fn folder(dir: &Path) -> Result<(OwnedFd, OwnedFd), OpenError> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
     let root = rustix::fs::open(dir, flags, Mode::empty()).map_err(io)?;
     check(dir, &rustix::fs::fstat(&root).map_err(io)?)?;
+    hold(dir, &root)?;
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NONBLOCK | OFlags::NOFOLLOW;
     let flags = flags | OFlags::CLOEXEC;
     let lock = rustix::fs::openat(&root, LOCK, flags, Mode::RUSR | Mode::WUSR).map_err(io)?;
@@ -29,12 +31,17 @@ pub(super) fn folder(dir: &Path) -> Result<(OwnedFd, OwnedFd), OpenError> {
     if kind != FileType::RegularFile {
         return Err(failed(dir, &not_regular(LOCK)));
     }
-    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok((root, lock)),
+    hold(dir, &lock)?;
+    Ok((root, lock))
+}
+
+fn hold(dir: &Path, what: &OwnedFd) -> Result<(), OpenError> {
+    match rustix::fs::flock(what, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(()),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::Locked {
             path: dir.to_owned(),
         }),
-        Err(error) => Err(io(error)),
+        Err(error) => Err(failed(dir, &error)),
     }
 }
 
