@@ -6,6 +6,10 @@ use super::own::Own;
 use super::report::{Fault, Finding};
 use super::scan::{Line, Scan};
 
+/// Findings that are named one by one; whoever writes a log can make as many as it has
+/// lines.
+const MOST_FINDINGS: usize = 1 << 16;
+
 pub(super) struct Judged {
     pub(super) findings: Vec<Finding>,
     /// Hashes of the lines after the checkpoint.
@@ -45,7 +49,7 @@ pub(super) fn judge(scan: &Scan, leaves: &[Hash], own: &Own) -> Judged {
     };
     judge.torn();
     Judged {
-        findings: merge(judge.findings),
+        findings: judge.findings,
         tail,
         first_kept: first_kept as u64,
     }
@@ -104,12 +108,21 @@ impl Judge<'_> {
                         *slot = Some(at);
                     }
                     self.name(Fault::Edited, at, seq, "the line is not what was written");
+                    self.inserted(at, 1);
                 }
-                None => {
-                    let finding = self.at_line(Fault::Inserted, at, "the line was never written");
-                    self.findings.push(finding);
-                }
+                None => self.inserted(at, 0),
             }
+        }
+    }
+
+    /// Names the lines at this place, but for some that are named already.
+    fn inserted(&mut self, at: usize, named: u64) {
+        let mut finding = self.at_line(Fault::Inserted, at, "the line was never written");
+        let count = self.scan.lines.get(at).map_or(0, |line| line.count);
+        finding.count = count.saturating_sub(named);
+        finding.line = finding.line.map(|line| line.saturating_add(named));
+        if finding.count > 0 {
+            self.push(finding);
         }
     }
 
@@ -131,8 +144,7 @@ impl Judge<'_> {
             let named = segment_first(name);
             if named.is_some() && first.and_then(|line| line.seq) != named {
                 let text = "its first line is not the event of its name";
-                self.findings
-                    .push(Finding::of_file(Fault::Misnamed, name, text));
+                self.push(Finding::of_file(Fault::Misnamed, name, text));
             }
         }
     }
@@ -153,7 +165,7 @@ impl Judge<'_> {
                 };
                 finding.seq = Some(start as u64);
                 finding.count = run.len() as u64;
-                self.findings.push(finding);
+                self.push(finding);
             }
             start = end;
         }
@@ -168,7 +180,7 @@ impl Judge<'_> {
             let seq = line.seq.unwrap_or(0);
             if self.scan.file_of(line) != CURRENT {
                 let text = "no checkpoint covers this line of a finished segment";
-                self.findings.push(self.at_line(Fault::Inserted, at, text));
+                self.push(self.at_line(Fault::Inserted, at, text));
             }
             if seq == next {
                 tail.push(line.hash);
@@ -189,7 +201,7 @@ impl Judge<'_> {
             let mut finding = self.at_line(fault, at, text);
             finding.seq = Some(next.min(seq));
             finding.count = seq.saturating_sub(next).max(1);
-            self.findings.push(finding);
+            self.push(finding);
             next = next.max(seq.saturating_add(1));
         }
         tail
@@ -204,12 +216,12 @@ impl Judge<'_> {
         if self.genuine(&torn.line).is_some() {
             let mut finding = self.at_end("its last newline is missing");
             finding.line = Some(torn.line.number);
-            self.findings.push(finding);
+            self.push(finding);
         } else if self.scan.file_of(&torn.line) != CURRENT {
             let text = "a finished segment ends in the middle of a line";
             let mut finding = Finding::of_file(Fault::Inserted, self.scan.last_file(), text);
             finding.line = Some(torn.line.number);
-            self.findings.push(finding);
+            self.push(finding);
         }
     }
 
@@ -220,11 +232,11 @@ impl Judge<'_> {
         if more > 0 {
             let mut finding = self.at_line(Fault::Inserted, covered, text);
             finding.count = more as u64;
-            self.findings.push(finding);
+            self.push(finding);
         } else if let Some(torn) = &self.scan.torn {
             let mut finding = Finding::of_file(Fault::Inserted, self.scan.last_file(), text);
             finding.line = Some(torn.line.number);
-            self.findings.push(finding);
+            self.push(finding);
         }
     }
 
@@ -240,25 +252,32 @@ impl Judge<'_> {
         let last = self.scan.lines.last();
         let last = last.filter(|line| self.scan.file_of(line) == self.scan.last_file());
         let mut finding = Finding::of_file(Fault::Truncated, self.scan.last_file(), text);
-        finding.line = Some(last.map_or(0, |line| line.number).saturating_add(1));
+        finding.line = Some(last.map_or(1, Line::next_number));
         finding
     }
 
     fn name(&mut self, fault: Fault, at: usize, seq: usize, text: &str) {
         let mut finding = self.at_line(fault, at, text);
         finding.seq = Some(seq as u64);
+        self.push(finding);
+    }
+
+    /// Joins findings of neighbouring lines, and those that are too many to be named.
+    fn push(&mut self, mut finding: Finding) {
+        let named = self.findings.len();
+        if let Some(last) = self.findings.last_mut() {
+            if named > MOST_FINDINGS {
+                last.count = last.count.saturating_add(finding.count);
+                return;
+            }
+            if last.absorb(&finding) {
+                return;
+            }
+        }
+        if named == MOST_FINDINGS {
+            finding.text = "more is wrong from here on than is named".to_owned();
+            finding.seq = None;
+        }
         self.findings.push(finding);
     }
-}
-
-/// Joins findings of neighbouring lines.
-fn merge(findings: Vec<Finding>) -> Vec<Finding> {
-    let mut merged: Vec<Finding> = Vec::new();
-    for finding in findings {
-        let absorbed = merged.last_mut().is_some_and(|last| last.absorb(&finding));
-        if !absorbed {
-            merged.push(finding);
-        }
-    }
-    merged
 }

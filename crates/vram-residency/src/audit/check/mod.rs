@@ -130,7 +130,7 @@ fn examine_at(
     let names = &moment.names;
     let mut report = Report::default();
     let scan = scan::scan(files, names)?;
-    report.lines = scan.lines.len() as u64;
+    report.lines = scan.count();
     report.clock_steps_back = scan.clock_steps_back;
     let claimed = moment.note.as_deref();
     let claimed = claimed.and_then(|note| Checkpoint::claimed(note).ok());

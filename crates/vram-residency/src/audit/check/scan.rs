@@ -7,7 +7,8 @@ use super::super::line::{self, CURRENT, MAX_LINE_BYTES};
 use super::super::merkle::{Hash, leaf_hash};
 use super::files::Files;
 
-/// One line.
+/// One line, or lines in a row that claim no number: a byte is enough for one of those,
+/// and nothing has to be known of it but that it is there.
 pub(crate) struct Line {
     /// Index into [`Scan::files`].
     pub(crate) file: usize,
@@ -15,7 +16,10 @@ pub(crate) struct Line {
     pub(crate) number: u64,
     /// The event number it claims.
     pub(crate) seq: Option<u64>,
+    /// Zero without a number.
     pub(crate) hash: Hash,
+    /// How many lines.
+    pub(crate) count: u64,
 }
 
 /// The end of the last file when no newline closes it.
@@ -35,7 +39,31 @@ pub(crate) struct Scan {
     pub(crate) clock_steps_back: u64,
 }
 
+impl Line {
+    /// The number of the line after it.
+    pub(crate) const fn next_number(&self) -> u64 {
+        self.number.saturating_add(self.count)
+    }
+}
+
 impl Scan {
+    /// How many lines there are.
+    pub(crate) fn count(&self) -> u64 {
+        let counts = self.lines.iter().map(|line| line.count);
+        counts.fold(0, u64::saturating_add)
+    }
+
+    /// Counts a line to the ones above it when none of them has a number.
+    fn repeats(&mut self, line: &Line) -> bool {
+        let last = self.lines.last_mut();
+        let last = last.filter(|last| last.file == line.file && last.seq.or(line.seq).is_none());
+        let Some(last) = last else {
+            return false;
+        };
+        last.count = last.count.saturating_add(1);
+        true
+    }
+
     /// The newest segment's name.
     pub(crate) fn last_file(&self) -> &str {
         self.files.last().map_or(CURRENT, String::as_str)
@@ -88,12 +116,16 @@ fn segment(files: &dyn Files, file: usize, scan: &mut Scan, time: &mut Vec<u8>) 
             file,
             number,
             seq: claims.map(|(seq, _)| seq),
-            hash: leaf_hash(text.unwrap_or(&bytes)),
+            hash: claims.map_or(Hash::default(), |_| leaf_hash(text.unwrap_or(&bytes))),
+            count: 1,
         };
         if text.is_none() && bytes.len() < MAX_LINE_BYTES {
             let len = bytes.len() as u64;
             scan.torn = Some(Torn { line, len });
             break;
+        }
+        if scan.repeats(&line) {
+            continue;
         }
         if let Some((_, at)) = claims {
             if time.as_slice() > at {
