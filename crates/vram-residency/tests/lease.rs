@@ -94,6 +94,31 @@ fn a_fresh_verification_is_reused_for_as_long_as_the_policy_says_and_says_so() {
     assert!(!lease(Mode::Full).reused);
 }
 
+/// An inert handle owns nothing, and keeps nothing of what the others gave up.
+// requirement: API-F27, WORKER-4001, MS-004
+#[test]
+fn the_last_lease_frees_what_nobody_owns_any_more() {
+    let rig = rig(1 << 20);
+    let bytes = weights(9000, 1);
+    let one = rig.manager.seal(SealRequest::bytes(&bytes)).unwrap();
+    let digest = one.digest().to_string();
+    let again = SealRequest::bytes(&bytes).expect(&digest).dedupe();
+    let other = rig.manager.seal(again).unwrap();
+    rig.manager.deallocate(&one).unwrap();
+    let leases = [0, 1].map(|_| rig.manager.lease(&other, Mode::Full).unwrap());
+    drop(other);
+    for lease in leases {
+        assert_eq!(rig.manager.used_vram(), 9000, "it stays under the lease");
+        lease.finish();
+    }
+    assert_eq!(rig.manager.used_vram(), 0);
+    assert_eq!(rig.manager.get_shard(one.id()), None);
+    assert!(rig.device().buffers().is_empty());
+    assert_eq!(rig.count("vram.deallocated"), 1);
+    drop(one);
+    rig.assert_empty();
+}
+
 /// Each mode has an age of its own: a check of less makes no fuller one forgotten, and
 /// none serves who asks for more.
 // requirement: DG-7, PM-5, PM-6

@@ -37,8 +37,7 @@ impl VramManager {
         self.usable(self.slot_of(&resident)?, &resident)?;
         self.young_enough(&resident)?;
         // Retired first, so that nobody leases or moves it meanwhile.
-        if !shard.retire()? {
-            shard.reinstate();
+        if !shard.retire_alone()? {
             let shard_id = resident.record().shard_id.clone();
             return Err(Misuse::Shared { shard_id }.into());
         }

@@ -31,6 +31,49 @@ fn a_shared_handle_is_never_of_freed_memory() {
     });
 }
 
+/// Who cannot move a shard because another handle shares it keeps it, whatever becomes of
+/// the other one meanwhile.
+#[test]
+fn a_move_that_is_refused_takes_no_handle_away() {
+    explore(|| {
+        let rig = Rig::new(2, Policy::default());
+        let one = rig.seal();
+        let digest = one.digest().to_string();
+        let request = SealRequest::bytes(&WEIGHTS).expect(&digest).dedupe();
+        let other = rig.manager.seal(request).unwrap();
+        let dropping = thread::spawn(move || drop(other));
+        let moved = rig.manager.migrate_shard(&one, 1);
+        dropping.join().unwrap();
+        let owned = moved.as_ref().unwrap_or(&one);
+        assert!(owned.is_sealed(), "freed under its owner");
+        assert_eq!(rig.used().iter().sum::<u64>(), LEN as u64);
+        drop((moved, one));
+        rig.assert_empty();
+    });
+}
+
+/// The last lease and the last handle go at once: one of them frees.
+#[test]
+fn whoever_goes_last_frees_the_memory() {
+    explore(|| {
+        let rig = Rig::new(1, Policy::default());
+        let shard = rig.seal();
+        let lease = rig.manager.lease(&shard, Mode::TagOnly).unwrap();
+        let leasing = thread::spawn(move || drop(lease));
+        let inert = {
+            let digest = shard.digest().to_string();
+            let request = SealRequest::bytes(&WEIGHTS).expect(&digest).dedupe();
+            rig.manager.seal(request).unwrap()
+        };
+        rig.manager.deallocate(&inert).unwrap();
+        drop(shard);
+        leasing.join().unwrap();
+        assert_eq!(rig.used(), [0], "an inert handle kept it");
+        drop(inert);
+        rig.assert_empty();
+    });
+}
+
 /// Two owners of one id: the second may have it once the first is gone.
 #[test]
 fn an_id_has_one_owner() {

@@ -26,6 +26,8 @@ pub(crate) struct Resident {
     level0: Mutex<Arc<Vec<BlockHash>>>,
     handles: AtomicU64,
     leases: AtomicU64,
+    /// The last handle was dropped: whoever holds the last lease frees the memory.
+    abandoned: AtomicBool,
     /// What passed, the newest last: none that a newer one stands for.
     stamps: Mutex<Vec<Stamp>>,
     proved: AtomicBool,
@@ -85,6 +87,7 @@ impl Resident {
             level0: Mutex::new(Arc::new(filled.tree.into_level0())),
             handles: AtomicU64::new(0),
             leases: AtomicU64::new(0),
+            abandoned: AtomicBool::new(false),
             stamps: Mutex::default(),
             proved: AtomicBool::new(false),
             witnessed: Mutex::new(None),
@@ -325,8 +328,19 @@ impl Resident {
         self.leases.fetch_add(1, Ordering::SeqCst);
     }
 
+    /// Ends a lease; the last one of a shard that nobody owns any more frees it.
     pub(crate) fn drop_lease(&self) {
-        self.leases.fetch_sub(1, Ordering::SeqCst);
+        let last = self.leases.fetch_sub(1, Ordering::SeqCst) == 1;
+        if last && self.abandoned.load(Ordering::SeqCst) {
+            let _ = self.free();
+        }
+    }
+
+    /// Frees the memory of a shard whose last handle was dropped, or leaves that to the
+    /// last lease: whichever of the two comes later sees what the other did.
+    pub(crate) fn abandon(&self) {
+        self.abandoned.store(true, Ordering::SeqCst);
+        let _ = self.free();
     }
 
     pub(crate) fn add_handle(&self) {
@@ -345,6 +359,14 @@ impl Resident {
     /// Handles that share the shard.
     pub(crate) fn handles(&self) -> u64 {
         self.handles.load(Ordering::SeqCst)
+    }
+
+    /// Gives up the only handle; false where there are others.
+    pub(crate) fn drop_only_handle(&self) -> bool {
+        let only = self
+            .handles
+            .compare_exchange(1, 0, Ordering::SeqCst, Ordering::SeqCst);
+        only.is_ok()
     }
 
     /// Gives up one handle; true for the last.

@@ -55,6 +55,19 @@ impl SealedShard {
         Ok(self.resident.drop_handle())
     }
 
+    /// Gives up ownership if no other handle shares the shard; else false, and nothing
+    /// has changed for whoever drops the others meanwhile.
+    pub(crate) fn retire_alone(&self) -> Result<bool, Misuse> {
+        if self.inert.swap(true, Ordering::SeqCst) {
+            return Err(Misuse::NotSealed);
+        }
+        let alone = self.resident.drop_only_handle();
+        if !alone {
+            self.inert.store(false, Ordering::SeqCst);
+        }
+        Ok(alone)
+    }
+
     /// Takes back a `retire` whose free was refused.
     pub(crate) fn reinstate(&self) {
         self.resident.add_handle();
@@ -108,7 +121,7 @@ impl Drop for SealedShard {
     fn drop(&mut self) {
         // With leases out the last lease frees the memory instead.
         if self.retire().unwrap_or(false) {
-            let _ = self.resident.free();
+            self.resident.abandon();
         }
     }
 }
