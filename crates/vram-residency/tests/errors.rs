@@ -320,6 +320,25 @@ fn metrics_count_what_happened() {
     assert_eq!(json["devices"][0]["capacity"]["used"], 0);
 }
 
+/// A shard without a verification that counts makes its device look no fresher.
+// requirement: OB-2
+#[test]
+fn the_oldest_verification_is_unknown_while_a_shard_has_none() {
+    use vram_residency::Mode;
+    let rig = rig(1 << 20);
+    let oldest = || rig.manager.metrics().devices[0].oldest_verification_nanos;
+    let one = rig.manager.seal(SealRequest::bytes(&[1; 100])).unwrap();
+    let _ = rig.manager.verify_sealed(&one, Mode::Full).unwrap();
+    rig.clock.advance(5);
+    assert_eq!(oldest(), Some(5));
+    let two = rig.manager.seal(SealRequest::bytes(&[2; 100])).unwrap();
+    assert_eq!(oldest(), None);
+    let _ = rig.manager.verify_sealed(&two, Mode::TagOnly).unwrap();
+    assert_eq!(oldest(), Some(5));
+    drop((one, two));
+    assert_eq!(oldest(), None);
+}
+
 /// Of two failures the one that says more about the bytes is told, whichever came first.
 // requirement: AU-3
 #[test]

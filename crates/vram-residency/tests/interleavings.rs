@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use vram_residency::audit::{AuditError, AuditMode, Event, Sink};
+use vram_residency::clock::{ManualClock, Timestamp};
 use vram_residency::error::{Error, InputError, Misuse, VerifyError};
 use vram_residency::format::ReadAt;
 use vram_residency::key::RootKey;
 use vram_residency::load::Source;
 use vram_residency::manager::RunState;
-use vram_residency::sim::{SimDevice, SimOptions};
+use vram_residency::sim::{Flip, Moment, SimDevice, SimOptions};
 use vram_residency::{Mode, Policy, SealRequest, SealedShard, VramManager};
 
 type Act = Box<dyn FnOnce() -> Result<(), AuditError> + Send>;
@@ -235,7 +236,6 @@ fn a_writer_may_free_the_shard_that_it_is_given() {
 
 #[test]
 fn an_old_seal_is_refused_and_condemns_nothing() {
-    use vram_residency::clock::{ManualClock, Timestamp};
     let clock = Arc::new(ManualClock::new(Timestamp::from_nanos(1_000_000_000)));
     let policy = Policy {
         max_seal_age: Some(Duration::from_secs(10)),
@@ -264,6 +264,69 @@ fn an_old_seal_is_refused_and_condemns_nothing() {
     clock.advance(11_000_000_000);
     clock.set_wall(Timestamp::from_nanos(2_000_000_000));
     refused();
+}
+
+/// A sink may free the shard whose checker erred: it waits for nobody.
+// requirement: AU-9, MS-004
+#[test]
+fn a_shard_is_freed_while_a_fault_of_its_checker_is_recorded() {
+    let (world, slot) = shared(1, Policy::default());
+    let shard = world.manager.seal(SealRequest::bytes(&WEIGHTS)).unwrap();
+    let record = shard.record().clone();
+    slot.set(shard).unwrap();
+    for moment in [Moment::BeforeCheck, Moment::AfterCheck] {
+        world.sims[0].flip_at(Flip {
+            moment,
+            offset: 5,
+            bit: 1,
+        });
+    }
+    let (manager, there) = (world.manager.clone(), Arc::clone(&slot));
+    let free = move || {
+        manager.deallocate(there.get().unwrap()).unwrap();
+        Ok(())
+    };
+    world.hook.arm("seal.checker_fault", 1, Box::new(free));
+    let verified = world.manager.verify_record(&record, Mode::Full);
+    assert!(verified.is_ok(), "the bytes were as sealed");
+    assert!(!slot.get().unwrap().is_sealed());
+    assert!(world.sims[0].buffers().is_empty());
+}
+
+/// A verification is as old as its check, however long its record took.
+// requirement: DG-7, PM-6
+#[test]
+fn the_age_of_a_verification_begins_before_its_record() {
+    let clock = Arc::new(ManualClock::new(Timestamp::from_nanos(1_000_000_000)));
+    let hook = Arc::new(Hook::default());
+    let manager = VramManager::builder()
+        .device(SimDevice::new(1 << 20))
+        .key(RootKey::from_token(&test_listener::secret()).unwrap())
+        .policy(Policy {
+            max_lease_age: Some(Duration::from_secs(10)),
+            ..Policy::default()
+        })
+        .sink(hook.clone())
+        .clock(clock.clone())
+        .build()
+        .unwrap();
+    let shard = manager.seal(SealRequest::bytes(&WEIGHTS)).unwrap();
+    let slow = Arc::clone(&clock);
+    let record = move || {
+        slow.advance(5_000_000_000);
+        Ok(())
+    };
+    hook.arm("seal.verified", 1, Box::new(record));
+    let _ = manager.verify_sealed(&shard, Mode::Full).unwrap();
+    let reused = || {
+        let lease = manager.lease(&shard, Mode::Full).unwrap();
+        let verification = lease.verification();
+        (verification.reused, verification.age_nanos)
+    };
+    clock.advance(5_000_000_000);
+    assert_eq!(reused(), (true, 10_000_000_000));
+    clock.advance(1);
+    assert_eq!(reused(), (false, 0), "too old");
 }
 
 /// A shard on its way to another device is looked at there; nobody waits for it here.

@@ -77,6 +77,13 @@ fn a_retired_key_vouches_for_nothing_any_more() {
         "{error}"
     );
     assert!(rig.manager.unseal_model(&shard).is_err());
+    // It proves nothing against the shard either.
+    let answer = rig.manager.verify_shard_integrity(&shard);
+    assert!(
+        matches!(answer, Err(Error::Verify(VerifyError::UnknownKey { .. }))),
+        "{answer:?}"
+    );
+    assert!(!shard.is_quarantined());
 }
 
 /// It cannot be checked any more: that is said once a minute, and others are

@@ -4,7 +4,7 @@
 //! processors" (2018), and the Linux kernel's `nhpoly1305`. 32-bit words, 4 passes, stride 2,
 //! 1 KiB units, Poly1305 over the 32-byte NH results, no nonce added.
 //!
-//! Two equal tags under a fresh random key mean equal bytes but for a chance of about 2^-102 per
+//! Two equal tags under a fresh random key mean equal bytes but for a chance of about 2^-92 per
 //! segment. The key is one-time in spirit: a tag must not be shown to whoever can choose bytes for
 //! the same key, and the length of the data is not part of the hash, so whoever stores a tag stores
 //! the length too.

@@ -32,6 +32,8 @@ impl VramManager {
         let held = resident.hold()?;
         let measured = self.watched(measure(device, held.allocation()?.extent()))?;
         resident.count_read(record.vram_bytes);
+        // Before anything is recorded: a sink may free the shard.
+        drop(held);
         if !vouched(record, &measured) {
             resident.doubt(measured.len() as u64);
             return Err(Error::Internal(
@@ -255,6 +257,27 @@ mod tests {
         assert_eq!(manager.metrics().checker_faults_total, 1);
         let resident = shard.resident().unwrap();
         assert!(resident.doubts() == 0 && !shard.is_quarantined());
+    }
+
+    /// What looked bad and was freed before the tree could tell is on record.
+    // requirement: AU-3, DG-2
+    #[test]
+    fn a_doubt_about_a_shard_that_is_freed_meanwhile_is_told() {
+        for looked_bad in [false, true] {
+            let (_device, sink, manager, shard) = sealed();
+            let resident = Arc::clone(shard.resident().unwrap());
+            manager.deallocate(&shard).unwrap();
+            if looked_bad {
+                resident.doubt(2);
+            }
+            let error = manager.verify_resident(&resident, Mode::Keyed).unwrap_err();
+            assert!(matches!(error, Error::Misuse(_)), "{error}");
+            let unsettled = sink.events().into_iter().filter(|event| {
+                matches!(&event.body, Body::SealVerificationFailed { reason, .. }
+                    if reason.as_str() == "unsettled")
+            });
+            assert_eq!(unsettled.count(), usize::from(looked_bad));
+        }
     }
 
     /// A doubt is settled by the tree, whatever keyed references there still are.

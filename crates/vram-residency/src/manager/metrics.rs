@@ -128,8 +128,8 @@ pub struct DeviceMetrics {
     pub leases: u64,
     /// Shards that failed a verification.
     pub quarantined: u64,
-    /// Nanoseconds since the oldest last verification of a shard on it; absent
-    /// when none was verified yet.
+    /// Nanoseconds since the oldest last verification of a shard on it; absent while
+    /// one was not verified yet, or has failed since.
     pub oldest_verification_nanos: Option<u64>,
     /// Nanoseconds since the scrubber last checked the shard on it that it checked
     /// longest ago, from the seal on where it never did; absent without shards.
@@ -225,11 +225,9 @@ impl VramManager {
         };
         let here: Vec<_> = all.filter(here).collect();
         let now = self.inner.clock.monotonic();
-        let oldest = here
-            .iter()
-            .filter_map(|r| r.last())
-            .map(|stamp| stamp.monotonic)
-            .min();
+        // Where one has none, there is no such time: nobody knows how old it is.
+        let last = here.iter().map(|r| r.last().map(|stamp| stamp.monotonic));
+        let oldest = last.min().flatten();
         let scrubbed = here.iter().map(|r| r.scrubbed_at()).min();
         DeviceMetrics {
             device_uuid: info.uuid,

@@ -190,8 +190,11 @@ fn heal(
         Ok::<(), Error>(device.write(extent, offset, &bytes)?)
     });
     // Read-only again whatever happened in between.
-    device.protect(extent.buffer, Protection::ReadOnly)?;
-    written?;
+    let protected = device.protect(extent.buffer, Protection::ReadOnly);
+    match (written, protected.map_err(Error::from)) {
+        (Err(written), Err(protected)) => return Err(written.graver(protected)),
+        (written, protected) => written.and(protected)?,
+    }
     let mut runs = runs_of(bad.iter().map(|(block, _)| *block));
     runs.truncate(Damage::MAX_RUNS);
     Ok(Healed {

@@ -118,7 +118,7 @@ impl VramManager {
                         read: cost,
                     }));
                 }
-                Err(Error::Misuse(Misuse::NotSealed)) => {}
+                Err(Error::Misuse(Misuse::NotSealed)) if resident.doubts() == 0 => {}
                 Err(error) => {
                     let failures = resident.scrub_failed();
                     // Nothing was read, and nothing will be under such a seal.

@@ -33,11 +33,12 @@ impl VramManager {
     /// nothing could be proved (requirement: API-F20).
     ///
     /// # Errors
-    /// Every error but [`VerifyError`].
+    /// Every error but those that condemn a shard: also of a seal whose key is retired
+    /// or whose date is wrong.
     pub fn verify_shard_integrity(&self, shard: &SealedShard) -> Result<bool> {
         match self.verify_sealed(shard, Mode::Full) {
             Ok(_) => Ok(true),
-            Err(Error::Verify(_)) => Ok(false),
+            Err(error) if condemns(&error) => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -95,9 +96,8 @@ impl VramManager {
     fn prove_and_record(&self, resident: &Arc<Resident>, mode: Mode) -> Result<Verified> {
         let answer = self.prove(resident, mode);
         match &answer {
-            Ok(verified) => {
+            Ok((verified, ended)) => {
                 let verification = verified.verification();
-                self.inner.counters.verified(verification.nanos);
                 let body = Body::SealVerified {
                     shard_id: resident.record().shard_id.clone(),
                     gpu_device: verification.gpu_device,
@@ -107,23 +107,25 @@ impl VramManager {
                     nanos: verification.nanos,
                 };
                 self.emit(None, body)?;
+                self.inner.counters.verified(verification.nanos);
                 // Only now: what could not be recorded must not be reused.
                 resident.stamp(Stamp {
                     verification: verification.clone(),
-                    monotonic: self.inner.clock.monotonic(),
+                    monotonic: *ended,
                 });
             }
-            // Freed meanwhile: nothing was checked and nothing failed.
-            Err(Error::Misuse(_)) => {}
+            // Freed meanwhile: nothing failed, unless something had looked bad by then.
+            Err(Error::Misuse(_)) if resident.doubts() == 0 => {}
             Err(error) => {
                 self.inner.counters.verification_failed();
                 self.condemn(resident, error);
             }
         }
-        answer
+        answer.map(|(verified, _)| verified)
     }
 
-    fn prove(&self, resident: &Arc<Resident>, mode: Mode) -> Result<Verified> {
+    /// The proof, and when by the monotonic clock it was had.
+    fn prove(&self, resident: &Arc<Resident>, mode: Mode) -> Result<(Verified, u64)> {
         let record = resident.record();
         let slot = self.slot(record.gpu_device)?;
         let started = self.inner.clock.monotonic();
@@ -166,7 +168,8 @@ impl VramManager {
             device_uuid: record.device_uuid,
             witness: memory.witness(),
         };
-        Ok(Verified::new(&tag, memory, &checked.contents, verification))
+        let verified = Verified::new(&tag, memory, &checked.contents, verification);
+        Ok((verified, ended))
     }
 
     /// Asks the driver again and compares with what the seal says
@@ -257,6 +260,8 @@ impl VramManager {
         };
         let outcome = check.run();
         resident.count_read(check.read);
+        // Before anything is recorded: a sink may free the shard.
+        drop(held);
         let outcome = outcome.map_err(|unfinished| {
             resident.doubt(unfinished.suspect_blocks);
             unfinished.error
@@ -306,7 +311,7 @@ impl VramManager {
         if seal_ran_out(error) {
             return self.record_failure(record, error);
         }
-        if !matches!(error, Error::Verify(_) | Error::Policy(_)) {
+        if !condemns(error) {
             return match resident.doubts() {
                 0 => self.record_failure(record, error),
                 blocks => self.record_doubt(record, error, blocks),
@@ -463,6 +468,11 @@ const fn reason(error: &Error) -> &'static str {
         Error::Audit(_) => "audit_error",
         _ => "internal_error",
     }
+}
+
+/// Whether the failure of a verification proves something against the shard.
+const fn condemns(error: &Error) -> bool {
+    matches!(error, Error::Verify(_) | Error::Policy(_)) && !seal_ran_out(error)
 }
 
 /// Whether only the seal counts no more, which proves nothing against the shard:
