@@ -8,11 +8,11 @@
 //! requirement: VA-10, CO-6
 
 use super::error::{Excerpt, FormatError, named};
-use super::json::{Fields, Json, Object, Reader, Skipped};
+use super::json::{AnyNumber, Fields, Json, Object, Reader, Skipped, Text};
 use super::limits::{Bound, Limits, bound};
 use super::source::{ReadAt, read_pages};
 use super::table::{TensorTable, check_name};
-use serde::de::{DeserializeSeed, MapAccess};
+use serde::de::{DeserializeSeed, Error, MapAccess};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -221,28 +221,43 @@ struct Document<'r> {
 impl<'de> Fields<'de> for Document<'_> {
     const EXPECTING: &'static str = "an object with metadata and weight_map";
 
-    fn field<A: MapAccess<'de>>(&mut self, key: String, map: &mut A) -> Result<(), A::Error> {
+    type Key = Field;
+
+    fn key<E: Error>(&self, key: &str) -> Result<Field, E> {
+        Ok(match key {
+            "metadata" => Field::Metadata,
+            "weight_map" => Field::WeightMap,
+            _ => Field::Other,
+        })
+    }
+
+    fn field<A: MapAccess<'de>>(&mut self, key: Field, map: &mut A) -> Result<(), A::Error> {
         let reader = self.reader;
-        match key.as_str() {
-            "metadata" => {
-                reader.once(&self.metadata, "key", &key)?;
+        match key {
+            Field::Metadata => {
+                reader.once(&self.metadata, "key", || "metadata".to_owned())?;
                 let empty = Metadata {
                     reader,
                     total_size: None,
                 };
                 self.metadata = Some(map.next_value_seed(Object(empty))?.total_size);
             }
-            "weight_map" => {
-                reader.once(&self.weight_map, "key", &key)?;
+            Field::WeightMap => {
+                reader.once(&self.weight_map, "key", || "weight_map".to_owned())?;
                 let empty = WeightMap::with_room(reader, self.text_bytes);
                 self.weight_map = Some(map.next_value_seed(Object(empty))?);
             }
-            _ => {
-                map.next_value_seed(Skipped::new(reader))?;
-            }
+            Field::Other => map.next_value_seed(Skipped::new(reader))?,
         }
         Ok(())
     }
+}
+
+/// What stands in a document.
+enum Field {
+    Metadata,
+    WeightMap,
+    Other,
 }
 
 impl Document<'_> {
@@ -263,6 +278,9 @@ impl Document<'_> {
     }
 }
 
+/// What the metadata tells that is read.
+const TOTAL_SIZE: &str = "total_size";
+
 struct Metadata<'r> {
     reader: &'r Reader<'r>,
     total_size: Option<u64>,
@@ -271,12 +289,20 @@ struct Metadata<'r> {
 impl<'de> Fields<'de> for Metadata<'_> {
     const EXPECTING: &'static str = "an object with total_size";
 
-    fn field<A: MapAccess<'de>>(&mut self, key: String, map: &mut A) -> Result<(), A::Error> {
-        if key != "total_size" {
+    /// Whether it is the one that is read.
+    type Key = bool;
+
+    fn key<E: Error>(&self, key: &str) -> Result<bool, E> {
+        Ok(key == TOTAL_SIZE)
+    }
+
+    fn field<A: MapAccess<'de>>(&mut self, is_size: bool, map: &mut A) -> Result<(), A::Error> {
+        if !is_size {
             return map.next_value_seed(Skipped::new(self.reader));
         }
-        self.reader.once(&self.total_size, "key", &key)?;
-        let number = map.next_value::<serde_json::Number>()?;
+        self.reader
+            .once(&self.total_size, "key", || TOTAL_SIZE.to_owned())?;
+        let number = map.next_value_seed(AnyNumber)?;
         self.total_size = Some(self.reader.check(byte_count(&number))?);
         Ok(())
     }
@@ -292,7 +318,7 @@ fn byte_count(number: &serde_json::Number) -> Result<u64, FormatError> {
     });
     whole.ok_or_else(|| FormatError::BadValue {
         of: "metadata".into(),
-        field: "total_size",
+        field: TOTAL_SIZE,
         value: number.to_string().as_str().into(),
         reason: "must be a whole number of bytes",
     })
@@ -328,40 +354,35 @@ impl<'r> WeightMap<'r> {
     }
 
     /// The number of a file, in the order in which they came.
-    fn number<E: serde::de::Error>(&mut self, file: String) -> Result<u32, E> {
-        if let Some(number) = self.files.get(&file) {
+    fn number(&mut self, file: &str) -> Result<u32, FormatError> {
+        if let Some(number) = self.files.get(file) {
             return Ok(*number);
         }
-        let reader = self.reader;
-        let limits = reader.limits;
-        reader.check(check_file_name(&file))?;
+        let limits = self.reader.limits;
+        check_file_name(file)?;
         let next = self.files.len().saturating_add(1);
-        reader.count("number of files", next, bound!(limits.index_files))?;
+        bound!(limits.index_files).check_count("number of files", next)?;
         self.take(FILE_MEMORY.saturating_add(file.len()))?;
         let number = u32::try_from(self.files.len()).unwrap_or(u32::MAX);
-        self.files.insert(file, number);
+        self.files.insert(file.to_owned(), number);
         Ok(number)
     }
 
     /// Takes memory that the index will keep.
-    fn take<E: serde::de::Error>(&mut self, bytes: usize) -> Result<(), E> {
+    fn take(&mut self, bytes: usize) -> Result<(), FormatError> {
         let limits = self.reader.limits;
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         self.memory = self.memory.saturating_add(bytes);
-        let bound = bound!(limits.index_table_bytes);
-        self.reader
-            .check(bound.check("memory for the index", self.memory))
+        bound!(limits.index_table_bytes).check("memory for the index", self.memory)
     }
 
     /// Adds a tensor.
-    fn push<E: serde::de::Error>(&mut self, name: &str, file: u32) -> Result<(), E> {
+    fn push(&mut self, name: &str, file: u32) -> Result<(), FormatError> {
         self.take(ENTRY_MEMORY.saturating_add(name.len()))?;
         let start = self.names.len();
         let end = start.saturating_add(name.len());
-        let end = u64::try_from(end).unwrap_or(u64::MAX);
         let most = Bound::fixed(u64::from(u32::MAX));
-        self.reader
-            .check(most.check("bytes of tensor names", end))?;
+        most.check_count("bytes of tensor names", end)?;
         let narrow = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
         self.names.push_str(name);
         self.entries.push(Entry {
@@ -411,25 +432,28 @@ impl<'r> WeightMap<'r> {
 impl<'de> Fields<'de> for WeightMap<'_> {
     const EXPECTING: &'static str = "an object from tensor names to file names";
 
+    type Key = String;
+
+    fn key<E: Error>(&self, key: &str) -> Result<String, E> {
+        let limits = self.reader.limits;
+        let longest = bound!(limits.name_bytes);
+        let checked = check_name("tensor", "tensor name length", key, longest);
+        self.reader.check(checked.map(|()| key.to_owned()))
+    }
+
     fn field<A: MapAccess<'de>>(&mut self, key: String, map: &mut A) -> Result<(), A::Error> {
         let reader = self.reader;
         let limits = reader.limits;
-        reader.check(check_name(
-            "tensor",
-            "tensor name length",
-            &key,
-            bound!(limits.name_bytes),
-        ))?;
         let next = self.entries.len().saturating_add(1);
         reader.count(
             "number of index entries",
             next,
             bound!(limits.index_entries),
         )?;
-        let file = map.next_value::<String>();
-        let file = reader.within(|| named("tensor", &key), file)?;
-        let number = self.number(file)?;
-        self.push(&key, number)
+        let take = |file: &str| self.number(file);
+        let file = map.next_value_seed(Text { reader, take });
+        let number = reader.within(|| named("tensor", &key), file)?;
+        reader.check(self.push(&key, number))
     }
 }
 

@@ -1,11 +1,22 @@
 //! What the two JSON readers (safetensors header, index) share: a way to carry
-//! our own errors through serde, and the rule that no key stands twice.
+//! our own errors through serde, the rule that no key stands twice, and values
+//! of one kind each.
+//!
+//! A text is checked where it lies before anything of it is kept, and one where
+//! something else belongs is told of by its first characters: serde's own types
+//! copy it, and repeat all of it in the error, escaped to six times its length.
+//! So all but texts are asked for by `deserialize_any`, which lets the visitor
+//! answer whatever stands there.
 
 use super::error::{Excerpt, FormatError};
 use super::limits::{Bound, Limits, bound};
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Unexpected, Visitor};
+use serde_json::Number;
 use std::cell::RefCell;
 use std::fmt;
+
+/// Characters that the error about a text of the wrong kind repeats.
+const SHOWN: usize = 80;
 
 /// What every part of a JSON document is read under.
 pub(super) struct Reader<'l> {
@@ -54,42 +65,38 @@ impl<'l> Reader<'l> {
     }
 
     /// Stops the reading with `fault`.
-    pub(super) fn stop<E: serde::de::Error>(&self, fault: FormatError) -> E {
+    pub(super) fn stop<E: Error>(&self, fault: FormatError) -> E {
         self.fault.replace(Some(fault));
         E::custom("refused")
     }
 
     /// Lifts a check's result into serde's error type.
-    pub(super) fn check<T, E: serde::de::Error>(
-        &self,
-        result: Result<T, FormatError>,
-    ) -> Result<T, E> {
+    pub(super) fn check<T, E: Error>(&self, result: Result<T, FormatError>) -> Result<T, E> {
         result.map_err(|fault| self.stop(fault))
     }
 
     /// Refuses the `count`-th element of a list that may not have so many.
-    pub(super) fn count<E: serde::de::Error>(
+    pub(super) fn count<E: Error>(
         &self,
         field: &'static str,
         count: usize,
         bound: Bound,
     ) -> Result<(), E> {
-        let value = u64::try_from(count).unwrap_or(u64::MAX);
-        self.check(bound.check(field, value))
+        self.check(bound.check_count(field, count))
     }
 
     /// Refuses a second value for `slot`.
-    pub(super) fn once<T, E: serde::de::Error>(
+    pub(super) fn once<T, E: Error>(
         &self,
         slot: &Option<T>,
         what: &'static str,
-        name: &str,
+        name: impl FnOnce() -> String,
     ) -> Result<(), E> {
         match slot {
             None => Ok(()),
             Some(_) => Err(self.stop(FormatError::Duplicate {
                 what,
-                name: name.into(),
+                name: name().as_str().into(),
             })),
         }
     }
@@ -110,13 +117,26 @@ fn explain(error: &serde_json::Error) -> FormatError {
     }
 }
 
+/// Refuses a text where `visitor` wants something else.
+fn no_text<'de, V: Visitor<'de>, E: Error>(visitor: &V, text: &str) -> Result<V::Value, E> {
+    let end = text.char_indices().nth(SHOWN);
+    let front = end.and_then(|(end, _)| text.get(..end)).unwrap_or(text);
+    Err(E::invalid_type(Unexpected::Str(front), visitor))
+}
+
 /// A value filled key by key from a JSON object.
 pub(super) trait Fields<'de> {
     /// What stands there, for messages ("a tensor's description").
     const EXPECTING: &'static str;
 
+    /// What is kept of a key.
+    type Key;
+
+    /// Checks a key, of which nothing was copied.
+    fn key<E: Error>(&self, key: &str) -> Result<Self::Key, E>;
+
     /// Takes the value of `key` from `map`.
-    fn field<A: MapAccess<'de>>(&mut self, key: String, map: &mut A) -> Result<(), A::Error>;
+    fn field<A: MapAccess<'de>>(&mut self, key: Self::Key, map: &mut A) -> Result<(), A::Error>;
 }
 
 /// Reads an object into the `Fields` it wraps.
@@ -126,7 +146,7 @@ impl<'de, T: Fields<'de>> DeserializeSeed<'de> for Object<T> {
     type Value = T;
 
     fn deserialize<D: Deserializer<'de>>(self, de: D) -> Result<T, D::Error> {
-        de.deserialize_map(self)
+        de.deserialize_any(self)
     }
 }
 
@@ -137,11 +157,151 @@ impl<'de, T: Fields<'de>> Visitor<'de> for Object<T> {
         f.write_str(T::EXPECTING)
     }
 
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        no_text(&self, text)
+    }
+
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<T, A::Error> {
-        while let Some(key) = map.next_key::<String>()? {
+        while let Some(key) = map.next_key_seed(Key(&self.0))? {
             self.0.field(key, &mut map)?;
         }
         Ok(self.0)
+    }
+}
+
+/// Reads a key of an object.
+struct Key<'f, T>(&'f T);
+
+impl<'de, T: Fields<'de>> DeserializeSeed<'de> for Key<'_, T> {
+    type Value = T::Key;
+
+    fn deserialize<D: Deserializer<'de>>(self, de: D) -> Result<T::Key, D::Error> {
+        de.deserialize_str(self)
+    }
+}
+
+impl<'de, T: Fields<'de>> Visitor<'de> for Key<'_, T> {
+    type Value = T::Key;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T::Key, E> {
+        self.0.key(text)
+    }
+}
+
+/// Reads a text by a function that checks it before it copies any of it.
+pub(super) struct Text<'r, F> {
+    pub(super) reader: &'r Reader<'r>,
+    pub(super) take: F,
+}
+
+impl<'de, T, F> DeserializeSeed<'de> for Text<'_, F>
+where
+    F: FnOnce(&str) -> Result<T, FormatError>,
+{
+    type Value = T;
+
+    fn deserialize<D: Deserializer<'de>>(self, de: D) -> Result<T, D::Error> {
+        de.deserialize_str(self)
+    }
+}
+
+impl<T, F> Visitor<'_> for Text<'_, F>
+where
+    F: FnOnce(&str) -> Result<T, FormatError>,
+{
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        self.reader.check((self.take)(text))
+    }
+}
+
+/// Reads a number.
+pub(super) struct AnyNumber;
+
+impl<'de> DeserializeSeed<'de> for AnyNumber {
+    type Value = Number;
+
+    fn deserialize<D: Deserializer<'de>>(self, de: D) -> Result<Number, D::Error> {
+        de.deserialize_any(self)
+    }
+}
+
+impl Visitor<'_> for AnyNumber {
+    type Value = Number;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number")
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Number, E> {
+        Ok(number.into())
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Number, E> {
+        Ok(number.into())
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Number, E> {
+        let found = Number::from_f64(number);
+        found.ok_or_else(|| E::invalid_value(Unexpected::Float(number), &self))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Number, E> {
+        no_text(&self, text)
+    }
+}
+
+/// Reads a list of whole numbers, each by a function that may refuse it.
+pub(super) struct Numbers<'r, F> {
+    pub(super) reader: &'r Reader<'r>,
+    /// What stands there, for messages.
+    pub(super) expecting: &'static str,
+    pub(super) each: F,
+}
+
+impl<'de, F> DeserializeSeed<'de> for Numbers<'_, F>
+where
+    F: FnMut(u64) -> Result<(), FormatError>,
+{
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, de: D) -> Result<(), D::Error> {
+        de.deserialize_any(self)
+    }
+}
+
+impl<'de, F> Visitor<'de> for Numbers<'_, F>
+where
+    F: FnMut(u64) -> Result<(), FormatError>,
+{
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expecting)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        no_text(&self, text)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<(), A::Error> {
+        while let Some(number) = list.next_element_seed(AnyNumber)? {
+            let whole = number.as_u64().ok_or_else(|| {
+                let found = format!("number {number}");
+                A::Error::invalid_value(Unexpected::Other(&found), &"a whole number")
+            })?;
+            self.reader.check((self.each)(whole))?;
+        }
+        Ok(())
     }
 }
 
@@ -158,7 +318,7 @@ impl<'r> Skipped<'r> {
     }
 
     /// What stands one level further in.
-    fn inner<E: serde::de::Error>(&self) -> Result<Self, E> {
+    fn inner<E: Error>(&self) -> Result<Self, E> {
         let depth = self.depth.saturating_add(1);
         let reader = self.reader;
         let limits = reader.limits;

@@ -187,6 +187,11 @@ impl Bound {
         }
         Ok(())
     }
+
+    /// The same for so many of something in memory.
+    pub(super) fn check_count(self, field: &'static str, count: usize) -> Result<(), FormatError> {
+        self.check(field, u64::try_from(count).unwrap_or(u64::MAX))
+    }
 }
 
 /// The bound that a field of limits sets, with the field's name.

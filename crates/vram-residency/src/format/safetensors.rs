@@ -17,7 +17,7 @@
 use super::Format;
 use super::dtype::Dtype;
 use super::error::{Excerpt, FormatError, named};
-use super::json::{Fields, Json, Object, Reader};
+use super::json::{Fields, Json, Numbers, Object, Reader, Text};
 use super::limits::{Limits, bound};
 use super::memory::Memory;
 use super::shape::Shape;
@@ -25,8 +25,7 @@ use super::source::{ReadAt, read_into, read_pages};
 use super::table::{
     Listed, MetaValue, TensorInfo, TensorTable, check_kept, check_name, element_count,
 };
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
-use std::fmt;
+use serde::de::{DeserializeSeed, Error, MapAccess};
 
 /// Bytes of the header length in front of the header.
 pub const LENGTH_BYTES: u64 = 8;
@@ -124,18 +123,29 @@ struct Header<'r> {
 impl<'de> Fields<'de> for Header<'_> {
     const EXPECTING: &'static str = "an object of tensors";
 
-    fn field<A: MapAccess<'de>>(&mut self, key: String, map: &mut A) -> Result<(), A::Error> {
-        let reader = self.reader;
+    /// A tensor's name; `None` for the metadata.
+    type Key = Option<String>;
+
+    fn key<E: Error>(&self, key: &str) -> Result<Option<String>, E> {
         if key == METADATA_KEY {
-            return self.metadata(map);
+            return Ok(None);
         }
+        let limits = self.reader.limits;
+        let longest = bound!(limits.name_bytes);
+        let checked = check_name("tensor", "tensor name length", key, longest);
+        self.reader.check(checked.map(|()| Some(key.to_owned())))
+    }
+
+    fn field<A: MapAccess<'de>>(
+        &mut self,
+        key: Option<String>,
+        map: &mut A,
+    ) -> Result<(), A::Error> {
+        let Some(key) = key else {
+            return self.metadata(map);
+        };
+        let reader = self.reader;
         let limits = reader.limits;
-        reader.check(check_name(
-            "tensor",
-            "tensor name length",
-            &key,
-            bound!(limits.name_bytes),
-        ))?;
         let next = self.tensors.len().saturating_add(1);
         reader.count("number of tensors", next, bound!(limits.tensors))?;
         let entry = Entry {
@@ -158,7 +168,7 @@ impl Header<'_> {
     /// Takes the entries of the metadata, in the order of their keys.
     fn metadata<'de, A: MapAccess<'de>>(&mut self, map: &mut A) -> Result<(), A::Error> {
         let reader = self.reader;
-        reader.once(&self.metadata, "key", METADATA_KEY)?;
+        reader.once(&self.metadata, "key", || METADATA_KEY.to_owned())?;
         let empty = Metadata {
             reader,
             entries: Vec::new(),
@@ -192,30 +202,36 @@ struct Metadata<'r> {
 impl<'de> Fields<'de> for Metadata<'_> {
     const EXPECTING: &'static str = "an object of text values";
 
+    type Key = String;
+
+    fn key<E: Error>(&self, key: &str) -> Result<String, E> {
+        let limits = self.reader.limits;
+        let longest = bound!(limits.string_bytes);
+        let checked = check_name("metadata key", "metadata key length", key, longest);
+        self.reader.check(checked.map(|()| key.to_owned()))
+    }
+
     fn field<A: MapAccess<'de>>(&mut self, key: String, map: &mut A) -> Result<(), A::Error> {
         let reader = self.reader;
         let limits = reader.limits;
-        reader.check(check_name(
-            "metadata key",
-            "metadata key length",
-            &key,
-            bound!(limits.string_bytes),
-        ))?;
         let next = self.entries.len().saturating_add(1);
         let most = bound!(limits.metadata_entries);
         reader.count("number of metadata entries", next, most)?;
-        let value = map.next_value::<String>();
-        let value = reader.within(|| named("metadata key", &key), value)?;
-        let bytes = key.len().saturating_add(value.len());
-        self.kept = self
-            .kept
-            .saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
-        let kept = check_kept(self.kept, limits);
-        let kept = kept.map_err(|error| error.within(|| named("metadata key", &key)));
-        reader.check(kept)?;
+        let taken = self.kept.saturating_add(bytes(&key));
+        let take = |text: &str| {
+            let kept = taken.saturating_add(bytes(text));
+            check_kept(kept, limits).map(|()| (text.to_owned(), kept))
+        };
+        let value = map.next_value_seed(Text { reader, take });
+        let (value, kept) = reader.within(|| named("metadata key", &key), value)?;
+        self.kept = kept;
         self.entries.push((key, MetaValue::Text(value)));
         Ok(())
     }
+}
+
+fn bytes(text: &str) -> u64 {
+    u64::try_from(text.len()).unwrap_or(u64::MAX)
 }
 
 /// The description of one tensor, as its fields come in.
@@ -230,37 +246,95 @@ struct Entry<'r, 'n> {
 impl<'de> Fields<'de> for Entry<'_, '_> {
     const EXPECTING: &'static str = "a tensor's dtype, shape and data_offsets";
 
-    fn field<A: MapAccess<'de>>(&mut self, key: String, map: &mut A) -> Result<(), A::Error> {
+    type Key = Field;
+
+    fn key<E: Error>(&self, key: &str) -> Result<Field, E> {
+        match key {
+            "dtype" => Ok(Field::Dtype),
+            "shape" => Ok(Field::Shape),
+            "data_offsets" => Ok(Field::Offsets),
+            _ => Err(self.reader.stop(FormatError::BadValue {
+                of: self.name.into(),
+                field: "a field's name",
+                value: key.into(),
+                reason: "only dtype, shape and data_offsets describe a tensor",
+            })),
+        }
+    }
+
+    fn field<A: MapAccess<'de>>(&mut self, key: Field, map: &mut A) -> Result<(), A::Error> {
         let reader = self.reader;
-        let twin = || format!("{key} of {}", self.name);
-        match key.as_str() {
-            "dtype" => {
-                reader.once(&self.dtype, "field", &twin())?;
-                let text = map.next_value::<String>()?;
-                self.dtype = Some(reader.check(self.dtype_named(&text))?);
+        let twin = |field| format!("{field} of {}", self.name);
+        match key {
+            Field::Dtype => {
+                reader.once(&self.dtype, "field", || twin("dtype"))?;
+                let take = |text: &str| self.dtype_named(text);
+                self.dtype = Some(map.next_value_seed(Text { reader, take })?);
             }
-            "shape" => {
-                reader.once(&self.shape, "field", &twin())?;
-                self.shape = Some(map.next_value_seed(Dims { reader })?);
+            Field::Shape => {
+                reader.once(&self.shape, "field", || twin("shape"))?;
+                self.shape = Some(self.dims(map)?);
             }
-            "data_offsets" => {
-                reader.once(&self.offsets, "field", &twin())?;
-                self.offsets = Some(map.next_value()?);
-            }
-            _ => {
-                return Err(reader.stop(FormatError::BadValue {
-                    of: self.name.into(),
-                    field: "a field's name",
-                    value: key.as_str().into(),
-                    reason: "only dtype, shape and data_offsets describe a tensor",
-                }));
+            Field::Offsets => {
+                reader.once(&self.offsets, "field", || twin("data_offsets"))?;
+                self.offsets = Some(self.two(map)?);
             }
         }
         Ok(())
     }
 }
 
+/// What describes a tensor.
+#[derive(Clone, Copy)]
+enum Field {
+    Dtype,
+    Shape,
+    Offsets,
+}
+
 impl Entry<'_, '_> {
+    /// The dimensions, refused at the first one too many.
+    fn dims<'de, A: MapAccess<'de>>(&self, map: &mut A) -> Result<Shape, A::Error> {
+        let reader = self.reader;
+        let limits = reader.limits;
+        let most = bound!(limits.dims);
+        let mut shape: Vec<u64> = Vec::new();
+        let each = |dim| {
+            shape.push(dim);
+            most.check_count("number of dimensions", shape.len())
+        };
+        let expecting = "a list of dimensions";
+        map.next_value_seed(Numbers {
+            reader,
+            expecting,
+            each,
+        })?;
+        Ok(Shape::from(shape))
+    }
+
+    /// The offsets of the first byte and of the one after the last.
+    fn two<'de, A: MapAccess<'de>>(&self, map: &mut A) -> Result<[u64; 2], A::Error> {
+        let reader = self.reader;
+        let (mut offsets, mut found) = ([0; 2], 0_usize);
+        let each = |offset| {
+            if let Some(place) = offsets.get_mut(found) {
+                *place = offset;
+            }
+            found = found.saturating_add(1);
+            Ok(())
+        };
+        let expecting = "a list of two offsets";
+        map.next_value_seed(Numbers {
+            reader,
+            expecting,
+            each,
+        })?;
+        match found {
+            2 => Ok(offsets),
+            _ => Err(A::Error::invalid_length(found, &expecting)),
+        }
+    }
+
     fn dtype_named(&self, text: &str) -> Result<Dtype, FormatError> {
         Dtype::from_safetensors(text).ok_or_else(|| FormatError::BadValue {
             of: self.name.into(),
@@ -339,37 +413,5 @@ impl Entry<'_, '_> {
             field,
             value,
         }
-    }
-}
-
-/// The dimensions, refused at the first one too many.
-struct Dims<'r> {
-    reader: &'r Reader<'r>,
-}
-
-impl<'de> DeserializeSeed<'de> for Dims<'_> {
-    type Value = Shape;
-
-    fn deserialize<D: Deserializer<'de>>(self, de: D) -> Result<Shape, D::Error> {
-        de.deserialize_seq(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Dims<'_> {
-    type Value = Shape;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of dimensions")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Shape, A::Error> {
-        let mut shape: Vec<u64> = Vec::new();
-        let limits = self.reader.limits;
-        while let Some(dim) = seq.next_element()? {
-            shape.push(dim);
-            self.reader
-                .count("number of dimensions", shape.len(), bound!(limits.dims))?;
-        }
-        Ok(Shape::from(shape))
     }
 }
