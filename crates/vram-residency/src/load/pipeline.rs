@@ -280,11 +280,16 @@ impl<'a> Run<'a> {
             return Ok(None);
         }
         *next = offset.saturating_add(len as u64);
-        let held = self.source.is_sequential().then_some(next);
+        let mut held = self.source.is_sequential().then_some(next);
         let Some(out) = slot.bytes_mut().get_mut(..len) else {
             return Err(Error::Internal("a staging slot is shorter than its chunk"));
         };
         let read = self.read(offset, out);
+        if let (Err(_), Some(next)) = (&read, &mut held) {
+            // Nothing can be read after what was missed: who waits for the claim
+            // would tell of that, and not of what went wrong.
+            **next = self.len;
+        }
         drop(held);
         read?;
         Ok(Some((offset, len)))
@@ -353,5 +358,68 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Ends before anything was read, and then says what no reader should hear.
+    struct Ended(Mutex<bool>);
+
+    impl crate::format::ReadAt for Ended {
+        fn len(&self) -> u64 {
+            4 << 20
+        }
+
+        fn read_exact_at(&self, _: u64, _: &mut [u8]) -> io::Result<()> {
+            let ended = std::mem::replace(&mut *self.0.lock().unwrap(), true);
+            let again = ErrorKind::Unsupported;
+            let kind = if ended {
+                again
+            } else {
+                ErrorKind::UnexpectedEof
+            };
+            Err(kind.into())
+        }
+    }
+
+    impl Source for Ended {
+        fn name(&self) -> String {
+            "pipe".to_owned()
+        }
+
+        fn is_sequential(&self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn who_waited_for_the_end_of_a_pipe_reads_no_further() {
+        use crate::clock::SystemClock;
+        use crate::format::ReadAt;
+        use crate::load::CancelToken;
+        use crate::sim::SimDevice;
+
+        let device = SimDevice::new(8 << 20);
+        let source = Ended(Mutex::new(false));
+        let len = source.len();
+        let buffer = device.allocate(len).unwrap().id;
+        let start = 0;
+        let key = nh::Key::from_bytes(&[7; nh::KEY_BYTES]);
+        let plan = UploadPlan {
+            extent: Extent { buffer, start, len },
+            key: &key,
+            slot_bytes: 1 << 20,
+            slots: 2,
+        };
+        let upload = device.upload(plan).unwrap();
+        let clock = std::sync::Arc::new(SystemClock::new());
+        let control = Control::new(CancelToken::new(), None, clock, None, len);
+        let run = Run::new(&source, upload.as_ref(), &key, &control, len, false);
+        let fill = || run.fill(&mut upload.slot().unwrap());
+        let first = fill().unwrap_err();
+        assert!(
+            matches!(first, Error::Load(LoadError::Short { .. })),
+            "{first}"
+        );
+        // As one does that waited for the claim meanwhile.
+        assert_eq!(fill().unwrap(), None);
     }
 }

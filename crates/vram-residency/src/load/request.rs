@@ -133,6 +133,11 @@ impl<'a> SealRequest<'a> {
 
     /// A reader of exactly `len` bytes, such as a pipe. Raw bytes: a pipe
     /// cannot be searched for tensors before it is loaded.
+    ///
+    /// It must end after these bytes, which is asked of it: a pipe whose other end
+    /// stays open does not; pass [`Read::take`] of one that is to be left open. A
+    /// read that blocks is waited for: timeout and token count again when it comes
+    /// back.
     pub fn reader(reader: impl Read + Send + 'a, len: u64) -> Self {
         Self::new(Ok(Box::new(ReaderSource::new(reader, len))))
     }
@@ -224,8 +229,8 @@ impl<'a> SealRequest<'a> {
         self
     }
 
-    /// Returns the shard that already holds these bytes on that device, if
-    /// there is one, instead of a second copy (requirement: API-F18). Needs
+    /// Returns the shard that already holds these bytes on that device as the same
+    /// tensors, if there is one, instead of a second copy (requirement: API-F18). Needs
     /// [`SealRequest::expect`], which is believed: the source is not read then.
     /// An id, a position or a content digest cannot be asked for as well.
     pub fn dedupe(mut self) -> Self {

@@ -119,7 +119,13 @@ impl<R: Read + Send> Source for ReaderSource<R> {
     fn check_unchanged(&self) -> Result<(), LoadError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let name = || "reader".to_owned();
-        match state.0.read(&mut [0]) {
+        let end = loop {
+            match state.0.read(&mut [0]) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                end => break end,
+            }
+        };
+        match end {
             Ok(0) => Ok(()),
             Ok(_) => Err(LoadError::Changed {
                 name: name(),
