@@ -171,6 +171,58 @@ fn a_reader_must_give_exactly_what_it_promised() {
     let dribble = SealRequest::reader(Dribble(&bytes[..70_001]), 70_001);
     let shard = rig.manager.seal(dribble).unwrap();
     assert_eq!(shard.digest(), vram_digest::digest(&bytes[..70_001]));
+    // One that a signal interrupts at its very end is asked again.
+    struct Interrupted<'a>(&'a [u8], bool);
+    impl Read for Interrupted<'_> {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            if self.0.is_empty() && !std::mem::replace(&mut self.1, true) {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            self.0.read(out)
+        }
+    }
+    let interrupted = Interrupted(&bytes[..70_001], false);
+    let shard = rig.manager.seal(SealRequest::reader(interrupted, 70_001));
+    assert_eq!(
+        shard.unwrap().digest(),
+        vram_digest::digest(&bytes[..70_001])
+    );
+}
+
+/// A file of two tensors of 2 MiB each, by these names, and as many bytes of
+/// header as any.
+fn two_tensors(first: &str, second: &str) -> Vec<u8> {
+    let (half, all) = (2 * MIB, 4 * MIB);
+    let tensor = |name, start, end| {
+        format!(r#""{name}":{{"dtype":"U8","shape":[{half}],"data_offsets":[{start},{end}]}}"#)
+    };
+    let text = format!(
+        "{{{},{}}}",
+        tensor(first, 0, half),
+        tensor(second, half, all)
+    );
+    let mut file = (text.len() as u64).to_le_bytes().to_vec();
+    file.extend_from_slice(text.as_bytes());
+    file.extend_from_slice(&weights(all, 5));
+    file
+}
+
+// requirement: API-F18
+#[test]
+fn a_shard_of_other_tensors_is_no_duplicate() {
+    let rig = rig(32 << 20);
+    let file = two_tensors("a", "b");
+    let digest = vram_digest::digest(&file).to_string();
+    let raw = rig.manager.seal(SealRequest::bytes(&file)).unwrap();
+    let twin = |format| {
+        let request = SealRequest::bytes(&file).format(format);
+        rig.manager.seal(request.expect(&digest).dedupe()).unwrap()
+    };
+    let parsed = twin(FormatChoice::Auto);
+    assert_ne!(parsed.id(), raw.id());
+    assert!(parsed.tensors().get("b").is_some());
+    assert_eq!(twin(FormatChoice::Auto).id(), parsed.id());
+    assert_eq!(twin(FormatChoice::Exactly(Format::Raw)).id(), raw.id());
 }
 
 // requirement: CO-6

@@ -479,8 +479,8 @@ impl VramManager {
         Ok(crate::seal::seal(record, key.as_ref())?)
     }
 
-    /// The shard that already holds the expected bytes, when the caller asked
-    /// for that (requirement: API-F18).
+    /// The shard that already holds the expected bytes as the same tensors, when
+    /// the caller asked for that (requirement: API-F18).
     fn duplicate_of(&self, request: &Checked<'_>) -> Option<SealedShard> {
         let expected = &request.expected;
         let expect = expected.digest.filter(|_| expected.dedupe)?;
@@ -490,6 +490,7 @@ impl VramManager {
                 && record.vram_bytes == request.size.bytes()
                 && record.group.is_none()
                 && record.gpu_device == request.ordinal
+                && *resident.tensors() == request.tensors
                 && !resident.is_quarantined()
                 && resident.is_held()
         };
