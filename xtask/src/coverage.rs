@@ -1,5 +1,5 @@
-//! `cargo xtask coverage`: which lines of the shipped crates the tests run, and whether that is
-//! enough. requirement: TP-1, TP-2, CI-JOB-6, DM-7
+//! `cargo xtask coverage`: which lines, and if asked which branches, of the shipped crates the
+//! tests run, and whether that is enough. requirement: TP-1, TP-2, CI-JOB-6, DM-7
 //!
 //! The instrumented build lies in `target/coverage`, its data and the tools in `target/xtask`.
 
@@ -14,14 +14,15 @@ use std::path::Path;
 use crate::{Task, exec, report};
 
 pub(crate) const TASK: Task = Task {
-    usage: "coverage [--last] [--missed PATH]",
+    usage: "coverage [--last] [--branches] [--missed PATH]",
     summary: "Measure which lines the tests run, and fail below the floors",
     help: "\
 --last          judge the data of the last run again, without running the tests
+--branches      count branches as well, which have no floor: another build, in target/branches
 --missed PATH   also list the lines that never ran, of files whose path begins so
-The counts are also in target/xtask/coverage.json. Lines of test code do not count. Branches are
-not measured: rustc counts them only under -Z coverage-options=branch.
+The counts are also in target/xtask/coverage.json and branches.json. Test code does not count.
 example: cargo xtask coverage
+example: cargo xtask coverage --branches
 example: cargo xtask coverage --last --missed crates/vram-residency/src/key",
     run,
 };
@@ -41,6 +42,7 @@ pub(crate) const RESULT: &str = "target/xtask/coverage.json";
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Options {
     last: bool,
+    branches: bool,
     missed: Option<String>,
 }
 
@@ -51,15 +53,26 @@ impl Options {
         while let Some(arg) = args.next() {
             match arg.as_str() {
                 "--last" => options.last = true,
+                "--branches" => options.branches = true,
                 "--missed" => {
                     let path = args.next().ok_or("--missed needs a path")?;
                     options.missed = Some(path.clone());
                 }
-                _ => return Err(format!("unknown argument `{arg}`; known: --last --missed")),
+                _ => {
+                    return Err(format!(
+                        "unknown argument `{arg}`; known: --last --branches --missed"
+                    ));
+                }
             }
         }
         Ok(options)
     }
+}
+
+/// What the paths of a part's files begin with.
+#[cfg(test)]
+pub(crate) fn paths_of(part: &str) -> &'static [&'static str] {
+    floors::paths_of(part)
 }
 
 fn run(args: &[String]) -> Result<(), String> {
@@ -80,7 +93,7 @@ pub(crate) fn check(tools: &tools::Tools) -> Result<(), String> {
 fn measure(tools: &tools::Tools, options: &Options) -> Result<(), String> {
     let folder = exec::root().join("target/xtask/coverage");
     let (raw, merged) = (folder.join("raw"), folder.join("merged.profdata"));
-    let programs = suite::build()?;
+    let programs = suite::build(options.branches)?;
     let mut tests = Ok(());
     if !options.last {
         fresh(&raw)?;
@@ -90,7 +103,7 @@ fn measure(tools: &tools::Tools, options: &Options) -> Result<(), String> {
         // 60 MB that nobody reads again.
         fs::remove_dir_all(&raw).map_err(|error| format!("{}: {error}", raw.display()))?;
     }
-    let lines = lines::read(tools, &merged, &programs)?;
+    let (lines, branches) = lines::read(tools, &merged, &programs)?;
     if let Some(start) = &options.missed {
         for (path, file) in lines.iter().filter(|(path, _)| path.starts_with(start)) {
             println!("{path}: {}", lines::missed(file).join(" "));
@@ -98,7 +111,13 @@ fn measure(tools: &tools::Tools, options: &Options) -> Result<(), String> {
     }
     let rows = floors::rows(floors::PARTS, &lines);
     print!("{}", floors::table(&rows));
-    println!("branches: not measured (rustc counts them only under -Z coverage-options=branch)");
+    if options.branches {
+        let rows = floors::rows(floors::PARTS, &branches);
+        print!("\n{}", floors::branch_table(&rows));
+        report::leave("branches", &floors::branches_as_json(&rows))?;
+    } else {
+        println!("branches: not measured (`cargo xtask coverage --branches` does)");
+    }
     report::leave("coverage", &floors::as_json(&rows, &lines))?;
     tests.and(floors::judge(&rows))
 }
@@ -127,8 +146,8 @@ mod tests {
     #[test]
     fn options_are_read_and_others_refused() {
         let args = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-        let options = Options::read(&args("--last --missed crates/a")).unwrap();
-        assert!(options.last);
+        let options = Options::read(&args("--last --branches --missed crates/a")).unwrap();
+        assert!(options.last && options.branches);
         assert_eq!(options.missed.as_deref(), Some("crates/a"));
         assert!(Options::read(&args("--missed")).is_err());
         assert!(

@@ -1,4 +1,4 @@
-//! Which lines of the shipped sources ran, from the data of all processes.
+//! Which lines and branches of the shipped sources ran, from the data of all processes.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,14 @@ use crate::modules::Sources;
 use crate::programs::Program;
 use crate::tree::Tree;
 
-/// For each file, by its path from the root: how often each line ran that holds code.
-pub(super) type Lines = BTreeMap<String, BTreeMap<usize, u64>>;
+/// For each file, by its path from the root: how often each thing in it ran.
+pub(super) type Counts<K> = BTreeMap<String, BTreeMap<K, u64>>;
+
+/// By the number of the line; those that hold code.
+pub(super) type Lines = Counts<usize>;
+
+/// By line, block and number of the branch.
+pub(super) type Branches = Counts<[usize; 3]>;
 
 /// Puts the data of all processes together in `merged`.
 pub(super) fn merge(tools: &Tools, raw: &Path, merged: &Path) -> Result<(), String> {
@@ -32,8 +38,13 @@ pub(super) fn merge(tools: &Tools, raw: &Path, merged: &Path) -> Result<(), Stri
     )
 }
 
-/// The lines of all binaries together, those of test code left out.
-pub(super) fn read(tools: &Tools, merged: &Path, programs: &[Program]) -> Result<Lines, String> {
+/// Lines and branches of all binaries together, those of test code left out; no branches where
+/// the binaries were not built to count them.
+pub(super) fn read(
+    tools: &Tools,
+    merged: &Path,
+    programs: &[Program],
+) -> Result<(Lines, Branches), String> {
     let mut command = Command::new(&tools.cov);
     command
         .args([
@@ -55,14 +66,27 @@ pub(super) fn read(tools: &Tools, merged: &Path, programs: &[Program]) -> Result
     }
     let sources = Sources::read(&Tree::read(&exec::root())?);
     let text = String::from_utf8_lossy(&output.stdout);
-    Ok(shipped(&text, &exec::root(), |path, line| {
-        sources.is_test(path, line)
-    }))
+    let root = exec::root();
+    let is_test = |path: &str, line| sources.is_test(path, line);
+    let lines = shipped::<1>(&text, &root, "DA:", is_test);
+    let branches = shipped::<3>(&text, &root, "BRDA:", is_test);
+    let lines = lines.into_iter().map(|(path, counts)| {
+        let counts = counts.into_iter().map(|([line], count)| (line, count));
+        (path, counts.collect())
+    });
+    Ok((lines.collect(), branches))
 }
 
-/// Reads LCOV's `SF:` and `DA:` lines; keeps what stands in some crate's `src` and is no test.
-fn shipped(lcov: &str, root: &Path, is_test: impl Fn(&str, usize) -> bool) -> Lines {
-    let mut lines = Lines::new();
+/// Reads LCOV's `SF:` lines and those of `kind`: numbers that tell a place, the line first, and
+/// how often it ran.
+/// Keeps what stands in some crate's `src` and is no test.
+fn shipped<const N: usize>(
+    lcov: &str,
+    root: &Path,
+    kind: &str,
+    is_test: impl Fn(&str, usize) -> bool,
+) -> Counts<[usize; N]> {
+    let mut found = Counts::new();
     let mut file: Option<String> = None;
     for line in lcov.lines() {
         if let Some(path) = line.strip_prefix("SF:") {
@@ -71,22 +95,26 @@ fn shipped(lcov: &str, root: &Path, is_test: impl Fn(&str, usize) -> bool) -> Li
                 .unwrap_or(Path::new(path));
             let path = path.to_string_lossy().into_owned();
             file = (path.starts_with("crates/") && path.contains("/src/")).then_some(path);
-        } else if let (Some(path), Some(data)) = (&file, line.strip_prefix("DA:")) {
-            let mut numbers = data.split(',').map(str::parse::<u64>);
-            let (Some(Ok(number)), Some(Ok(count))) = (numbers.next(), numbers.next()) else {
+        } else if let (Some(path), Some(data)) = (&file, line.strip_prefix(kind)) {
+            let Some((place, count)) = numbers(data) else {
                 continue;
             };
-            let number = usize::try_from(number).unwrap_or(usize::MAX);
-            if !is_test(path, number) {
-                *lines
-                    .entry(path.clone())
-                    .or_default()
-                    .entry(number)
-                    .or_default() += count;
+            let line = place.first().copied().unwrap_or_default();
+            if !is_test(path, line) {
+                let counts: &mut BTreeMap<_, _> = found.entry(path.clone()).or_default();
+                *counts.entry(place).or_default() += count;
             }
         }
     }
-    lines
+    found
+}
+
+/// The numbers of a place and the count behind them; a branch that was never reached has `-`.
+fn numbers<const N: usize>(data: &str) -> Option<([usize; N], u64)> {
+    let (place, count) = data.rsplit_once(',')?;
+    let place: Result<Vec<usize>, _> = place.split(',').map(str::parse).collect();
+    let count = if count == "-" { Ok(0) } else { count.parse() };
+    Some((place.ok()?.try_into().ok()?, count.ok()?))
 }
 
 /// The lines of a file that never ran, as ranges such as `3-5`.
@@ -127,16 +155,21 @@ end_of_record
 SF:/tree/crates/a/src/lib.rs
 DA:2,3
 DA:x,3
+BRDA:2,0,0,3
+BRDA:2,0,1,-
+BRDA:9,0,0,1
 ";
 
     #[test]
     fn only_shipped_lines_count_and_twins_are_added() {
-        let lines = shipped(LCOV, Path::new("/tree"), |_, line| line == 9);
-        let file = BTreeMap::from([(1, 5), (2, 3)]);
-        assert_eq!(
-            lines,
-            Lines::from([("crates/a/src/lib.rs".to_owned(), file)])
-        );
+        let (root, is_test) = (Path::new("/tree"), |_: &str, line| line == 9);
+        let name = || "crates/a/src/lib.rs".to_owned();
+        let lines = shipped::<1>(LCOV, root, "DA:", is_test);
+        let file = BTreeMap::from([([1], 5), ([2], 3)]);
+        assert_eq!(lines, Counts::from([(name(), file)]));
+        let branches = shipped::<3>(LCOV, root, "BRDA:", is_test);
+        let file = BTreeMap::from([([2, 0, 0], 3), ([2, 0, 1], 0)]);
+        assert_eq!(branches, Branches::from([(name(), file)]));
     }
 
     #[test]

@@ -33,14 +33,20 @@ pub(super) const LEFT_OUT: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// Builds every test of the shipped crates, and the command that they start.
-pub(super) fn build() -> Result<Vec<Program>, String> {
+/// Builds every test of the shipped crates, and the command that they start; in a folder of their
+/// own those that count branches as well.
+pub(super) fn build(branches: bool) -> Result<Vec<Program>, String> {
     let wrapper = exec::root().join("xtask/src/coverage/rustc.sh");
     // No selection of targets: only so are the examples built that tests run.
     let mut command = exec::cargo(&["test", "--no-run", "--workspace", "--exclude", "xtask"]);
     command
         .args(["--profile", "coverage"])
         .env("RUSTC_WORKSPACE_WRAPPER", wrapper);
+    if branches {
+        command
+            .env("VRAM_COVERAGE_BRANCHES", "1")
+            .env("CARGO_TARGET_DIR", exec::root().join("target/branches"));
+    }
     let mut programs = programs::build(&mut command)?;
     programs.retain(|program| SHIPPED.contains(&program.package.as_str()));
     programs.sort_by(|a, b| (&a.package, &a.name).cmp(&(&b.package, &b.name)));

@@ -129,9 +129,12 @@ fn coverage(place: &Place<'_>) -> Result<String, String> {
             row
         })
         .collect();
-    let branches = "\nBranches are not measured: rustc counts them only under \
-                    -Z coverage-options=branch.\n";
-    Ok(text + &table::of(&rows) + branches)
+    let branches = lists(place, "target/xtask/branches.json", &["parts"])?;
+    let branches = match branches.as_str() {
+        "" => "Branches are missing. `cargo xtask coverage --branches` measures them.\n",
+        measured => measured,
+    };
+    Ok(format!("{text}{}\n{branches}", table::of(&rows)))
 }
 
 /// The counts of `cargo xtask mutants`, and where it fails.

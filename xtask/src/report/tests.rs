@@ -40,7 +40,11 @@ const SAMPLES: &[(&str, &str)] = &[
     (
         "target/xtask/coverage.json",
         r#"{"parts":[{"name":"seal","lines":200,"run":193,"floor_percent":95,"holds":true}],
-           "branches":null,"files":{}}"#,
+           "files":{}}"#,
+    ),
+    (
+        "target/xtask/branches.json",
+        r#"{"parts":[{"name":"seal","branches":40,"taken":33,"percent":82.5}]}"#,
     ),
     (
         "target/xtask/mutants.json",
@@ -89,6 +93,7 @@ fn every_part_is_shown_from_what_its_run_left() {
         "| 1234 |",
         "| seal |",
         "96.50",
+        "82.50",
         "| 51 |",
         "- no test notices: seal.rs: replace f with ()",
         "tag not compared",
