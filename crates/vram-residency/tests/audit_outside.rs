@@ -64,12 +64,13 @@ const REASONS: [(&str, &str); 7] = [
 
 /// Variants of `ReceiptError` that a manager does not meet: it signs papers, and
 /// whoever receives one checks it, without a manager.
-const CHECKING: [&str; 10] = [
+const CHECKING: [&str; 11] = [
     "Format",
     "Untrusted",
     "Signature",
     "Certificate",
     "Revoked",
+    "Unrevoked",
     "Stale",
     "Set",
     "Contradiction",
