@@ -82,7 +82,7 @@ fn trust(keys: &[VerifyingKey]) -> Trust<'_> {
     Trust {
         keys,
         simulated: true,
-        revoked: None,
+        ..Trust::default()
     }
 }
 

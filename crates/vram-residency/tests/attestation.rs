@@ -56,7 +56,7 @@ fn facts_are_measured_signed_and_believed_with_the_public_key() {
     let trust = Trust {
         keys: &keys,
         simulated: true,
-        revoked: None,
+        ..Trust::default()
     };
     let facts = again.check(&trust, &nonce(1)).unwrap();
     assert_eq!(facts.record, *shard.record());
@@ -189,7 +189,7 @@ fn a_production_key_attests_no_simulated_device() {
     let trust = Trust {
         keys: &keys,
         simulated: true,
-        revoked: None,
+        ..Trust::default()
     };
     let answer = attested.check(&trust, &nonce(1)).map(drop);
     assert!(matches!(answer, Err(ReceiptError::Untrusted { .. })));

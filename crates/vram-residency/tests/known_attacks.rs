@@ -251,7 +251,7 @@ impl Papers {
         Trust {
             keys: &self.keys,
             simulated: true,
-            revoked: None,
+            ..Trust::default()
         }
     }
 

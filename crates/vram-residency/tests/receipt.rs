@@ -67,7 +67,7 @@ fn trust(keys: &[VerifyingKey]) -> Trust<'_> {
     Trust {
         keys,
         simulated: true,
-        revoked: None,
+        ..Trust::default()
     }
 }
 
@@ -456,6 +456,127 @@ fn a_revoked_worker_operator_or_sealing_key_is_believed_no_longer() {
         };
         assert_eq!(answer, expected);
     }
+}
+
+/// A nonce is new, and so is the answer to it: a certificate that has ended counts no
+/// more, whatever time the worker says it measured at. Who trusts the worker's own key
+/// needs none.
+// requirement: KD-10, API-F22
+#[test]
+fn an_answer_under_a_certificate_that_has_ended_is_not_believed() {
+    let (mut certified, mut receipts) = (0, 0);
+    for vector in vectors() {
+        // When a receipt was signed, nothing but its own time tells.
+        let keys = [operator().public().clone()];
+        let late = Trust {
+            now: Some(Timestamp::from_nanos(u64::MAX)),
+            ..trust(&keys)
+        };
+        let sealed = receipt(&vector);
+        let [answer, later] = [trust(&keys), late].map(|trust| sealed.check(&trust).is_ok());
+        assert_eq!(answer, later);
+        receipts += usize::from(answer);
+        let signed = &vector["attested"]["signed"];
+        let Some(ends) = signed["certificate"]["not_after"].as_u64() else {
+            continue;
+        };
+        // One of the vectors never ends.
+        let Some(after) = ends.checked_add(1) else {
+            continue;
+        };
+        certified += 1;
+        let (attested, nonce) = attested(&vector);
+        let answer = |key: &SigningKey, now: Option<u64>| {
+            let keys = [key.public().clone()];
+            let trust = Trust {
+                now: now.map(Timestamp::from_nanos),
+                ..trust(&keys)
+            };
+            attested.check(&trust, &nonce).map(drop)
+        };
+        let (operator, worker) = (operator(), signer_of(&vector["receipt"]["record"]));
+        for now in [None, Some(0), Some(ends)] {
+            assert_eq!(answer(&operator, now), Ok(()), "{now:?}");
+        }
+        let ended = answer(&operator, Some(after));
+        assert!(
+            matches!(ended, Err(ReceiptError::Scope { .. })),
+            "{ended:?}"
+        );
+        assert_eq!(answer(&worker, Some(after)), Ok(()));
+    }
+    assert!(certified > 0 && receipts > 0, "{certified} {receipts}");
+}
+
+/// A certificate is under no signature but its own: whoever hands a receipt on can add
+/// one, and nobody takes it for the word of somebody who is trusted.
+#[test]
+fn a_certificate_by_a_stranger_vouches_for_nothing() {
+    let stranger = RootKey::from_token(b"0123456789abcdef0123456789abcdef").unwrap();
+    let stranger = SigningKey::new(&stranger).unwrap();
+    for vector in vectors() {
+        let worker = signer_of(&vector["receipt"]["record"]);
+        let [direct, by_operator] = [&worker, &operator()].map(|key| [key.public().clone()]);
+        let sealed = receipt(&vector);
+        assert!(
+            sealed
+                .check(&trust(&direct))
+                .unwrap()
+                .certificate()
+                .is_none()
+        );
+        if let Ok(checked) = sealed.check(&trust(&by_operator)) {
+            assert_eq!(
+                checked.certificate().unwrap().operator(),
+                operator().public()
+            );
+        }
+        let id = sealed
+            .check(&trust(&direct))
+            .unwrap()
+            .record()
+            .worker_id
+            .clone();
+        let (from, to) = (Timestamp::from_nanos(0), Timestamp::from_nanos(u64::MAX));
+        let added = Certificate::issue(&stranger, worker.public(), id, from, to).unwrap();
+        assert!(!trust(&by_operator).vouches(&added));
+        let mut edited = vector["receipt"].clone();
+        edited["signed"]["certificate"] = serde_json::to_value(&added).unwrap();
+        let edited = Receipt::from_json(&edited.to_string()).unwrap();
+        assert!(
+            edited
+                .check(&trust(&direct))
+                .unwrap()
+                .certificate()
+                .is_none()
+        );
+        let alone = edited.check(&trust(&by_operator)).map(drop);
+        assert!(
+            matches!(alone, Err(ReceiptError::Untrusted { .. })),
+            "{alone:?}"
+        );
+    }
+}
+
+/// What is made can be read.
+// requirement: KD-10
+#[test]
+fn a_list_that_nobody_could_read_is_not_made() {
+    let list = |keys: u64| {
+        let ids = (0..keys).map(|n| KeyId::try_from(format!("{n:016x}")).unwrap());
+        Revocations::issue(&operator(), Timestamp::from_nanos(1), ids.collect()).unwrap()
+    };
+    let most = list(55_000).to_json().unwrap();
+    let trusted = [operator().public().clone()];
+    assert_eq!(
+        Revocations::from_json(&most, &trusted)
+            .unwrap()
+            .keys()
+            .len(),
+        55_000
+    );
+    let refused = list(56_000).to_json().unwrap_err().to_string();
+    assert!(refused.contains("the limit is 1048576"), "{refused}");
 }
 
 /// Neither an old list, nor whoever was revoked, nor a list that leaves a key out

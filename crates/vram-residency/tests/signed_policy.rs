@@ -310,7 +310,8 @@ fn a_policy_refuses_a_list_of_revoked_keys_that_brings_a_key_back() {
         policy_in(dir.path(), &format!("{rule}revoked = '{bad}'\n")).unwrap();
     }
     for (lists, what) in [
-        ("revoked_seen = 'seen'\n", "no revoked to hold against it"),
+        ("revoked_seen = 'seen'\n", "no list in revoked"),
+        ("revoked_by = ['KEY']\n", "no list in revoked"),
         ("revoked = 'more'\nrevoked_seen = 'gone'\n", "gone: "),
     ] {
         let error = policy_in(dir.path(), &format!("{rule}{lists}")).unwrap_err();
@@ -318,6 +319,32 @@ fn a_policy_refuses_a_list_of_revoked_keys_that_brings_a_key_back() {
             error.to_string().contains(what) && !error.is_verdict(),
             "{error}"
         );
+    }
+}
+
+/// Who approves models need not be who revokes keys.
+// requirement: PM-15, KD-10
+#[test]
+fn a_policy_may_name_who_signs_the_list_of_revoked_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let (key, operator) = (approver(1), approver(2));
+    std::fs::write(dir.path().join("allow.toml"), list(&key)).unwrap();
+    for (name, by) in [("theirs", &key), ("ours", &operator)] {
+        let list = Revocations::issue(by, AT, BTreeSet::new()).unwrap();
+        std::fs::write(dir.path().join(name), list.to_json().unwrap()).unwrap();
+    }
+    let rule = "require = 'signed'\nallow = ['allow.toml']\ntrust = ['KEY']\n";
+    let by = format!("revoked_by = ['{}']\n", operator.public());
+    for (name, by, good) in [
+        ("theirs", "", true),
+        ("ours", "", false),
+        ("theirs", &by, false),
+        ("ours", &by, true),
+    ] {
+        let text = format!("{rule}revoked = '{name}'\n{by}");
+        let read = policy_in(dir.path(), &text);
+        assert_eq!(read.is_ok(), good, "{name} {by}: {read:?}");
+        assert!(read.err().is_none_or(|error| error.is_verdict()));
     }
 }
 

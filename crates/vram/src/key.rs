@@ -104,7 +104,9 @@ struct Id {
 /// Say, as an operator, that a key signs for a worker
 ///
 /// Who trusts the operator's public key then believes that worker's receipts and
-/// attestations. To change a worker's key, certify the new one before the old
+/// attestations; answers to a nonce ('vram attest') only until the certificate ends, by
+/// the clock of who checks them. When a receipt was signed, its worker alone says: a key
+/// that leaked must be revoked ('vram key revoke'). To change a worker's key, certify the new one before the old
 /// certificate ends: their times may overlap.
 #[derive(clap::Args)]
 #[command(after_help = "\

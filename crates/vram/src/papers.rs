@@ -160,6 +160,7 @@ impl Check<'_> {
             signed_by: attested.key_id().to_string(),
             certified_by: attested
                 .certificate()
+                .filter(|certificate| self.trusted.trust().vouches(certificate))
                 .map(|c| c.operator().id().to_string()),
             file: None,
             contents: "not checked",

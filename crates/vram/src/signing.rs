@@ -3,10 +3,11 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use vram_residency::clock::{Clock as _, SystemClock};
 use vram_residency::device::DeviceKind;
 use vram_residency::key::{RootKey, Scope, SigningKey, VerifyingKey};
 use vram_residency::receipt::{
-    Certificate, MAX_RECEIPT_BYTES, ReceiptError, Revocations, Signer, Trust,
+    Certificate, MAX_RECEIPT_BYTES, MAX_REVOCATIONS_BYTES, ReceiptError, Revocations, Signer, Trust,
 };
 use vram_residency::{Error, Record};
 
@@ -80,6 +81,10 @@ pub(crate) struct RevokedArgs {
     /// and not be signed by one of them
     #[arg(long, value_name = "FILE", requires = "revoked")]
     revoked_seen: Option<PathBuf>,
+    /// Public key of an operator who signs these lists; without one every key of --trust
+    /// may, a worker's included
+    #[arg(long, value_name = "KEY", requires = "revoked")]
+    revoked_by: Vec<String>,
 }
 
 impl RevokedArgs {
@@ -88,10 +93,12 @@ impl RevokedArgs {
         self.revoked.is_some()
     }
 
-    /// The list, under one of `keys` and no older than the one of before.
+    /// The list, under one of `keys`, or of those that sign lists, and no older than the one of before.
     pub(crate) fn load(&self, keys: &[VerifyingKey]) -> Result<Option<Revocations>, Failure> {
+        let by = public_keys(&self.revoked_by)?;
+        let by = if by.is_empty() { keys } else { &by };
         let list = |path: &Option<PathBuf>| {
-            let list = path.as_deref().map(|path| revocations(path, keys));
+            let list = path.as_deref().map(|path| revocations(path, by));
             list.transpose()
         };
         let (revoked, seen) = (list(&self.revoked)?, list(&self.revoked_seen)?);
@@ -140,6 +147,7 @@ impl Trusted {
             keys: &self.keys,
             simulated: self.simulated,
             revoked: self.revoked.as_ref(),
+            now: Some(SystemClock::new().now()),
         }
     }
 
@@ -152,7 +160,7 @@ impl Trusted {
 
 /// A list of revoked keys under one of `trusted`.
 pub(crate) fn revocations(path: &Path, trusted: &[VerifyingKey]) -> Result<Revocations, Failure> {
-    let text = read(path, MAX_RECEIPT_BYTES)?;
+    let text = read(path, MAX_REVOCATIONS_BYTES)?;
     let read = Revocations::from_json(&text, trusted);
     read.map_err(|error| believed(&path.to_string_lossy(), error))
 }

@@ -356,6 +356,27 @@ fn an_older_list_of_revoked_keys_is_refused_where_the_newer_one_is_named() {
             "audit verify log {trust} --revoked old.json --revoked-seen old.json"
         ))
         .exit(0);
+    // A list by a key of the log, and by the one that signs lists.
+    session
+        .vram("key revoke 7766554433221100 --operator akey --out thiefs.json")
+        .exit(0);
+    let keys = "audit verify log --trust akey.pub";
+    session
+        .vram(&format!("{keys} --revoked thiefs.json"))
+        .exit(0);
+    session
+        .vram(&format!(
+            "{keys} --revoked thiefs.json --revoked-by okey.pub"
+        ))
+        .exit(3)
+        .refuses("no trusted key");
+    session
+        .vram(&format!("{keys} --revoked old.json --revoked-by okey.pub"))
+        .exit(0);
+    session
+        .vram(&format!("{keys} --revoked-by okey.pub"))
+        .exit(2)
+        .refuses("--revoked");
     // A newer list that leaves out who is on the last one.
     let other = "key revoke 7766554433221100 --operator okey --out short.json";
     session.vram(other).exit(0);

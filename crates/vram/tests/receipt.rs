@@ -217,6 +217,10 @@ fn an_operator_certifies_and_revokes() {
         .vram(verify)
         .exit(0)
         .says("certificate  ok (operator ");
+    // Who trusts the worker's own key hears nothing of an operator whom nobody trusts.
+    let direct = "verify receipt.json model --trust w.pub --simulated";
+    let direct = session.vram(direct).exit(0).out;
+    assert!(!direct.contains("certificate"), "{direct}");
     // Another key is revoked first, then this one.
     let revoke = "--operator op.sign --out revoked.json";
     session

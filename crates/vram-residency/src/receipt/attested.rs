@@ -213,7 +213,8 @@ impl Attested {
         self.signed.key_id
     }
 
-    /// The certificate of that key, if it carries one.
+    /// The certificate of that key, if it carries one; whose word it is, tells
+    /// [`Trust::vouches`].
     #[must_use]
     pub const fn certificate(&self) -> Option<&Certificate> {
         self.signed.certificate.as_ref()
@@ -230,8 +231,11 @@ impl Attested {
         if !same {
             return Err(ReceiptError::Nonce);
         }
-        let subject = facts.kinds();
-        let subject = facts.subject(&subject);
+        let kinds = facts.kinds();
+        let subject = Subject {
+            now: trust.now,
+            ..facts.subject(&kinds)
+        };
         self.signed
             .check(trust, &subject, |key| facts.message(key))?;
         facts.consistent()?;
@@ -248,6 +252,7 @@ impl Facts {
         Subject {
             record: &self.record,
             at: self.measured_at,
+            now: None,
             kinds,
         }
     }

@@ -104,6 +104,15 @@ impl Certificate {
         Ok(())
     }
 
+    /// Whether it has not ended at this time.
+    pub(super) fn lasts(&self, now: Timestamp) -> Result<(), ReceiptError> {
+        if now > self.not_after {
+            let reason = "it has ended, and an answer to this nonce is newer";
+            return Err(ReceiptError::Scope { reason });
+        }
+        Ok(())
+    }
+
     fn message(&self) -> Vec<u8> {
         let mut out = Encoder::new(MAGIC, VERSION);
         out.raw(self.operator_key.0.as_bytes())

@@ -42,8 +42,10 @@ use wire::Encoder;
 
 /// Value of the `schema` field.
 pub const RECEIPT_SCHEMA: &str = "vram-residency/receipt/v1";
-/// Longest receipt, attestation, certificate or list that is read, in bytes.
+/// Longest receipt, attestation or certificate that is read, in bytes.
 pub const MAX_RECEIPT_BYTES: usize = 128 << 10;
+/// Longest list of revoked keys that is read or made, in bytes: some 55,000 keys.
+pub const MAX_REVOCATIONS_BYTES: usize = 1 << 20;
 
 const MAGIC: &[u8; 8] = b"VRAMRCPT";
 const VERSION: u16 = 1;
@@ -132,6 +134,7 @@ pub enum ReceiptError {
 #[derive(Debug, Clone, Copy)]
 pub struct Checked<'r> {
     receipt: &'r Receipt,
+    certificate: Option<&'r Certificate>,
 }
 
 impl<'r> Checked<'r> {
@@ -147,11 +150,10 @@ impl<'r> Checked<'r> {
         self.receipt.signed.key_id
     }
 
-    /// Who certified that key, if it was believed through its certificate or
-    /// carries one.
+    /// Who certified that key, if that is somebody who is trusted.
     #[must_use]
     pub const fn certificate(&self) -> Option<&'r Certificate> {
-        self.receipt.signed.certificate.as_ref()
+        self.certificate
     }
 
     /// Whether a file of this digest and length is the one that was sealed.
@@ -229,7 +231,11 @@ impl Receipt {
             let reason = "it says that nothing was sealed";
             return Err(ReceiptError::Contradiction { reason });
         }
-        Ok(Checked { receipt: self })
+        let certificate = self.signed.certificate.as_ref();
+        Ok(Checked {
+            receipt: self,
+            certificate: certificate.filter(|certificate| trust.vouches(certificate)),
+        })
     }
 }
 
@@ -237,6 +243,7 @@ const fn subject<'a>(record: &'a Record, kinds: &'a [DeviceKind]) -> Subject<'a>
     Subject {
         record,
         at: record.sealed_at,
+        now: None,
         kinds,
     }
 }

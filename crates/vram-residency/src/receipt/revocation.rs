@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::wire::{Encoder, PublicKey, Signature};
-use super::{MAX_RECEIPT_BYTES, ReceiptError, read};
+use super::{MAX_REVOCATIONS_BYTES, ReceiptError, read};
 use crate::clock::Timestamp;
 use crate::key::{KeyError, KeyId, RootKey, SigningKey, VerifyingKey};
 use crate::seal::Record;
@@ -60,7 +60,7 @@ impl Revocations {
     /// [`ReceiptError::Format`], [`ReceiptError::Untrusted`],
     /// [`ReceiptError::Revoked`] or [`ReceiptError::Signature`].
     pub fn from_json(text: &str, trusted: &[VerifyingKey]) -> Result<Self, ReceiptError> {
-        let list: Self = read(text, MAX_RECEIPT_BYTES)?;
+        let list: Self = read(text, MAX_REVOCATIONS_BYTES)?;
         super::check_schema(&list.schema, REVOCATIONS_SCHEMA)?;
         let operator = &list.operator_key.0;
         if !trusted.contains(operator) {
@@ -116,9 +116,17 @@ impl Revocations {
     /// The list as one line of JSON.
     ///
     /// # Errors
-    /// [`ReceiptError::Format`], which no field of a list can cause.
+    /// [`ReceiptError::Format`] of one that is longer than anybody reads.
     pub fn to_json(&self) -> Result<String, ReceiptError> {
-        super::write(self)
+        let text = super::write(self)?;
+        if text.len() > MAX_REVOCATIONS_BYTES {
+            let (len, keys) = (text.len(), self.revoked.len());
+            let reason = format!(
+                "a list of {keys} keys has {len} bytes, the limit is {MAX_REVOCATIONS_BYTES}; revoke the signing key of a worker instead of its starts"
+            );
+            return Err(ReceiptError::Format { reason });
+        }
+        Ok(text)
     }
 
     /// Whether a key is on it.

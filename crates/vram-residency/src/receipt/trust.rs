@@ -19,6 +19,20 @@ pub struct Trust<'a> {
     pub simulated: bool,
     /// Keys that are no longer believed, whoever certified them.
     pub revoked: Option<&'a Revocations>,
+    /// The verifier's own time, against which attestations are checked: an answer to
+    /// a nonce that is known to be new is believed under no certificate that has ended,
+    /// whatever time the worker says it measured at. Without it certificates count that
+    /// covered that time.
+    pub now: Option<Timestamp>,
+}
+
+impl Trust<'_> {
+    /// Whether this certificate is the word of somebody who is trusted. Whoever hands
+    /// a paper on can add one of his own.
+    #[must_use]
+    pub fn vouches(&self, certificate: &Certificate) -> bool {
+        self.keys.contains(certificate.operator())
+    }
 }
 
 /// Who signs: a worker's key and, if there is one, an operator's word for it.
@@ -46,6 +60,8 @@ pub(super) struct Signed {
 pub(super) struct Subject<'a> {
     pub(super) record: &'a Record,
     pub(super) at: Timestamp,
+    /// When it is known not to have been signed long before.
+    pub(super) now: Option<Timestamp>,
     pub(super) kinds: &'a [DeviceKind],
 }
 
@@ -87,10 +103,10 @@ impl Signed {
         message: impl FnOnce(&VerifyingKey) -> Vec<u8>,
     ) -> Result<(), ReceiptError> {
         let key = &self.public_key.0;
-        let trusts = |key: &VerifyingKey| trust.keys.contains(key);
+        let direct = trust.keys.contains(key);
         let certified = self.certificate.as_ref();
-        let certified = certified.is_some_and(|c| trusts(c.operator()));
-        if self.key_id != key.id() || !(trusts(key) || certified) {
+        let certified = certified.is_some_and(|certificate| trust.vouches(certificate));
+        if self.key_id != key.id() || !(direct || certified) {
             return Err(ReceiptError::Untrusted {
                 key_id: self.key_id,
             });
@@ -99,6 +115,9 @@ impl Signed {
         if let Some(certificate) = &self.certificate {
             certificate.check()?;
             certificate.covers(key, &subject.record.worker_id, subject.at)?;
+            if let Some(now) = subject.now.filter(|_| !direct) {
+                certificate.lasts(now)?;
+            }
         }
         if !key.verifies(&message(key), &self.signature.0) {
             return Err(ReceiptError::Signature);

@@ -15,7 +15,7 @@ use super::allow::{self, AllowError, MAX_ALLOW_BYTES};
 use super::{AllowList, SignerId};
 use crate::policy::PolicyError;
 use crate::receipt::wire::PublicKey;
-use crate::receipt::{MAX_RECEIPT_BYTES, Revocations};
+use crate::receipt::{MAX_REVOCATIONS_BYTES, Revocations};
 use crate::text::shown_path;
 
 /// Longest policy that is read, in bytes.
@@ -67,6 +67,8 @@ struct Text {
     trust: Vec<PublicKey>,
     revoked: Option<PathBuf>,
     revoked_seen: Option<PathBuf>,
+    #[serde(default)]
+    revoked_by: Vec<PublicKey>,
 }
 
 impl ModelPolicy {
@@ -101,6 +103,7 @@ impl ModelPolicy {
     /// trust = ["HEX"]           # public keys of those who may sign them
     /// revoked = "revoked.json"  # optional: keys that are believed no longer
     /// revoked_seen = "r1.json"  # optional: the list that was believed last
+    /// revoked_by = ["HEX"]      # optional: keys that sign it, instead of those of trust
     /// ```
     ///
     /// Keep a copy of the list of revoked keys where only you can write, and name it
@@ -135,8 +138,10 @@ impl ModelPolicy {
         let policy = policy.map_err(|reason| AllowError::Policy { reason })?;
         policy.check()?;
         let keys: Vec<_> = policy.trust.iter().map(|key| key.0.clone()).collect();
+        let by: Vec<_> = policy.revoked_by.iter().map(|key| key.0.clone()).collect();
+        let by = if by.is_empty() { &keys } else { &by };
         let revoked = policy.revocations(folder, &|path| {
-            let list = Revocations::from_json(&read(path, MAX_RECEIPT_BYTES)?, &keys);
+            let list = Revocations::from_json(&read(path, MAX_REVOCATIONS_BYTES)?, by);
             list.map_err(|error| in_file(path, AllowError::Revocations(error)))
         })?;
         let lists = policy.allow.iter().map(|name| {
@@ -176,12 +181,14 @@ impl Text {
         if self.require == Requirement::Signed && self.allow.is_empty() {
             return refused("it requires signed models and names no allow-list");
         }
-        let needs_keys = !self.allow.is_empty() || self.revoked.is_some();
+        let needs_keys =
+            !self.allow.is_empty() || self.revoked.is_some() && self.revoked_by.is_empty();
         if needs_keys && self.trust.is_empty() {
             return refused("it names lists and no key to trust");
         }
-        if self.revoked_seen.is_some() && self.revoked.is_none() {
-            return refused("it names revoked_seen and no revoked to hold against it");
+        let about_it = self.revoked_seen.is_some() || !self.revoked_by.is_empty();
+        if about_it && self.revoked.is_none() {
+            return refused("it names revoked_seen or revoked_by, and no list in revoked");
         }
         Ok(())
     }

@@ -79,6 +79,7 @@ digest that the device measured. A policy file is TOML:
   revoked = 'revoked.json'  optional: keys that are believed no longer
   revoked_seen = 'r1.json'  optional: the list of them that was believed last;
                             an older one, or one that leaves a key out, is refused
+  revoked_by = ['HEX']      optional: keys that sign it, instead of those in trust
 
 While --hold keeps them, every shard is verified every --every, and a scrubber
 reads them in a secret order in between, at --scrub-rate bytes a second. SIGUSR1
