@@ -467,11 +467,16 @@ fn unexpected(w: &mut World) -> bool {
         && w.manager.used_vram() == 0
 }
 
-/// Flipped back before anybody looks: nothing can see this, and we say so.
+/// Wrong while an execution holds its lease, and right again before anybody looks: nothing
+/// can see this, and we say so.
 fn window(w: &mut World) -> bool {
     let offset = w.rng.below(w.len());
     let shard = w.seal();
+    let Ok(lease) = w.manager.lease(&shard, w.mode) else {
+        return true;
+    };
     w.flip(offset, 1);
+    lease.finish();
     w.flip(offset, 1);
     w.noticed(&shard)
 }
