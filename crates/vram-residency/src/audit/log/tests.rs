@@ -320,7 +320,8 @@ fn a_queue_that_is_full_by_bytes_wakes_the_writer() {
         large > 3 * small,
         "half of the room is more than a small one"
     );
-    let rooms: [(usize, fn(u64) -> Event); 2] = [(20 * small, plain), (large + 2, long)];
+    let makes: [fn(u64) -> Event; 2] = [plain, long];
+    let rooms = [20 * small, large + 2].into_iter().zip(makes);
     for (queue_bytes, every_second) in rooms {
         let options = LogOptions {
             queue_bytes,
