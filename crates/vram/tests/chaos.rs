@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::{Outcome, Session, finish, interrupt};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 const HOLD: &str = "seal model --device sim --key-file key --id m --record r.json \
                     --audit log --audit-key akey --hold --every 1ms";
@@ -108,6 +108,9 @@ fn a_stopped_hold_goes_on_when_continued() {
     for _ in 0..3 {
         verified();
         kill_process(pid, Signal::STOP).unwrap();
+        // A continuation takes back a stop that has not happened yet.
+        let (_, status) = waitpid(Some(pid), WaitOptions::UNTRACED).unwrap().unwrap();
+        assert!(status.stopped(), "{status:?}");
         kill_process(pid, Signal::CONT).unwrap();
         // More than what the pipe may have held from before.
         (0..20).for_each(|_| verified());
