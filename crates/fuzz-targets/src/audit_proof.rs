@@ -8,36 +8,50 @@ use vram_residency::audit::note::{Checkpoint, Cut, Origin};
 use vram_residency::audit::proof::{Proof, Proved, Trust};
 use vram_residency::key::VerifyingKey;
 
-use crate::audit_log::{KEY, KNOWN, lines};
+use crate::audit_log::{KEY, KNOWN, Known};
 use crate::json::says_the_same;
 
 /// Events under the checkpoint from which the seed's growth is proved.
-const EARLY: usize = 3;
+const EARLY: u64 = 3;
 
-/// All that the fuzzer's key ever signed: an early and the last checkpoint.
-static SIGNED: LazyLock<[Checkpoint; 2]> = LazyLock::new(|| {
-    let leaves: Vec<_> = lines(&KNOWN).into_iter().map(leaf_hash).collect();
-    [EARLY, leaves.len()].map(|size| Checkpoint {
+/// An early checkpoint of the closed log, the only one that its files do not hold.
+static EARLIER: LazyLock<Checkpoint> = LazyLock::new(|| {
+    let lines = KNOWN[0].lines(0, EARLY);
+    let leaves: Vec<_> = lines.into_iter().map(leaf_hash).collect();
+    Checkpoint {
         origin: Origin::new("example.org/worker-1").expect("a name"),
-        size: size as u64,
-        root: root(&leaves[..size]),
+        size: EARLY,
+        root: root(&leaves),
         reopened: false,
         cut: Cut::default(),
-    })
+    }
 });
 
-/// The seeds: the proof of one event and that of growth. `tests/replay` compares.
+/// The log of which somebody signed this.
+fn log_of(checkpoint: &Checkpoint) -> &'static Known {
+    if *checkpoint == *EARLIER {
+        return &KNOWN[0];
+    }
+    let log = KNOWN.iter().find(|log| log.signed.contains(checkpoint));
+    log.expect("a checkpoint that somebody signed")
+}
+
+/// The seeds: the proof of one event, that of growth, and that of an event under a
+/// key that the trusted one named. `tests/replay` compares.
 #[must_use]
-pub fn seeds() -> [Proof; 2] {
+pub fn seeds() -> [Proof; 3] {
     let trusted = trusted();
     let options = Options {
         trusted: &trusted,
         ..Options::default()
     };
-    let early = SIGNED[0].sign(&KEY).expect("signed");
+    let early = EARLIER.sign(&KEY).expect("signed");
+    let [closed, rekeyed, ..] = &*KNOWN;
+    let newest = rekeyed.signed.last().expect("a checkpoint").size - 1;
     [
-        Proof::of_event(&*KNOWN, &options, 5).expect("a proof"),
-        Proof::since(&*KNOWN, &options, &early).expect("a proof"),
+        Proof::of_event(&closed.files, &options, 5).expect("a proof"),
+        Proof::since(&closed.files, &options, &early).expect("a proof"),
+        Proof::of_event(&rekeyed.files, &options, newest).expect("a proof"),
     ]
 }
 
@@ -67,15 +81,14 @@ pub(crate) fn run(data: &[u8]) -> bool {
     };
     match proved {
         Proved::Event(event, seq, checkpoint) => {
-            let lines = lines(&KNOWN);
-            let line = lines[usize::try_from(seq).expect("an index")];
+            let line = log_of(&checkpoint).lines(seq, seq + 1)[0];
             let known = serde_json::from_slice(line).expect("an event");
             assert_eq!(*event, known);
-            assert!(SIGNED.contains(&checkpoint));
         }
         Proved::Prefix(first, last) => {
-            assert!(SIGNED.contains(&first) && SIGNED.contains(&last));
+            let (old, new) = (log_of(&first), log_of(&last));
             assert!(first.size <= last.size);
+            assert_eq!(old.lines(0, first.size), new.lines(0, first.size));
         }
         other => panic!("a kind that nobody signed: {other:?}"),
     }

@@ -1,5 +1,5 @@
-//! The fuzz targets, one for every decoder of what others wrote. Each takes any
-//! bytes, panics when a claim about them does not hold, and returns whether
+//! The fuzz targets, one for every decoder of what others wrote, and two that drive
+//! a manager. Each takes any bytes, panics when a claim about them does not hold, and returns whether
 //! something was accepted. None only looks for crashes.
 //!
 //! Two programs run them: the fuzzer (`fuzz/`, nightly, `cargo xtask fuzz`) and
@@ -11,21 +11,26 @@
 mod allow_list;
 mod audit_log;
 mod audit_proof;
+mod audit_reopen;
 mod certificate;
 mod checkpoint;
 mod device_options;
 mod formats;
 mod json;
 mod keys;
+mod manager;
 mod model_sig;
 mod ptx;
 mod receipt;
 mod record;
+mod seal_verification;
 mod statement;
 mod vectors;
+mod vram_allocation;
 
-pub use audit_log::{join as join_files, split as split_files};
+pub use audit_log::{NEXT_TOKEN, join as join_files, split as split_files};
 pub use audit_proof::seeds as audit_proofs;
+pub use seal_verification::seeds as presented_records;
 
 /// One target.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +43,7 @@ pub struct Target {
 }
 
 /// Every target; those that read the largest files of strangers first.
-pub const TARGETS: [Target; 17] = [
+pub const TARGETS: [Target; 20] = [
     target("safetensors_header", formats::safetensors_header),
     target("index", formats::index),
     target("gguf", formats::gguf),
@@ -54,8 +59,11 @@ pub const TARGETS: [Target; 17] = [
     target("checkpoint", checkpoint::run),
     target("audit_log", audit_log::run),
     target("audit_proof", audit_proof::run),
+    target("audit_reopen", audit_reopen::run),
     target("device_options", device_options::run),
     target("ptx", ptx::run),
+    target("seal_verification", seal_verification::run),
+    target("vram_allocation", vram_allocation::run),
 ];
 
 const fn target(name: &'static str, run: fn(&[u8]) -> bool) -> Target {
