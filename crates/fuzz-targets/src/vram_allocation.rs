@@ -74,8 +74,8 @@ impl World {
     /// The low bits of `kind` choose the step, the next the device, the highest
     /// whether it is struck by a fault of the driver.
     fn step(&mut self, kind: u8, a: u8, b: u8) {
-        let (device, struck) = (usize::from(kind >> 3 & 1), kind >= 0xE0);
-        let len = u64::from(a) << 8 | u64::from(b);
+        let (device, struck) = (usize::from((kind >> 3) & 1), kind >= 0xE0);
+        let len = (u64::from(a) << 8) | u64::from(b);
         let pick = usize::from(a).checked_rem(self.held.len());
         match (kind & 7, pick) {
             (0 | 1, _) => self.seal(device, len, struck),
