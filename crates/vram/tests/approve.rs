@@ -49,6 +49,22 @@ fn signer(session: &Session, name: &str) {
     session.write(&format!("{name}.pub"), &public);
 }
 
+/// Of many files it is said which one is not approved.
+#[test]
+fn the_file_of_a_group_that_is_not_approved_is_named() {
+    let session = operator();
+    session.vram(APPROVE).exit(0);
+    session.file("other.bin", 20_000);
+    let seal = SEAL.replace("weights.bin", "weights.bin other.bin --group");
+    for more in ["", "--retries 1", "--device sim:1GiB,ordinal=1"] {
+        let outcome = session.vram(&format!("{seal} {more}")).exit(3);
+        let names = outcome
+            .err
+            .starts_with("vram: error: other.bin: policy violation");
+        assert!(names, "{outcome:#?}");
+    }
+}
+
 /// Lets the operator 'op' revoke the key 'a' in revoked.json.
 fn revoke_the_approver(session: &Session) {
     let id = session.vram("key public a.sign --json").exit(0);

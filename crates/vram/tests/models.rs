@@ -477,6 +477,39 @@ fn a_part_under_another_name_is_not_taken_for_a_model() {
         .vram("seal model.gguf rest.gguf --device sim --group")
         .exit(0)
         .says(" of 2 shards\n");
+    // All of it, each part once and in order.
+    std::fs::copy(
+        small().with_file_name("small.gguf"),
+        session.path("whole.gguf"),
+    )
+    .unwrap();
+    for (files, says) in [
+        (
+            "model.gguf model.gguf",
+            "model.gguf is part 1 of 2, and FILE 2 of 2",
+        ),
+        (
+            "rest.gguf model.gguf",
+            "rest.gguf is part 2 of 2, and FILE 1 of 2",
+        ),
+        (
+            "model.gguf rest.gguf rest.gguf",
+            "model.gguf is part 1 of 2, and FILE 1 of 3",
+        ),
+        (
+            "model.gguf whole.gguf",
+            "whole.gguf is no part of a split model",
+        ),
+    ] {
+        session
+            .vram(&format!("seal {files} --device sim --group"))
+            .exit(1)
+            .refuses(says)
+            .tells("name all parts in their order");
+        session
+            .vram(&format!("seal {files} --device sim --group --format raw"))
+            .exit(0);
+    }
 }
 
 // requirement: PM-1

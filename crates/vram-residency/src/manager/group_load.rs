@@ -24,6 +24,8 @@ pub struct GroupLoad<'a> {
     total: u32,
     overall: Arc<Overall>,
     members: Vec<Member<'a>>,
+    /// The member whose error the last run told.
+    told: Option<u32>,
 }
 
 enum Member<'a> {
@@ -71,6 +73,7 @@ impl VramManager {
             total,
             overall: Arc::default(),
             members: Vec::with_capacity(requests.len()),
+            told: None,
         };
         for (index, request) in (0..total).zip(requests) {
             let member = load.check(index, request)?;
@@ -110,6 +113,13 @@ impl<'a> GroupLoad<'a> {
         failed.map(|(index, _)| index).collect()
     }
 
+    /// Position of the member whose error the last run gave: not every error says
+    /// what it is about.
+    #[must_use]
+    pub const fn told(&self) -> Option<u32> {
+        self.told
+    }
+
     /// How many members are sealed.
     #[must_use]
     pub fn sealed(&self) -> usize {
@@ -128,8 +138,12 @@ impl<'a> GroupLoad<'a> {
         self.run_with(false)
     }
 
-    /// The same, but a failure ends the loads in flight too.
-    pub(super) fn run_or_halt(&mut self) -> Result<()> {
+    /// The same, but a failure ends the loads in flight too: for who tries nothing
+    /// again.
+    ///
+    /// # Errors
+    /// As [`GroupLoad::run`].
+    pub fn run_or_halt(&mut self) -> Result<()> {
         self.run_with(true)
     }
 
@@ -219,8 +233,15 @@ impl<'a> GroupLoad<'a> {
         }
         let mut errors = errors.unwrap_or_else(PoisonError::into_inner);
         errors.sort_unstable_by_key(|(at, _)| *at);
-        let errors = errors.into_iter().map(|(_, error)| error);
-        errors.reduce(Error::graver).map_or(Ok(()), Err)
+        let told =
+            errors
+                .into_iter()
+                .reduce(|first, other| match other.1.gravity() > first.1.gravity() {
+                    true => other,
+                    false => first,
+                });
+        self.told = told.as_ref().and_then(|(at, _)| u32::try_from(*at).ok());
+        told.map_or(Ok(()), |(_, error)| Err(error))
     }
 }
 

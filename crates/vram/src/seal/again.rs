@@ -110,22 +110,34 @@ impl<'p> Patience<'p> {
 /// Seals the files of one model, as they were when all were opened: all or none.
 /// What is loaded stays while those that failed, and only those, are opened and
 /// read `again`.
+///
+/// # Errors
+/// The error and, where it is known, the position of the file that it is about.
 pub(super) fn seal_group<'a>(
     manager: &VramManager,
     files: &[&Known],
     patience: &mut Patience<'_>,
     opened: Vec<SealRequest<'a>>,
     again: impl Fn(usize) -> Result<SealRequest<'a>, Error>,
-) -> Result<SealedGroup, Error> {
-    let mut load = manager.group_load(opened)?;
-    while let Err(error) = load.run() {
+) -> Result<SealedGroup, (Option<u32>, Error)> {
+    let of_none = |error| (None, error);
+    let named = |index: u32| Some(files.get(usize::try_from(index).ok()?)?.plan.name.as_str());
+    let mut load = manager.group_load(opened).map_err(of_none)?;
+    // What is not read again need not be loaded.
+    let run = match patience.retries {
+        0 => GroupLoad::run_or_halt,
+        _ => GroupLoad::run,
+    };
+    while let Err(error) = run(&mut load) {
+        let about = load.told();
         let failed = load.failed();
-        let at = |index: &u32| Some(files.get(usize::try_from(*index).ok()?)?.plan.name.as_str());
-        let failed: Vec<&str> = failed.iter().filter_map(at).collect();
-        patience.again(error, &failed)?;
-        patience.patiently(|| refill(&mut load, files, &again))?;
+        let failed: Vec<&str> = failed.iter().filter_map(|index| named(*index)).collect();
+        let again_now = patience.again(error, &failed);
+        again_now.map_err(|error| (about, error))?;
+        let refilled = patience.patiently(|| refill(&mut load, files, &again));
+        refilled.map_err(of_none)?;
     }
-    load.finish()
+    load.finish().map_err(of_none)
 }
 
 /// Gives the members that failed their requests anew, if all files, those that
@@ -293,6 +305,7 @@ mod tests {
             let mut patience = Patience::of_group(retries, &wait);
             let again = |at| self.request(at);
             let group = seal_group(&manager, &known, &mut patience, opened?, again);
+            let group = group.map_err(|(_, error)| error);
             let sealed = group.map(|group| assert_eq!(group.shards().len(), 3));
             assert_eq!(manager.used_vram(), 0, "the group is gone");
             sealed

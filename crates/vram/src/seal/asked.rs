@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use vram_residency::capacity::plan::PlanPart;
 use vram_residency::error::Error;
-use vram_residency::format::gguf::PartName;
+use vram_residency::format::gguf::{PartName, Split};
+use vram_residency::format::{Format, Limits};
 use vram_residency::load::{CancelToken, FileIdentity, LoadError, Model, Opening, Part};
 
 use super::Args;
@@ -71,6 +72,9 @@ impl Asked {
         let [path] = args.files.as_slice() else {
             let parts = patience.patiently(|| Ok(opening.files(&args.files)?));
             let parts = parts.map_err(|error| Failure::to_seal("the files", told(error)))?;
+            if args.group {
+                check_split(&parts, &args.worker.limits.limits())?;
+            }
             return Ok(Self {
                 of_model: false,
                 parts,
@@ -120,6 +124,35 @@ pub(super) fn opening(args: &Args, token: &CancelToken) -> Opening {
         Some(timeout) => opening.timeout(timeout),
         None => opening,
     }
+}
+
+/// Parts of a split GGUF that are named one by one as one model: all of them, each
+/// once, in their order.
+fn check_split(parts: &[Part], limits: &Limits) -> Result<(), Failure> {
+    let split = |part: &Part| match part.format() {
+        Format::Gguf => Split::of(part.tensors(), limits).ok().flatten(),
+        _ => None,
+    };
+    if parts.iter().all(|part| split(part).is_none()) {
+        return Ok(());
+    }
+    let count = u64::try_from(parts.len()).unwrap_or(u64::MAX);
+    for (part, position) in parts.iter().zip(0_u64..) {
+        let found = split(part).map(|split| (split.number, split.count));
+        if found == Some((position, count)) {
+            continue;
+        }
+        let what = found.map_or_else(
+            || "is no part of a split model as others are".to_owned(),
+            |(number, count)| format!("is part {} of {count}", number.saturating_add(1)),
+        );
+        let (name, place) = (part.path().display(), position.saturating_add(1));
+        return Err(Failure::new(format!(
+            "{name} {what}, and FILE {place} of {count} of the group"
+        ))
+        .hint("name all parts in their order, or the first one without --group"));
+    }
+    Ok(())
 }
 
 /// Whether a file that cannot be opened with all that belongs to it is one of

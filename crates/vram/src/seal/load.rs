@@ -121,7 +121,10 @@ impl Load<'_> {
         let ways = ways(&known, &places, &all, &halt);
         let (shards, group) = if of_model || args.group {
             let group = self.group(parts, &ways, &mut patience);
-            let group = group.map_err(|error| Failure::to_seal("group", error))?;
+            let group = group.map_err(|(file, error)| {
+                let file = file.and_then(|at| files.get(usize::try_from(at).ok()?));
+                Failure::to_seal(file.map_or("group", |file| &file.name), error)
+            })?;
             let record = group.record();
             (group.into_shards(), Some(record))
         } else {
@@ -173,13 +176,10 @@ impl Load<'_> {
         parts: Vec<Part>,
         ways: &[Way<'_>],
         patience: &mut Patience<'_>,
-    ) -> Result<SealedGroup, Error> {
+    ) -> Result<SealedGroup, (Option<u32>, Error)> {
         let opened = parts.into_iter().zip(ways);
         let opened = opened.map(|(part, way)| self.request(part.into_request(), way));
         let opened = opened.collect();
-        if self.args.retries == 0 {
-            return self.manager.seal_group(opened);
-        }
         let again = |at: usize| {
             let way = ways
                 .get(at)

@@ -120,7 +120,8 @@ pub(crate) struct Args {
     /// an older one there is replaced
     #[arg(long, value_name = "OUT.json", requires = "sign_key")]
     receipt: Option<PathBuf>,
-    /// Give up one file when opening and loading it take longer than this
+    /// Give up a file when opening and loading it take longer than this; with
+    /// --retries, one try at it
     #[arg(long, value_name = "TIME", value_parser = args::duration)]
     timeout: Option<Duration>,
     /// Read a file again, so often, when reading it failed; files that are
