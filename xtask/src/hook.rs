@@ -1,4 +1,5 @@
-//! `cargo xtask hook`: an optional pre-commit hook with the quick checks of what is staged.
+//! `cargo xtask hook`: an optional pre-commit hook with the quick checks of the crates that
+//! what is staged belongs to.
 //! requirement: CI-JOB-8
 
 use std::collections::BTreeSet;
@@ -7,14 +8,17 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::{Task, exec, only_options, tidy, trace};
+use crate::tree::Tree;
+use crate::{Task, exec, only_options, properties, tidy, trace};
 
 pub(crate) const TASK: Task = Task {
     usage: "hook [--remove | --run]",
     summary: "Install a pre-commit hook: format, tidy, trace, lints and tests of changed crates",
     help: "\
 --remove   take the hook away; one that this task did not install stays
---run      do what the hook does, on the working tree
+--run      do what the hook does
+The files are checked as they are in the folder: the hook refuses when a staged file has changes
+that are not staged, for then they would be checked instead.
 Nobody needs the hook: CI checks more. `git commit --no-verify` passes it by.
 example: cargo xtask hook
 example: cargo xtask hook --remove",
@@ -23,9 +27,6 @@ example: cargo xtask hook --remove",
 
 /// The hook; a hook of any other text is somebody else's.
 const SCRIPT: &str = include_str!("hook.sh");
-
-/// Property tests, by the crate whose change asks for them.
-const PROPERTIES: &[(&str, &str)] = &[("vram-residency", "properties")];
 
 fn run(args: &[String]) -> Result<(), String> {
     only_options(args, &["--remove", "--run"])?;
@@ -114,13 +115,30 @@ fn remove(root: &Path) -> Result<(), String> {
 /// Everything that the hook checks, the quickest first; stops at the first failure.
 fn check(root: &Path) -> Result<(), String> {
     let staged = git(root, &["diff", "--cached", "--name-only"])?;
+    as_staged(root, &staged)?;
     step(&["fmt", "--all", "--check"])?;
     tidy::check()?;
     trace::check()?;
-    for args in commands(&packages(&staged, root)?, root) {
+    let properties = properties::programs(&Tree::read(root)?);
+    for args in commands(&packages(&staged, root)?, &properties, root) {
         step(&args.iter().map(String::as_str).collect::<Vec<_>>())?;
     }
     Ok(())
+}
+
+/// Refuses when a staged file is not the one that the checks would read.
+fn as_staged(root: &Path, staged: &str) -> Result<(), String> {
+    let changed = git(root, &["diff", "--name-only"])?;
+    let both = |path: &&str| changed.lines().any(|changed| changed == *path);
+    let both: Vec<&str> = staged.lines().filter(both).collect();
+    if both.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "staged, with changes that are not: {}; stage them, or put them aside (git stash \
+         --keep-index)",
+        both.join(", ")
+    ))
 }
 
 /// Runs cargo without what git tells its hooks, which would lead tests that use git astray.
@@ -169,7 +187,11 @@ fn all_packages(root: &Path) -> Result<Vec<String>, String> {
 }
 
 /// Lints, unit tests and property tests of some packages, as arguments of cargo.
-fn commands(packages: &BTreeSet<String>, root: &Path) -> Vec<Vec<String>> {
+fn commands(
+    packages: &BTreeSet<String>,
+    properties: &[properties::Program],
+    root: &Path,
+) -> Vec<Vec<String>> {
     if packages.is_empty() {
         return Vec::new();
     }
@@ -189,10 +211,14 @@ fn commands(packages: &BTreeSet<String>, root: &Path) -> Vec<Vec<String>> {
         owned(&[&["clippy", "--quiet"], &chosen, &lints]),
         owned(&[&["test", "--quiet"], &chosen, kinds]),
     ];
-    for (package, test) in PROPERTIES {
-        if packages.contains(*package) {
-            let test = ["--package", package, "--test", test];
-            commands.push(owned(&[&["test", "--quiet"], &test]));
+    for package in packages {
+        let of_package = properties.iter().filter(|(owner, _)| owner == package);
+        let tests: Vec<&str> = of_package
+            .flat_map(|(_, name)| ["--test", name.as_str()])
+            .collect();
+        if !tests.is_empty() {
+            let package = ["--package", package.as_str()];
+            commands.push(owned(&[&["test", "--quiet"], &package, &tests]));
         }
     }
     commands

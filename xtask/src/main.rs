@@ -14,6 +14,7 @@ mod modules;
 mod mutants;
 mod planted;
 mod programs;
+mod properties;
 mod races;
 mod report;
 mod rust;
@@ -55,6 +56,7 @@ const TASKS: &[Task] = &[
     planted::TASK,
     mutants::TASK,
     coverage::TASK,
+    properties::TASK,
     fuzz::TASK,
     races::TASK,
     gpu_suite::TASK,

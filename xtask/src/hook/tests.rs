@@ -117,7 +117,9 @@ fn staged_files_choose_the_packages() {
 fn changed_packages_are_linted_and_tested_with_their_properties() {
     let lines = |names: &[&str]| -> Vec<String> {
         let names = names.iter().map(|name| (*name).to_owned()).collect();
-        commands(&names, &exec::root())
+        let properties =
+            ["bounds", "properties"].map(|test| ("vram-residency".to_owned(), test.to_owned()));
+        commands(&names, &properties, &exec::root())
             .iter()
             .map(|args| args.join(" "))
             .collect()
@@ -129,11 +131,24 @@ fn changed_packages_are_linted_and_tested_with_their_properties() {
         [
             "clippy --quiet --package vram --package vram-residency --all-targets -- -D warnings",
             "test --quiet --package vram --package vram-residency --lib --bins",
-            "test --quiet --package vram-residency --test properties",
+            "test --quiet --package vram-residency --test bounds --test properties",
         ]
     );
-    for (package, test) in PROPERTIES {
-        let path = format!("crates/{package}/tests/{test}.rs");
-        assert!(exec::root().join(&path).is_file(), "{path}");
-    }
+}
+
+#[test]
+fn a_staged_file_that_was_changed_again_is_refused() {
+    let repository = Repository::new("again");
+    let file = repository.0.join("file");
+    fs::write(&file, "staged\n").unwrap();
+    git(&repository.0, &["add", "file"]).unwrap();
+    let staged = git(&repository.0, &["diff", "--cached", "--name-only"]).unwrap();
+    assert_eq!(as_staged(&repository.0, &staged), Ok(()));
+    fs::write(&file, "changed\n").unwrap();
+    assert_eq!(as_staged(&repository.0, ""), Ok(()));
+    let error = as_staged(&repository.0, &staged).unwrap_err();
+    assert!(
+        error.contains("file") && error.contains("git stash"),
+        "{error}"
+    );
 }
