@@ -8,6 +8,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
 use super::{Body, Event};
+use crate::clock::Timestamp;
 
 /// Longest line, in bytes with its newline. Events are far shorter.
 pub(crate) const MAX_LINE_BYTES: usize = 256 << 10;
@@ -61,6 +62,16 @@ fn envelope(line: &[u8]) -> Option<(u64, &[u8], &[u8])> {
 pub(crate) fn event(line: &[u8]) -> Option<Event> {
     names_once(line).ok()?;
     serde_json::from_slice(line).ok()
+}
+
+/// The time of a line, whether this version knows its event or not.
+pub(crate) fn time(line: &[u8]) -> Option<Timestamp> {
+    #[derive(serde::Deserialize)]
+    struct Timed {
+        timestamp: Timestamp,
+    }
+    let timed: Timed = serde_json::from_slice(line).ok()?;
+    Some(timed.timestamp)
 }
 
 /// Refuses what is no JSON object, or one with a name twice.
@@ -124,7 +135,6 @@ pub(crate) fn handover_seq(name: &str) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::audit::{Body, Text};
-    use crate::clock::Timestamp;
     use crate::shard::WorkerId;
 
     #[test]

@@ -23,10 +23,10 @@ use crate::audit::Text;
 use crate::device::{DeviceError, FreeError};
 use crate::error::{Error, Result};
 
-/// Tells of a segment of the audit log that is to go and stays.
-pub(crate) fn not_deleted(file: &str, error: &std::io::Error) {
+/// Tells that segments of the audit log before an event are to go and stay.
+pub(crate) fn not_deleted(first_kept: u64, error: &std::io::Error) {
     let reason = Text::new(&error.to_string());
-    warn!(file, %reason, "a retired segment of the audit log cannot be deleted");
+    warn!(first_kept, %reason, "retired segments of the audit log cannot be deleted");
 }
 
 /// Runs an operation inside its span and tells how it ended.

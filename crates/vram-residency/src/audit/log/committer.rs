@@ -11,7 +11,7 @@ use super::super::merkle::{Hash, Tree, leaf_hash};
 use super::super::note::{Checkpoint, Cut};
 use super::LogOptions;
 use super::queue::Entry;
-use super::retention::Retention;
+use super::retention;
 use super::storage::Storage;
 use crate::clock::{Clock, Timestamp};
 use crate::key::{SigningKey, VerifyingKey};
@@ -22,13 +22,13 @@ use crate::trace;
 /// checkpoint comes first. A sync for each group would make the disk's answer the
 /// bound of plain events.
 const UNSYNCED_BYTES: u64 = 4 << 20;
-pub(super) const NANOS_PER_DAY: u64 = 86_400_000_000_000;
+const NANOS_PER_DAY: u64 = 86_400_000_000_000;
 
-/// A finished segment: its first event and the day on which it was finished.
+/// A finished segment: its first event, and the day of it where that can be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Segment {
     pub(super) first: u64,
-    pub(super) day: u64,
+    pub(super) day: Option<u64>,
 }
 
 /// Where the log stands.
@@ -75,7 +75,8 @@ pub(super) struct Committer {
     key: SigningKey,
     clock: Arc<dyn Clock>,
     at: Position,
-    retention: Retention,
+    /// The first event to keep, of segments that could not all be deleted.
+    stuck: Option<u64>,
     /// Accepted, not yet synced.
     waiting: Vec<Entry>,
     /// Leaf hashes of those that are written already: the first of `waiting`.
@@ -98,14 +99,13 @@ impl Committer {
         clock: Arc<dyn Clock>,
         at: Position,
     ) -> Self {
-        let retention = Retention::new(&at, &*clock);
         Self {
             storage,
             options,
             key,
             clock,
             at,
-            retention,
+            stuck: None,
             waiting: Vec::new(),
             written: Vec::new(),
             unsynced: 0,
@@ -232,9 +232,8 @@ impl Committer {
         // The segment of what was taken over holds the event that says so, too.
         let says_so = self.unsaid && self.written.is_empty();
         if !says_so && self.segment_is_over(day(next.time)) {
-            let today = day(next.time);
             self.sync()?;
-            self.rotate(today)?;
+            self.rotate()?;
         }
         if self.suspect {
             self.storage.truncate(self.at.len)?;
@@ -309,17 +308,16 @@ impl Committer {
         began.is_some_and(|began| full || today > began)
     }
 
-    fn rotate(&mut self, today: u64) -> io::Result<()> {
+    fn rotate(&mut self) -> io::Result<()> {
         self.cover()?;
         if self.suspect {
             self.storage.truncate(self.at.len)?;
             self.suspect = false;
         }
         self.storage.rotate(self.at.first)?;
-        let began = self.at.day.take().unwrap_or(0);
         self.at.finished.push(Segment {
             first: self.at.first,
-            day: began.max(today),
+            day: self.at.day.take(),
         });
         (self.at.first, self.at.len) = (self.at.tree.size(), 0);
         Ok(())
@@ -401,29 +399,30 @@ impl Committer {
     /// so and every tile is synced. One that cannot be deleted stays until the next
     /// one is to go as well: everything is on disk, and nothing fails for it.
     pub(super) fn retire(&mut self) -> io::Result<()> {
-        let finished = &self.at.finished;
-        let gone = self.retention.gone(&self.options, finished, &*self.clock);
-        let first_kept = finished.get(gone).map_or(self.at.first, |s| s.first);
-        if gone == 0 || self.retention.is_stuck(first_kept) {
+        let gone = retention::gone(&self.options, &self.at, self.clock.now());
+        let left = self.at.finished.get(gone);
+        let first_kept = left.map_or(self.at.first, |segment| segment.first);
+        if gone == 0 || self.stuck == Some(first_kept) {
             return Ok(());
         }
         if first_kept > self.at.kept {
             self.note(Body::AuditRetired { first_kept });
-            self.write()?;
-            self.cover()?;
+            // Said once, also when it takes another attempt to write it.
             self.at.kept = first_kept;
         }
+        self.write()?;
+        self.cover()?;
+        if let Err(error) = self.delete_before(first_kept) {
+            trace::not_deleted(first_kept, &error);
+            self.stuck = Some(first_kept);
+        }
+        Ok(())
+    }
+
+    fn delete_before(&mut self, first_kept: u64) -> io::Result<()> {
         self.storage.sync_all()?;
-        for _ in 0..gone {
-            let Some(oldest) = self.at.finished.first() else {
-                break;
-            };
-            let name = line::segment_name(oldest.first);
-            if let Err(error) = self.storage.remove(&name) {
-                trace::not_deleted(&name, &error);
-                self.retention.stick(first_kept);
-                break;
-            }
+        while let Some(oldest) = self.at.finished.first().filter(|s| s.first < first_kept) {
+            self.storage.remove(&line::segment_name(oldest.first))?;
             self.at.finished.remove(0);
         }
         Ok(())

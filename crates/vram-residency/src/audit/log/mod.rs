@@ -16,8 +16,8 @@
 //!
 //! Retention deletes whole old segments and nothing else: hashes and
 //! checkpoints stay, so that the rest still verifies, and the log says itself
-//! (`audit.retired`) up to where lines are gone. A clock that is wrong for one start
-//! makes nothing old.
+//! (`audit.retired`) up to where lines are gone. What the clock says makes nothing
+//! old alone: the log must have seen the days go by.
 //!
 //! A log that is closed ends with `audit.closed`; lines after that are nobody's,
 //! until the next writer has signed that it goes on.
@@ -84,9 +84,9 @@ pub struct LogOptions {
     pub segment_bytes: u64,
     /// Finished segments to keep at most; none for no limit.
     pub keep_segments: Option<usize>,
-    /// Days to keep segments after they were finished (requirement: AU-10). No day
-    /// counts that the clock alone says: it must have gone by since the start, or an
-    /// earlier start must have seen it.
+    /// Days to keep segments after they were finished (requirement: AU-10). Between
+    /// two segments no more than an eighth of them counts, or one day: a clock that
+    /// jumps makes nothing old, and a log that is seldom written is kept longer.
     pub keep_days: Option<u64>,
 }
 

@@ -127,7 +127,7 @@ impl Writer<'_> {
 fn resume(place: Place<'_>, writer: Writer<'_>, found: &Examined) -> io::Result<Committer> {
     let files = place.files;
     let day = first_day(files, CURRENT)?;
-    let finished = finished(files, found, day)?;
+    let finished = finished(files, found)?;
     let adopted = adopt::adopt(files, found, &writer.options.worker_id)?;
     let mut storage = (place.storage)()?;
     storage.remove_drafts()?;
@@ -239,23 +239,18 @@ fn refuse(dir: &Path, report: &Report, options: &LogOptions) -> Result<(), OpenE
     Ok(())
 }
 
-/// The finished segments. Each was finished on the day on which the next one begins,
-/// as far as that is known; `day` is that of the current one.
-fn finished(files: &dyn Files, found: &Examined, mut day: Option<u64>) -> io::Result<Vec<Segment>> {
-    let names = found.scan.files.iter().rev();
-    let named = names.filter_map(|name| Some((line::segment_first(name)?, name)));
-    let finished = named.map(|(first, name)| {
-        let began = first_day(files, name)?;
-        let ended = began.max(day).unwrap_or(0);
-        day = began;
-        Ok(Segment { first, day: ended })
-    });
-    let mut finished = finished.collect::<io::Result<Vec<_>>>()?;
-    finished.reverse();
-    Ok(finished)
+fn finished(files: &dyn Files, found: &Examined) -> io::Result<Vec<Segment>> {
+    let names = found.scan.files.iter();
+    let finished = names.filter_map(|name| Some((line::segment_first(name)?, name)));
+    finished
+        .map(|(first, name)| {
+            let day = first_day(files, name)?;
+            Ok(Segment { first, day })
+        })
+        .collect()
 }
 
-/// The day of a segment's first event.
+/// The day of a segment's first event, also of one that another version wrote.
 fn first_day(files: &dyn Files, name: &str) -> io::Result<Option<u64>> {
     let mut bytes = Vec::new();
     match files.open(name) {
@@ -263,6 +258,6 @@ fn first_day(files: &dyn Files, name: &str) -> io::Result<Option<u64>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let event = bytes.strip_suffix(b"\n").and_then(line::event);
-    Ok(event.map(|event| day(event.timestamp)))
+    let time = bytes.strip_suffix(b"\n").and_then(line::time);
+    Ok(time.map(day))
 }

@@ -1,67 +1,129 @@
 //! Which finished segments need not be kept (requirement: AU-10).
 
 use super::LogOptions;
-use super::committer::{NANOS_PER_DAY, Position, Segment, day};
-use crate::clock::Clock;
+use super::committer::{Position, day};
+use crate::clock::Timestamp;
 
-/// How old a log believes its segments to be. Who sets the clock, or a clock that
-/// comes up wrong, must not have the log delete what is minutes old.
-pub(super) struct Retention {
-    /// The newest day that the log held when it was opened; of a new log, that of the
-    /// clock.
-    opened: u64,
-    /// The clock that nobody sets, at that time.
-    since: u64,
-    /// The first event to keep, of segments that could not all be deleted.
-    stuck: Option<u64>,
+/// This part of the days to keep, and at least one day, is what may count between the
+/// beginnings of two segments. The clock alone says how long that was, and one that was
+/// wrong, is put right or is set would have the log delete what is minutes old.
+const PART: u64 = 8;
+
+/// How many of the finished segments need not be kept, oldest first.
+pub(super) fn gone(options: &LogOptions, at: &Position, now: Timestamp) -> usize {
+    let by_age = options.keep_days.map_or(0, |keep| old(at, day(now), keep));
+    let by_count = options
+        .keep_segments
+        .map_or(0, |keep| at.finished.len().saturating_sub(keep));
+    by_age.max(by_count)
 }
 
-impl Retention {
-    pub(super) fn new(at: &Position, clock: &dyn Clock) -> Self {
-        let finished = at.finished.iter().map(|segment| segment.day);
-        let newest = finished.chain(at.day).max();
-        Self {
-            opened: newest.unwrap_or_else(|| day(clock.now())),
-            since: clock.monotonic(),
-            stuck: None,
+/// How many were finished more than `keep` days ago, as far as the segments after them
+/// show it; one whose day cannot be told shows nothing.
+fn old(at: &Position, mut later: u64, keep: u64) -> usize {
+    let most = (keep / PART).max(1);
+    let (mut age, mut left) = (0_u64, at.finished.len());
+    let begun = at.finished.iter().rev().map(|segment| segment.day);
+    for ended in std::iter::once(at.day).chain(begun).take(left) {
+        if let Some(ended) = ended {
+            age = age.saturating_add(later.saturating_sub(ended).min(most));
+            later = ended;
         }
+        if age > keep {
+            return left;
+        }
+        left = left.saturating_sub(1);
+    }
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::committer::Committer;
+    use super::super::disk::{Disk, Image};
+    use super::super::open::{self, Place, Writer};
+    use super::super::queue::Entry;
+    use super::super::tests::{beginning, critical, key, options};
+    use super::super::writer;
+    use super::*;
+    use crate::audit::Event;
+    use crate::audit::line::{event, segment_name};
+    use crate::clock::ManualClock;
+    use crate::sync::Arc;
+
+    const DAY: u64 = 86_400_000_000_000;
+
+    /// The JSON of an event on a day.
+    type Write = fn(u64) -> String;
+
+    fn time(day: u64) -> Timestamp {
+        Timestamp::from_nanos(20_000_u64.saturating_add(day).saturating_mul(DAY))
     }
 
-    /// How many of these segments need not be kept, oldest first.
-    pub(super) fn gone(
-        &self,
-        options: &LogOptions,
-        finished: &[Segment],
-        clock: &dyn Clock,
-    ) -> usize {
-        let today = self.today(clock);
-        let is_old = |segment: &&Segment| {
-            let last = options
-                .keep_days
-                .map(|keep| segment.day.saturating_add(keep));
-            last.is_some_and(|last| last < today)
+    fn known(day: u64) -> String {
+        let event = Event {
+            timestamp: time(day),
+            ..critical(1)
         };
-        let by_age = finished.iter().take_while(is_old).count();
-        let by_count = options
-            .keep_segments
-            .map_or(0, |keep| finished.len().saturating_sub(keep));
-        by_age.max(by_count)
+        serde_json::to_string(&event).unwrap()
     }
 
-    /// The day that the clock says, as far as it has gone by since the log was opened, or
-    /// the day after that.
-    fn today(&self, clock: &dyn Clock) -> u64 {
-        let spent = clock.monotonic().saturating_sub(self.since);
-        let spent = spent.div_ceil(NANOS_PER_DAY).saturating_add(1);
-        day(clock.now()).min(self.opened.saturating_add(spent))
+    fn unknown(day: u64) -> String {
+        let json = known(day).replace("manager.stopped", "manager.of_next_year");
+        assert_eq!(event(json.as_bytes()), None);
+        json
     }
 
-    /// Whether segments before this event could not be deleted.
-    pub(super) fn is_stuck(&self, first_kept: u64) -> bool {
-        self.stuck == Some(first_kept)
+    fn timeless(_: u64) -> String {
+        "{\"x\":1}".to_owned()
     }
 
-    pub(super) const fn stick(&mut self, first_kept: u64) {
-        self.stuck = Some(first_kept);
+    fn write(log: &mut Committer, day: u64, json: String) {
+        let (time, json) = (time(day), json.into_bytes());
+        log.accept(vec![Entry { time, json }], (0, 0));
+        assert!(writer::attempt(log, true).unwrap());
+    }
+
+    /// What another version wrote begins on the days that it says; where it does not say
+    /// any, the segments after it tell its age. It is never taken for one of 1970.
+    // requirement: AU-10
+    #[test]
+    fn a_segment_that_begins_with_an_unknown_event_is_not_old_at_once() {
+        for (of_another_version, last) in [(unknown as Write, 11), (timeless, 13)] {
+            let disk = Disk::new(Image::new());
+            let options = LogOptions {
+                keep_days: Some(10),
+                keep_segments: None,
+                segment_bytes: u64::MAX,
+                ..options()
+            };
+            let clock = Arc::new(ManualClock::new(time(0)));
+            let storage = disk.storage();
+            let begun = beginning();
+            let mut log = Committer::new(storage, options.clone(), key(), clock.clone(), begun);
+            log.sign().unwrap();
+            (0..3).for_each(|day| write(&mut log, day, of_another_version(day)));
+            drop(log);
+            clock.set_wall(time(3));
+            let place = Place {
+                dir: Path::new("log"),
+                files: &disk,
+                storage: Box::new(|| Ok(disk.storage())),
+            };
+            let writer = Writer {
+                options: &options,
+                key: key(),
+                clock: clock.clone(),
+            };
+            let mut log = open::open(place, writer).unwrap();
+            for day in 3..=20 {
+                clock.set_wall(time(day));
+                write(&mut log, day, known(day));
+                let kept = disk.image().contains_key(&segment_name(0));
+                assert_eq!(kept, day <= last, "on day {day}");
+            }
+        }
     }
 }

@@ -30,8 +30,16 @@ pub(super) struct Failing {
     rename_done: bool,
     /// What the failing operations say.
     pub(super) why: io::ErrorKind,
-    /// Segments cannot be deleted.
-    kept: bool,
+    /// What never works of the deletion of segments.
+    kept: Option<Kept>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kept {
+    /// The sync of everything before it.
+    Sync,
+    /// The deletion itself.
+    Remove,
 }
 
 impl Failing {
@@ -42,7 +50,7 @@ impl Failing {
             left: Arc::new(AtomicI64::new(i64::MAX)),
             rename_done: false,
             why: io::ErrorKind::StorageFull,
-            kept: false,
+            kept: None,
         }
     }
 
@@ -64,6 +72,19 @@ impl Failing {
             ..check::Options::default()
         };
         check::verify(self, &options).unwrap()
+    }
+
+    /// What the log says that it keeps, as often as it says so.
+    fn retired(&self) -> Vec<u64> {
+        let mut said = Vec::new();
+        check::show(self, &check::Filter::default(), &mut |shown| {
+            if let Body::AuditRetired { first_kept } = shown.event.body {
+                said.push(first_kept);
+            }
+            Ok(())
+        })
+        .unwrap();
+        said
     }
 
     pub(super) fn ids(&self) -> Vec<u64> {
@@ -125,7 +146,7 @@ impl Storage for Failing {
 
     fn remove(&mut self, path: &str) -> io::Result<()> {
         self.step()?;
-        if self.kept && line::segment_first(path).is_some() {
+        if self.kept == Some(Kept::Remove) && line::segment_first(path).is_some() {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         self.files().remove(path);
@@ -133,7 +154,11 @@ impl Storage for Failing {
     }
 
     fn sync_all(&mut self) -> io::Result<()> {
-        self.step()
+        self.step()?;
+        if self.kept == Some(Kept::Sync) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        Ok(())
     }
 
     fn remove_drafts(&mut self) -> io::Result<()> {
@@ -154,7 +179,7 @@ impl Files for Failing {
     }
 }
 
-fn key() -> SigningKey {
+pub(super) fn key() -> SigningKey {
     let root = RootKey::from_token(b"0123456789abcdef0123456789abcdef").unwrap();
     SigningKey::new(&root).unwrap()
 }
@@ -173,8 +198,9 @@ fn start(disk: &Failing, options: &LogOptions) -> LogSink {
     start_on(Box::new(disk.clone()), options)
 }
 
-pub(super) fn start_on(disk: Box<dyn Storage>, options: &LogOptions) -> LogSink {
-    let at = Position {
+/// Where a log stands that does not exist yet.
+pub(super) fn beginning() -> Position {
+    Position {
         tree: Tree::default(),
         finished: Vec::new(),
         first: 0,
@@ -183,9 +209,12 @@ pub(super) fn start_on(disk: Box<dyn Storage>, options: &LogOptions) -> LogSink 
         covered: 0,
         partial: Vec::new(),
         kept: 0,
-    };
+    }
+}
+
+pub(super) fn start_on(disk: Box<dyn Storage>, options: &LogOptions) -> LogSink {
     let clock = Arc::new(SystemClock::new());
-    let mut committer = Committer::new(disk, options.clone(), key(), clock, at);
+    let mut committer = Committer::new(disk, options.clone(), key(), clock, beginning());
     committer.sign().unwrap();
     let queue = Arc::new(Queue::new(options));
     let shared = Arc::clone(&queue);
@@ -232,13 +261,18 @@ fn a_disk_that_fails_at_any_step_loses_nothing_acknowledged() {
     ];
     for (why, allowed) in reasons
         .into_iter()
-        .flat_map(|why| (0..120).map(move |n| (why, n)))
+        .flat_map(|why| (0..200).map(move |n| (why, n)))
     {
         let disk = Failing {
             why,
             ..Failing::new()
         };
-        let log = start(&disk, &options());
+        // Two events a segment: the steps are also those that finish and retire one.
+        let options = LogOptions {
+            segment_bytes: 400,
+            ..options()
+        };
+        let log = start(&disk, &options);
         disk.left.store(allowed, Ordering::SeqCst);
         let (mut acknowledged, mut refused) = (Vec::new(), 0);
         for id in 1..=12 {
@@ -417,31 +451,54 @@ fn work_on_a_disk_that_turns_read_only_fails_or_is_counted_as_the_mode_says() {
 /// requirement: AU-10, AU-13
 #[test]
 fn a_segment_that_cannot_be_deleted_fails_nothing() {
-    let disk = Failing {
-        kept: true,
-        ..Failing::new()
-    };
-    let log = start(&disk, &options());
-    for id in 1..=100 {
-        log.record(&critical(id)).unwrap();
-        log.flush().unwrap();
-    }
-    assert_eq!(log.losses(), (0, 0));
-    drop(log);
-    assert_eq!(disk.verify().findings, []);
-    assert_eq!(disk.ids(), (1..=100).collect::<Vec<_>>());
-    let mut said = Vec::new();
-    check::show(&disk, &check::Filter::default(), &mut |shown| {
-        if let Body::AuditRetired { first_kept } = shown.event.body {
-            said.push(first_kept);
+    for kept in [Kept::Sync, Kept::Remove] {
+        let disk = Failing {
+            kept: Some(kept),
+            ..Failing::new()
+        };
+        let log = start(&disk, &options());
+        for id in 1..=100 {
+            log.record(&critical(id)).unwrap();
+            log.flush().unwrap();
         }
-        Ok(())
-    })
-    .unwrap();
-    assert!(
-        said.len() > 2 && said.is_sorted_by(|a, b| a < b),
-        "{said:?}"
-    );
+        assert_eq!(log.losses(), (0, 0));
+        drop(log);
+        assert_eq!(disk.verify().findings, []);
+        assert_eq!(disk.ids(), (1..=100).collect::<Vec<_>>());
+        let said = disk.retired();
+        let once = said.is_sorted_by(|a, b| a < b);
+        assert!(said.len() > 2 && once, "{kept:?}: {said:?}");
+    }
+}
+
+/// What the log keeps from here on is said once, whichever step fails before it is on
+/// disk.
+/// requirement: AU-10, AU-13
+#[test]
+fn that_segments_go_is_said_once() {
+    for allowed in 0..200 {
+        let disk = Failing {
+            kept: Some(Kept::Remove),
+            ..Failing::new()
+        };
+        let options = LogOptions {
+            segment_bytes: 1500,
+            keep_segments: Some(1),
+            ..options()
+        };
+        let log = start(&disk, &options);
+        disk.left.store(allowed, Ordering::SeqCst);
+        for id in 1..=30 {
+            if log.record(&critical(id)).is_err() {
+                disk.left.store(i64::MAX, Ordering::SeqCst);
+            }
+        }
+        drop(log);
+        assert_eq!(disk.ids(), (1..=30).collect::<Vec<_>>());
+        let said = disk.retired();
+        let once = said.is_sorted_by(|a, b| a < b);
+        assert!(said.len() > 1 && once, "{allowed}: {said:?}");
+    }
 }
 
 #[test]
