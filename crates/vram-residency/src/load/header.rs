@@ -1,185 +1,198 @@
 //! What was read of a source before it was loaded: the bytes that its table was
 //! made of must be those that are sealed.
 
-use std::collections::BTreeMap;
-use std::io::{self, Error};
+use std::cell::RefCell;
+use std::io::{self, ErrorKind};
 
-use vram_digest::{BLOCK_BYTES, BlockHash, hash_blocks};
+use vram_digest::{BLOCK_BYTES, BlockHash, hash_blocks, root};
 
 use crate::format::ReadAt;
-use crate::sync::{Mutex, PoisonError};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
+/// Blocks that are read at once.
+const AT_ONCE: u64 = 16;
 
-/// Hashes of the 4 KiB blocks of a source that were read for its table.
+/// The 4 KiB blocks of a source from the first to the last one that was read for
+/// its table. The root over their hashes is all that is kept of them: a model may
+/// have thousands of files, and headers of blanks that no table has to pay for.
 #[derive(Default)]
 pub(crate) struct Header {
-    blocks: BTreeMap<u64, BlockHash>,
+    blocks: usize,
+    root: BlockHash,
 }
 
 impl Header {
     /// Whether all that was read is what was loaded, by the block hashes that
     /// were measured of that.
     pub(crate) fn is_of(&self, level0: &[BlockHash]) -> bool {
-        self.blocks.iter().all(|(block, hash)| {
-            let block = usize::try_from(*block).ok();
-            block.and_then(|block| level0.get(block)) == Some(hash)
-        })
-    }
-
-    fn note(&mut self, block: u64, bytes: &[u8]) -> io::Result<()> {
-        for (block, bytes) in (block..).zip(bytes.chunks(BLOCK_BYTES)) {
-            let mut hash = [[0; 32]];
-            hash_blocks(bytes, &mut hash).map_err(Error::other)?;
-            let [hash] = hash;
-            if *self.blocks.entry(block).or_insert(hash) != hash {
-                return Err(Error::other("it changed while its header was read"));
-            }
-        }
-        Ok(())
+        let read = level0.get(..self.blocks);
+        read.is_some_and(|read| root(read) == self.root)
     }
 }
 
 /// Reads for a table, and notes what was read: whole blocks, of which the reader
 /// gets what it asks for.
 pub(crate) struct Noted<'s> {
-    from: &'s dyn ReadAt,
-    header: Mutex<Header>,
+    source: &'s dyn ReadAt,
+    hashes: RefCell<Vec<BlockHash>>,
 }
 
 impl<'s> Noted<'s> {
-    pub(crate) fn new(from: &'s dyn ReadAt) -> Self {
-        Self {
-            from,
-            header: Mutex::default(),
-        }
+    pub(crate) fn new(source: &'s dyn ReadAt) -> Self {
+        let hashes = RefCell::default();
+        Self { source, hashes }
     }
 
     /// What was read so far.
     pub(crate) fn into_header(self) -> Header {
-        let header = self.header.into_inner();
-        header.unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn note(&self, block: u64, bytes: &[u8]) -> io::Result<()> {
-        let mut header = self.header.lock().unwrap_or_else(PoisonError::into_inner);
-        header.note(block, bytes)
-    }
-
-    /// Reads a part of one block by way of the whole.
-    fn part(&self, block: u64, skip: usize, out: &mut [u8]) -> io::Result<()> {
-        let start = block.saturating_mul(BLOCK);
-        let len = self.from.len().saturating_sub(start).min(BLOCK);
-        let mut whole = [0; BLOCK_BYTES];
-        let len = usize::try_from(len).unwrap_or(BLOCK_BYTES);
-        let whole = whole.get_mut(..len).unwrap_or_default();
-        self.from.read_exact_at(start, whole)?;
-        self.note(block, whole)?;
-        let end = skip.saturating_add(out.len());
-        let part = whole.get(skip..end).ok_or(io::ErrorKind::UnexpectedEof)?;
-        out.copy_from_slice(part);
-        Ok(())
+        let hashes = self.hashes.into_inner();
+        Header {
+            blocks: hashes.len(),
+            root: root(&hashes),
+        }
     }
 }
 
 impl ReadAt for Noted<'_> {
     fn len(&self) -> u64 {
-        self.from.len()
+        self.source.len()
     }
 
     fn read_exact_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let (mut at, mut rest) = (offset, out);
-        while !rest.is_empty() {
-            let (block, skip) = (at / BLOCK, usize::try_from(at % BLOCK).unwrap_or(0));
-            let left = rest.len();
-            let len = match skip {
-                // Whole blocks go straight to the reader.
-                0 if left >= BLOCK_BYTES => left.saturating_sub(left % BLOCK_BYTES),
-                _ => left.min(BLOCK_BYTES.saturating_sub(skip)),
-            };
-            let (now, later) = rest.split_at_mut(len);
-            if skip == 0 && len >= BLOCK_BYTES {
-                self.from.read_exact_at(at, now)?;
-                self.note(block, now)?;
-            } else {
-                self.part(block, skip, now)?;
+        let end = offset.checked_add(out.len() as u64);
+        let end = end.filter(|end| *end <= self.len());
+        let end = end.ok_or(ErrorKind::UnexpectedEof)?;
+        let mut hashes = self.hashes.borrow_mut();
+        let mut block = (offset / BLOCK).min(hashes.len() as u64);
+        let mut bytes = Vec::new();
+        while block < end.div_ceil(BLOCK) {
+            let start = block.saturating_mul(BLOCK);
+            let next = block.saturating_add(AT_ONCE).min(end.div_ceil(BLOCK));
+            let stop = next.saturating_mul(BLOCK).min(self.len());
+            bytes.resize(size(stop.saturating_sub(start)), 0);
+            self.source.read_exact_at(start, &mut bytes)?;
+            note(&mut hashes, size(block), &bytes)?;
+            // What of it was asked for.
+            let (from, to) = (offset.max(start), end.min(stop));
+            let wanted = size(from.saturating_sub(start))..size(to.saturating_sub(start));
+            let place = size(from.saturating_sub(offset))..size(to.saturating_sub(offset));
+            if let (Some(bytes), Some(place)) = (bytes.get(wanted), out.get_mut(place)) {
+                place.copy_from_slice(bytes);
             }
-            at = at.saturating_add(len as u64);
-            rest = later;
+            block = next;
         }
         Ok(())
     }
 }
 
+/// Notes the hashes of `bytes`, which start with block `first`; those of blocks
+/// that were read before must be the same.
+fn note(hashes: &mut Vec<BlockHash>, first: usize, bytes: &[u8]) -> io::Result<()> {
+    let mut found = vec![BlockHash::default(); bytes.len().div_ceil(BLOCK_BYTES)];
+    hash_blocks(bytes, &mut found).map_err(io::Error::other)?;
+    let known = hashes.get(first..).unwrap_or_default();
+    if known
+        .iter()
+        .zip(&found)
+        .any(|(known, found)| known != found)
+    {
+        return Err(io::Error::other("it changed while its header was read"));
+    }
+    let known = known.len();
+    hashes.extend(found.into_iter().skip(known));
+    Ok(())
+}
+
+/// A size of something in memory.
+fn size(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
-    fn bytes(len: usize) -> Vec<u8> {
-        let byte = |i: usize| (i % 251).to_le_bytes()[0] ^ (i / 4096).to_le_bytes()[0];
-        (0..len).map(byte).collect()
+    fn pattern(len: usize) -> Vec<u8> {
+        (0..len).map(|i| (i / 7 % 251).to_le_bytes()[0]).collect()
+    }
+
+    fn hashes(bytes: &[u8]) -> Vec<BlockHash> {
+        let mut hashes = vec![BlockHash::default(); bytes.len().div_ceil(BLOCK_BYTES)];
+        hash_blocks(bytes, &mut hashes).unwrap();
+        hashes
+    }
+
+    /// What reading these ranges gives and notes.
+    fn read(bytes: &[u8], ranges: &[(usize, usize)]) -> Header {
+        let noted = Noted::new(&bytes);
+        for &(offset, len) in ranges {
+            let mut out = vec![0; len];
+            noted.read_exact_at(offset as u64, &mut out).unwrap();
+            assert_eq!(out, bytes[offset..][..len], "{offset} {len}");
+        }
+        noted.into_header()
     }
 
     #[test]
-    fn every_read_gives_its_bytes_and_notes_their_blocks() {
-        let file = bytes(3 * BLOCK_BYTES + 100);
-        let mut level0 = vec![[0; 32]; 4];
-        hash_blocks(&file, &mut level0).unwrap();
-        let edges = [0, 1, 8, 4095, 4096, 4097, 8192, 12288, 12290, file.len()];
-        for from in edges {
-            for to in edges.into_iter().filter(|to| *to >= from) {
-                let noted = Noted::new(&file);
-                let mut out = vec![0; to - from];
-                noted.read_exact_at(from as u64, &mut out).unwrap();
-                assert_eq!(out, file[from..to], "{from}..{to}");
-                let header = noted.into_header();
-                let read: Vec<u64> = header.blocks.keys().copied().collect();
-                let first = from as u64 / BLOCK;
-                let end = if to == from {
-                    first
-                } else {
-                    (to as u64).div_ceil(BLOCK)
-                };
-                assert_eq!(read, (first..end).collect::<Vec<_>>(), "{from}..{to}");
-                assert!(header.is_of(&level0));
-                for block in 0..4 {
-                    let mut other = level0.clone();
-                    other[block][31] ^= 1;
-                    let same = !read.contains(&(block as u64));
-                    assert_eq!(header.is_of(&other), same, "{from}..{to} {block}");
-                }
-                assert_eq!(header.is_of(&level0[..3]), !read.contains(&3));
+    fn every_block_up_to_the_last_one_that_was_read_counts() {
+        let bytes = pattern(50 * BLOCK_BYTES + 9);
+        let ranges: [(&[_], usize); 6] = [
+            (&[], 0),
+            (&[(0, 0)], 0),
+            (&[(0, 9), (0, 9)], 1),
+            (&[(8, 2 * BLOCK_BYTES), (0, 1)], 3),
+            // A gap is read as well.
+            (&[(1, 1), (40 * BLOCK_BYTES - 1, 2), (5000, 1)], 41),
+            (&[(0, bytes.len())], 51),
+        ];
+        for (ranges, blocks) in ranges {
+            let header = read(&bytes, ranges);
+            assert_eq!(header.blocks, blocks, "{ranges:?}");
+            assert!(header.is_of(&hashes(&bytes)), "{ranges:?}");
+            assert_eq!(header.is_of(&[]), blocks == 0, "{ranges:?}");
+            for flipped in 0..51 {
+                let mut other = bytes.clone();
+                other[flipped * BLOCK_BYTES] ^= 1;
+                let same = header.is_of(&hashes(&other));
+                assert_eq!(same, flipped >= blocks, "{ranges:?}: {flipped}");
             }
         }
-        let noted = Noted::new(&file);
-        assert!(
-            noted
-                .read_exact_at(file.len() as u64 - 1, &mut [0; 2])
-                .is_err()
-        );
-        assert!(noted.read_exact_at(u64::MAX, &mut [0; 2]).is_err());
     }
 
-    /// Gives other bytes each time.
-    struct Restless(std::sync::atomic::AtomicU8);
+    #[test]
+    fn the_end_is_the_end() {
+        let bytes = pattern(BLOCK_BYTES + 9);
+        for (offset, len) in [(0, BLOCK_BYTES + 10), (BLOCK_BYTES + 9, 1), (usize::MAX, 1)] {
+            let noted = Noted::new(&bytes);
+            let read = noted.read_exact_at(offset as u64, &mut vec![0; len]);
+            let error = read.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::UnexpectedEof, "{offset} {len}");
+        }
+    }
 
-    impl ReadAt for Restless {
+    /// Gives other bytes at every reading.
+    struct Fickle(Cell<u8>);
+
+    impl ReadAt for Fickle {
         fn len(&self) -> u64 {
-            BLOCK
+            100
         }
 
         fn read_exact_at(&self, _: u64, out: &mut [u8]) -> io::Result<()> {
-            out.fill(self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+            out.fill(self.0.get());
+            self.0.update(|byte| byte.wrapping_add(1));
             Ok(())
         }
     }
 
     #[test]
-    fn a_block_that_differs_when_it_is_read_again_is_an_error() {
-        let source = Restless(0.into());
+    fn a_header_is_not_read_from_two_contents() {
+        let source = Fickle(Cell::new(0));
         let noted = Noted::new(&source);
-        noted.read_exact_at(0, &mut [0; 8]).unwrap();
-        let told = noted.read_exact_at(8, &mut [0; 8]).unwrap_err();
-        assert!(told.to_string().contains("changed while"), "{told}");
+        noted.read_exact_at(0, &mut [0; 9]).unwrap();
+        let error = noted.read_exact_at(8, &mut [0; 9]).unwrap_err();
+        assert!(error.to_string().contains("changed"), "{error}");
     }
 }
