@@ -77,7 +77,7 @@ impl Lane {
         room: usize,
         limit: u64,
     ) -> Result<Self, DeviceError> {
-        let len = room_offset(runs).saturating_add(room);
+        let len = pinned_bytes(runs, room);
         let stream = Stream::new(context)?;
         let host = Pinned::new(context, len, limit)?;
         let device = Scratch::new(context, len)?;
@@ -411,6 +411,11 @@ impl Drop for Lane {
         // SAFETY: dropped once, here; the device has nothing left to do with it.
         unsafe { ManuallyDrop::drop(&mut self.device) };
     }
+}
+
+/// Pinned bytes of a lane.
+pub(super) const fn pinned_bytes(runs: usize, room: usize) -> usize {
+    room_offset(runs).saturating_add(room)
 }
 
 const fn room_offset(runs: usize) -> usize {

@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 
 use vram_residency::device::DeviceError;
+use vram_residency::load::KEPT_BY_CUDA;
 use vram_residency::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use super::context::Context;
 use super::convert::lock;
-use super::lane::Lane;
+use super::lane::{Lane, pinned_bytes};
 
 /// Lanes of one device.
 const LANES: usize = 4;
@@ -21,6 +22,9 @@ const ROOM: usize = 4 << 20;
 const LEAST_ROOM: usize = 64 << 10;
 /// Part of a device's memory that one lane may take.
 const ROOM_PART: u64 = 1024;
+
+// Loads on several devices leave so much room for the lanes of each.
+const _: () = assert!(LANES.saturating_mul(pinned_bytes(RUNS, ROOM)) <= KEPT_BY_CUDA);
 
 /// The lanes that are free now, and how many there are in all.
 pub(crate) struct Lanes {

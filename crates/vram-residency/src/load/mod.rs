@@ -23,7 +23,7 @@ pub(crate) use header::{Header, Noted};
 pub use model::Model;
 pub use opening::Opening;
 pub use part::Part;
-pub use pipeline::MAX_AT_ONCE;
+pub use pipeline::{KEPT_BY_CUDA, MAX_AT_ONCE};
 pub(crate) use pipeline::{cores, load};
 pub use request::{FormatChoice, SealRequest};
 pub use retry::Retried;

@@ -18,11 +18,14 @@ use crate::sync::{Mutex, MutexGuard, OnceLock, PoisonError, one_more, thread};
 /// wait their turn.
 pub const MAX_AT_ONCE: usize = 8;
 
-/// Pinned memory of all loads together.
-const PINNED: usize = 256 << 20;
-/// What a CUDA device keeps pinned for itself: four lanes of 4 MiB and their
-/// lists.
-const CUDA_KEEPS: usize = 17 << 20;
+/// Memory beyond the models of all loads to CUDA devices together.
+const CUDA_LOADS: usize = 256 << 20;
+/// What of it is for the tables of the models ([`crate::format::Limits`]) and the
+/// rest of a load that is not staging.
+const TABLES: usize = 32 << 20;
+/// What a CUDA device may keep pinned for itself, whether it loads or not: loads on
+/// several devices leave room for it.
+pub const KEPT_BY_CUDA: usize = 17 << 20;
 /// What it adds to each slot, for the list of what is copied.
 const CUDA_ADDS: usize = 128 << 10;
 
@@ -35,8 +38,8 @@ struct Shape {
 
 /// Bytes of a slot, and the most slots that each of so many loads has: together,
 /// up to [`MAX_AT_ONCE`] of them, 32 MiB on the simulator, where tables and
-/// headers have the rest of 64 MiB, and on CUDA 256 MiB of pinned memory, what
-/// the devices keep for themselves included.
+/// headers have the rest of 64 MiB, and on CUDA 256 MiB with the tables and with
+/// what the devices keep for themselves.
 fn slots_of(kind: DeviceKind, at_once: usize) -> (usize, usize) {
     // A slot is large enough that what is copied beside it (a table, a key)
     // costs the copy engine little.
@@ -46,7 +49,8 @@ fn slots_of(kind: DeviceKind, at_once: usize) -> (usize, usize) {
             // Many loads have more of smaller slots: each wants one to read into
             // while others are with its device.
             let slot_bytes = if at_once > 4 { 4 << 20 } else { 8 << 20 };
-            let room = PINNED.saturating_sub(CUDA_KEEPS.saturating_mul(at_once));
+            let room = CUDA_LOADS.saturating_sub(TABLES);
+            let room = room.saturating_sub(KEPT_BY_CUDA.saturating_mul(at_once));
             let each = CUDA_ADDS.saturating_add(slot_bytes);
             (slot_bytes, 24, room.checked_div(each).unwrap_or(1))
         }
@@ -337,17 +341,16 @@ mod tests {
 
     #[test]
     fn staging_memory_is_bounded_however_many_loads_share_it() {
-        // What tables may take on the simulator; on CUDA what lanes and slots
-        // have beside the bytes of slots.
+        // What tables may take, and what a device and a slot have beside the bytes
+        // of slots.
         let tables = usize::try_from(Limits::default().table_bytes).unwrap();
-        let lanes = 4 * ((4 << 20) + (68 << 10));
-        for (kind, bound, beside, load, slot) in [
-            (DeviceKind::Simulated, 64 << 20, tables, 0, 0),
-            (DeviceKind::Cuda, 256 << 20, 0, lanes, 68 << 10),
+        for (kind, bound, load, slot) in [
+            (DeviceKind::Simulated, 64 << 20, 0, 0),
+            (DeviceKind::Cuda, 256 << 20, KEPT_BY_CUDA, 80 << 10),
         ] {
             for at_once in 1..=MAX_AT_ONCE {
                 let (slot_bytes, most) = slots_of(kind, at_once);
-                let all = beside + at_once * (load + most * (slot_bytes + slot));
+                let all = tables + at_once * (load + most * (slot_bytes + slot));
                 assert!(all <= bound, "{kind:?} {at_once}: {all}");
                 // One to read into while another is with the device.
                 assert!(most >= 2, "{kind:?} {at_once}");
