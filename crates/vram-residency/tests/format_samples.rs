@@ -4,7 +4,6 @@
 mod format_support;
 
 use format_support::{Expected, FileSource, sample};
-use std::path::Path;
 use vram_residency::format::{
     Dtype, Format, Limits, MetaValue, TensorTable, detect_with, gguf, index, lfs, parse,
 };
@@ -103,8 +102,6 @@ fn a_sharded_model_reads_as_in_python() {
     for file in index.files() {
         let table = check(&format!("sharded/{file}"), Format::Safetensors);
         assert!(index.check_file(file, &table).unwrap().is_empty());
-        let real = index::resolve(&dir, &dir, file).unwrap();
-        assert_eq!(real.file_name(), Path::new(file).file_name());
         bytes += table.tensor_bytes();
         tensors += table.tensors().len();
     }

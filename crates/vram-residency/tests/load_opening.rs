@@ -12,7 +12,7 @@ use std::time::Duration;
 use common::{Rig, rig};
 use vram_residency::clock::{Clock, Timestamp};
 use vram_residency::error::Error;
-use vram_residency::format::Limits;
+use vram_residency::format::{FormatError, Limits};
 use vram_residency::load::{CancelToken, FileIdentity, LoadError, Opening, Part};
 
 const MODELS: [&str; 3] = [
@@ -272,4 +272,135 @@ fn files_that_are_named_share_the_bound_of_tables_and_stay_counted_while_one_is_
     // One that is opened again is opened beside the others.
     let beside = |before: u64| bounded(all).file(&dir.path(second), before);
     assert!(beside(each[0]).is_ok() && beside(each[0] + 1).is_err());
+}
+
+/// Two directories change places when this is asked for the time as often.
+struct Exchange {
+    one: PathBuf,
+    two: PathBuf,
+    left: AtomicU32,
+}
+
+impl Clock for Exchange {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_nanos(common::START_NS)
+    }
+
+    fn monotonic(&self) -> u64 {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        let left = self.left.load(Ordering::Relaxed);
+        self.left.store(left.saturating_sub(1), Ordering::Relaxed);
+        if left == 1 {
+            renameat_with(CWD, &self.one, CWD, &self.two, RenameFlags::EXCHANGE).unwrap();
+        }
+        0
+    }
+}
+
+/// A copy of a directory of `testdata`.
+fn copy(name: &str, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(testdata(name)).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+    }
+}
+
+// requirement: VA-10
+#[test]
+fn a_model_is_of_one_directory_whatever_takes_its_name_meanwhile() {
+    for model in MODELS {
+        let (name, file) = model.split_once('/').unwrap_or((model, ""));
+        let mut seen = BTreeSet::new();
+        for tick in 1.. {
+            let top = tempfile::tempdir().unwrap();
+            let [one, two] = ["one", "two"].map(|dir| top.path().join(dir));
+            copy(name, &one);
+            copy(name, &two);
+            let files = |dir: &Path| -> Vec<FileIdentity> {
+                let paths = std::fs::read_dir(dir).unwrap();
+                let paths = paths.map(|entry| FileIdentity::at(&entry.unwrap().path()));
+                paths.map(Result::unwrap).collect()
+            };
+            let revisions = [files(&one), files(&two)];
+            let clock = Arc::new(Exchange {
+                one: one.clone(),
+                two,
+                left: AtomicU32::new(tick),
+            });
+            let opening = Opening::new().clock(clock.clone());
+            let mut opening = opening.timeout(Duration::from_secs(1));
+            let opened = opening.open(&one.join(file)).unwrap();
+            let parts = opened.parts().iter().map(Part::identity);
+            let parts: Vec<_> = parts.collect();
+            let of = revisions.map(|files| parts.iter().all(|part| files.contains(part)));
+            assert_ne!(of[0], of[1], "{model}: {tick}: files of both or of none");
+            seen.insert(of[0]);
+            if clock.left.load(Ordering::Relaxed) > 0 {
+                break;
+            }
+        }
+        assert_eq!(seen.len(), 2, "{model}: no exchange came in time to matter");
+    }
+}
+
+// requirement: ER-8
+#[test]
+fn who_lists_a_large_directory_can_be_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    for i in 0..50 {
+        std::fs::write(dir.path().join(format!("{i}.txt")), "").unwrap();
+    }
+    let open = |seconds| {
+        let opening = Opening::new().clock(Ticks::new(u32::MAX));
+        let mut opening = opening.timeout(Duration::from_secs(seconds));
+        opening.open(dir.path()).err().unwrap()
+    };
+    assert!(matches!(open(40), LoadError::Deadline { .. }));
+    assert!(matches!(open(1000), LoadError::NoModel { .. }));
+}
+
+// requirement: VA-10
+#[test]
+fn a_directory_of_more_files_than_a_model_may_have_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut limits = Limits::default();
+    limits.index_files = 7;
+    for i in 0..8 {
+        let open = || Opening::new().limits(limits.clone()).open(dir.path());
+        let error = open().err().unwrap().to_string();
+        assert!(!error.contains("over the limit"), "{i}: {error}");
+        // Empty: those that are not even read are no models, and no index.
+        let name = ["safetensors", "gguf", "safetensors.index.json"][i % 3];
+        std::fs::write(dir.path().join(format!("{i}.{name}")), "").unwrap();
+    }
+    let error = Opening::new()
+        .limits(limits)
+        .open(dir.path())
+        .err()
+        .unwrap();
+    let LoadError::Format { name, source } = &error else {
+        panic!("{error}");
+    };
+    assert_eq!(name, dir.path().to_str().unwrap());
+    let setting = Some("index_files");
+    assert!(
+        matches!(source, FormatError::TooLarge { value: 8, limit: 7, setting: found, .. } if *found == setting),
+        "{source}"
+    );
+}
+
+#[test]
+fn indices_of_several_models_are_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    for i in 0..6 {
+        let name = format!("{i}.safetensors.index.json");
+        std::fs::write(dir.path().join(name), "no index").unwrap();
+    }
+    std::fs::write(dir.path().join("x.safetensors"), "").unwrap();
+    let error = Opening::new().open(dir.path()).err().unwrap();
+    assert!(
+        matches!(error, LoadError::Ambiguous { count: 7, .. }),
+        "{error}"
+    );
 }

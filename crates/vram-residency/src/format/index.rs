@@ -2,8 +2,7 @@
 //!
 //! The file maps each tensor to the file that holds it and gives the bytes of
 //! all tensors. Its file names come from outside, so each must be one plain
-//! name, and [`resolve`] follows symbolic links before it lets a file count as
-//! part of the model.
+//! name; where links lead is the business of who opens the files.
 //!
 //! requirement: VA-10, CO-6
 
@@ -14,7 +13,6 @@ use super::source::{ReadAt, read_pages};
 use super::table::{TensorTable, check_name};
 use serde::de::{DeserializeSeed, Error, MapAccess};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 /// Longest file name taken from an index: `NAME_MAX` of Linux.
 const MAX_FILE_NAME: u64 = 255;
@@ -477,30 +475,4 @@ pub fn check_file_name(name: &str) -> Result<(), FormatError> {
         name: name.into(),
         reason,
     })
-}
-
-/// The real path of `name` in `dir`, with all symbolic links followed, provided
-/// that it lies under `root`. Pass `dir` itself as `root` unless its files are
-/// known to be links out of it (a Hugging Face cache keeps them in `../../blobs`).
-///
-/// The caller opens the path given back, not the name.
-///
-/// # Errors
-/// [`FormatError::BadName`] as [`check_file_name`]; [`FormatError::Escapes`]
-/// where a link leads out of `root`.
-/// [`FormatError::Path`] where a path does not exist or links form a loop.
-pub fn resolve(root: &Path, dir: &Path, name: &str) -> Result<PathBuf, FormatError> {
-    check_file_name(name)?;
-    let real = |path: &Path| {
-        path.canonicalize().map_err(|error| FormatError::Path {
-            path: Excerpt::new(&path.to_string_lossy()),
-            source: error,
-        })
-    };
-    let root = real(root)?;
-    let file = real(&dir.join(name))?;
-    if !file.starts_with(&root) {
-        return Err(FormatError::Escapes { name: name.into() });
-    }
-    Ok(file)
 }

@@ -6,8 +6,8 @@
 //!   [`index`] those of a model in several safetensors files.
 //! * [`synth`] writes models for benches and tests.
 //!
-//! Nothing here opens files, reads the environment or keeps state: the parsers
-//! read through [`ReadAt`], and only [`index::resolve`] follows paths. Input is taken to be hostile. Every count, size and
+//! Nothing here opens files, follows paths, reads the environment or keeps state:
+//! the parsers read through [`ReadAt`]. Input is taken to be hostile. Every count, size and
 //! length is bounded by [`Limits`] and by the bytes that the file really has
 //! before memory is taken for it, and arithmetic is checked.
 //!

@@ -3,12 +3,12 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSliceMut};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
 use rustix::fs::{Advice, AtFlags, OFlags, StatxFlags};
 use rustix::io::ReadWriteFlags;
 
+use super::file::handle_of;
 use crate::clock::Clock;
 
 /// A page of the page cache.
@@ -39,19 +39,15 @@ pub(super) struct Direct {
 }
 
 impl Direct {
-    /// Opens `path` again; `None` where that is another file by now, or where
-    /// the file system reads only through the page cache.
-    pub(super) fn open(path: &Path, same_as: &File) -> Option<Self> {
+    /// Opens the file again; `None` where the file system reads only through the
+    /// page cache.
+    pub(super) fn open(file: &File) -> Option<Self> {
         let flags = i32::try_from((OFlags::DIRECT | OFlags::NONBLOCK).bits()).ok()?;
         let file = File::options()
             .read(true)
             .custom_flags(flags)
-            .open(path)
+            .open(handle_of(file))
             .ok()?;
-        let (ours, theirs) = (file.metadata().ok()?, same_as.metadata().ok()?);
-        if (ours.dev(), ours.ino()) != (theirs.dev(), theirs.ino()) {
-            return None;
-        }
         let stat = rustix::fs::statx(&file, c"", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN).ok()?;
         let told = stat.stx_mask & StatxFlags::DIOALIGN.bits() != 0;
         let aligns = (stat.stx_dio_offset_align, stat.stx_dio_mem_align);
@@ -92,15 +88,12 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    /// Opens `path` again; `None` where that is another file by now.
-    pub(super) fn open(path: &Path, same_as: &File) -> Option<Self> {
+    /// Opens the file again.
+    pub(super) fn open(file: &File) -> Option<Self> {
         let nonblock = i32::try_from(OFlags::NONBLOCK.bits()).ok()?;
         let mut options = File::options();
-        let file = options.read(true).custom_flags(nonblock).open(path).ok()?;
-        let (ours, theirs) = (file.metadata().ok()?, same_as.metadata().ok()?);
-        if (ours.dev(), ours.ino()) != (theirs.dev(), theirs.ino()) {
-            return None;
-        }
+        let options = options.read(true).custom_flags(nonblock);
+        let file = options.open(handle_of(file)).ok()?;
         rustix::fs::fadvise(&file, 0, None, Advice::Random).ok()?;
         Some(Self { file })
     }

@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::Advice;
+use rustix::fs::{Advice, OFlags};
 
 use super::direct::{Cache, Direct, Trial, Way, is_unsupported, timed};
 use super::retry::asked;
@@ -21,14 +21,29 @@ use crate::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 /// than it could save.
 const WORTH_A_TRIAL: u64 = 64 << 20;
 
-/// Where an open file lies, links followed. Only the kernel knows: a path may
-/// lead elsewhere by the time it is asked.
-fn place_of(file: &File) -> io::Result<PathBuf> {
-    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
-    asked(|| std::fs::read_link(&link)).map_err(|error| {
-        let text = format!("cannot tell where the open file lies, {link}: {error}");
+/// Where an open file or directory lies, links followed. Only the kernel knows:
+/// a path may lead elsewhere by the time it is asked.
+pub(super) fn place_of(file: &File) -> io::Result<PathBuf> {
+    let handle = handle_of(file);
+    asked(|| std::fs::read_link(&handle)).map_err(|error| {
+        let handle = handle.display();
+        let text = format!("cannot tell where the open file lies, {handle}: {error}");
         io::Error::new(error.kind(), text)
     })
+}
+
+/// A path that leads to an open file or directory and to no other, whatever takes
+/// its name meanwhile.
+pub(super) fn handle_of(file: &File) -> PathBuf {
+    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
+}
+
+/// Finds what `path` leads to, and opens nothing.
+pub(super) fn find(path: &Path, flags: OFlags) -> io::Result<File> {
+    let flags = i32::try_from((OFlags::PATH | flags).bits()).unwrap_or(0);
+    let mut options = File::options();
+    let options = options.read(true).custom_flags(flags);
+    asked(|| options.open(path))
 }
 
 /// Which file was opened, and when it was last written or renamed: what must
@@ -129,40 +144,39 @@ impl FileSource {
         Self::open_as(path, path)
     }
 
-    /// Opens `path`, which must lie beneath `root` (a real path), under another
-    /// name of the same file: a cache keeps files under names that say nothing,
-    /// and links to them that do. The open file decides where it lies, so a link
-    /// that is put there meanwhile leads nowhere.
+    /// Opens `path`, which must lie where `may` says it may, under another name of
+    /// the same file: a cache keeps files under names that say nothing, and links
+    /// to them that do. What is found decides where it lies, so a link that is put
+    /// there meanwhile leads nowhere, and it is opened only when that is known: a
+    /// FIFO or a device elsewhere would feel it.
     ///
     /// requirement: VA-10
-    pub(super) fn open_within(root: &Path, path: &Path, called: &Path) -> Result<Self, LoadError> {
-        let source = Self::open_as(path, called)?;
-        source.lies_within(root)?;
-        Ok(source)
+    pub(super) fn open_within(
+        path: &Path,
+        called: &Path,
+        may: impl Fn(&Path) -> io::Result<bool>,
+    ) -> Result<Self, LoadError> {
+        let refused = |error| LoadError::not_opened(called, error);
+        let found = find(path, OFlags::empty()).map_err(refused)?;
+        lies_within(&found, called, may)?;
+        Self::open_as(&handle_of(&found), called)
     }
 
-    /// Whether the open file lies beneath `root` (a real path).
+    /// Whether the open file lies where it may.
     ///
     /// # Errors
     /// [`FormatError::Escapes`], where it does not.
-    pub(super) fn lies_within(&self, root: &Path) -> Result<(), LoadError> {
-        let place = place_of(&self.file);
-        let place = place.map_err(|error| LoadError::not_opened(&self.path, error))?;
-        if place.starts_with(root) {
-            return Ok(());
-        }
-        let file = self.path.file_name().unwrap_or_default().to_string_lossy();
-        Err(LoadError::Format {
-            name: self.path.display().to_string(),
-            source: FormatError::Escapes {
-                name: Excerpt::new(&file),
-            },
-        })
+    pub(super) fn lies_within(
+        &self,
+        may: impl Fn(&Path) -> io::Result<bool>,
+    ) -> Result<(), LoadError> {
+        lies_within(&self.file, &self.path, may)
     }
 
-    fn open_as(path: &Path, called: &Path) -> Result<Self, LoadError> {
+    /// Opens `path`, wherever it leads, under another name of the same file.
+    pub(super) fn open_as(path: &Path, called: &Path) -> Result<Self, LoadError> {
         let name = || called.display().to_string();
-        let nonblock = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
+        let nonblock = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
         let mut options = File::options();
         let options = options.read(true).custom_flags(nonblock);
         let refused = |error| LoadError::not_opened(called, error);
@@ -210,8 +224,8 @@ impl FileSource {
                 return None;
             }
             Some(Cold {
-                cache: Cache::open(&self.path, &self.file)?,
-                direct: Direct::open(&self.path, &self.file)?,
+                cache: Cache::open(&self.file)?,
+                direct: Direct::open(&self.file)?,
                 trial: Mutex::default(),
             })
         };
@@ -260,6 +274,24 @@ impl Cold {
     fn trial(&self) -> MutexGuard<'_, Trial> {
         self.trial.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn lies_within(
+    file: &File,
+    called: &Path,
+    may: impl Fn(&Path) -> io::Result<bool>,
+) -> Result<(), LoadError> {
+    let answer = place_of(file).and_then(|place| may(&place));
+    if answer.map_err(|error| LoadError::not_opened(called, error))? {
+        return Ok(());
+    }
+    let file = called.file_name().unwrap_or_default().to_string_lossy();
+    Err(LoadError::Format {
+        name: called.display().to_string(),
+        source: FormatError::Escapes {
+            name: Excerpt::new(&file),
+        },
+    })
 }
 
 impl ReadAt for FileSource {
@@ -431,8 +463,7 @@ mod tests {
     }
     // requirement: VA-10
     #[test]
-    fn a_file_that_became_a_link_after_it_was_resolved_is_refused() {
-        use crate::format::index::resolve;
+    fn a_file_that_became_a_link_is_refused() {
         use std::os::unix::fs::symlink;
 
         let top = tempfile::tempdir().unwrap();
@@ -448,11 +479,12 @@ mod tests {
         ] {
             std::fs::write(file, b"tensors").unwrap();
         }
-        let real = resolve(&dir, &dir, "part").unwrap();
-        FileSource::open_within(&dir, &real, &dir.join("part")).unwrap();
+        let real = dir.join("part");
+        let may = |place: &Path| Ok(place.starts_with(&dir));
+        FileSource::open_within(&real, &dir.join("part"), may).unwrap();
 
         let refused = |path: &Path| {
-            let error = FileSource::open_within(&dir, path, path).err().unwrap();
+            let error = FileSource::open_within(path, path, may).err().unwrap();
             let text = error.to_string();
             let escapes = matches!(
                 error,

@@ -37,8 +37,9 @@ impl Model {
     /// a directory. What is found in a directory, and files that an index or a
     /// split names, must lie in the same directory, links followed (the loader
     /// rules of the sources, adopted in design 8); a Hugging Face cache may keep
-    /// them in its `blobs`. The open files are asked where they lie (Linux:
-    /// through `/proc`), so no link can take a file's place in between.
+    /// them in its `blobs`. The directory is held open, and what is found is asked
+    /// where it lies before it is opened (Linux: through `/proc`), so no link and no
+    /// other directory can take a place in between.
     ///
     /// # Errors
     /// [`LoadError`] naming the file and the rule it breaks.
@@ -58,7 +59,7 @@ impl Model {
         let (is_dir, asked) = opening.timed(path, |_| is_directory(path))?;
         if is_dir {
             let (path, place) = find(path, opening)?;
-            return Self::of_file(&path, Some(&place), asked, opening);
+            return Self::of_file(&path, Some(place), asked, opening);
         }
         Self::of_file(path, None, asked, opening)
     }
@@ -67,25 +68,27 @@ impl Model {
     /// the caller's choice; one that was found in the directory `found` is not.
     fn of_file(
         path: &Path,
-        found: Option<&Place>,
+        found: Option<Place>,
         asked: Duration,
         opening: &mut Opening,
     ) -> Result<Self, LoadError> {
-        let open = || match found {
-            Some(place) => place.found(path),
-            None => FileSource::open(path),
+        let is_found = found.is_some();
+        let place = found.map_or_else(|| Place::of(path), Ok)?;
+        let open = || match is_found {
+            true => place.found(path),
+            false => place.named(path),
         };
         let parts = if Self::is_index(path) {
-            indexed(path, open, opening)?
+            indexed(path, &place, open, opening)?
         } else {
-            let choice = match found {
-                Some(_) => FormatChoice::Auto,
-                None => opening.choice(),
+            let choice = match is_found {
+                true => FormatChoice::Auto,
+                false => opening.choice(),
             };
             let mut first = opening.one(path, choice, open)?;
             first.also_took(asked);
             match split_of(&first, opening)? {
-                Some(split) => split_parts(first, split, opening)?,
+                Some(split) => split_parts(first, split, &place, opening)?,
                 None => vec![first],
             }
         };
@@ -160,12 +163,16 @@ fn refused(path: &Path, source: FormatError) -> LoadError {
 
 /// The one model in a directory, and where its files lie.
 fn find(dir: &Path, opening: &Opening) -> Result<(PathBuf, Place), LoadError> {
-    let ((mut found, place), _) = opening.timed(dir, |_| {
-        Ok((Candidates::of(dir)?, Place::of(&dir.join(INDEX_NAME))?))
+    let ((mut found, place), _) = opening.timed(dir, |control| {
+        let place = Place::of(&dir.join(INDEX_NAME))?;
+        let most = opening.bounds().index_files;
+        let found = Candidates::of(dir, &place, most, control)?;
+        Ok((found, place))
     })?;
     let mut models = found.files;
-    // The parts of an indexed model are no models of their own.
-    if !models.is_empty() {
+    // The parts of an indexed model are no models of their own. More indices than
+    // are shown are several models, whatever they name.
+    if !models.is_empty() && found.indices.len() <= SHOWN {
         for path in &found.indices {
             let named = read_index(path, || place.found(path), opening)?;
             models.retain(|path| named.tensors_in(&file_name(path)).next().is_none());
@@ -210,11 +217,11 @@ fn read_index(
 
 fn indexed(
     path: &Path,
+    place: &Place,
     open: impl FnOnce() -> Result<FileSource, LoadError>,
     opening: &mut Opening,
 ) -> Result<Vec<Part>, LoadError> {
     let index = read_index(path, open, opening)?;
-    let place = Place::of(path)?;
     let files = index.files().iter();
     let files: Vec<PathBuf> = files.map(|file| path.with_file_name(file)).collect();
     let parts = opening.parts(&files, FormatChoice::Auto, |file| place.part(file, path))?;
@@ -234,7 +241,12 @@ fn split_of(part: &Part, opening: &Opening) -> Result<Option<Split>, LoadError> 
 }
 
 /// All parts of the model that `first` is one of.
-fn split_parts(first: Part, split: Split, opening: &mut Opening) -> Result<Vec<Part>, LoadError> {
+fn split_parts(
+    first: Part,
+    split: Split,
+    place: &Place,
+    opening: &mut Opening,
+) -> Result<Vec<Part>, LoadError> {
     let path = first.path().to_owned();
     let pattern = PartName::parse(&file_name(&path));
     let pattern = pattern.filter(|pattern| pattern.count == split.count);
@@ -242,11 +254,10 @@ fn split_parts(first: Part, split: Split, opening: &mut Opening) -> Result<Vec<P
         name: path.display().to_string(),
         count: split.count,
     })?;
-    let place = Place::of(&path);
-    let place = place.and_then(|place| first.lies_within(place.root()).map(|()| place));
+    let lies = first.lies_within(place);
     // It comes again as one of the parts.
     opening.keep(first);
-    let place = place?;
+    lies?;
     let names = (1..=split.count).map(|number| pattern.sibling(number));
     let files: Vec<PathBuf> = names.map(|name| path.with_file_name(name)).collect();
     let parts = opening.parts(&files, FormatChoice::Auto, |file| place.part(file, &path))?;

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::place::Place;
 use super::{
     FileIdentity, FileSource, FormatChoice, Header, LoadError, Noted, Opening, SealRequest, Watched,
 };
@@ -96,8 +97,8 @@ impl Part {
         now.is_ok_and(|now| self.identity().difference(&now).is_none())
     }
 
-    pub(super) fn lies_within(&self, root: &Path) -> Result<(), LoadError> {
-        self.source.lies_within(root)
+    pub(super) fn lies_within(&self, place: &Place) -> Result<(), LoadError> {
+        self.source.lies_within(|lies| place.holds(lies))
     }
 
     /// The request to seal it, for [`crate::VramManager::seal`] or

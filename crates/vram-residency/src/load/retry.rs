@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use super::{Control, Source};
-use crate::format::{FormatError, ReadAt};
+use crate::format::ReadAt;
 
 /// Waits before the second, third and last try of a read. Bounded: a disk that
 /// fails for longer than this has failed.
@@ -27,37 +27,17 @@ fn tries_left(error: &io::Error) -> usize {
     }
 }
 
-/// An error that may have the system's words in it.
-pub(super) trait Told {
-    /// What the system said, where it failed to do something.
-    fn by_system(&self) -> Option<&io::Error>;
-}
-
-impl Told for io::Error {
-    fn by_system(&self) -> Option<&io::Error> {
-        Some(self)
-    }
-}
-
-impl Told for FormatError {
-    fn by_system(&self) -> Option<&io::Error> {
-        match self.rule() {
-            Self::Path { source, .. } => Some(source),
-            _ => None,
-        }
-    }
-}
-
 /// Tries `read` again after `EINTR`, `EAGAIN` and time-outs (up to three times)
 /// and after `EIO` (once), while `go_on` allows it.
-pub(super) fn transient<T, E: Told>(
-    mut read: impl FnMut() -> Result<T, E>,
+pub(super) fn transient<T>(
+    mut read: impl FnMut() -> io::Result<T>,
     go_on: impl Fn() -> bool,
-) -> Result<T, E> {
+) -> io::Result<T> {
     for (done, pause) in PAUSES.iter().enumerate() {
-        let left = |error: &E| error.by_system().map_or(0, tries_left);
         match read() {
-            Err(error) if done < left(&error) && go_on() => crate::sync::thread::sleep(*pause),
+            Err(error) if done < tries_left(&error) && go_on() => {
+                crate::sync::thread::sleep(*pause);
+            }
             other => return other,
         }
     }
@@ -66,7 +46,7 @@ pub(super) fn transient<T, E: Told>(
 
 /// Asks the file system about a name; a failure of a moment is asked about
 /// again as one of a read is, which takes a tenth of a second at most.
-pub(super) fn asked<T, E: Told>(ask: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+pub(super) fn asked<T>(ask: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     transient(ask, || true)
 }
 
@@ -120,7 +100,7 @@ mod tests {
         let read = || {
             calls.update(|n: u32| n.saturating_add(1));
             if calls.get() <= failures {
-                return Err(io::Error::from(error));
+                return Err(error.into());
             }
             Ok(())
         };
@@ -139,32 +119,6 @@ mod tests {
         for error in [Errno::NOENT, Errno::BADF, Errno::NOSPC] {
             assert_eq!(tried(error, 1, true), (1, false), "{error}");
         }
-    }
-
-    #[test]
-    fn a_path_that_cannot_be_followed_for_a_moment_is_followed_again() {
-        let tried = |errno: Errno, failures: u32| {
-            let calls = Cell::new(0_u32);
-            let follow = || {
-                calls.update(|n| n.saturating_add(1));
-                if calls.get() > failures {
-                    return Ok(calls.get());
-                }
-                let path = "part".into();
-                let source = errno.into();
-                Err(FormatError::Path { path, source })
-            };
-            (asked(follow).ok(), calls.get())
-        };
-        assert_eq!(tried(Errno::INTR, 2), (Some(3), 3));
-        assert_eq!(tried(Errno::IO, 2), (None, 2));
-        assert_eq!(tried(Errno::NOENT, 1), (None, 1));
-        let calls = Cell::new(0_u32);
-        let rule = asked(|| {
-            calls.update(|n| n.saturating_add(1));
-            Err::<(), _>(FormatError::BigEndian)
-        });
-        assert!(rule.is_err() && calls.get() == 1, "a rule stays broken");
     }
 
     #[test]
