@@ -68,7 +68,8 @@ pub struct Limits {
     /// Tensors listed in an index. Default 300,000: the largest public
     /// checkpoints have about 210,000.
     pub index_entries: u64,
-    /// Files named by an index, or parts of a split GGUF. Default 10,000.
+    /// Files named by an index, parts of a split GGUF, or models that a directory
+    /// holds. Default 10,000.
     pub index_files: u64,
     /// Arrays and objects in each other, in values that an index may hold
     /// besides its own. Default 64; from 126 on, JSON's own bound comes first.

@@ -101,7 +101,7 @@ impl FileIdentity {
 /// the cache carry the hint that they come once, so that the model does not
 /// push out what others use.
 pub struct FileSource {
-    /// What leads to another file by now is noticed and not followed.
+    /// What it is called; it may lead to another file by now.
     path: PathBuf,
     file: File,
     opened: FileIdentity,
