@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Rig, weights};
-use vram_residency::capacity::plan::{PlanPart, padding};
+use vram_residency::capacity::plan::{Plan, PlanPart, padding};
 use vram_residency::error::{Error, InputError};
 use vram_residency::format::Format;
 use vram_residency::load::FormatChoice;
@@ -86,20 +86,35 @@ fn a_part_that_the_policy_would_not_seal_does_not_fit() {
     };
     let rig = Rig::build(&[SimOptions::new(1 << 20)], policy, |b| b);
     assert!(rig.manager.plan(&[part(1000)], 0).unwrap().fits);
-    let parts = [part(1), part(1001)];
-    for answer in [
-        rig.manager.plan(&parts, 0),
-        rig.manager.plan_ranks(&parts, 0),
-    ] {
-        let error = answer.unwrap_err();
-        let Error::Input(InputError::SourceSize { len, max, .. }) = &error else {
-            panic!("{error}");
-        };
-        assert_eq!((*len, *max), (1001, 1000));
-        assert!(error.to_string().starts_with("part: "), "{error}");
-    }
+    let answer = rig.manager.plan(&[part(1), part(1001)], 0);
+    assert_eq!(refused_size(answer), (1001, 1000));
     let sealed = rig.manager.seal(SealRequest::bytes(&weights(1001, 1)));
     assert!(matches!(sealed, Err(Error::Input(_))));
+}
+
+/// The size that a part has, and the largest that the policy admits.
+fn refused_size(answer: Result<Plan, Error>) -> (u64, u64) {
+    let error = answer.unwrap_err();
+    let Error::Input(InputError::SourceSize { len, max, .. }) = &error else {
+        panic!("{error}");
+    };
+    assert!(error.to_string().starts_with("part: "), "{error}");
+    (*len, *max)
+}
+
+// requirement: PM-1, CAP-3
+#[test]
+fn a_rank_may_be_larger_than_a_file() {
+    let policy = Policy {
+        max_model_bytes: 1000,
+        ..Policy::default()
+    };
+    let devices = [0, 1].map(|ordinal| SimOptions::new(4000).ordinal(ordinal));
+    let rig = Rig::build(&devices, policy, |b| b);
+    let ask = |ranks: &[PlanPart]| rig.manager.plan_ranks(ranks, 0);
+    assert!(ask(&[part(1001), part(4000)]).unwrap().fits);
+    assert!(!ask(&[part(1001), part(4001)]).unwrap().fits);
+    assert_eq!(refused_size(ask(&[part(1), part(0)])), (0, 1000));
 }
 
 #[test]

@@ -53,18 +53,19 @@ impl VramManager {
 
     /// The same for the ranks of a tensor-parallel model, each of which needs a
     /// device of its own; [`crate::capacity::ranks::rank_bytes`] says how large
-    /// they are (requirement: PM-1).
+    /// they are (requirement: PM-1). The policy bounds a file and so no rank,
+    /// which may be held in many.
     ///
     /// # Errors
-    /// As [`VramManager::plan`].
+    /// As [`VramManager::plan`], of sizes for a rank of no bytes only.
     pub fn plan_ranks(&self, ranks: &[PlanPart], reserve: u64) -> Result<Plan> {
-        self.admit_parts(ranks)?;
+        self.admit_parts(ranks.iter().filter(|rank| rank.bytes == 0))?;
         Ok(plan_ranks(&self.plan_devices(reserve)?, ranks))
     }
 
     /// Whether the policy admits parts of these sizes, as it does when they are
     /// sealed.
-    fn admit_parts(&self, parts: &[PlanPart]) -> Result<()> {
+    fn admit_parts<'p>(&self, parts: impl IntoIterator<Item = &'p PlanPart>) -> Result<()> {
         for part in parts {
             let admitted = self.inner.policy.admit_size(part.bytes);
             admitted.map_err(|error| error.of_source(&part.name))?;
