@@ -72,7 +72,9 @@ def name_of(common_name):
     )
 
 
-def certificate(subject, key, issuer, issuer_key, is_ca, days=3650, mail=None, signs=True):
+def certificate(
+    subject, key, issuer, issuer_key, is_ca, days=3650, mail=None, signs=True, permitted=None
+):
     hash_type = hashes.SHA384() if issuer_key.curve.key_size == 384 else hashes.SHA256()
     usage = x509.KeyUsage(
         digital_signature=not is_ca and signs, key_cert_sign=is_ca, crl_sign=is_ca,
@@ -96,6 +98,9 @@ def certificate(subject, key, issuer, issuer_key, is_ca, days=3650, mail=None, s
     if mail:
         names = [x509.RFC822Name(mail), x509.UniformResourceIdentifier("https://example.com/ci")]
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    if permitted:
+        limits = x509.NameConstraints([x509.DNSName(permitted)], None)
+        builder = builder.add_extension(limits, critical=True)
     return builder.sign(issuer_key, hash_type)
 
 
@@ -112,16 +117,20 @@ def with_key(model, out, secret_dir, name, curve, hashing_config=None):
     return path
 
 
-def with_certificate(model, out, secret_dir, name, leaf_usage=True, signs=True):
+def with_certificate(
+    model, out, secret_dir, name, leaf_usage=True, signs=True, mail="models@example.com",
+    permitted=None,
+):
     root_key, _ = private_key(secret_dir, f"{name}-root", ec.SECP384R1())
     middle_key, _ = private_key(secret_dir, f"{name}-middle", ec.SECP256R1())
     leaf_key, leaf_path = private_key(secret_dir, f"{name}-leaf", ec.SECP256R1())
     root = certificate("Root", root_key, "Root", root_key, True)
-    middle = certificate("Middle", middle_key, "Root", root_key, True)
+    middle = certificate(
+        "Middle", middle_key, "Root", root_key, True, permitted=permitted
+    )
     # Ended long ago by now or soon: bundles carry no time, see the reader.
     leaf = certificate(
-        "Signer", leaf_key, "Middle", middle_key, not leaf_usage, 30, "models@example.com",
-        signs,
+        "Signer", leaf_key, "Middle", middle_key, not leaf_usage, 30, mail, signs,
     )
     (out / f"{name}-root.pem").write_bytes(root.public_bytes(PEM))
     paths = {}
@@ -153,6 +162,9 @@ def main():
         with_certificate(model, out, secret, "chain")
         with_certificate(model, out, secret, "authority", leaf_usage=False)
         with_certificate(model, out, secret, "unfit", signs=False)
+        # No other name than the common one, and a middle that may not give any.
+        with_certificate(model, out, secret, "common", mail=None)
+        with_certificate(model, out, secret, "limited", mail=None, permitted="example.com")
 
 
 if __name__ == "__main__":

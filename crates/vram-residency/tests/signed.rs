@@ -94,15 +94,38 @@ fn certificates_are_followed_to_the_root_and_name_the_signer() {
     let signer = checked.signer().as_str();
     assert!(signer.starts_with("cert:sha256:"), "{signer}");
     assert!(signer.ends_with(":models@example.com"), "{signer}");
-    for name in ["models@example.com", "https://example.com/ci", "Signer"] {
+    for name in ["models@example.com", "https://example.com/ci"] {
         let trust = roots("chain-root.pem").identity(name);
         let checked = check(&trust, &bundle, &model).unwrap();
         assert!(checked.signer().as_str().ends_with(&format!(":{name}")));
     }
-    let other = roots("chain-root.pem").identity("other@example.com");
-    let error = refusal(check(&other, &bundle, &model));
-    assert!(matches!(error, SignedError::Identity { .. }), "{error}");
-    assert!(error.to_string().contains("models@example.com"), "{error}");
+    // The last one is the certificate's common name, which is not looked at beside others.
+    for name in ["other@example.com", "Signer"] {
+        let other = roots("chain-root.pem").identity(name);
+        let error = refusal(check(&other, &bundle, &model));
+        assert!(matches!(error, SignedError::Identity { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("models@example.com"), "{text}");
+        assert!(!text.contains("Signer"), "{text}");
+    }
+}
+
+/// Limits on the names that an authority may certify bind no common name.
+// requirement: PM-15
+#[test]
+fn a_common_name_counts_where_it_is_the_only_name_and_names_are_not_limited() {
+    let model = fixture("model");
+    let asked = |name: &str, identity: Option<&str>| {
+        let trust = roots(&format!("{name}-root.pem"));
+        let trust = identity.map_or(trust.clone(), |identity| trust.identity(identity));
+        check(&trust, &read(&format!("{name}.sig")), &model)
+    };
+    for identity in [None, Some("Signer")] {
+        let checked = asked("common", identity).unwrap();
+        assert!(checked.signer().as_str().ends_with(":Signer"));
+        let error = refusal(asked("limited", identity));
+        assert!(error.to_string().contains("it names nobody"), "{error}");
+    }
 }
 
 // requirement: PM-15

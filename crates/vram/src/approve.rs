@@ -51,7 +51,8 @@ pub(crate) struct Args {
     signature: PathBuf,
     #[command(flatten)]
     believe: Believe,
-    /// The certificate must have this mail address, URI, DNS name or common name
+    /// The certificate must have this mail address, URI, DNS name or, where it has none of
+    /// these and its issuers may give any, common name
     #[arg(long, value_name = "NAME", requires = "trust_root")]
     identity: Option<String>,
     /// Signing key under which the list is believed later ('vram key new --signing')

@@ -12,7 +12,7 @@ use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
 use x509_cert::der::oid::db::rfc4519::CN;
 use x509_cert::ext::pkix::name::GeneralName;
-use x509_cert::ext::pkix::{ExtendedKeyUsage, KeyUsage, SubjectAltName};
+use x509_cert::ext::pkix::{ExtendedKeyUsage, KeyUsage, NameConstraints, SubjectAltName};
 
 use super::curve::{ALGORITHMS, PublicKey, sha256_hex};
 use super::{SignedError, SignerId};
@@ -69,7 +69,10 @@ pub(super) fn follow(
     let at = anchors.iter().position(|anchor| anchor == path.anchor());
     let root = at.and_then(|at| roots.get(at));
     let root = root.ok_or_else(|| refused("its root is not one of ours"))?;
-    let name = name_of(&parsed, identity)?;
+    let mut between = path.intermediate_certificates();
+    let limited = path.anchor().name_constraints.is_some()
+        || between.any(|issuer| limits_names(&issuer.der()));
+    let name = name_of(&names_of(&parsed, limited)?, identity)?;
     let key = parsed.tbs_certificate().subject_public_key_info();
     Ok(Signer {
         key: PublicKey::from_der(&der_of(key)?)?,
@@ -127,14 +130,21 @@ fn may_sign(certificate: &Certificate) -> Result<(), SignedError> {
     Err(refused("its key is not meant for signatures"))
 }
 
-/// Who the certificate is for: the asked-for name if it has it, else the first
-/// alternative name, else the common name.
-fn name_of(certificate: &Certificate, wanted: Option<&str>) -> Result<String, SignedError> {
-    let names = names_of(certificate)?;
-    let Some(wanted) = wanted else {
-        let first = names.into_iter().next();
-        return first.ok_or_else(|| refused("it names nobody"));
+/// Whether an issuer may certify some names only.
+fn limits_names(issuer: &CertificateDer<'_>) -> bool {
+    let Ok(issuer) = Certificate::from_der(issuer) else {
+        return true;
     };
+    let limits = issuer.tbs_certificate().get_extension::<NameConstraints>();
+    !matches!(limits, Ok(None))
+}
+
+/// Who the certificate is for: the asked-for name if it has it, else the first.
+fn name_of(names: &[String], wanted: Option<&str>) -> Result<String, SignedError> {
+    let first = names.first().ok_or_else(|| {
+        refused("it names nobody: where names are limited only alternative names count")
+    })?;
+    let wanted = wanted.unwrap_or(first);
     if names.iter().any(|name| name == wanted) {
         return Ok(wanted.to_owned());
     }
@@ -144,22 +154,24 @@ fn name_of(certificate: &Certificate, wanted: Option<&str>) -> Result<String, Si
     })
 }
 
-/// Mail addresses, URIs and DNS names, then common names.
-fn names_of(certificate: &Certificate) -> Result<Vec<String>, SignedError> {
+/// Mail addresses, URIs and DNS names, or else common names. Limits on names bind
+/// the former only, so the latter count neither beside them nor where names are
+/// `limited`: whoever is free to choose a common name would be anybody.
+fn names_of(certificate: &Certificate, limited: bool) -> Result<Vec<String>, SignedError> {
     let tbs = certificate.tbs_certificate();
     let alternatives = tbs
         .get_extension::<SubjectAltName>()
         .map_err(|_| refused("its names cannot be read"))?;
-    let alternatives = alternatives.map_or_else(Vec::new, |(_, names)| names.0);
-    let mut names: Vec<_> = alternatives.iter().filter_map(alternative).collect();
-    for attribute in tbs.subject().iter() {
-        if attribute.oid == CN {
-            // Strings in a name are of five kinds; the usual two are read.
-            let value = std::str::from_utf8(attribute.value.value());
-            names.extend(value.ok().map(str::to_owned));
-        }
+    if let Some((_, names)) = alternatives {
+        return Ok(names.0.iter().filter_map(alternative).collect());
     }
-    Ok(names)
+    if limited {
+        return Ok(Vec::new());
+    }
+    let common = tbs.subject().iter().filter(|part| part.oid == CN);
+    // Strings in a name are of five kinds; the usual two are read.
+    let texts = common.filter_map(|part| std::str::from_utf8(part.value.value()).ok());
+    Ok(texts.map(str::to_owned).collect())
 }
 
 fn alternative(name: &GeneralName) -> Option<String> {

@@ -46,7 +46,8 @@ impl ModelTrust {
     }
 
     /// Believes only certificates that have this name: a mail address, URI, DNS
-    /// name or common name, compared as it is written. No bare key has one.
+    /// name or common name, compared as it is written. The common name counts only
+    /// where there is no other and no issuer's names are limited. No bare key has one.
     #[must_use]
     pub fn identity(mut self, name: &str) -> Self {
         self.identity = Some(name.to_owned());
