@@ -230,6 +230,32 @@ fn names_that_leave_the_model_or_stand_twice_are_refused() {
     }
 }
 
+/// In what is read and in what is skipped, however the second one is spelled.
+// requirement: PM-15, TP-9
+#[test]
+fn a_name_that_stands_twice_in_a_signed_statement_is_refused() {
+    let forger = Forger::new();
+    let mut made = statement(&[("a", [1; 32])]);
+    made["predicate"]["note"] = json!({ "by": [{ "x": 1.5, "y": null }] });
+    let good = made.to_string();
+    assert_eq!(forger.verify_text(&good), Ok(()));
+    for (once, twice) in [
+        ("{\"sha256\":", "{\"sha256\":\"00\",\"sha256\":"),
+        ("\"x\":", "\"x\":2,\"x\":"),
+        ("\"x\":", "\"\\u0078\":1.5,\"x\":"),
+        ("\"note\":", "\"note\":-1,\"note\":"),
+        ("\"method\":", "\"method\":\"files\",\"method\":"),
+    ] {
+        assert!(good.contains(once), "{once}: {good}");
+        let error = forger.verify_text(&good.replacen(once, twice, 1));
+        let error = error.expect_err(twice);
+        assert!(
+            matches!(error, SignedError::Statement { .. }),
+            "{twice}: {error}"
+        );
+    }
+}
+
 // requirement: PM-15
 #[test]
 fn statements_that_do_not_hang_together_are_refused() {
