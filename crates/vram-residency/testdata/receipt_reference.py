@@ -4,8 +4,10 @@
 
     python3 receipt_reference.py make              writes receipt_vectors.json
     python3 receipt_reference.py check             recomputes it
-    python3 receipt_reference.py verify FILE KEY [NONCE]
+    python3 receipt_reference.py verify [--simulated] FILE KEY [NONCE]
                                                    checks a receipt or an attestation
+
+Lists of revoked keys are not asked.
 """
 import hashlib
 import hmac
@@ -210,16 +212,30 @@ def check_signed(by, message, worker_id, at, trusted):
         bytes.fromhex(by["signature"]), message(key))
 
 
-def verify(paper, trusted, nonce=None):
+def once(members):
+    """An object in which no name stands twice."""
+    made = dict(members)
+    assert len(made) == len(members), "a name stands twice"
+    return made
+
+
+def check_record(record, simulated):
+    assert record["sealed"] is True, "not sealed"
+    assert simulated or record["device_kind"] != "simulated", "a simulated device"
+
+
+def verify(paper, trusted, nonce=None, simulated=False):
     """Raises when a receipt or an attestation is not to be believed."""
     if paper["schema"] == "vram-residency/receipt/v1":
         record = paper["record"]
+        check_record(record, simulated)
         check_signed(paper["signed"], lambda key: receipt_message(record, key),
                      record["worker_id"], record["sealed_at"], trusted)
         return
     assert paper["schema"] == "vram-residency/attested/v1", "schema"
     facts = paper["facts"]
     record = facts["record"]
+    check_record(record, simulated)
     check_signed(paper["signed"], lambda key: attested_message(facts, key),
                  record["worker_id"], facts["measured_at"], trusted)
     assert facts["nonce"] == nonce, "nonce"
@@ -240,9 +256,11 @@ def verify(paper, trusted, nonce=None):
 
 def main(mode, *args):
     if mode == "verify":
+        simulated = args[0] == "--simulated"
+        path, key, *nonce = args[simulated:]
         try:
-            paper = json.loads(pathlib.Path(args[0]).read_text())
-            verify(paper, bytes.fromhex(args[1]), *args[2:])
+            paper = json.loads(pathlib.Path(path).read_text(), object_pairs_hook=once)
+            verify(paper, bytes.fromhex(key), *nonce, simulated=simulated)
         except (AssertionError, InvalidSignature) as error:
             sys.exit(f"not believed: {error!r}")
         print("good")

@@ -326,13 +326,54 @@ fn an_independent_program_agrees() {
         let paper = &vector[paper];
         let nonce = paper["facts"]["nonce"].as_str().unwrap_or_default();
         std::fs::write(&path, paper.to_string()).unwrap();
-        assert!(python(&["verify", &path_text, &worker, nonce]));
-        assert!(python(&["verify", &path_text, &operator, nonce]));
-        assert!(!python(&["verify", &path_text, &"11".repeat(32), nonce]));
-        assert!(nonce.is_empty() || !python(&["verify", &path_text, &worker, &nonce[2..]]));
-        let text = paper.to_string().replace("\"sequence\":", "\"sequence\":1");
-        std::fs::write(&path, text).unwrap();
-        assert!(!python(&["verify", &path_text, &worker, nonce]));
+        let verify =
+            |key: &str, nonce: &str| python(&["verify", "--simulated", &path_text, key, nonce]);
+        assert!(verify(&worker, nonce) && verify(&operator, nonce));
+        assert!(!verify(&"11".repeat(32), nonce));
+        assert!(nonce.is_empty() || !verify(&worker, &nonce[2..]));
+        let is_cuda = signer_of(&vector["receipt"]["record"]).scope() == Scope::Production;
+        assert_eq!(python(&["verify", &path_text, &worker, nonce]), is_cuda);
+        for (once, twice) in [
+            ("\"sequence\":", "\"sequence\":1"),
+            ("\"sequence\":", "\"sequence\":1,\"sequence\":"),
+        ] {
+            std::fs::write(&path, paper.to_string().replace(once, twice)).unwrap();
+            assert!(!verify(&worker, nonce), "{twice}");
+        }
+    }
+}
+
+/// Signed by a worker whose key is good, and said by no honest one.
+#[test]
+fn the_independent_program_refuses_what_is_not_sealed() {
+    let instead = "signed contradictions are refused by the library's own code only";
+    let Some(python) = python::python("cryptography", instead) else {
+        return;
+    };
+    let forge = "\
+import json, runpy, sys
+path, out, sealed = sys.argv[1:]
+sys.argv[1:] = ['check']
+checker = runpy.run_path(path)
+record = json.loads(checker['VECTORS'].read_text())['vectors'][0]['receipt']['record']
+record['sealed'] = sealed == 'true'
+print(json.dumps(checker['receipt'](record, False)), file=open(out, 'w'))
+";
+    let temp = tempfile::tempdir().unwrap();
+    let paper = temp.path().join("paper.json");
+    let worker = signer_of(&vectors()[0]["receipt"]["record"])
+        .public()
+        .to_string();
+    for sealed in ["true", "false"] {
+        let mut made = Command::new(&python);
+        made.args(["-c", forge, REFERENCE]).arg(&paper).arg(sealed);
+        assert!(made.status().unwrap().success());
+        let mut check = Command::new(&python);
+        check.args([REFERENCE, "verify", "--simulated"]);
+        let output = check.arg(&paper).arg(&worker).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.success(), sealed == "true", "{said}");
+        assert_eq!(said.contains("not sealed"), sealed == "false", "{said}");
     }
 }
 

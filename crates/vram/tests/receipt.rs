@@ -393,16 +393,18 @@ fn an_independent_program_believes_what_the_command_wrote() {
     session.vram(&format!("{attest} --out answer.json")).exit(0);
     let key = session.read("w.pub");
     let key = key.trim();
-    let Some(receipt) = reference(&session, &["verify", "receipt.json", key]) else {
+    let Some(receipt) = reference(&session, &["verify", "--simulated", "receipt.json", key]) else {
         return;
     };
     receipt.exit(0).says("good");
-    let answer = ["verify", "answer.json", key, NONCE];
+    let answer = ["verify", "--simulated", "answer.json", key, NONCE];
     reference(&session, &answer).unwrap().exit(0).says("good");
-    let replayed = ["verify", "answer.json", key, "ff"];
+    let replayed = ["verify", "--simulated", "answer.json", key, "ff"];
     reference(&session, &replayed).unwrap().exit(1);
     let forged = session.read("receipt.json").replace("20000", "20001");
     session.write("receipt.json", &forged);
-    let forged = ["verify", "receipt.json", key];
+    let unasked = reference(&session, &["verify", "receipt.json", key]).unwrap();
+    unasked.exit(1).tells("a simulated device");
+    let forged = ["verify", "--simulated", "receipt.json", key];
     reference(&session, &forged).unwrap().exit(1);
 }
