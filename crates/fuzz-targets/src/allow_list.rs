@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 
 use toml::Value;
 use vram_digest::FileDigest;
+use vram_residency::clock::Timestamp;
 use vram_residency::key::{SigningKey, VerifyingKey};
 use vram_residency::receipt::Revocations;
 use vram_residency::signed::{AllowError, AllowList, FileName, ModelPolicy};
@@ -113,6 +114,9 @@ fn hex(text: &str) -> Option<Vec<u8>> {
     (0..64).step_by(2).map(byte).collect()
 }
 
+/// After every list that is read.
+const NOW: Timestamp = Timestamp::from_nanos(u64::MAX);
+
 /// A policy that asks for signed models takes no other, whatever it names; it
 /// reads nothing but what it names, and believes no list without a key.
 pub(crate) fn policy(data: &[u8]) -> bool {
@@ -129,8 +133,8 @@ pub(crate) fn policy(data: &[u8]) -> bool {
         }
     };
     let gone = |path: &Path, _: usize| Err(missing(path));
-    let Ok(policy) = ModelPolicy::from_toml(text, folder, &read) else {
-        assert!(ModelPolicy::from_toml(text, folder, &gone).is_err());
+    let Ok(policy) = ModelPolicy::from_toml(text, folder, NOW, &read) else {
+        assert!(ModelPolicy::from_toml(text, folder, NOW, &gone).is_err());
         return false;
     };
     let meant: toml::Table = text.parse().expect("accepted, and no TOML");
@@ -150,7 +154,7 @@ pub(crate) fn policy(data: &[u8]) -> bool {
         let trusted = meant["trust"].as_array().expect("keys");
         let operator = operator()[0].to_string();
         assert!(trusted.iter().any(|key| key.as_str() == Some(&*operator)));
-        assert!(ModelPolicy::from_toml(text, folder, &gone).is_err());
+        assert!(ModelPolicy::from_toml(text, folder, NOW, &gone).is_err());
     }
     true
 }

@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use serde_json::Value;
+use vram_residency::clock::Timestamp;
 use vram_residency::key::Scope;
 use vram_residency::receipt::{Certificate, Receipt, Revocations, Signer, Trust};
 use vram_residency::verify::check_record;
@@ -18,6 +19,9 @@ static CERTIFICATES: LazyLock<Vec<Certificate>> = LazyLock::new(|| {
     all.iter().map(read).collect()
 });
 
+/// After every list that is read.
+const NOW: Timestamp = Timestamp::from_nanos(u64::MAX);
+
 /// What is accepted is written and read back as it was; nothing is believed
 /// that the operator did not sign.
 pub(crate) fn run(data: &[u8]) -> bool {
@@ -29,15 +33,18 @@ pub(crate) fn run(data: &[u8]) -> bool {
 
 fn revocations(text: &str) -> bool {
     let operator = std::slice::from_ref(&SIGNERS.all[0]);
-    assert!(Revocations::from_json(text, &[]).is_err(), "no key at all");
-    assert!(Revocations::from_json(text, &SIGNERS.all[1..]).is_err());
-    let Ok(list) = Revocations::from_json(text, operator) else {
+    assert!(
+        Revocations::from_json(text, &[], NOW).is_err(),
+        "no key at all"
+    );
+    assert!(Revocations::from_json(text, &SIGNERS.all[1..], NOW).is_err());
+    let Ok(list) = Revocations::from_json(text, operator, NOW) else {
         return false;
     };
-    let again = Revocations::from_json(&list.to_json().expect("written"), operator);
+    let again = Revocations::from_json(&list.to_json().expect("written"), operator, NOW);
     assert_eq!(again.as_ref(), Ok(&list));
     let known = RECEIPTS["revocations"].to_string();
-    let known = Revocations::from_json(&known, operator).expect("the vectors' list");
+    let known = Revocations::from_json(&known, operator, NOW).expect("the vectors' list");
     assert_eq!(list, known, "forged");
     assert!(list.keys().iter().all(|key| list.contains(*key)));
     true

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use vram_residency::audit::check::{self, Filter};
+use vram_residency::clock::Timestamp;
 use vram_residency::format::index::parse as parse_index;
 use vram_residency::format::{Format, Limits, parse};
 use vram_residency::key::VerifyingKey;
@@ -99,7 +100,12 @@ fn receipts_attestations_certificates_and_revocations() {
         Certificate::from_json(text).is_ok()
     });
     refused("revocations", &file["revocations"], 15, |text| {
-        Revocations::from_json(text, std::slice::from_ref(&operator)).is_ok()
+        Revocations::from_json(
+            text,
+            std::slice::from_ref(&operator),
+            Timestamp::from_nanos(u64::MAX),
+        )
+        .is_ok()
     });
 }
 

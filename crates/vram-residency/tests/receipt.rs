@@ -4,19 +4,24 @@
 #[path = "common/python.rs"]
 mod python;
 
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use serde_json::Value;
 use vram_residency::clock::Timestamp;
 use vram_residency::key::{KeyId, RootKey, Scope, SigningKey, VerifyingKey};
 use vram_residency::receipt::{
-    Attested, Certificate, Nonce, Receipt, ReceiptError, Revocations, Signer, Trust,
+    Attested, Certificate, Nonce, REVOCATIONS_SKEW, Receipt, ReceiptError, Revocations, Signer,
+    Trust,
 };
 use vram_residency::seal::Record;
 use vram_residency::verify::check_record;
 
 const VECTORS: &str = include_str!("../testdata/receipt_vectors.json");
 const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/receipt_reference.py");
+
+/// After every list of revoked keys in these tests.
+const LATER: Timestamp = Timestamp::from_nanos(u64::MAX);
 
 fn file() -> Value {
     serde_json::from_str(VECTORS).unwrap()
@@ -462,15 +467,15 @@ fn a_production_key_does_not_sign_for_a_simulated_device() {
 fn a_revoked_worker_operator_or_sealing_key_is_believed_no_longer() {
     let list = file()["revocations"].to_string();
     let trusted = [operator().public().clone()];
-    let read = Revocations::from_json(&list, &trusted).unwrap();
+    let read = Revocations::from_json(&list, &trusted, LATER).unwrap();
     assert_eq!(
         read.to_json().unwrap().parse::<Value>().unwrap(),
         file()["revocations"]
     );
-    let stranger = Revocations::from_json(&list, &[]).map(drop);
+    let stranger = Revocations::from_json(&list, &[], LATER).map(drop);
     assert!(matches!(stranger, Err(ReceiptError::Untrusted { .. })));
     let short = list.replacen("1700000000000000000", "1700000000000000001", 1);
-    let forged = Revocations::from_json(&short, &trusted).map(drop);
+    let forged = Revocations::from_json(&short, &trusted, LATER).map(drop);
     assert_eq!(forged, Err(ReceiptError::Signature));
 
     let keys = everybody();
@@ -599,6 +604,25 @@ fn a_certificate_by_a_stranger_vouches_for_nothing() {
     }
 }
 
+/// It would be newer than every list that follows, until its time comes.
+// requirement: KD-10
+#[test]
+fn a_list_from_a_time_that_has_not_come_is_refused() {
+    let trusted = [operator().public().clone()];
+    let issued = Timestamp::from_nanos(1_700_000_000_000_000_000);
+    let list = Revocations::issue(&operator(), issued, BTreeSet::new()).unwrap();
+    let text = list.to_json().unwrap();
+    let skew = u64::try_from(REVOCATIONS_SKEW.as_nanos()).unwrap();
+    let at = |nanos| Revocations::from_json(&text, &trusted, Timestamp::from_nanos(nanos));
+    for fine in [u64::MAX, issued.nanos(), issued.nanos() - skew] {
+        assert_eq!(at(fine).as_ref(), Ok(&list), "{fine}");
+    }
+    for early in [issued.nanos() - skew - 1, 0] {
+        let now = Timestamp::from_nanos(early);
+        assert_eq!(at(early), Err(ReceiptError::Early { issued, now }));
+    }
+}
+
 /// What is made can be read.
 // requirement: KD-10
 #[test]
@@ -610,7 +634,7 @@ fn a_list_that_nobody_could_read_is_not_made() {
     let most = list(55_000).to_json().unwrap();
     let trusted = [operator().public().clone()];
     assert_eq!(
-        Revocations::from_json(&most, &trusted)
+        Revocations::from_json(&most, &trusted, LATER)
             .unwrap()
             .keys()
             .len(),
@@ -630,7 +654,7 @@ fn a_list_by_a_revoked_key_or_older_or_shorter_than_the_last_is_refused() {
     let issue = |by: &SigningKey, at: u64, ids: &[KeyId]| {
         let ids = ids.iter().copied().collect();
         let list = Revocations::issue(by, Timestamp::from_nanos(at), ids).unwrap();
-        Revocations::from_json(&list.to_json().unwrap(), &trusted)
+        Revocations::from_json(&list.to_json().unwrap(), &trusted, LATER)
     };
     let key_id = first.public().id();
     let own = issue(&first, 5, &[key_id]);

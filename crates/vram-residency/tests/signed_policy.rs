@@ -203,7 +203,7 @@ fn policy_in(dir: &Path, text: &str) -> Result<ModelPolicy, AllowError> {
     let path = dir.join("policy.toml");
     let key = approver(1).public().to_string();
     std::fs::write(&path, text.replace("KEY", &key)).unwrap();
-    ModelPolicy::from_file(&path)
+    ModelPolicy::from_file(&path, AT)
 }
 
 // requirement: PM-15
@@ -319,6 +319,23 @@ fn a_policy_refuses_a_list_of_revoked_keys_that_brings_a_key_back() {
             error.to_string().contains(what) && !error.is_verdict(),
             "{error}"
         );
+    }
+}
+
+// requirement: PM-15, KD-10
+#[test]
+fn a_policy_refuses_a_list_of_revoked_keys_from_a_time_that_has_not_come() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = approver(1);
+    std::fs::write(dir.path().join("allow.toml"), list(&key)).unwrap();
+    let text = "require = 'signed'\nallow = ['allow.toml']\ntrust = ['KEY']\nrevoked = 'list'\n";
+    for (ahead, good) in [(0, true), (3_600_000_000_000, false)] {
+        let at = Timestamp::from_nanos(AT.nanos() + ahead);
+        let list = Revocations::issue(&key, at, BTreeSet::new()).unwrap();
+        std::fs::write(dir.path().join("list"), list.to_json().unwrap()).unwrap();
+        let read = policy_in(dir.path(), text);
+        assert_eq!(read.is_ok(), good, "{ahead}: {read:?}");
+        assert!(read.err().is_none_or(|error| error.is_verdict()));
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use vram_residency::Policy;
+use vram_residency::clock::{Clock as _, SystemClock};
 use vram_residency::signed::{AllowError, AllowList, MAX_ALLOW_BYTES, ModelPolicy};
 
 use crate::failure::Failure;
@@ -33,7 +34,8 @@ impl ModelArgs {
 
     fn models(&self) -> Result<ModelPolicy, Failure> {
         if let Some(path) = &self.policy {
-            return ModelPolicy::from_file(path).map_err(|error| refused(&error));
+            return ModelPolicy::from_file(path, SystemClock::new().now())
+                .map_err(|error| refused(&error));
         }
         if self.allow.is_empty() {
             return Ok(ModelPolicy::default());

@@ -161,7 +161,7 @@ impl Trusted {
 /// A list of revoked keys under one of `trusted`.
 pub(crate) fn revocations(path: &Path, trusted: &[VerifyingKey]) -> Result<Revocations, Failure> {
     let text = read(path, MAX_REVOCATIONS_BYTES)?;
-    let read = Revocations::from_json(&text, trusted);
+    let read = Revocations::from_json(&text, trusted, SystemClock::new().now());
     read.map_err(|error| believed(&path.to_string_lossy(), error))
 }
 
@@ -222,6 +222,9 @@ pub(crate) fn believed(name: &str, error: ReceiptError) -> Failure {
             failure.hint("make a key for tests with: vram key new --signing --test FILE")
         }
         ReceiptError::Stale { .. } => failure.hint("fetch the newest list from its operator"),
+        ReceiptError::Early { .. } => failure.hint(
+            "one of the two clocks is wrong: set it, and have a list that was dated by a wrong one made anew",
+        ),
         ReceiptError::Unrevoked { .. } => failure.hint(
             "no key comes back: have the operator revoke it on this list, too ('vram key revoke')",
         ),

@@ -7,9 +7,13 @@ mod common;
 #[path = "../../vram-residency/tests/common/python.rs"]
 mod python;
 
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use common::{Outcome, Session, finish};
+use vram_residency::clock::Timestamp;
+use vram_residency::key::SigningKey;
+use vram_residency::receipt::Revocations;
 
 const NONCE: &str = "00112233445566778899aabbccddeeff";
 const SEAL: &str = "seal model --device sim --receipt receipt.json --sign-key w.sign";
@@ -192,6 +196,24 @@ fn an_attestation_points_into_the_log() {
         .vram("audit show log --event vram.attested")
         .exit(0)
         .says(NONCE);
+}
+
+#[test]
+fn a_list_of_revoked_keys_from_a_time_that_has_not_come_is_refused() {
+    let session = worker();
+    session.vram(SEAL).exit(0);
+    session.vram("key new --signing op.sign").exit(0);
+    public(&session, "op");
+    let operator = SigningKey::from_file(&session.path("op.sign")).unwrap();
+    let last = Timestamp::from_nanos(u64::MAX);
+    let list = Revocations::issue(&operator, last, BTreeSet::new()).unwrap();
+    session.write("revoked.json", &list.to_json().unwrap());
+    for line in [
+        "verify receipt.json --simulated --trust w.pub --trust op.pub --revoked revoked.json",
+        "key revoke 0011223344556677 --operator op.sign --out revoked.json",
+    ] {
+        session.vram(line).exit(3).refuses("and it is only");
+    }
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub use attested::{
     Nonce,
 };
 pub use certificate::Certificate;
-pub use revocation::{REVOCATIONS_SCHEMA, Revocations};
+pub use revocation::{REVOCATIONS_SCHEMA, REVOCATIONS_SKEW, Revocations};
 pub use set::{SetFault, check_set};
 pub use trust::{Signer, Trust};
 
@@ -100,6 +100,14 @@ pub enum ReceiptError {
         issued: Timestamp,
         /// Time of the list that was seen.
         seen: Timestamp,
+    },
+    /// A revocation list from a time that has not come.
+    #[error("the list was issued at {issued}, and it is only {now} here")]
+    Early {
+        /// Time of this list.
+        issued: Timestamp,
+        /// Time of the verifier.
+        now: Timestamp,
     },
     /// A revocation list that leaves out what one revoked that was seen.
     #[error("the list leaves out key {key_id}, which the list that was believed last revokes")]

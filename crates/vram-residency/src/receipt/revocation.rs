@@ -1,6 +1,7 @@
 //! A signed list of keys that are no longer believed.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,9 @@ use crate::seal::Record;
 
 /// Value of the `schema` field.
 pub const REVOCATIONS_SCHEMA: &str = "vram-residency/revocations/v1";
+
+/// How far ahead of the verifier's clock a list may have been issued.
+pub const REVOCATIONS_SKEW: Duration = Duration::from_secs(300);
 
 const MAGIC: &[u8; 8] = b"VRAMREVO";
 const VERSION: u16 = 1;
@@ -54,12 +58,19 @@ impl Revocations {
     }
 
     /// Reads a list and believes it only under one of `trusted` that it does not
-    /// revoke itself.
+    /// revoke itself. `now` is the verifier's own time: a list from a time that has
+    /// not come would be newer than all that follow it, and is refused when it is
+    /// more than [`REVOCATIONS_SKEW`] ahead.
     ///
     /// # Errors
     /// [`ReceiptError::Format`], [`ReceiptError::Untrusted`],
-    /// [`ReceiptError::Revoked`] or [`ReceiptError::Signature`].
-    pub fn from_json(text: &str, trusted: &[VerifyingKey]) -> Result<Self, ReceiptError> {
+    /// [`ReceiptError::Signature`], [`ReceiptError::Early`] or
+    /// [`ReceiptError::Revoked`].
+    pub fn from_json(
+        text: &str,
+        trusted: &[VerifyingKey],
+        now: Timestamp,
+    ) -> Result<Self, ReceiptError> {
         let list: Self = read(text, MAX_REVOCATIONS_BYTES)?;
         super::check_schema(&list.schema, REVOCATIONS_SCHEMA)?;
         let operator = &list.operator_key.0;
@@ -69,6 +80,11 @@ impl Revocations {
         }
         if !operator.verifies(&list.message(), &list.signature.0) {
             return Err(ReceiptError::Signature);
+        }
+        let ahead = list.issued_at.nanos().saturating_sub(now.nanos());
+        if Duration::from_nanos(ahead) > REVOCATIONS_SKEW {
+            let issued = list.issued_at;
+            return Err(ReceiptError::Early { issued, now });
         }
         list.refuse(operator.id())?;
         Ok(list)

@@ -105,6 +105,7 @@ impl AllowError {
                         | ReceiptError::Revoked { .. }
                         | ReceiptError::Signature
                         | ReceiptError::Stale { .. }
+                        | ReceiptError::Early { .. }
                         | ReceiptError::Unrevoked { .. }
                 )
             }

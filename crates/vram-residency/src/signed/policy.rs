@@ -13,6 +13,7 @@ use vram_digest::FileDigest;
 
 use super::allow::{self, AllowError, MAX_ALLOW_BYTES};
 use super::{AllowList, SignerId};
+use crate::clock::Timestamp;
 use crate::policy::PolicyError;
 use crate::receipt::wire::PublicKey;
 use crate::receipt::{MAX_REVOCATIONS_BYTES, Revocations};
@@ -111,14 +112,14 @@ impl ModelPolicy {
     /// ([`Revocations::follows`]) is refused then.
     ///
     /// Unknown fields, oversized files and lists that are not believed are
-    /// refused.
+    /// refused. `now` is the time against which the list of revoked keys is held.
     ///
     /// # Errors
     /// [`AllowError::File`] naming the file and what is wrong with it.
-    pub fn from_file(path: &Path) -> Result<Self, AllowError> {
+    pub fn from_file(path: &Path, now: Timestamp) -> Result<Self, AllowError> {
         let text = text_of(path, MAX_POLICY_BYTES)?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        Self::from_toml(&text, folder, &text_of).map_err(|error| match error {
+        Self::from_toml(&text, folder, now, &text_of).map_err(|error| match error {
             AllowError::File { .. } => error,
             error => in_file(path, error),
         })
@@ -132,6 +133,7 @@ impl ModelPolicy {
     pub fn from_toml(
         text: &str,
         folder: &Path,
+        now: Timestamp,
         read: &dyn Fn(&Path, usize) -> Result<String, AllowError>,
     ) -> Result<Self, AllowError> {
         let policy = allow::read::<Text>(text, MAX_POLICY_BYTES);
@@ -141,7 +143,7 @@ impl ModelPolicy {
         let by: Vec<_> = policy.revoked_by.iter().map(|key| key.0.clone()).collect();
         let by = if by.is_empty() { &keys } else { &by };
         let revoked = policy.revocations(folder, &|path| {
-            let list = Revocations::from_json(&read(path, MAX_REVOCATIONS_BYTES)?, by);
+            let list = Revocations::from_json(&read(path, MAX_REVOCATIONS_BYTES)?, by, now);
             list.map_err(|error| in_file(path, AllowError::Revocations(error)))
         })?;
         let lists = policy.allow.iter().map(|name| {
