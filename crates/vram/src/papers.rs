@@ -208,6 +208,10 @@ fn report(checked: Vec<Checked<'_>>, output: &Output) -> Result<(), Failure> {
     if checked.iter().any(|one| one.facts.is_none()) {
         not_checked.push("VRAM: a receipt tells what was sealed, not what is resident now");
     }
+    let is_bare = |facts: &Facts| facts.checkpoint.is_none();
+    if checked.iter().any(|one| one.facts.is_some_and(is_bare)) {
+        not_checked.push("the log: the worker keeps none, or went on without it");
+    }
     if checked.iter().any(|one| one.file.is_none()) {
         not_checked.push("contents: no file was named");
     }

@@ -38,7 +38,8 @@ pub struct Attestation {
     /// Counts seals and attestations of this manager: it never repeats.
     pub sequence: u64,
     /// The newest checkpoint of the audit log, which covers the verification
-    /// that this rests on; absent without a log.
+    /// that this rests on; absent without a log, and where `AuditMode::BestEffort`
+    /// went on without one that gave none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<String>,
     /// HMAC-SHA256 under the shard's sealing key.

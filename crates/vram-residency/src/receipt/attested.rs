@@ -135,7 +135,8 @@ pub struct Facts {
     /// The device now.
     pub device: DeviceFacts,
     /// The newest checkpoint of the audit log, which covers the verification
-    /// that this rests on; absent without a log.
+    /// that this rests on; absent without a log, and where `AuditMode::BestEffort`
+    /// went on without one that gave none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<String>,
 }
