@@ -3,9 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use vram_residency::format::Limits;
+use vram_residency::error::Error;
+use vram_residency::format::{Format, Limits};
 use vram_residency::key::RootKey;
-use vram_residency::load::{LoadError, Model, Part};
+use vram_residency::load::{FormatChoice, LoadError, Model, Part};
 use vram_residency::sim::SimDevice;
 use vram_residency::{Mode, SealRequest, VramManager};
 
@@ -64,6 +65,47 @@ fn an_indexed_model_becomes_one_group() {
             assert!(lease.tensor(&name).is_ok(), "{name}");
         }
     }
+}
+
+// requirement: VA-10
+#[test]
+fn a_file_that_is_no_whole_model_is_not_sealed_as_one() {
+    let manager = manager();
+    let raw = FormatChoice::Exactly(Format::Raw);
+    let gguf = FormatChoice::Exactly(Format::Gguf);
+    let parts = [
+        "split/small-00001-of-00002.gguf",
+        "split/small-00002-of-00002.gguf",
+    ];
+    for (file, choice, what) in [
+        (
+            "sharded/model.safetensors.index.json",
+            FormatChoice::Auto,
+            "an index of",
+        ),
+        (parts[0], FormatChoice::Auto, "part 1 of 2 of"),
+        (parts[1], FormatChoice::Auto, "part 2 of 2 of"),
+        (parts[1], gguf, "part 2 of 2 of"),
+    ] {
+        let path = testdata(file);
+        let told = manager.seal(SealRequest::file(&path).format(choice));
+        let told = told.err().unwrap();
+        assert!(
+            matches!(&told, Error::Load(LoadError::NotWhole { name, .. }) if Path::new(name) == path),
+            "{told}"
+        );
+        let told = told.to_string();
+        assert!(told.contains(&format!("{file} is {what}")), "{told}");
+        assert_eq!(manager.used_vram(), 0);
+        let alone = SealRequest::file(&path).format(raw);
+        drop(manager.seal(alone).unwrap());
+    }
+    // Who says which part it is seals it, alone or as a member.
+    let place = SealRequest::file(testdata(parts[1])).position(1, 2);
+    assert!(!manager.seal(place).unwrap().tensors().tensors().is_empty());
+    let members = parts.map(|file| SealRequest::file(testdata(file)));
+    let group = manager.seal_group(members.into()).unwrap();
+    assert_eq!(group.shards().len(), 2);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use vram_residency::receipt::Nonce;
 use crate::device::DeviceSpec;
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::seal::args::FormatArg;
 use crate::signing::{believed, not_signed};
 use crate::worker::{Worker, WorkerArgs};
 use crate::{papers, records};
@@ -29,7 +30,7 @@ A key in production scope signs for no simulated device.
 Exit codes: 0 fine, 1 failure, 2 usage, 3 VRAM was damaged, or the model is not
 an approved one.")]
 pub(crate) struct Args {
-    /// The model
+    /// The model: one file, and no index or part of a split GGUF
     file: PathBuf,
     /// What the verifier chose: 16 to 64 bytes in hex
     #[arg(long, value_name = "HEX")]
@@ -37,6 +38,9 @@ pub(crate) struct Args {
     /// cuda:N; or the simulated device: sim, sim:SIZE or sim:SIZE,OPTION,... ('vram seal --help')
     #[arg(long, value_name = "DEVICE", default_value = "cuda:0")]
     device: DeviceSpec,
+    /// How to read the file
+    #[arg(long, value_enum, default_value_t = FormatArg::Auto)]
+    format: FormatArg,
     #[command(flatten)]
     worker: WorkerArgs,
     /// Where to write the attestation [default: stdout]
@@ -67,8 +71,9 @@ impl Args {
     fn work(&self, worker: &Worker) -> Result<String, Failure> {
         let (manager, name) = (&worker.manager, self.file.to_string_lossy());
         let hand = worker.hand.as_ref().ok_or_else(no_key)?;
-        let shard = manager.seal(self.worker.named(SealRequest::file(&self.file)));
-        let shard = shard.map_err(|error| Failure::about(&name, error))?;
+        let request = SealRequest::file(&self.file).format(self.format.choice());
+        let shard = manager.seal(self.worker.named(request));
+        let shard = shard.map_err(|error| Failure::to_seal(&name, error))?;
         let attested = manager.answer(&shard, &self.nonce, &hand.signer());
         let attested = attested.map_err(|error| not_signed(&name, error))?;
         let text = attested.to_json().map_err(|error| believed(&name, error))?;

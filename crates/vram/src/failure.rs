@@ -154,6 +154,9 @@ impl Failure {
                 FormatError::OtherFormat { .. } => None,
                 _ => Some("--format raw seals the bytes without looking at tensors"),
             },
+            Error::Load(LoadError::NotWhole { .. }) => Some(
+                "'vram seal' takes all files of a model; --format raw takes this file alone, as plain bytes",
+            ),
             _ => None,
         };
         Self::about(name, error).advised(advice)

@@ -108,6 +108,17 @@ pub enum LoadError {
         /// Parts in all.
         count: u64,
     },
+    /// An index, or one part of a split model, that is to be taken for a model.
+    #[error(
+        "{} {what}, not a whole model; open that with all its files (Model::open), or choose the raw format for the bytes of this file alone",
+        Shown(name)
+    )]
+    NotWhole {
+        /// The file.
+        name: String,
+        /// What it is.
+        what: String,
+    },
     /// The caller cancelled.
     #[error("loading {} was cancelled", Shown(name))]
     Cancelled {
@@ -172,6 +183,7 @@ impl LoadError {
             | Self::NoModel { name }
             | Self::Ambiguous { name, .. }
             | Self::SplitName { name, .. }
+            | Self::NotWhole { name, .. }
             | Self::Cancelled { name }
             | Self::Deadline { name } => Some(name),
             Self::Write { .. } => None,

@@ -25,6 +25,7 @@ pub use opening::Opening;
 pub use part::Part;
 pub use pipeline::{KEPT_BY_CUDA, MAX_AT_ONCE};
 pub(crate) use pipeline::{cores, load};
+pub(crate) use request::refuse_part;
 pub use request::{FormatChoice, SealRequest};
 pub use retry::Retried;
 pub(crate) use retry::Watched;

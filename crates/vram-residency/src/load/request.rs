@@ -9,10 +9,11 @@ use vram_digest::FileDigest;
 
 use super::source::ReaderSource;
 use super::{
-    CancelToken, FileIdentity, FileSource, Header, LoadError, Progress, ProgressFn, Source,
+    CancelToken, FileIdentity, FileSource, Header, LoadError, Model, Progress, ProgressFn, Source,
 };
 use crate::audit::Text;
 use crate::error::InputError;
+use crate::format::gguf::Split;
 use crate::format::{self, Format, FormatError, Limits, ReadAt, TensorTable};
 use crate::hex;
 use crate::seal::ShardPosition;
@@ -50,6 +51,39 @@ impl FormatChoice {
             Self::Auto => format::detect_beside(extension, header, limits, before),
         }
     }
+
+    /// Refuses to recognise an index: it would be plain bytes, and no weights.
+    pub(crate) fn refuse_index(self, name: &str) -> Result<(), LoadError> {
+        if self == Self::Auto && Model::is_index(Path::new(name)) {
+            return Err(LoadError::NotWhole {
+                name: name.to_owned(),
+                what: "is an index of the files of a model".to_owned(),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Refuses one part of a split model.
+pub(crate) fn refuse_part(
+    name: &str,
+    (format, table): (Format, &TensorTable),
+    limits: &Limits,
+) -> Result<(), LoadError> {
+    let split = match format {
+        Format::Gguf => Split::of(table, limits),
+        _ => Ok(None),
+    };
+    let split = split.map_err(|source| LoadError::Format {
+        name: name.to_owned(),
+        source,
+    })?;
+    split.map_or(Ok(()), |Split { number, count, .. }| {
+        Err(LoadError::NotWhole {
+            name: name.to_owned(),
+            what: format!("is part {} of {count} of a model", number.saturating_add(1)),
+        })
+    })
 }
 
 /// A request to seal one shard. Everything but the source has a default.
@@ -113,8 +147,11 @@ impl<'a> SealRequest<'a> {
         Self::new(Ok(Box::new(bytes)))
     }
 
-    /// A file; its format is recognised. A failure to open it is reported by
-    /// `seal`.
+    /// A file that is a whole model; its format is recognised. A failure to open
+    /// it is reported by `seal`, and so is an index, which leads to a model
+    /// ([`super::Model`]), unless a format is chosen. One part of a split GGUF is
+    /// refused as well unless it is a member of a group, has a
+    /// [`SealRequest::position`], or is to be raw bytes.
     pub fn file(path: impl AsRef<Path>) -> Self {
         let path = path.as_ref();
         let source = FileSource::open(path);

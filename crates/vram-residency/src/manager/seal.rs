@@ -15,7 +15,9 @@ use crate::error::{Error, InputError, Result, VerifyError};
 use crate::format::{Limits, TensorTable};
 use crate::hex;
 use crate::key::{KeyId, SealTag};
-use crate::load::{Control, FormatChoice, Header, LoadError, Noted, SealRequest, Source, Watched};
+use crate::load::{
+    Control, FormatChoice, Header, LoadError, Noted, SealRequest, Source, Watched, refuse_part,
+};
 use crate::policy::{AdmittedSize, ConfirmedMemory};
 use crate::seal::{GroupId, RECORD_SCHEMA, Record, SIGNED_RECORD_SCHEMA, ShardPosition};
 use crate::shard::{Filled, Filling, ModelRef, Resident, SealedShard, ShardId};
@@ -155,7 +157,8 @@ impl VramManager {
                 let extension = request.extension.as_deref();
                 let limits = (&request.limits, request.tables_before);
                 let how = (request.format, extension);
-                tensors(source.as_ref(), how, limits, &mut control)?
+                let whole = identity.position.is_none();
+                tensors(source.as_ref(), how, limits, (whole, &mut control))?
             }
         };
         Ok(Checked {
@@ -518,13 +521,14 @@ impl VramManager {
 
 /// The tensor table of a source and what it was made of, read in the load's own
 /// time (requirement: CO-6), within limits to which the tables of other files
-/// count.
+/// count. What is to be a `whole` model is no part of one.
 fn tensors(
     source: &dyn Source,
     (choice, extension): (FormatChoice, Option<&str>),
     (limits, before): (&Limits, u64),
-    control: &mut Control,
+    (whole, control): (bool, &mut Control),
 ) -> Result<(TensorTable, Header), LoadError> {
+    choice.refuse_index(&source.name())?;
     control.start();
     let watched = Watched(source, control);
     let noted = Noted::new(&watched);
@@ -533,9 +537,12 @@ fn tensors(
     // What ended it is told before what came of that.
     control.check(&source.name())?;
     control.pause();
-    let (_, tensors) = found.map_err(|error| LoadError::Format {
+    let (format, tensors) = found.map_err(|error| LoadError::Format {
         name: source.name(),
         source: error,
     })?;
+    if whole {
+        refuse_part(&source.name(), (format, &tensors), limits)?;
+    }
     Ok((tensors, header))
 }

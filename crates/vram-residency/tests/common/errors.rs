@@ -59,6 +59,10 @@ pub(crate) fn load_errors() -> Vec<(&'static str, MakeLoadError)> {
             name: name(),
             count: 2,
         }),
+        ("Load(NotWhole", || LoadError::NotWhole {
+            name: name(),
+            what: "is an index".to_owned(),
+        }),
         ("Load(Cancelled", || LoadError::Cancelled { name: name() }),
         ("Load(Deadline", || LoadError::Deadline { name: name() }),
     ]

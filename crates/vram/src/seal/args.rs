@@ -1,4 +1,4 @@
-//! Option values of `vram seal` that need reading.
+//! Option values of `vram seal` and `vram attest` that need reading.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use vram_residency::load::FormatChoice;
 
 /// `--format`.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-pub(super) enum FormatArg {
+pub(crate) enum FormatArg {
     /// By extension and first bytes; a claim that does not hold is an error
     Auto,
     /// Plain bytes, no tensors
@@ -22,7 +22,7 @@ pub(super) enum FormatArg {
 }
 
 impl FormatArg {
-    pub(super) const fn choice(self) -> FormatChoice {
+    pub(crate) const fn choice(self) -> FormatChoice {
         match self {
             Self::Auto => FormatChoice::Auto,
             Self::Raw => FormatChoice::Exactly(Format::Raw),
@@ -71,7 +71,7 @@ pub(super) fn content(text: &str) -> Result<String, String> {
 }
 
 /// `500ms`, `60s`, `5m`, `2h`; a bare number is seconds.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let refused = || format!("'{text}' is not a time; write 500ms, 60s, 5m or 2h");
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let number: u64 = digits.parse().map_err(|_| refused())?;

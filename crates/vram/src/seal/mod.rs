@@ -1,7 +1,7 @@
 //! `vram seal`: load, seal, verify, report, and free or hold.
 
 mod again;
-mod args;
+pub(crate) mod args;
 mod asked;
 mod devices;
 mod hold;

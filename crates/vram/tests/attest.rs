@@ -1,0 +1,49 @@
+//! `vram attest`: of which files.
+//!
+//! requirement: VP-006
+
+mod common;
+
+use common::{Session, small};
+
+const NONCE: &str = "00112233445566778899aabbccddeeff";
+
+/// A worker with a key for tests.
+fn worker() -> Session {
+    let session = Session::new();
+    session.vram("key new --signing --test w.sign").exit(0);
+    session
+}
+
+/// What to say to attest `file`.
+fn attest(file: &str, more: &str) -> String {
+    format!("attest {file} --nonce {NONCE} --sign-key w.sign --out answer.json {more}")
+}
+
+// requirement: VA-10
+#[test]
+fn no_part_of_a_model_is_attested_for_the_whole() {
+    let session = worker();
+    let sharded = small().with_file_name("sharded");
+    let split = small().with_file_name("split");
+    for (file, what) in [
+        (
+            sharded.join("model.safetensors.index.json"),
+            "is an index of the files of a model, not a whole model",
+        ),
+        (
+            split.join("small-00001-of-00002.gguf"),
+            "is part 1 of 2 of a model, not a whole model",
+        ),
+    ] {
+        let attest = attest(file.to_str().unwrap(), "--device sim");
+        session
+            .vram(&attest)
+            .exit(1)
+            .refuses(what)
+            .tells("--format raw takes this file alone");
+        assert!(!session.path("answer.json").exists());
+        session.vram(&format!("{attest} --format raw")).exit(0);
+        std::fs::remove_file(session.path("answer.json")).unwrap();
+    }
+}
