@@ -1,14 +1,18 @@
 //! `vram attest`: seal a model, measure it for a nonce, sign what was measured.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use vram_residency::SealRequest;
+use vram_residency::load::CancelToken;
 use vram_residency::receipt::Nonce;
 
 use crate::device::DeviceSpec;
 use crate::failure::Failure;
+use crate::interrupt::{Interrupt, go_on};
 use crate::output::Output;
-use crate::seal::args::FormatArg;
+use crate::progress::Progress;
+use crate::seal::args::{FormatArg, duration};
 use crate::signing::{believed, not_signed};
 use crate::worker::{Worker, WorkerArgs};
 use crate::{papers, records};
@@ -28,7 +32,8 @@ Examples:
 A key in production scope signs for no simulated device.
 
 Exit codes: 0 fine, 1 failure, 2 usage, 3 VRAM was damaged, or the model is not
-an approved one.")]
+an approved one. SIGINT and SIGTERM cancel a load or what follows it (exit 1; the
+memory is wiped, and nothing is written).")]
 pub(crate) struct Args {
     /// The model: one file, and no index or part of a split GGUF
     file: PathBuf,
@@ -41,6 +46,9 @@ pub(crate) struct Args {
     /// How to read the file
     #[arg(long, value_enum, default_value_t = FormatArg::Auto)]
     format: FormatArg,
+    /// Give up when opening and loading the file take longer than this
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    timeout: Option<Duration>,
     #[command(flatten)]
     worker: WorkerArgs,
     /// Where to write the attestation [default: stdout]
@@ -57,7 +65,9 @@ impl Args {
             return Err(no_key());
         }
         let worker = self.worker.start(std::slice::from_ref(&self.device))?;
-        let text = self.work(&worker).map_err(|failure| worker.told(failure))?;
+        let interrupt = Interrupt::listen()?;
+        let text = self.work(&worker, interrupt.token(), output);
+        let text = text.map_err(|failure| worker.told(failure.with_note(worker.aftermath())))?;
         worker.keep_evidence(output)?;
         let Some(path) = &self.out else {
             return output.line(text);
@@ -68,17 +78,36 @@ impl Args {
     }
 
     /// Seals, measures, signs and frees.
-    fn work(&self, worker: &Worker) -> Result<String, Failure> {
+    fn work(
+        &self,
+        worker: &Worker,
+        token: &CancelToken,
+        output: &Output,
+    ) -> Result<String, Failure> {
         let (manager, name) = (&worker.manager, self.file.to_string_lossy());
         let hand = worker.hand.as_ref().ok_or_else(no_key)?;
-        let request = SealRequest::file(&self.file).format(self.format.choice());
-        let shard = manager.seal(self.worker.named(request));
+        let shard = manager.seal(self.request(token, output));
         let shard = shard.map_err(|error| Failure::to_seal(&name, error))?;
+        go_on(token, &format!("{name} was measured"))?;
         let attested = manager.answer(&shard, &self.nonce, &hand.signer());
         let attested = attested.map_err(|error| not_signed(&name, error))?;
         let text = attested.to_json().map_err(|error| believed(&name, error))?;
         manager.deallocate(&shard)?;
+        go_on(token, "the attestation was written")?;
         Ok(text)
+    }
+
+    /// The file as it is to be sealed, until a signal.
+    fn request(&self, token: &CancelToken, output: &Output) -> SealRequest<'static> {
+        let total = std::fs::metadata(&self.file).ok().map(|file| file.len());
+        let shown = Progress::start(output, "loading", &self.file.to_string_lossy(), total);
+        let request = SealRequest::file(&self.file).format(self.format.choice());
+        let request = self.worker.named(request).cancel(token);
+        let request = request.progress(move |now| shown.set(now.done));
+        match self.timeout {
+            Some(timeout) => request.timeout(timeout),
+            None => request,
+        }
     }
 }
 

@@ -124,6 +124,14 @@ impl Interrupt {
     }
 }
 
+/// After a signal nothing more is begun.
+pub(crate) fn go_on(cancelled: &CancelToken, before: &str) -> Result<(), Failure> {
+    if cancelled.is_cancelled() {
+        return Err(Failure::new(format!("cancelled before {before}")));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -163,6 +163,22 @@ impl Worker {
         self.log.keep(output)
     }
 
+    /// What is left on the device after a failure.
+    pub(crate) fn aftermath(&self) -> String {
+        let manager = &self.manager;
+        let (used, total) = (manager.used_vram(), manager.total_vram());
+        let stranded = total
+            .saturating_sub(used)
+            .saturating_sub(manager.available_vram());
+        if stranded > 0 {
+            return format!("{stranded} bytes could not be wiped and freed; reset the device");
+        }
+        if used > 0 {
+            return format!("{used} of {total} bytes of the device are still in use");
+        }
+        format!("nothing is left on the device: {used} of {total} bytes in use")
+    }
+
     /// A failure, and whether the log holds what led to it.
     pub(crate) fn told(&self, failure: Failure) -> Failure {
         match self.manager.flush_audit() {

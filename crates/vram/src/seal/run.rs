@@ -15,7 +15,7 @@ use super::paper::{papers, write_all};
 use super::{Args, hold, report};
 use crate::device::DeviceSpec;
 use crate::failure::Failure;
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, go_on};
 use crate::output::Output;
 use crate::worker::Worker;
 use crate::{papers, records, text};
@@ -52,22 +52,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         output,
     };
     job.work()
-        .map_err(|failure| worker.told(failure.with_note(aftermath(&worker.manager))))
-}
-
-/// What is left on the device after a failure.
-fn aftermath(manager: &VramManager) -> String {
-    let (used, total) = (manager.used_vram(), manager.total_vram());
-    let stranded = total
-        .saturating_sub(used)
-        .saturating_sub(manager.available_vram());
-    if stranded > 0 {
-        return format!("{stranded} bytes could not be wiped and freed; reset the device");
-    }
-    if used > 0 {
-        return format!("{used} of {total} bytes of the device are still in use");
-    }
-    format!("nothing is left on the device: {used} of {total} bytes in use")
+        .map_err(|failure| worker.told(failure.with_note(worker.aftermath())))
 }
 
 /// What was asked for, and who does it.
@@ -156,14 +141,6 @@ fn dropped(loaded: &Loaded, load: Duration) -> Failure {
             text::rate(bytes, load)
         ))
         .hint("without discard, and with as much memory as the model has bytes, it can be verified")
-}
-
-/// After a signal nothing more is begun.
-pub(super) fn go_on(cancelled: &CancelToken, before: &str) -> Result<(), Failure> {
-    if cancelled.is_cancelled() {
-        return Err(Failure::new(format!("cancelled before {before}")));
-    }
-    Ok(())
 }
 
 /// Verifies every shard in VRAM, in full, on several devices at the same time.
