@@ -1,6 +1,7 @@
 //! A machine to test on: the fake driver always, a real GPU when there is one
-//! (requirement: TP-8, DM-1, DM-2, DM-3, DM-4, DM-5, DM-6, DM-10).
+//! (requirement: TP-8, DM-1, DM-3, DM-6).
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, Once, PoisonError};
 
 use vram_residency::device::{Device as _, DeviceKind, Extent};
@@ -17,15 +18,41 @@ pub struct Machine {
 
 static GPU: Mutex<()> = Mutex::new(());
 static BANNER: Once = Once::new();
-static REAL: LazyLock<Result<Cuda, String>> = LazyLock::new(find_gpu);
+static FOUND: LazyLock<Result<(Cuda, Vec<DeviceKind>), String>> = LazyLock::new(look);
+static LOOKS: AtomicU64 = AtomicU64::new(0);
 
-/// The real driver, if it is there and shows a GPU.
-fn find_gpu() -> Result<Cuda, String> {
+/// The driver that is there, and the devices that it shows.
+fn look() -> Result<(Cuda, Vec<DeviceKind>), String> {
+    LOOKS.fetch_add(1, Ordering::Relaxed);
     let cuda = Cuda::open().map_err(|why| why.to_string())?;
     let infos = cuda.devices().map_err(|why| why.to_string())?;
-    match infos.iter().any(|info| info.kind == DeviceKind::Cuda) {
-        true => Ok(cuda),
-        false => Err("the CUDA driver that was found shows no GPU".to_owned()),
+    let kinds = infos.into_iter().map(|info| info.kind).collect();
+    Ok((cuda, kinds))
+}
+
+/// How often this run looked for a GPU.
+pub fn looks() -> u64 {
+    LOOKS.load(Ordering::Relaxed)
+}
+
+/// What runs after the fake driver.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Choice {
+    Real,
+    /// Nothing, and a banner says so.
+    Banner,
+    /// Nothing, where a GPU was required.
+    Fail,
+}
+
+/// By the devices that the driver shows, or that there is no driver, and whether
+/// a GPU is required. requirement: DM-5, DM-10
+pub fn choose(shown: Option<&[DeviceKind]>, required: bool) -> Choice {
+    let gpu = shown.is_some_and(|kinds| kinds.contains(&DeviceKind::Cuda));
+    match (gpu, required) {
+        (true, _) => Choice::Real,
+        (false, false) => Choice::Banner,
+        (false, true) => Choice::Fail,
     }
 }
 
@@ -35,7 +62,7 @@ impl Machine {
         test_listener::listen_for_addresses();
         // The real driver first: once a fake one is open, the loader would find
         // that under the real one's name.
-        LazyLock::force(&REAL);
+        LazyLock::force(&FOUND);
         let (fake, cuda) = Fake::start(options);
         Self {
             cuda,
@@ -47,7 +74,7 @@ impl Machine {
     /// Like [`Self::fake`], with a driver that lacks these symbols.
     pub fn fake_without(symbols: &[&str], options: &str) -> Self {
         test_listener::listen_for_addresses();
-        LazyLock::force(&REAL);
+        LazyLock::force(&FOUND);
         let (fake, cuda) = Fake::start_without(symbols, options);
         Self {
             cuda,
@@ -60,14 +87,28 @@ impl Machine {
     pub fn gpu() -> Option<Self> {
         test_listener::listen_for_addresses();
         let alone = GPU.lock().unwrap_or_else(PoisonError::into_inner);
-        match LazyLock::force(&REAL) {
-            Ok(cuda) => Some(Self {
-                cuda: cuda.clone(),
-                fake: None,
-                _alone: Some(alone),
-            }),
-            Err(why) => absent(why),
-        }
+        let found = FOUND.as_ref();
+        let required = std::env::var("VRAM_REQUIRE_GPU").is_ok_and(|value| value == "1");
+        let choice = choose(found.ok().map(|(_, kinds)| kinds.as_slice()), required);
+        let why = match found {
+            Ok((cuda, _)) if choice == Choice::Real => {
+                return Some(Self {
+                    cuda: cuda.clone(),
+                    fake: None,
+                    _alone: Some(alone),
+                });
+            }
+            Ok(_) => "the CUDA driver that was found shows no GPU",
+            Err(why) => why,
+        };
+        // Never silent. requirement: DM-4, EV-12
+        BANNER.call_once(|| eprint!("{}", banner(why)));
+        assert_eq!(
+            choice,
+            Choice::Banner,
+            "VRAM_REQUIRE_GPU=1 and no GPU: {why}"
+        );
+        None
     }
 
     /// The controls of a fake machine.
@@ -108,15 +149,6 @@ pub fn banner(why: &str) -> String {
          with an NVIDIA GPU; VRAM_REQUIRE_GPU=1 makes its absence a failure.\n\
          {line}\n"
     )
-}
-
-/// Never silent, and no failure unless asked for.
-/// requirement: DM-5, EV-12
-fn absent(why: &str) -> Option<Machine> {
-    BANNER.call_once(|| eprint!("{}", banner(why)));
-    let required = std::env::var("VRAM_REQUIRE_GPU").is_ok_and(|value| value == "1");
-    assert!(!required, "VRAM_REQUIRE_GPU=1 and no GPU: {why}");
-    None
 }
 
 /// Runs a test on a fake machine and then on the real one.
