@@ -16,6 +16,8 @@ enum Place<'l> {
     As(&'l str),
     /// A function of that name in this file, which a macro or a runner makes a test.
     In(&'l str),
+    /// A scenario in this feature file.
+    Scenario(&'l str),
     /// Proved by something that is no test function.
     Elsewhere,
 }
@@ -58,7 +60,8 @@ fn read(line: &str) -> Result<(&str, Place<'_>), String> {
         return Err("a line is `NAME | SECTION | PLACE`".to_owned());
     };
     let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    if name.is_empty() || !name.chars().all(good) {
+    let words = *place == "scenario";
+    if name.is_empty() || !(words || name.chars().all(good)) {
         return Err(format!("`{name}` is not the name of a function"));
     }
     if !section.starts_with("1.13.") {
@@ -72,8 +75,9 @@ fn read(line: &str) -> Result<(&str, Place<'_>), String> {
         ("test", None) => Place::Test,
         ("as", Some(other)) => Place::As(other),
         ("in", Some(path)) => Place::In(path),
+        ("scenario", Some(path)) => Place::Scenario(path),
         ("elsewhere", Some(_)) => Place::Elsewhere,
-        ("as" | "in" | "elsewhere", None) => {
+        ("as" | "in" | "scenario" | "elsewhere", None) => {
             return Err(format!("`{name}` does not say where"));
         }
         _ => return Err(format!("`{name}` has the unknown place `{place}`")),
@@ -91,6 +95,15 @@ fn missing(tree: &Tree, tests: &BTreeSet<String>, name: &str, place: &Place<'_>)
             let text = tree.get(path).and_then(|file| file.text.as_deref());
             let found = text.is_some_and(|text| text.contains(&format!("fn {name}(")));
             (!found).then(|| format!("`{path}` has no function `{name}`"))
+        }
+        Place::Scenario(path) => {
+            let text = tree.get(path).and_then(|file| file.text.as_deref());
+            let mut lines = text.unwrap_or_default().lines().map(str::trim);
+            let found = lines.any(|line| {
+                let title = line.strip_prefix("Scenario: ");
+                title.or_else(|| line.strip_prefix("Scenario Outline: ")) == Some(name)
+            });
+            (!found).then(|| format!("`{path}` has no scenario `{name}`"))
         }
         Place::Elsewhere => tests
             .contains(name)
@@ -138,6 +151,25 @@ each! { fn made(x: u8) {} }
         assert!(found[1].contains("has no function `b`"));
         let found = check("a | 1.13.3 | in | nowhere.rs\n");
         assert!(found[0].contains("nowhere.rs"));
+    }
+
+    #[test]
+    fn a_scenario_that_is_gone_is_found() {
+        let feature = "Feature: f\n  Scenario: It holds\n  Scenario Outline: All hold\n";
+        let list = "It holds | 1.13.8 | scenario | f.feature\n\
+                    All hold | 1.13.8 | scenario | f.feature\n\
+                    It | 1.13.8 | scenario | f.feature\n\
+                    All hold so | 1.13.8 | scenario | g.feature\n";
+        let tree = Tree::of(&[(LIST, list), ("f.feature", feature)]);
+        let found = findings(&tree, &Sources::read(&tree));
+        let found: Vec<String> = found.into_iter().map(|f| f.message).collect();
+        assert_eq!(
+            found,
+            [
+                "`f.feature` has no scenario `It`",
+                "`g.feature` has no scenario `All hold so`",
+            ]
+        );
     }
 
     #[test]

@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         make: simulated,
         without_gpu: None,
     };
+    suite::bad_features_fail(setting);
     match suite::run(setting) {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,

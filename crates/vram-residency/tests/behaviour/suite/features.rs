@@ -1,6 +1,8 @@
 //! The feature files, built in so that the test binary runs anywhere, and what
 //! makes a scenario one: it does something, and it looks at the outcome.
 
+use std::path::Path;
+
 use cucumber::feature::Ext as _;
 use cucumber::gherkin::{Feature, GherkinEnv, StepType};
 use cucumber::parser::Parser;
@@ -53,52 +55,53 @@ impl<I> Parser<I> for Embedded {
 /// Every feature, outlines expanded. Panics on one that cannot be read, is not
 /// listed, or has a scenario that could not fail.
 pub(super) fn all() -> Vec<Feature> {
-    all_are_listed();
-    FEATURES
-        .iter()
-        .map(|(name, text)| read(name, text))
-        .collect()
-}
-
-fn read(name: &str, text: &str) -> Feature {
-    let feature = Feature::parse(text, GherkinEnv::default());
-    let feature = feature.unwrap_or_else(|error| panic!("{name}.feature: {error}"));
-    let mut feature = feature.expand_examples().expect("examples can be expanded");
-    feature.path = Some(format!("{name}.feature").into());
-    assert!(!feature.scenarios.is_empty(), "{name}: no scenario");
-    assert!(
-        feature.rules.is_empty(),
-        "{name}: rules are not looked into"
-    );
-    for scenario in &feature.scenarios {
-        let given = feature.background.iter().flat_map(|b| &b.steps);
-        let has = |ty| scenario.steps.iter().any(|step| step.ty == ty);
-        assert!(
-            has(StepType::Then),
-            "{name}: '{}' looks at nothing",
-            scenario.name
-        );
-        for step in given.chain(&scenario.steps) {
-            assert!(!step.value.trim().is_empty(), "{name}: an empty step");
-        }
-    }
-    feature
-}
-
-/// A feature file that is not in the list above would never run.
-fn all_are_listed() {
     let folder = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../vram-residency/tests/behaviour/features"
     );
-    // Absent where the binary was carried to another machine.
-    let Ok(entries) = std::fs::read_dir(folder) else {
-        return;
-    };
-    for entry in entries {
-        let file = entry.unwrap().file_name().into_string().unwrap();
-        let name = file.strip_suffix(".feature").unwrap_or_default();
-        let listed = FEATURES.iter().any(|(listed, _)| *listed == name);
-        assert!(listed, "{file} is not in the list of features");
+    let unlisted = unlisted(Path::new(folder));
+    assert!(unlisted.is_empty(), "not in the list: {unlisted:?}");
+    let features = FEATURES.iter().map(|(name, text)| read(name, text));
+    features
+        .map(|feature| feature.unwrap_or_else(|why| panic!("{why}")))
+        .collect()
+}
+
+/// Reads a feature, every scenario of which can fail.
+pub(super) fn read(name: &str, text: &str) -> Result<Feature, String> {
+    let feature = Feature::parse(text, GherkinEnv::default());
+    let feature = feature.map_err(|error| format!("{name}.feature: {error}"))?;
+    let expanded = feature.expand_examples();
+    let mut feature = expanded.map_err(|error| format!("{name}.feature: {error}"))?;
+    feature.path = Some(format!("{name}.feature").into());
+    if feature.scenarios.is_empty() {
+        return Err(format!("{name}: no scenario"));
     }
+    if !feature.rules.is_empty() {
+        return Err(format!("{name}: rules are not looked into"));
+    }
+    for scenario in &feature.scenarios {
+        let given = feature.background.iter().flat_map(|b| &b.steps);
+        let has = |ty| scenario.steps.iter().any(|step| step.ty == ty);
+        if !has(StepType::Then) {
+            return Err(format!("{name}: '{}' looks at nothing", scenario.name));
+        }
+        let mut steps = given.chain(&scenario.steps);
+        if steps.any(|step| step.value.trim().is_empty()) {
+            return Err(format!("{name}: an empty step"));
+        }
+    }
+    Ok(feature)
+}
+
+/// Feature files of a folder that are not in the list above, and would never run.
+pub(super) fn unlisted(folder: &Path) -> Vec<String> {
+    // Absent where the binary was carried to another machine.
+    let entries = std::fs::read_dir(folder).into_iter().flatten();
+    let files = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let listed = |file: &String| {
+        let name = file.strip_suffix(".feature").unwrap_or_default();
+        FEATURES.iter().any(|(listed, _)| *listed == name)
+    };
+    files.filter(|file| !listed(file)).collect()
 }

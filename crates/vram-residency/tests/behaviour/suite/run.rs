@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
-use cucumber::gherkin::Scenario;
+use cucumber::gherkin::{Feature, Scenario};
 use cucumber::writer::{Coloring, Stats as _, Verbosity};
 use cucumber::{World as _, WriterExt as _, writer};
 use futures::FutureExt as _;
@@ -33,11 +33,33 @@ pub(crate) fn run(setting: Setting) -> bool {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let verbose = args.iter().any(|arg| arg == "--nocapture");
     let wanted = args.into_iter().find(|arg| !arg.starts_with('-'));
-    let wanted = wanted.unwrap_or_default();
+    let (failed, text) = play(all(), setting, wanted.unwrap_or_default());
+    let from = if failed || verbose {
+        0
+    } else {
+        text.rfind("[Summary]").unwrap_or(0)
+    };
+    let name = setting.name;
+    println!(
+        "behaviour on {name}:\n{}",
+        text.get(from..).unwrap_or_default()
+    );
+    if setting.devices < 2 {
+        println!("behaviour on {name}: scenarios of two devices did NOT run, there is one");
+    }
+    if !setting.fast {
+        println!("behaviour on {name}: scenarios marked slow did NOT run");
+    }
+    !failed
+}
+
+/// Plays the scenarios whose name contains `wanted`; whether one failed, and what
+/// the runner says.
+pub(super) fn play(features: Vec<Feature>, setting: Setting, wanted: String) -> (bool, String) {
     let pages = Pages::default();
     let raw = writer::Basic::raw(pages.clone(), Coloring::Never, Verbosity::Default);
     let runner = Stage::cucumber::<&str>()
-        .with_parser(Embedded(all()))
+        .with_parser(Embedded(features))
         .with_writer(raw.normalized().summarized())
         .with_default_cli()
         .max_concurrent_scenarios(1)
@@ -57,21 +79,5 @@ pub(crate) fn run(setting: Setting) -> bool {
     let done = futures::executor::block_on(runs);
     let failed = done.execution_has_failed();
     let text = String::from_utf8_lossy(&pages.0.lock().unwrap()).into_owned();
-    let from = if failed || verbose {
-        0
-    } else {
-        text.rfind("[Summary]").unwrap_or(0)
-    };
-    let name = setting.name;
-    println!(
-        "behaviour on {name}:\n{}",
-        text.get(from..).unwrap_or_default()
-    );
-    if setting.devices < 2 {
-        println!("behaviour on {name}: scenarios of two devices did NOT run, there is one");
-    }
-    if !setting.fast {
-        println!("behaviour on {name}: scenarios marked slow did NOT run");
-    }
-    !failed
+    (failed, text)
 }
