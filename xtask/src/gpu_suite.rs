@@ -36,9 +36,8 @@ const MAX_BYTES: u64 = 60 << 20;
 /// the driver.
 const MAX_GLIBC: (u32, u32) = (2, 34);
 
-/// Tests that stay here: they take minutes on the fake driver, or files by their
-/// place here (the built examples, the scenarios).
-const STAY_HERE: &[&str] = &["behaviour", "fault_sweep", "gpu_probe"];
+/// Tests that stay here: they run on the fake driver only. The script's report says so.
+const STAY_HERE: &[&str] = &["fault_sweep", "gpu_probe"];
 
 /// What the script calls by name.
 const PROGRAMS: &[&str] = &["gpu_probe", "matvec", "vram"];
@@ -197,6 +196,9 @@ mod tests {
     fn the_script_names_its_commit_and_every_binary() {
         let script = script();
         assert!(!script.contains("@COMMIT@"));
+        for name in STAY_HERE {
+            assert!(script.contains(&format!("note \"test: {name}\" \"NOT CARRIED")));
+        }
         for name in [
             "gpu_probe",
             "vram",

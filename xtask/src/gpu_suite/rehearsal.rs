@@ -200,6 +200,24 @@ fn only_the_parts_that_are_named_run() {
     );
 }
 
+// requirement: DM-3, DM-8
+#[test]
+fn the_scenarios_run_on_the_gpu_and_what_stays_behind_is_named() {
+    let stage = Stage::new("scenarios");
+    stage.program("tests/behaviour", "echo scenarios \"$*\" >> calls");
+    let ended = stage.run(&["out", "tests"], &[]);
+    assert!(ended.status.success(), "{ended:?}");
+    let calls = stage.text("calls");
+    assert!(calls.contains("scenarios --real-only\n"), "{calls}");
+    assert!(calls.contains("tests/one \n"), "{calls}");
+    let results = stage.text("elsewhere/out/results.txt");
+    assert!(results.contains("test: behaviour: ok"), "{results}");
+    assert!(
+        results.contains("test: fault_sweep: NOT CARRIED"),
+        "{results}"
+    );
+}
+
 #[test]
 fn a_failing_section_fails_the_whole_and_stops_nothing() {
     let stage = Stage::new("failing");
