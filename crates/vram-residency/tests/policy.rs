@@ -184,9 +184,30 @@ fn a_device_that_changes_after_the_start_is_found() {
         assert!(!gpu.manager.is_policy_enforced(0).unwrap(), "{words}");
         let error = gpu.manager.enforce_vram_only_policy().unwrap_err();
         assert!(error.to_string().contains(words), "{error}");
-        let violation = gpu.sink.events().pop().unwrap();
-        assert_eq!(violation.severity, Severity::Critical);
-        assert_eq!(violation.body.event_type(), "policy.violation");
+        assert!(error.is_fatal());
+        let events = gpu.sink.events();
+        let violations = events
+            .iter()
+            .filter(|e| e.body.event_type() == "policy.violation");
+        for violation in violations.clone() {
+            assert_eq!(violation.severity, Severity::Critical);
+            let json = serde_json::to_value(violation).unwrap();
+            assert_eq!(json["action_taken"], "worker_stopped");
+        }
+        assert_eq!(violations.count(), 3);
+        // Nothing is leased on a device that is not what was admitted.
+        let leased = gpu.manager.lease(&shard, Mode::Full).unwrap_err();
+        assert!(
+            matches!(leased, Error::Misuse(Misuse::Stopped { .. })),
+            "{leased}"
+        );
+        let stops = gpu
+            .sink
+            .types()
+            .iter()
+            .filter(|e| *e == "manager.stopped")
+            .count();
+        assert_eq!(stops, 1);
     }
     let gpu = gpu(Policy::default());
     let silent = DeviceError::Unsupported { what: "facts" };

@@ -237,7 +237,8 @@ impl VramManager {
     }
 
     /// Asks every device for its facts again and checks them against the policy
-    /// (requirement: POL-3, POL-5).
+    /// (requirement: POL-3, POL-5). A device that does not pass any more stops the
+    /// manager: its shards may not be where they were sealed.
     ///
     /// # Errors
     /// [`PolicyError`] of the first device that fails, or its [`DeviceError`]; it
@@ -250,13 +251,18 @@ impl VramManager {
     }
 
     /// What a device says of itself now, for `operation`, held against the
-    /// policy; what fails is recorded.
+    /// policy; what fails is recorded. A violation stops the manager
+    /// (requirement: POL-3, AU-7).
     fn facts_now(&self, operation: &'static str, slot: &DeviceSlot) -> Result<DeviceInfo> {
         let facts = slot.ledger.device().facts().map_err(Error::from);
         let about = About::device(slot.info().ordinal);
         let facts = self.recorded(operation, about, facts)?;
         if let Err(error) = self.admit_again(slot, &facts) {
-            self.tell(None, Body::policy_violation(&error, &facts, "refused"));
+            self.tell(
+                None,
+                Body::policy_violation(&error, &facts, "worker_stopped"),
+            );
+            self.stop(&error.to_string())?;
             return Err(error.into());
         }
         Ok(facts)

@@ -24,6 +24,7 @@ Feature: VRAM only
     When the driver begins to call the memory <kind>
     And 1 MiB of weights are sealed as "model"
     Then it is refused: policy
+    And the refusal is fatal
     And the critical event "policy.violation" was recorded once
     And 0 bytes of VRAM are in use
 
@@ -37,5 +38,16 @@ Feature: VRAM only
   Scenario: A GPU that shares memory with the CPU
     When a worker is started on an integrated GPU
     Then it is refused: policy
+    And the refusal is fatal
     And the refusal says "use a discrete GPU"
     And the critical event "policy.violation" was recorded once
+
+  Scenario: A device that changes after the start
+    Given a worker with 10 MiB of VRAM
+    And 1 MiB of weights sealed as "model"
+    When another device answers in its place
+    And the policy is enforced
+    Then it is refused: policy
+    And the refusal is fatal
+    And the critical event "policy.violation" was recorded once
+    And the worker is stopped

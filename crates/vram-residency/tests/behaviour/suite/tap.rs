@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use vram_digest::BlockHash;
 use vram_residency::device::{
     self, Allocated, BufferId, Device, DeviceError, DeviceInfo, Extent, FreeError, MemoryInfo,
-    Protection, Witness,
+    Protection, Uuid, Witness,
 };
 
 use super::forward::forward;
@@ -16,6 +16,8 @@ use super::forward::forward;
 pub(crate) struct Script {
     pub(crate) live: Vec<Allocated>,
     pub(crate) lie: Option<fn(Witness) -> Witness>,
+    /// Another device answers for this one.
+    pub(crate) replaced: bool,
     /// Bytes that others leave free.
     pub(crate) others_leave: Option<u64>,
     pub(crate) lose_at_check: bool,
@@ -75,7 +77,11 @@ impl Device for Tap {
     }
 
     fn facts(&self) -> Result<DeviceInfo, DeviceError> {
-        Ok(self.info.clone())
+        let mut info = self.info.clone();
+        if self.script().replaced {
+            info.uuid = Uuid::from_bytes([7; 16]);
+        }
+        Ok(info)
     }
 
     fn memory(&self) -> Result<MemoryInfo, DeviceError> {

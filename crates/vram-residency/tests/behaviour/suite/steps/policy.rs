@@ -27,6 +27,11 @@ fn lie(stage: &mut Stage, kind: String) {
     stage.taps[0].script().lie = Some(lie);
 }
 
+#[when("another device answers in its place")]
+fn replace(stage: &mut Stage) {
+    stage.taps[0].script().replaced = true;
+}
+
 #[when("the policy is enforced")]
 fn enforce(stage: &mut Stage) {
     stage.outcome = Some(stage.manager().enforce_vram_only_policy());
