@@ -7,6 +7,7 @@ mod common;
 use std::process::Command;
 
 use common::{Outcome, Session, finish, small};
+use test_listener::address_in;
 
 /// Commands with examples.
 const COMMANDS: [&str; 29] = [
@@ -136,7 +137,11 @@ fn shell(session: &Session, line: &str) -> Outcome {
         .stdin(std::process::Stdio::null())
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped());
-    finish(command.spawn().unwrap(), line.to_owned())
+    let outcome = finish(command.spawn().unwrap(), line.to_owned());
+    for printed in [&outcome.out, &outcome.err] {
+        assert_eq!(address_in(printed), None, "{outcome:#?}");
+    }
+    outcome
 }
 
 /// The lines of a help text that are examples, without what explains them.
@@ -205,6 +210,37 @@ fn filled_in(example: &str, digest: &str) -> (String, Vec<String>) {
     (line, gone)
 }
 
+/// `vram` as JSON and with all of its log, where a line does not choose for itself.
+const TOLD: &str = "vram() { case \"$*\" in \
+    *--json*) command vram \"$@\" ;; \
+    *) command vram \"$@\" --json --log trace --log-format json ;; esac; }";
+
+/// The line of an example, when nothing is in its way.
+fn readied(session: &Session, example: &str, digest: &str) -> String {
+    let (line, gone) = filled_in(example, digest);
+    for name in gone {
+        let _ = std::fs::remove_file(session.path(&name));
+        let _ = std::fs::remove_dir_all(session.path(&name));
+    }
+    line
+}
+
+/// No record, receipt, log or other text that was left names a place in memory.
+fn no_file_holds_an_address(folder: &std::path::Path) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_symlink() {
+            continue;
+        }
+        if path.is_dir() {
+            no_file_holds_an_address(&path);
+        } else if let Ok(text) = std::fs::read_to_string(&path) {
+            assert_eq!(address_in(&text), None, "{}", path.display());
+        }
+    }
+}
+
+// requirement: WORKER-4111, MS-001
 #[test]
 fn every_example_of_every_help_works_and_exit_codes_are_said() {
     let mut runs = 0;
@@ -222,12 +258,8 @@ fn every_example_of_every_help_works_and_exit_codes_are_said() {
             let big = "rm model.safetensors; vram synth model.safetensors --size 1MiB";
             shell(&session, big).exit(0);
         }
-        for example in examples {
-            let (line, gone) = filled_in(&example, digest);
-            for name in gone {
-                let _ = std::fs::remove_file(session.path(&name));
-                let _ = std::fs::remove_dir_all(session.path(&name));
-            }
+        for example in &examples {
+            let line = readied(&session, example, digest);
             let outcome = shell(&session, &line);
             runs += 1;
             if line.starts_with("vram doctor") {
@@ -237,6 +269,14 @@ fn every_example_of_every_help_works_and_exit_codes_are_said() {
             }
             let _ = outcome.exit(if line.contains("flip=") { 3 } else { 0 });
         }
+        // Once more, and everything is told.
+        for example in &examples {
+            let line = readied(&session, example, digest);
+            let told = format!("{TOLD}; {line}");
+            let outcome = shell(&session, &told);
+            assert!(!outcome.err.contains("Usage:"), "{outcome:#?}");
+        }
+        no_file_holds_an_address(&session.path(""));
     }
     assert!(runs > 40, "{runs} examples were found");
 }
