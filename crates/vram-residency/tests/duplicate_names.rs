@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use vram_residency::audit::check::{self, Filter};
+use vram_residency::audit::proof::Proof;
 use vram_residency::clock::Timestamp;
 use vram_residency::format::index::parse as parse_index;
 use vram_residency::format::{Format, Limits, parse};
@@ -191,5 +192,22 @@ fn lines_of_the_audit_log() {
     for again in ["\"seq\":8", "\"time\":\"later\"", "\"s\\u0065q\":8"] {
         let line = format!("{{{again},{}", &event.to_string()[1..]);
         assert!(!shown(&line), "{line}");
+    }
+}
+
+#[test]
+fn proofs_of_the_audit_log() {
+    let event = serde_json::json!({
+        "schema": "vram-residency/audit-inclusion/v1",
+        "checkpoint": "a note", "seq": 3, "line": "{}", "path": ["00"],
+    });
+    let mut inclusion = event.clone();
+    inclusion["handovers"] = serde_json::json!([event]);
+    let growth = serde_json::json!({
+        "schema": "vram-residency/audit-consistency/v1",
+        "checkpoint": "a note", "earlier": "another", "path": ["00"], "handovers": [event],
+    });
+    for (what, proof) in [("inclusion", inclusion), ("consistency", growth)] {
+        refused(what, &proof, 30, |text| Proof::from_json(text).is_ok());
     }
 }

@@ -72,6 +72,17 @@ fn kill_often(times: u64, seed: u64) {
     }
     assert!(begun, "every run was killed before its log began");
     println!("{records} of {times} were killed after the record was written");
+    // Once more for certain: what is held has its record.
+    let mut child = session.command(&words).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().starts_with("held")));
+    child.kill().unwrap();
+    let _ = finish(child, HOLD.to_owned());
+    session
+        .vram("verify r.json model --key-file key")
+        .exit(0)
+        .quiet();
+    session.vram("audit verify log --trust akey.pub").exit(0);
     session
         .vram("seal model --device sim --key-file key --audit log --audit-key akey")
         .exit(0);

@@ -1,5 +1,5 @@
 //! Disks that fail under the command: reads with EIO, full file systems, and a
-//! log that cannot be made durable. A filter in the kernel makes the command's
+//! log that cannot be made durable; and memory that cannot be locked. A filter in the kernel makes the command's
 //! own system calls fail; nothing in the command knows of it.
 //!
 //! requirement: TP-6, AU-16
@@ -17,16 +17,18 @@ use seccompiler::{
 
 const EIO: u32 = 5;
 const ENOSPC: u32 = 28;
+const ENOMEM: u32 = 12;
 const MODEL: usize = 4 << 20;
 
-/// Numbers of the calls: `pread64`, `write`, `fsync`, `fdatasync`, and those that
-/// ask where a link leads.
+/// Numbers of the calls: `pread64`, `write`, `fsync`, `fdatasync`, those that ask where
+/// a link leads, and `mlock`.
 #[cfg(target_arch = "x86_64")]
 mod call {
     pub(crate) const READ_AT: i64 = 17;
     pub(crate) const WRITE: i64 = 1;
     pub(crate) const SYNCS: [i64; 2] = [74, 75];
     pub(crate) const LINKS: &[i64] = &[89, 267];
+    pub(crate) const LOCK: i64 = 149;
 }
 #[cfg(target_arch = "aarch64")]
 mod call {
@@ -34,6 +36,7 @@ mod call {
     pub(crate) const WRITE: i64 = 64;
     pub(crate) const SYNCS: [i64; 2] = [82, 83];
     pub(crate) const LINKS: &[i64] = &[78];
+    pub(crate) const LOCK: i64 = 228;
 }
 
 /// Calls whose argument is so much or more; without one, all of them.
@@ -169,4 +172,18 @@ fn a_log_that_cannot_be_made_durable_stops_the_seal() {
     session.vram(verify).exit(0);
     session.vram(&audit).exit(0);
     session.vram(&format!("{verify} --closed")).exit(0);
+}
+
+/// A key that could be swapped out is no key: nothing is made or sealed with it.
+// requirement: CI-006
+#[test]
+fn memory_that_cannot_be_locked_holds_no_key() {
+    let session = session();
+    let fault = (&[call::LOCK][..], None, ENOMEM);
+    failing(&session, fault, SEAL)
+        .exit(1)
+        .refuses("cannot protect key memory")
+        .tells("ulimit -l");
+    assert!(!session.path("r.json").exists());
+    session.vram(SEAL).exit(0);
 }
