@@ -80,7 +80,7 @@ pub(crate) static KNOWN: LazyLock<[Known; 4]> = LazyLock::new(|| {
 pub(crate) static KEY: LazyLock<SigningKey> =
     LazyLock::new(|| SigningKey::new(&token()).expect("a signing key"));
 
-/// The secret of the key to which [`KEY`] handed the log `rekeyed` over.
+/// The secret of the key to which the key of the seeds handed the log `rekeyed` over.
 pub const NEXT_TOKEN: &[u8] = b"00112233445566778899aabbccddeeff";
 
 static NEXT: LazyLock<SigningKey> = LazyLock::new(|| signing(NEXT_TOKEN));
