@@ -30,10 +30,11 @@ impl VramManager {
         };
         let device = slot.ledger.device().as_ref();
         let held = resident.hold()?;
-        let measured = self.watched(measure(device, held.allocation()?.extent()))?;
-        resident.count_read(record.vram_bytes);
+        let measured = measure(device, held.allocation()?.extent());
         // Before anything is recorded: a sink may free the shard.
         drop(held);
+        let measured = self.watched(measured)?;
+        resident.count_read(record.vram_bytes);
         if !vouched(record, &measured) {
             resident.doubt(measured.len() as u64);
             return Err(Error::Internal(

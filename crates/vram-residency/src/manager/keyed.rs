@@ -61,9 +61,11 @@ impl VramManager {
         let device = slot.ledger.device();
         let held = resident.hold()?;
         let extent = held.allocation()?.extent();
-        let pass = self.lost_is_recorded(self.pass(device, extent, &mut rolling, span));
-        // Given up before the tree, which takes the memory's lock again.
+        let pass = self.pass(device, extent, &mut rolling, span);
+        // Given up before a loss is recorded, for a sink may free the shard, and before the
+        // tree, which takes the memory's lock again.
         drop(held);
+        let pass = self.lost_is_recorded(pass);
         resident.count_read(std::mem::take(&mut rolling.read));
         let pass = match pass {
             Ok(pass) => pass,

@@ -98,6 +98,9 @@ impl VramManager {
         let held = resident.hold()?;
         let extent = held.allocation()?.extent();
         resident.add_lease(&held);
+        // The count keeps the memory now. A lease that is refused below may be the last of
+        // a shard that nobody owns any more, and frees it.
+        drop(held);
         let export = self
             .inner
             .policy

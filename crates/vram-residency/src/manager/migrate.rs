@@ -85,7 +85,8 @@ impl VramManager {
         };
         // The new shard stands; a source that cannot be scrubbed is stranded
         // and recorded, and does not undo the move.
-        let _ = self.lost_is_recorded(resident.free());
+        // A lease that is being refused meanwhile frees it when it goes.
+        let _ = self.lost_is_recorded(resident.abandon());
         self.inner.counters.migrated();
         Ok(moved)
     }

@@ -183,7 +183,10 @@ impl VramManager {
         let device = slot.ledger.device();
         let held = resident.hold()?;
         let buffer = held.allocation()?.extent().buffer;
-        let now = self.watched(device.witness(buffer))?;
+        let now = device.witness(buffer);
+        // Before anything is recorded: a sink may free the shard.
+        drop(held);
+        let now = self.watched(now)?;
         resident.set_witnessed(now);
         let changed = |what| VerifyError::Witness {
             shard_id: tag.record().shard_id.clone(),

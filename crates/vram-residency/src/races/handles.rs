@@ -74,6 +74,29 @@ fn whoever_goes_last_frees_the_memory() {
     });
 }
 
+/// A lease through a handle that is given up, as the last other one is dropped: it is
+/// refused or granted, and the memory is free in the end.
+#[test]
+fn a_lease_through_a_handle_that_goes_leaves_nothing() {
+    explore(|| {
+        let rig = Rig::new(1, Policy::default());
+        let one = Arc::new(rig.seal());
+        let digest = one.digest().to_string();
+        let request = SealRequest::bytes(&WEIGHTS).expect(&digest);
+        let other = rig.manager.seal(request.dedupe()).unwrap();
+        let (theirs, shared) = (Arc::clone(&rig), Arc::clone(&one));
+        let leasing = thread::spawn(move || drop(theirs.manager.lease(&shared, Mode::TagOnly)));
+        // Refused where the lease has begun to count itself: tried again at the end.
+        let _ = rig.manager.deallocate(&one);
+        drop(other);
+        leasing.join().unwrap();
+        let _ = rig.manager.deallocate(&one);
+        assert_eq!(rig.used(), [0]);
+        drop(one);
+        rig.assert_empty();
+    });
+}
+
 /// Two owners of one id: the second may have it once the first is gone.
 #[test]
 fn an_id_has_one_owner() {

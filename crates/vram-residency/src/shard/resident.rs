@@ -338,9 +338,12 @@ impl Resident {
 
     /// Frees the memory of a shard whose last handle was dropped, or leaves that to the
     /// last lease: whichever of the two comes later sees what the other did.
-    pub(crate) fn abandon(&self) {
+    ///
+    /// # Errors
+    /// [`Misuse::Busy`] where it is left to a lease, else as [`Allocation::free`].
+    pub(crate) fn abandon(&self) -> Result<(), Error> {
         self.abandoned.store(true, Ordering::SeqCst);
-        let _ = self.free();
+        self.free()
     }
 
     pub(crate) fn add_handle(&self) {
