@@ -228,7 +228,9 @@ impl VramManager {
         // Where one has none, there is no such time: nobody knows how old it is.
         let last = here.iter().map(|r| r.last().map(|stamp| stamp.monotonic));
         let oldest = last.min().flatten();
-        let scrubbed = here.iter().map(|r| r.scrubbed_at()).min();
+        // What stands condemned is scrubbed no more.
+        let scrubbed = here.iter().filter(|r| !r.is_quarantined());
+        let scrubbed = scrubbed.map(|r| r.scrubbed_at()).min();
         DeviceMetrics {
             device_uuid: info.uuid,
             device_kind: info.kind,

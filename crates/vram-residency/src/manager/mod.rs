@@ -262,7 +262,8 @@ impl VramManager {
                 None,
                 Body::policy_violation(&error, &facts, "worker_stopped"),
             );
-            self.stop(&error.to_string())?;
+            // The verdict is told whatever the log does.
+            let _ = self.stop(&error.to_string());
             return Err(error.into());
         }
         Ok(facts)

@@ -45,7 +45,7 @@ impl VramManager {
                     reason: Text::new("insufficient_vram"),
                     gpu_device: device.ordinal,
                 };
-                self.emit(None, body)?;
+                self.tell(None, body);
             }
         }
         Ok(plan)
