@@ -64,7 +64,7 @@ const REASONS: [(&str, &str); 7] = [
 
 /// Variants of `ReceiptError` that a manager does not meet: it signs papers, and
 /// whoever receives one checks it, without a manager.
-const CHECKING: [&str; 11] = [
+const CHECKING: [&str; 12] = [
     "Format",
     "Untrusted",
     "Signature",
@@ -72,6 +72,7 @@ const CHECKING: [&str; 11] = [
     "Revoked",
     "Unrevoked",
     "Stale",
+    "Early",
     "Set",
     "Contradiction",
     "Nonce",
