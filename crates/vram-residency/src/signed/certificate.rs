@@ -162,8 +162,9 @@ fn names_of(certificate: &Certificate, limited: bool) -> Result<Vec<String>, Sig
     let alternatives = tbs
         .get_extension::<SubjectAltName>()
         .map_err(|_| refused("its names cannot be read"))?;
-    if let Some((_, names)) = alternatives {
-        return Ok(names.0.iter().filter_map(alternative).collect());
+    let alternatives = alternatives.map_or(Vec::new(), |(_, names)| names.0);
+    if let Some(names) = among(&alternatives) {
+        return Ok(names);
     }
     if limited {
         return Ok(Vec::new());
@@ -174,11 +175,74 @@ fn names_of(certificate: &Certificate, limited: bool) -> Result<Vec<String>, Sig
     Ok(texts.map(str::to_owned).collect())
 }
 
-fn alternative(name: &GeneralName) -> Option<String> {
-    match name {
-        GeneralName::Rfc822Name(text)
-        | GeneralName::DnsName(text)
-        | GeneralName::UniformResourceIdentifier(text) => Some(text.as_str().to_owned()),
+/// The mail addresses, URIs and DNS names; `None` where there is none, whatever else there is.
+/// Each counts only when it looks like its kind, for limits bind one kind each: what is
+/// written as a mail address is never a DNS name that the issuer may not certify.
+fn among(alternatives: &[GeneralName]) -> Option<Vec<String>> {
+    let names = alternatives.iter().filter_map(|name| match name {
+        GeneralName::Rfc822Name(text) => Some((Kind::Mail, text.as_str())),
+        GeneralName::DnsName(text) => Some((Kind::Dns, text.as_str())),
+        GeneralName::UniformResourceIdentifier(text) => Some((Kind::Uri, text.as_str())),
         _ => None,
+    });
+    let names: Vec<_> = names.collect();
+    let genuine = names.iter().filter(|(kind, text)| *kind == kind_of(text));
+    let genuine = genuine.map(|(_, text)| (*text).to_owned()).collect();
+    (!names.is_empty()).then_some(genuine)
+}
+
+/// What a name is by its looks.
+#[derive(Debug, PartialEq, Eq)]
+enum Kind {
+    Mail,
+    Dns,
+    Uri,
+}
+
+fn kind_of(name: &str) -> Kind {
+    match (name.contains(':'), name.contains('@')) {
+        (true, _) => Kind::Uri,
+        (false, true) => Kind::Mail,
+        (false, false) => Kind::Dns,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use x509_cert::der::asn1::{Ia5String, OctetString};
+
+    use super::*;
+
+    #[test]
+    fn an_alternative_name_counts_only_as_its_kind() {
+        let text = |text: &str| Ia5String::new(text).unwrap();
+        let mail = |name| GeneralName::Rfc822Name(text(name));
+        let dns = |name| GeneralName::DnsName(text(name));
+        let uri = |name| GeneralName::UniformResourceIdentifier(text(name));
+        let (host, boss, page) = (
+            "release.example.com",
+            "boss@example.com",
+            "https://x@y.example/z",
+        );
+        let genuine = among(&[dns(host), mail(boss), uri(page)]);
+        assert_eq!(genuine.unwrap(), [host, boss, page]);
+        for disguised in [
+            mail(host),
+            uri(host),
+            dns(boss),
+            uri(boss),
+            dns(page),
+            mail(page),
+        ] {
+            assert_eq!(
+                among(std::slice::from_ref(&disguised)),
+                Some(Vec::new()),
+                "{disguised:?}"
+            );
+        }
+        // A common name stands in where no name of these kinds is given.
+        let address = GeneralName::IpAddress(OctetString::new([127, 0, 0, 1]).unwrap());
+        assert_eq!(among(&[address]), None);
+        assert_eq!(among(&[]), None);
     }
 }
