@@ -53,6 +53,7 @@
 )]
 
 pub mod audit;
+mod cache;
 pub mod capacity;
 pub mod clock;
 pub mod compat;

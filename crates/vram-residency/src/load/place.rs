@@ -10,6 +10,7 @@ use super::file::{find, handle_of, place_of};
 use super::model::{INDEX_NAME, file_name, is_index_name};
 use super::retry::asked;
 use super::{Control, FileSource, LoadError};
+use crate::cache;
 use crate::format::gguf::PartName;
 use crate::format::{Excerpt, FormatError, index};
 
@@ -48,17 +49,21 @@ impl Place {
 
     /// The file of that name in it.
     fn at(&self, called: &Path) -> PathBuf {
-        handle_of(&self.dir).join(called.file_name().unwrap_or_default())
+        let dir = handle_of(&self.dir);
+        // Without /proc there are names only. They do for a file that is named; where
+        // one of a directory lies nobody can tell then, and it is refused.
+        match dir.is_dir() {
+            true => dir.join(called.file_name().unwrap_or_default()),
+            false => called.to_owned(),
+        }
     }
 
     /// Whether what lies at `place`, links followed, may be a file of the model:
     /// it lies in the directory, or among the blobs of the Hugging Face cache that
-    /// the directory is a snapshot of.
+    /// the directory is a snapshot of, or a folder in one.
     pub(super) fn holds(&self, place: &Path) -> io::Result<bool> {
         let dir = place_of(&self.dir)?;
-        let snapshots = dir.parent().filter(|dir| dir.ends_with("snapshots"));
-        let blobs = snapshots.and_then(Path::parent);
-        let blobs = blobs.map(|cache| cache.join("blobs"));
+        let blobs = cache::blobs_of(&dir);
         Ok(place.starts_with(&dir) || blobs.is_some_and(|blobs| place.starts_with(blobs)))
     }
 
@@ -229,6 +234,21 @@ mod tests {
                 assert_eq!(answer.is_ok(), holds, "{name}");
                 assert_eq!(escapes(answer), !holds, "{name}");
             }
+        }
+        // A repository may keep each of its models in a folder.
+        let folder = dir.join("Q4");
+        fs::create_dir(&folder).unwrap();
+        for (name, target, holds) in [
+            ("blob", "../../../blobs/part", true),
+            ("inside", "blob", true),
+            ("above", "../part", false),
+            ("revision", "../../r2/part", false),
+        ] {
+            let link = folder.join(name);
+            symlink(target, &link).unwrap();
+            let found = Place::of(&link).unwrap().found(&link);
+            assert_eq!(found.is_ok(), holds, "{name}");
+            assert_eq!(escapes(found), !holds, "{name}");
         }
         // Only a snapshot has blobs.
         let place = Place::of(&other.parent().unwrap().join("part")).unwrap();

@@ -14,6 +14,7 @@ use vram_digest::{FileDigest, Hasher};
 
 use super::manifest::{Expected, Manifest};
 use super::{FileName, SignedError};
+use crate::cache;
 
 /// Bytes read at once.
 const CHUNK: usize = 1 << 20;
@@ -69,12 +70,9 @@ fn failed(path: &Path, error: &std::io::Error) -> SignedError {
     }
 }
 
-/// The folder that the links of a Hugging Face snapshot lead into: with `root`
-/// `CACHE/snapshots/REVISION` it is `CACHE/blobs`.
+/// The folder that the links of a Hugging Face snapshot lead into, if there is one.
 fn blobs_of(root: &Path) -> Option<PathBuf> {
-    let root = root.canonicalize().ok()?;
-    let snapshots = root.parent().filter(|dir| dir.ends_with("snapshots"))?;
-    let blobs = snapshots.parent()?.join("blobs");
+    let blobs = cache::blobs_of(&root.canonicalize().ok()?)?;
     let is_folder = std::fs::symlink_metadata(&blobs).is_ok_and(|meta| meta.is_dir());
     is_folder.then_some(blobs)
 }

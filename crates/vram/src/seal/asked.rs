@@ -72,8 +72,10 @@ impl Asked {
         let [path] = args.files.as_slice() else {
             let parts = patience.patiently(|| Ok(opening.files(&args.files)?));
             let parts = parts.map_err(|error| Failure::to_seal("the files", told(error)))?;
-            if args.group {
-                check_split(&parts, &args.worker.limits.limits())?;
+            let limits = args.worker.limits.limits();
+            match args.group {
+                true => check_split(&parts, &limits)?,
+                false => check_alone(&parts, &limits)?,
             }
             return Ok(Self {
                 of_model: false,
@@ -129,16 +131,12 @@ pub(super) fn opening(args: &Args, token: &CancelToken) -> Opening {
 /// Parts of a split GGUF that are named one by one as one model: all of them, each
 /// once, in their order.
 fn check_split(parts: &[Part], limits: &Limits) -> Result<(), Failure> {
-    let split = |part: &Part| match part.format() {
-        Format::Gguf => Split::of(part.tensors(), limits).ok().flatten(),
-        _ => None,
-    };
-    if parts.iter().all(|part| split(part).is_none()) {
+    if parts.iter().all(|part| split_of(part, limits).is_none()) {
         return Ok(());
     }
     let count = u64::try_from(parts.len()).unwrap_or(u64::MAX);
     for (part, position) in parts.iter().zip(0_u64..) {
-        let found = split(part).map(|split| (split.number, split.count));
+        let found = split_of(part, limits);
         if found == Some((position, count)) {
             continue;
         }
@@ -155,12 +153,43 @@ fn check_split(parts: &[Part], limits: &Limits) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The number from 0 that a part of a split GGUF gives itself, and how many there are.
+fn split_of(part: &Part, limits: &Limits) -> Option<(u64, u64)> {
+    let Format::Gguf = part.format() else {
+        return None;
+    };
+    let split = Split::of(part.tensors(), limits).ok().flatten()?;
+    Some((split.number, split.count))
+}
+
+/// Files that are sealed each by itself: none is a part of a model.
+fn check_alone(parts: &[Part], limits: &Limits) -> Result<(), Failure> {
+    let mut found = parts.iter().map(|part| (part, split_of(part, limits)));
+    let Some((part, (number, count))) =
+        found.find_map(|(part, split)| Some((part, split.filter(|(_, count)| *count > 1)?)))
+    else {
+        return Ok(());
+    };
+    let (name, number) = (part.path().display(), number.saturating_add(1));
+    Err(
+        Failure::new(format!("{name} is part {number} of {count} of a model"))
+            .hint("name the first part and nothing else, or all parts in their order with --group"),
+    )
+}
+
 /// Whether a file that cannot be opened with all that belongs to it is one of
 /// several parts, by its name or by what it says.
 fn is_of_split(path: &Path, error: &Error) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // A file that is not there is no part.
+    let there = match error {
+        Error::Load(LoadError::Open { name, .. } | LoadError::NotRegular { name }) => {
+            *name != path.display().to_string()
+        }
+        _ => true,
+    };
     let named = PartName::parse(&name).is_some_and(|part| part.count > 1);
-    named || matches!(error, Error::Load(LoadError::SplitName { .. }))
+    (named && there) || matches!(error, Error::Load(LoadError::SplitName { .. }))
 }
 
 #[cfg(test)]

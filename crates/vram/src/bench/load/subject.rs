@@ -9,6 +9,9 @@ use std::time::Duration;
 use rustix::fs::{Advice, fadvise};
 use vram_digest::{BLOCK_BYTES, BlockHash, hash_blocks_parallel, nh};
 use vram_residency::device::{Device as _, Extent};
+use vram_residency::format::Format;
+use vram_residency::format::gguf::PartName;
+use vram_residency::load::FormatChoice;
 use vram_residency::sim::SimDevice;
 use vram_residency::{SealRequest, SealedShard, VramManager};
 
@@ -231,8 +234,14 @@ impl Subject {
         })
     }
 
-    /// What a user asks for: the file, its format found by what it holds.
+    /// What a user asks for: the file, its format found by what it holds. A part of a
+    /// split model is measured as the bytes that it is; nothing is claimed of a model.
     pub(super) fn request(&self) -> SealRequest<'static> {
-        SealRequest::file(&self.path)
+        let request = SealRequest::file(&self.path);
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        match PartName::parse(&name).is_some_and(|part| part.count > 1) {
+            true => request.format(FormatChoice::Exactly(Format::Raw)),
+            false => request,
+        }
     }
 }
