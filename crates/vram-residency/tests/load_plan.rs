@@ -3,6 +3,7 @@
 mod common;
 
 use common::{Rig, weights};
+use vram_residency::audit::AuditMode;
 use vram_residency::capacity::plan::{Plan, PlanPart, padding};
 use vram_residency::error::{Error, InputError};
 use vram_residency::format::Format;
@@ -22,6 +23,24 @@ fn part(bytes: u64) -> PlanPart {
 fn rig() -> Rig {
     let options = SimOptions::new(1 << 20).granularity(4096);
     Rig::build(&[options], Policy::default(), |b| b)
+}
+
+// requirement: AU-5, AU-13, OB-3
+#[test]
+fn a_load_that_does_not_fit_is_counted_and_told_although_the_log_is_full() {
+    let rig = Rig::build(&[SimOptions::new(1 << 20)], Policy::default(), |b| {
+        b.audit_mode(AuditMode::Required)
+    });
+    rig.sink.set_broken(true);
+    let refused = rig.manager.plan_spread(&[part(2 << 20)], 0).unwrap();
+    assert!(!refused.fits);
+    let metrics = rig.manager.metrics();
+    assert_eq!(metrics.allocation_failures_total, 1);
+    let reasons = metrics.allocation_failures_by_reason;
+    assert_eq!(reasons, [("insufficient_vram", 1)].into());
+    assert_eq!(metrics.audit_emit_failures_total, 1);
+    assert!(rig.manager.plan_spread(&[part(1000)], 0).unwrap().fits);
+    assert_eq!(rig.manager.metrics().allocation_failures_total, 1);
 }
 
 // requirement: CAP-3

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use common::disguise::{Disguise, gpu_info};
 use common::{Rig, Seeded, newest, rig, root_key, weights};
-use vram_residency::audit::{Body, MemorySink, Severity};
+use vram_residency::audit::{AuditMode, Body, MemorySink, Severity};
 use vram_residency::device::{
     Device, DeviceError, DeviceInfo, DeviceKind, MemoryKind, Protection, Uuid, Witness,
 };
@@ -160,6 +160,34 @@ fn limits_are_the_operators_choice() {
 }
 
 /// What was true at the start is asked again.
+// requirement: POL-3, AU-3, AU-13
+#[test]
+fn a_device_that_fails_the_policy_is_named_although_the_log_is_full() {
+    let (device, sink) = (
+        Disguise::new(gpu_info(2 << 30)),
+        Arc::new(MemorySink::new()),
+    );
+    let manager = VramManager::builder()
+        .device(device.clone())
+        .key(root_key(1))
+        .sink(sink.clone())
+        .audit_mode(AuditMode::Required)
+        .build()
+        .unwrap();
+    let shard = seal(&manager).unwrap();
+    device.change(|info| info.integrated = true);
+    sink.set_broken(true);
+    let error = manager.enforce_vram_only_policy().unwrap_err();
+    assert!(matches!(error, Error::Policy(_)), "{error}");
+    assert!(error.is_fatal());
+    sink.set_broken(false);
+    let leased = manager.lease(&shard, Mode::Full).unwrap_err();
+    assert!(
+        matches!(leased, Error::Misuse(Misuse::Stopped { .. })),
+        "{leased}"
+    );
+}
+
 // requirement: POL-3, POL-4, POL-5, AU-7
 #[test]
 fn a_device_that_changes_after_the_start_is_found() {

@@ -477,6 +477,16 @@ fn a_part_under_another_name_is_not_taken_for_a_model() {
         .vram("seal model.gguf rest.gguf --device sim --group")
         .exit(0)
         .says(" of 2 shards\n");
+    // By itself it is no model, beside whatever else.
+    session
+        .vram("seal rest.gguf part --device sim")
+        .exit(1)
+        .refuses("rest.gguf is part 2 of 2 of a model")
+        .tells("all parts in their order with --group");
+    // What is not there is no part.
+    let nothing = session.vram("seal nothere-00001-of-00002.gguf --device sim");
+    let nothing = nothing.exit(1).refuses("cannot open nothere");
+    assert!(!nothing.err.contains("--format raw"), "{nothing:#?}");
     // All of it, each part once and in order.
     std::fs::copy(
         small().with_file_name("small.gguf"),

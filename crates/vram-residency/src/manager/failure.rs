@@ -1,6 +1,7 @@
 //! Records what fails without an event of its own, so that no failure is silent
 //! (requirement: AU-5, AU-7).
 
+use super::metrics::INSUFFICIENT;
 use super::{DeviceSlot, VramManager};
 use crate::audit::{Body, Recorder, Text};
 use crate::error::{Error, Result};
@@ -94,7 +95,7 @@ impl VramManager {
         self.inner.counters.refused(error);
         let capacity = slot.ledger.capacity();
         let reason = match error {
-            Error::InsufficientVram(_) => "insufficient_vram".to_owned(),
+            Error::InsufficientVram(_) => INSUFFICIENT.to_owned(),
             other => other.to_string(),
         };
         let body = Body::VramAllocationFailed {

@@ -56,6 +56,9 @@ impl Drop for Attempt<'_> {
     }
 }
 
+/// Why memory is refused that is not there.
+pub(super) const INSUFFICIENT: &str = "insufficient_vram";
+
 impl Counters {
     /// Counts a request for memory until it ends, and whether it began while
     /// another was under way (requirement: OB-3).
@@ -69,14 +72,19 @@ impl Counters {
 
     /// Memory was refused for this reason.
     pub(super) fn refused(&self, error: &Error) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
-        self.refusals.count(match error {
-            Error::InsufficientVram(_) => "insufficient_vram",
+        self.refused_for(match error {
+            Error::InsufficientVram(_) => INSUFFICIENT,
             Error::Device(DeviceError::OutOfMemory { .. }) => "device_out_of_memory",
             Error::Device(DeviceError::Lost { .. }) => "device_lost",
             Error::Device(_) | Error::Free(_) => "device_error",
             _ => "other",
         });
+    }
+
+    /// The same where no single request was refused.
+    pub(super) fn refused_for(&self, reason: &'static str) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        self.refusals.count(reason);
     }
 
     /// A failed verification was recorded with this reason.

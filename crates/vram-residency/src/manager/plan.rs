@@ -2,6 +2,7 @@
 
 use super::VramManager;
 use super::failure::About;
+use super::metrics::INSUFFICIENT;
 use crate::audit::{Body, Text};
 use crate::capacity::plan::{
     Plan, PlanDevice, PlanPart, PlanResident, plan, plan_ranks, plan_spread,
@@ -25,7 +26,7 @@ impl VramManager {
 
     /// The same for parts that are to be loaded now, spread so that several
     /// devices load at the same time. A load that does not fit is recorded as
-    /// refused, by every device.
+    /// refused, by every device, and counted once.
     ///
     /// requirement: AU-5
     ///
@@ -36,13 +37,14 @@ impl VramManager {
         let devices = self.plan_devices(reserve)?;
         let plan = plan_spread(&devices, parts);
         if !plan.fits {
+            self.inner.counters.refused_for(INSUFFICIENT);
             let bytes = plan.placements.iter().map(|placement| placement.bytes);
             let requested_bytes = bytes.fold(0, u64::saturating_add);
             for device in &devices {
                 let body = Body::VramAllocationFailed {
                     requested_bytes,
                     available_bytes: device.available,
-                    reason: Text::new("insufficient_vram"),
+                    reason: Text::new(INSUFFICIENT),
                     gpu_device: device.ordinal,
                 };
                 self.tell(None, body);

@@ -495,6 +495,14 @@ mod tests {
         }
         assert_eq!(turn().as_ref(), Some(first.id()), "it is the oldest still");
         assert_eq!(age(), Some(0));
+        clock.advance(10);
+        let waits = match turn().as_ref() == Some(first.id()) {
+            true => two,
+            false => one,
+        };
+        assert_eq!(age(), Some(10));
+        waits.quarantine();
+        assert_eq!(age(), Some(0), "what is condemned waits for no turn");
     }
 
     /// What was found is not hidden behind what failed after it.

@@ -38,9 +38,7 @@ fn a_move_that_is_refused_takes_no_handle_away() {
     explore(|| {
         let rig = Rig::new(2, Policy::default());
         let one = rig.seal();
-        let digest = one.digest().to_string();
-        let request = SealRequest::bytes(&WEIGHTS).expect(&digest).dedupe();
-        let other = rig.manager.seal(request).unwrap();
+        let other = rig.share(&one);
         let dropping = thread::spawn(move || drop(other));
         let moved = rig.manager.migrate_shard(&one, 1);
         dropping.join().unwrap();
@@ -60,11 +58,7 @@ fn whoever_goes_last_frees_the_memory() {
         let shard = rig.seal();
         let lease = rig.manager.lease(&shard, Mode::TagOnly).unwrap();
         let leasing = thread::spawn(move || drop(lease));
-        let inert = {
-            let digest = shard.digest().to_string();
-            let request = SealRequest::bytes(&WEIGHTS).expect(&digest).dedupe();
-            rig.manager.seal(request).unwrap()
-        };
+        let inert = rig.share(&shard);
         rig.manager.deallocate(&inert).unwrap();
         drop(shard);
         leasing.join().unwrap();
@@ -81,9 +75,7 @@ fn a_lease_through_a_handle_that_goes_leaves_nothing() {
     explore(|| {
         let rig = Rig::new(1, Policy::default());
         let one = Arc::new(rig.seal());
-        let digest = one.digest().to_string();
-        let request = SealRequest::bytes(&WEIGHTS).expect(&digest);
-        let other = rig.manager.seal(request.dedupe()).unwrap();
+        let other = rig.share(&one);
         let (theirs, shared) = (Arc::clone(&rig), Arc::clone(&one));
         let leasing = thread::spawn(move || drop(theirs.manager.lease(&shared, Mode::TagOnly)));
         // Refused where the lease has begun to count itself: tried again at the end.

@@ -65,6 +65,13 @@ impl Rig {
         self.manager.seal(SealRequest::bytes(&WEIGHTS)).unwrap()
     }
 
+    /// One more handle to a shard.
+    pub(super) fn share(&self, shard: &SealedShard) -> SealedShard {
+        let digest = shard.digest().to_string();
+        let request = SealRequest::bytes(&WEIGHTS).expect(&digest);
+        self.manager.seal(request.dedupe()).unwrap()
+    }
+
     /// Damages the newest shard of a device.
     pub(super) fn damage(&self, device: usize) {
         let sim = &self.sims[device];
