@@ -78,3 +78,40 @@ fn what_cannot_be_measured_is_said() {
     session.vram("bench load --help").exit(0).says("Example");
     session.vram("bench --runs 3 load small").exit(2);
 }
+
+/// The first of two parts of a GGUF, with one tensor of `values` numbers.
+fn part(values: u64) -> Vec<u8> {
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
+    let mut file = b"GGUF\x03\0\0\0".to_vec();
+    file.extend([1_u64, 3].map(u64::to_le_bytes).concat());
+    // u16, u16 and i32.
+    for (key, kind, value) in [
+        ("split.no", 2_u32, &[0, 0][..]),
+        ("split.count", 2, &[2, 0]),
+        ("split.tensors.count", 5, &[2, 0, 0, 0]),
+    ] {
+        file.extend([&text(key), &kind.to_le_bytes()[..], value].concat());
+    }
+    file.extend(text("weights"));
+    file.extend([&[1, 0, 0, 0], &values.to_le_bytes()[..], &[0; 12]].concat());
+    file.resize(file.len().next_multiple_of(32), 0);
+    file.resize(file.len() + usize::try_from(4 * values).unwrap(), 7);
+    file
+}
+
+/// Nothing is claimed of a model here: what loads is the bytes of one file.
+#[test]
+fn a_part_of_a_split_model_is_measured_by_itself() {
+    let session = Session::new();
+    let name = "model-00001-of-00002.gguf";
+    std::fs::write(session.path(name), part(400_000)).unwrap();
+    // It is what it says, and no whole model.
+    session
+        .vram(&format!("inspect {name}"))
+        .exit(1)
+        .refuses("model-00002-of-00002.gguf");
+    session
+        .vram(&format!("bench load {name} --runs 1"))
+        .exit(0)
+        .says("sealed load, cached");
+}
