@@ -74,7 +74,11 @@ pub(super) struct Queue {
 impl Queue {
     pub(super) fn new(options: &LogOptions) -> Self {
         Self {
-            state: Mutex::default(),
+            // The opening is the first thing that was taken: a flush waits for it, too.
+            state: Mutex::new(State {
+                tickets: 1,
+                ..State::default()
+            }),
             work: Condvar::new(),
             done: Condvar::new(),
             max_events: options.queue_events.max(1),

@@ -253,6 +253,14 @@ pub(super) fn plain(id: u64) -> Event {
 /// A disk that fills up, or turns read-only, at any operation and is well again
 /// later: what was acknowledged is there, and the log goes on and verifies.
 /// requirement: AU-13
+/// The opening is taken before anything else, so a flush waits for that, too.
+#[test]
+fn a_flush_of_a_log_that_never_wrote_its_opening_is_refused() {
+    let queue = Queue::new(&options());
+    queue.ended();
+    assert!(queue.flush().is_err());
+}
+
 #[test]
 fn a_disk_that_fails_at_any_step_loses_nothing_acknowledged() {
     let reasons = [
