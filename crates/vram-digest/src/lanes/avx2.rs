@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::rounds::{INITIAL, PADDING, ROUND, lane_hash, sixteen_times};
+use super::rounds::{INITIAL, PADDING, ROUND, extending_rounds, lane_hash, sixteen_times};
 use super::{Block, PIECES};
 use crate::BlockHash;
 use crate::cpu::Avx2;

@@ -2,10 +2,13 @@
 
 use std::arch::x86_64::*;
 
-use super::rounds::{INITIAL, PADDING, ROUND, lane_hash, sixteen_times};
+use super::rounds::{INITIAL, PADDING, ROUND, extending_rounds, lane_hash, sixteen_times};
 use super::{Block, PIECES};
 use crate::BlockHash;
 use crate::cpu::Avx512;
+
+/// Bytes of sixteen blocks.
+const GROUP_BYTES: usize = size_of::<[Block; 16]>();
 
 /// SHA-256 of sixteen whole blocks.
 pub(super) fn hash16(_: Avx512, blocks: &[Block; 16], out: &mut [BlockHash; 16]) {
@@ -89,6 +92,10 @@ fn transpose(blocks: &[Block; 16], at: usize) -> [__m512i; 16] {
     let swap = _mm512_set4_epi32(0x0c0d_0e0f, 0x0809_0a0b, 0x0405_0607, 0x0001_0203);
     let mut w = [_mm512_setzero_si512(); 16];
     for (row, block) in w.iter_mut().zip(blocks) {
+        // The same piece of the group after this one: what follows a block is elsewhere, and
+        // the processor does not foresee sixteen such streams.
+        let next = block[at].as_ptr().wrapping_add(GROUP_BYTES);
+        _mm_prefetch::<_MM_HINT_T1>(next.cast());
         *row = _mm512_shuffle_epi8(load(&block[at]), swap);
     }
     // 4 by 4 words within each 128-bit part ...

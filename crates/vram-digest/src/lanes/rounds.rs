@@ -142,6 +142,18 @@ macro_rules! sixteen_times {
 }
 pub(super) use sixteen_times;
 
+/// Sixteen rounds on `$s`, after which `$w` holds the next sixteen words. No function: a
+/// compiler that does not inline it passes the message words through memory.
+macro_rules! extending_rounds {
+    ($s:ident, $w:ident, $k:ident) => {
+        sixteen_times!(I, {
+            $s = round($s, add($w[I], splat($k[I])));
+            $w[I] = extend($w[I], $w[(I + 1) % 16], $w[(I + 9) % 16], $w[(I + 14) % 16]);
+        });
+    };
+}
+pub(super) use extending_rounds;
+
 /// Defines SHA-256 of as many whole 4 KiB blocks as the vector has lanes.
 ///
 /// The file that uses it brings vector operations of these names: `splat`, `add`, `xor3`,
@@ -168,32 +180,18 @@ macro_rules! lane_hash {
             add(add(w0, s0), add(w9, s1))
         }
 
-        /// Sixteen rounds, after which `w` holds the next sixteen words if there are any.
-        #[inline]
-        #[target_feature(enable = $features)]
-        fn rounds<const MORE: bool>(
-            mut s: [$vector; 8],
-            w: &mut [$vector; 16],
-            k: &[u32; 16],
-        ) -> [$vector; 8] {
-            sixteen_times!(I, {
-                s = round(s, add(w[I], splat(k[I])));
-                if MORE {
-                    w[I] = extend(w[I], w[(I + 1) % 16], w[(I + 9) % 16], w[(I + 14) % 16]);
-                }
-            });
-            s
-        }
-
         /// Adds the words of one 64-byte piece of every lane to the state.
         #[inline]
         #[target_feature(enable = $features)]
         fn compress(state: &mut [$vector; 8], mut w: [$vector; 16]) {
             let [k0, k1, k2, k3] = &ROUND;
-            let s = rounds::<true>(*state, &mut w, k0);
-            let s = rounds::<true>(s, &mut w, k1);
-            let s = rounds::<true>(s, &mut w, k2);
-            let s = rounds::<false>(s, &mut w, k3);
+            let mut s = *state;
+            extending_rounds!(s, w, k0);
+            extending_rounds!(s, w, k1);
+            extending_rounds!(s, w, k2);
+            sixteen_times!(I, {
+                s = round(s, add(w[I], splat(k3[I])));
+            });
             for (to, from) in state.iter_mut().zip(s) {
                 *to = add(*to, from);
             }
