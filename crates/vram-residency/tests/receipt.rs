@@ -623,6 +623,26 @@ fn a_list_from_a_time_that_has_not_come_is_refused() {
     }
 }
 
+/// It was believed once: neither who is trusted now nor what the clock says now takes
+/// that back. What was changed since was not.
+// requirement: KD-10
+#[test]
+fn the_list_that_was_believed_last_needs_no_trust_of_today() {
+    let key_id = signer_of_nobody(1);
+    let ids = BTreeSet::from([key_id]);
+    let list = Revocations::issue(&operator(), Timestamp::from_nanos(u64::MAX), ids).unwrap();
+    let text = list.to_json().unwrap();
+    let refused = Revocations::from_json(&text, &[], LATER);
+    assert!(matches!(refused, Err(ReceiptError::Untrusted { .. })));
+    assert_eq!(Revocations::believed_before(&text), Ok(list));
+    let other = signer_of_nobody(2).to_string();
+    let changed = text.replace(&key_id.to_string(), &other);
+    let refused = Revocations::believed_before(&changed);
+    assert_eq!(refused, Err(ReceiptError::Signature));
+    let refused = Revocations::believed_before("{}");
+    assert!(matches!(refused, Err(ReceiptError::Format { .. })));
+}
+
 /// What is made can be read.
 // requirement: KD-10
 #[test]

@@ -309,6 +309,13 @@ fn a_policy_refuses_a_list_of_revoked_keys_that_brings_a_key_back() {
         // Without a record of the last one nothing tells.
         policy_in(dir.path(), &format!("{rule}revoked = '{bad}'\n")).unwrap();
     }
+    // By an operator who is not trusted any more: what it revokes stays revoked.
+    let ids = [one, two].into_iter().collect();
+    let former = Revocations::issue(&approver(9), Timestamp::from_nanos(20), ids).unwrap();
+    std::fs::write(dir.path().join("former"), former.to_json().unwrap()).unwrap();
+    with("more", "former").unwrap();
+    let error = with("less", "former").unwrap_err().to_string();
+    assert!(error.contains(&format!("leaves out key {one}")), "{error}");
     for (lists, what) in [
         ("revoked_seen = 'seen'\n", "no list in revoked"),
         ("revoked_by = ['KEY']\n", "no list in revoked"),

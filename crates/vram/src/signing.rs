@@ -97,16 +97,17 @@ impl RevokedArgs {
     pub(crate) fn load(&self, keys: &[VerifyingKey]) -> Result<Option<Revocations>, Failure> {
         let by = public_keys(&self.revoked_by)?;
         let by = if by.is_empty() { keys } else { &by };
-        let list = |path: &Option<PathBuf>| {
-            let list = path.as_deref().map(|path| revocations(path, by));
-            list.transpose()
+        let Some(path) = &self.revoked else {
+            return Ok(None);
         };
-        let (revoked, seen) = (list(&self.revoked)?, list(&self.revoked_seen)?);
-        if let (Some(path), Some(list), Some(seen)) = (&self.revoked, &revoked, &seen) {
-            let name = path.to_string_lossy();
-            list.follows(seen).map_err(|error| believed(&name, error))?;
+        let list = revocations(path, by)?;
+        if let Some(seen) = &self.revoked_seen {
+            let before = Revocations::believed_before(&read(seen, MAX_REVOCATIONS_BYTES)?);
+            let before = before.map_err(|error| believed(&seen.to_string_lossy(), error))?;
+            let follows = list.follows(&before);
+            follows.map_err(|error| believed(&path.to_string_lossy(), error))?;
         }
-        Ok(revoked)
+        Ok(Some(list))
     }
 }
 

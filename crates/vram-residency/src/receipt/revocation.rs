@@ -71,16 +71,13 @@ impl Revocations {
         trusted: &[VerifyingKey],
         now: Timestamp,
     ) -> Result<Self, ReceiptError> {
-        let list: Self = read(text, MAX_REVOCATIONS_BYTES)?;
-        super::check_schema(&list.schema, REVOCATIONS_SCHEMA)?;
+        let list = Self::read(text)?;
         let operator = &list.operator_key.0;
         if !trusted.contains(operator) {
             let key_id = operator.id();
             return Err(ReceiptError::Untrusted { key_id });
         }
-        if !operator.verifies(&list.message(), &list.signature.0) {
-            return Err(ReceiptError::Signature);
-        }
+        list.check_signature()?;
         let ahead = list.issued_at.nanos().saturating_sub(now.nanos());
         if Duration::from_nanos(ahead) > REVOCATIONS_SKEW {
             let issued = list.issued_at;
@@ -88,6 +85,33 @@ impl Revocations {
         }
         list.refuse(operator.id())?;
         Ok(list)
+    }
+
+    /// Reads the list that was believed last ([`Revocations::follows`]), as it was kept
+    /// where only the verifier can write. It was believed then: an operator who is not
+    /// trusted any more takes back nothing that it revokes, and its time is held
+    /// against no clock.
+    ///
+    /// # Errors
+    /// [`ReceiptError::Format`] or [`ReceiptError::Signature`].
+    pub fn believed_before(text: &str) -> Result<Self, ReceiptError> {
+        let list = Self::read(text)?;
+        list.check_signature()?;
+        Ok(list)
+    }
+
+    fn read(text: &str) -> Result<Self, ReceiptError> {
+        let list: Self = read(text, MAX_REVOCATIONS_BYTES)?;
+        super::check_schema(&list.schema, REVOCATIONS_SCHEMA)?;
+        Ok(list)
+    }
+
+    fn check_signature(&self) -> Result<(), ReceiptError> {
+        let operator = &self.operator_key.0;
+        if operator.verifies(&self.message(), &self.signature.0) {
+            return Ok(());
+        }
+        Err(ReceiptError::Signature)
     }
 
     /// Whether this list may take the place of `seen`, which was believed before:

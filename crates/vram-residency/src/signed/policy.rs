@@ -16,7 +16,7 @@ use super::{AllowList, SignerId};
 use crate::clock::Timestamp;
 use crate::policy::PolicyError;
 use crate::receipt::wire::PublicKey;
-use crate::receipt::{MAX_REVOCATIONS_BYTES, Revocations};
+use crate::receipt::{MAX_REVOCATIONS_BYTES, ReceiptError, Revocations};
 use crate::text::shown_path;
 
 /// Longest policy that is read, in bytes.
@@ -142,10 +142,8 @@ impl ModelPolicy {
         let keys: Vec<_> = policy.trust.iter().map(|key| key.0.clone()).collect();
         let by: Vec<_> = policy.revoked_by.iter().map(|key| key.0.clone()).collect();
         let by = if by.is_empty() { &keys } else { &by };
-        let revoked = policy.revocations(folder, &|path| {
-            let list = Revocations::from_json(&read(path, MAX_REVOCATIONS_BYTES)?, by, now);
-            list.map_err(|error| in_file(path, AllowError::Revocations(error)))
-        })?;
+        let revoked =
+            policy.revocations(folder, read, &|text| Revocations::from_json(text, by, now))?;
         let lists = policy.allow.iter().map(|name| {
             let path = folder.join(name);
             let text = read(&path, MAX_ALLOW_BYTES)?;
@@ -199,15 +197,20 @@ impl Text {
     fn revocations(
         &self,
         folder: &Path,
-        read: &dyn Fn(&Path) -> Result<Revocations, AllowError>,
+        read: &dyn Fn(&Path, usize) -> Result<String, AllowError>,
+        believe: &dyn Fn(&str) -> Result<Revocations, ReceiptError>,
     ) -> Result<Option<Revocations>, AllowError> {
+        let of = |path: &Path, error| in_file(path, AllowError::Revocations(error));
         let Some(path) = self.revoked.as_ref().map(|name| folder.join(name)) else {
             return Ok(None);
         };
-        let list = read(&path)?;
+        let list = believe(&read(&path, MAX_REVOCATIONS_BYTES)?);
+        let list = list.map_err(|error| of(&path, error))?;
         if let Some(name) = &self.revoked_seen {
-            let follows = list.follows(&read(&folder.join(name))?);
-            follows.map_err(|error| in_file(&path, AllowError::Revocations(error)))?;
+            let name = folder.join(name);
+            let seen = Revocations::believed_before(&read(&name, MAX_REVOCATIONS_BYTES)?);
+            let seen = seen.map_err(|error| of(&name, error))?;
+            list.follows(&seen).map_err(|error| of(&path, error))?;
         }
         Ok(Some(list))
     }
