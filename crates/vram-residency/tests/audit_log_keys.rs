@@ -253,8 +253,9 @@ fn against(files: &MemoryFiles, trusted: &[u8], kept: &str) -> Result<Report, Ch
 }
 
 /// Who cuts a log back to before a change of its key takes the paper of the change
-/// away as well: the kept checkpoint is then by a key that the log does not name, or
-/// does not come back to.
+/// away as well: the kept checkpoint is then by a key that the log does not come back
+/// to, or does not name. The latter is a word about the log only to who trusts that key
+/// by itself: anybody could have made it.
 // requirement: KD-10, AU-16
 #[test]
 fn a_rollback_to_before_a_change_of_the_key_is_named() {
@@ -277,12 +278,11 @@ fn a_rollback_to_before_a_change_of_the_key_is_named() {
     };
     for (now, before, trusted) in [
         // By key 1, which nothing names any more.
-        (0, 1, &[0][..]),
-        (0, 1, &[0, 1]),
+        (0, 1, &[0, 1][..]),
         (0, 1, &[1]),
         // By key 0, to which the log has not come back.
         (1, 2, &[0]),
-        (1, 2, &[1]),
+        (1, 2, &[0, 1]),
         (0, 2, &[0]),
     ] {
         assert_eq!(
@@ -298,6 +298,47 @@ fn a_rollback_to_before_a_change_of_the_key_is_named() {
         let found = against(&files, trusted, &kept(before)).unwrap();
         assert!(!found.is_good(), "{now} {before} {trusted:?}");
         rolled_back(&files, trusted, &kept(before));
+    }
+    for (now, before, trusted) in [(0, 1, 0), (1, 2, 1)] {
+        let refused = against(&states[now], &[trusted], &kept(before));
+        assert!(
+            matches!(refused, Err(CheckError::Earlier(NoteError::Foreign { .. }))),
+            "{refused:?}"
+        );
+    }
+}
+
+/// A checkpoint of the log's name with a size that it has not reached, under a key of
+/// somebody's own, accuses nobody; under each key that the log had or has, it does.
+// requirement: AU-16
+#[test]
+fn a_forged_yardstick_accuses_no_log() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    three_keys(&dir);
+    let files = read_all(&dir);
+    let note = String::from_utf8(files["checkpoint"].clone()).unwrap();
+    let now = Checkpoint::open(&note, &[numbered(2).public().clone()]).unwrap();
+    let longer = Checkpoint {
+        size: now.size + 1,
+        ..now.clone()
+    };
+    let changed = Checkpoint {
+        root: [7; 32],
+        ..now
+    };
+    for forged in [longer, changed] {
+        let note = forged.sign(&numbered(7)).unwrap();
+        let refused = against(&files, &[0], &note);
+        assert!(
+            matches!(refused, Err(CheckError::Earlier(NoteError::Foreign { .. }))),
+            "{refused:?}"
+        );
+        for key in [0, 1, 2] {
+            let note = forged.sign(&numbered(key)).unwrap();
+            let found = against(&files, &[0], &note).unwrap().findings;
+            assert_eq!(found[0].fault, Fault::RolledBack, "{found:?}");
+        }
     }
 }
 
@@ -320,13 +361,17 @@ fn a_stolen_old_key_deceives_who_trusts_it_and_keeps_no_checkpoint() {
     for trusted in [&[0][..], &[0, 1]] {
         assert_eq!(fault(&files, trusted, &[]), None, "the limit: {trusted:?}");
     }
-    // Not who trusts the new key alone, revokes the old one or kept a checkpoint.
+    // Not who trusts the new key alone, revokes the old one, or kept a checkpoint and
+    // trusts the key that signed it.
     assert_eq!(fault(&files, &[1], &[]), Some(Fault::ForeignCheckpoint));
     assert!(fault(&files, &[0, 1], &[0]).is_some());
-    for trusted in [&[0][..], &[0, 1]] {
-        let found = against(&files, trusted, &kept).unwrap().findings;
-        assert_eq!(found[0].fault, Fault::RolledBack, "{found:?}");
-    }
+    let found = against(&files, &[0, 1], &kept).unwrap().findings;
+    assert_eq!(found[0].fault, Fault::RolledBack, "{found:?}");
+    let refused = against(&files, &[0], &kept);
+    assert!(
+        matches!(refused, Err(CheckError::Earlier(NoteError::Foreign { .. }))),
+        "{refused:?}"
+    );
     // Nor while the paper of the true change lies beside the log, which says how far
     // the old key goes; and the true log is not his to change.
     for (name, text) in &good {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use vram_residency::audit::check::{self, CheckError, DirFiles};
+use vram_residency::audit::note::NoteError;
 use vram_residency::audit::proof;
 use vram_residency::key::VerifyingKey;
 use vram_residency::receipt::{Attested, MAX_RECEIPT_BYTES, Revocations};
@@ -53,6 +54,7 @@ enum Command {
 /// Every edited, dropped, inserted, repeated, moved or missing line is named
 /// with its file and line. A log that was cut back to an older checkpoint of
 /// its own can only be told by a newer one that was kept elsewhere: --earlier.
+/// One that no key of the log signed says nothing about it (exit code 2).
 /// Events that a killed writer left without a checkpoint are counted: whoever
 /// can write to the directory could have written them.
 #[derive(clap::Args)]
@@ -168,7 +170,8 @@ impl Verify {
             ..trusted.options()
         };
         let report = check::verify(&DirFiles::new(&self.dir), &options);
-        let report = report.map_err(|error| unchecked(&self.dir, error))?;
+        let report =
+            report.map_err(|error| unchecked(&self.dir, self.earlier.as_deref(), error))?;
         print(&report, output)?;
         if report.is_good() {
             return Ok(());
@@ -177,12 +180,19 @@ impl Verify {
     }
 }
 
-/// The check could not be made as it was asked for.
-fn unchecked(dir: &Path, error: CheckError) -> Failure {
-    match error {
-        CheckError::Io(error) => unreadable(dir, &error),
-        other => Failure::usage(other.to_string())
-            .hint("this says nothing about the log; name a checkpoint of this log and its key"),
+/// The check could not be made as it was asked for, with the checkpoint in `note`.
+fn unchecked(dir: &Path, note: Option<&Path>, error: CheckError) -> Failure {
+    let hint = match &error {
+        CheckError::Io(error) => return unreadable(dir, error),
+        CheckError::Earlier(NoteError::Foreign { .. }) => {
+            "this says nothing about the log; name the key that signed the checkpoint with --trust, too, if you know it for one of this log: the log may have been cut back to before a change to it"
+        }
+        _ => "this says nothing about the log; name a checkpoint of this log and its key",
+    };
+    let failure = Failure::usage(error.to_string()).hint(hint);
+    match note {
+        Some(note) => failure.naming(&note.to_string_lossy()),
+        None => failure,
     }
 }
 

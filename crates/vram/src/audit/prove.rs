@@ -99,7 +99,7 @@ impl Prove {
 
     fn refused(&self, error: ProofError) -> Failure {
         match error {
-            ProofError::Check(error) => unchecked(&self.dir, error),
+            ProofError::Check(error) => unchecked(&self.dir, self.since.as_deref(), error),
             ProofError::NotCovered { .. }
             | ProofError::Retired { .. }
             | ProofError::Adopted { .. } => Failure::new(error.to_string()),

@@ -16,12 +16,13 @@ pub(super) struct Now<'a> {
 }
 
 impl Now<'_> {
-    /// Holds an earlier checkpoint against the log: what it says, when a key signed it
-    /// that is believed, and the finding when it contradicts the log.
+    /// Holds an earlier checkpoint against the log: what it says, and the finding when
+    /// it contradicts the log. One that no trusted key signed accuses no log: anybody
+    /// could have made it.
     ///
     /// Who cuts a log back to before a change of its key takes the paper of the change
-    /// away with it. A checkpoint of the key that the log went over to, or came back
-    /// to, is then signed by nobody whom the log names.
+    /// away with it. A key that the log came back to is then taken for one that it left,
+    /// and one that it went over to is believed only by who trusts it by itself.
     pub(super) fn against(
         &self,
         note: &str,
@@ -32,13 +33,13 @@ impl Now<'_> {
                 let text = self.contradicts(&earlier)?;
                 Ok((Some(earlier), text.map(|text| rolled_back(&text))))
             }
-            Err(error @ (NoteError::Foreign { .. } | NoteError::Replaced { .. })) => {
+            Err(error @ NoteError::Replaced { .. }) => {
                 let earlier = Checkpoint::claimed(note).ok().filter(|_| self.believed);
                 let text = earlier.map(|earlier| self.contradicts(&earlier));
                 let Some(text) = text.transpose()?.flatten() else {
                     return Err(CheckError::Earlier(error));
                 };
-                let why = "unless that checkpoint is of another log of this name";
+                let why = "or that key was used for another log of this name";
                 let who = "a change of the key is gone as well";
                 Ok((
                     None,
