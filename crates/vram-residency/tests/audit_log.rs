@@ -528,7 +528,7 @@ fn show_filters_by_shard_type_and_time() {
     let shown = |filter: Filter| {
         let mut ids = Vec::new();
         check::show(&DirFiles::new(&dir), &filter, &mut |shown| {
-            ids.push(shown.event.audit_id);
+            ids.push(shown.event.unwrap().audit_id);
             Ok(())
         })
         .unwrap();

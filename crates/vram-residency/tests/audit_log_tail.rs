@@ -50,7 +50,7 @@ fn opened(dir: &Path) -> Vec<Body> {
         &DirFiles::new(dir),
         &check::Filter::default(),
         &mut |shown| {
-            let body = shown.event.body;
+            let body = shown.event.unwrap().body;
             found.extend(matches!(body, Body::AuditOpened { .. }).then_some(body));
             Ok(())
         },

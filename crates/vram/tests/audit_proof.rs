@@ -461,15 +461,46 @@ fn an_adopted_event_is_marked_and_not_proved() {
     }
 }
 
+/// A newer version has events and fields that this one does not know: `show` and `tail`
+/// give them as they stand, and what the log is worth does not change.
+#[test]
+fn events_of_another_version_are_shown_and_marked() {
+    let session = logged();
+    let text = session.read("log/events.jsonl");
+    let newer = text
+        .replacen(
+            "\"event_type\":\"vram.sealed\"",
+            "\"event_type\":\"vram.new\",\"more\":[7]",
+            1,
+        )
+        .replacen(
+            "\"event_type\":\"seal.verified\"",
+            "\"event_type\":\"seal.verified\",\"since\":8",
+            1,
+        );
+    session.write("log/events.jsonl", &newer);
+    for command in ["audit show log", "audit tail log -n 1000"] {
+        let shown = session.vram(command).exit(0).says(" since=8").out;
+        let marked = shown
+            .lines()
+            .filter(|line| line.ends_with(" (not known to this version)"));
+        let marked: Vec<&str> = marked.collect();
+        assert_eq!(marked.len(), 1, "{shown}");
+        assert!(marked[0].contains(" vram.new "), "{shown}");
+        assert!(marked[0].contains(" more=[7]"), "{shown}");
+    }
+    let shown = session.vram("audit show log --event vram. --json").exit(0);
+    shown.says("\"event_type\":\"vram.new\"");
+    // Here somebody else wrote them.
+    let verify = "audit verify log --trust akey.pub";
+    session.vram(verify).exit(3).says("edited");
+}
+
 #[test]
 fn show_names_the_lines_that_it_cannot_read_and_refuses_what_no_event_has() {
     let session = logged();
     let text = session.read("log/events.jsonl");
-    let broken = text.replacen(
-        "\"event_type\":\"vram.sealed\"",
-        "\"event_type\":\"vram.seal\"",
-        1,
-    );
+    let broken = text.replacen("\"event_type\":\"vram.sealed\"", "\"event_type\":7", 1);
     let line = 1 + text
         .lines()
         .position(|line| line.contains("vram.sealed"))

@@ -2,13 +2,12 @@
 //! fields, in one JSON object. The number makes every line unique and tells
 //! where it belongs; a leaf of the tree is the line without its newline.
 
-use std::collections::HashSet;
-use std::fmt;
+use serde::Deserialize;
 
-use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
-
-use super::{Body, Event};
+use super::{Body, Event, Severity};
 use crate::clock::Timestamp;
+use crate::shard::WorkerId;
+use crate::signed::json;
 
 /// Longest line, in bytes with its newline. Events are far shorter.
 pub(crate) const MAX_LINE_BYTES: usize = 256 << 10;
@@ -60,50 +59,32 @@ fn envelope(line: &[u8]) -> Option<(u64, &[u8], &[u8])> {
 /// The event of a line. None when a name stands twice in it: another reader
 /// might take the other one.
 pub(crate) fn event(line: &[u8]) -> Option<Event> {
-    names_once(line).ok()?;
-    serde_json::from_slice(line).ok()
+    json::read(line).ok()
+}
+
+/// Whether a line has what surrounds an event, the same in every version: one that is
+/// no event here may be of a type, or have fields, that this version does not know.
+pub(crate) fn is_enveloped(line: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    #[expect(dead_code, reason = "read for their types")]
+    struct Envelope {
+        audit_id: u64,
+        timestamp: Timestamp,
+        worker_id: WorkerId,
+        severity: Severity,
+        event_type: String,
+    }
+    json::read::<Envelope>(line).is_ok()
 }
 
 /// The time of a line, whether this version knows its event or not.
 pub(crate) fn time(line: &[u8]) -> Option<Timestamp> {
-    #[derive(serde::Deserialize)]
+    #[derive(Deserialize)]
     struct Timed {
         timestamp: Timestamp,
     }
     let timed: Timed = serde_json::from_slice(line).ok()?;
     Some(timed.timestamp)
-}
-
-/// Refuses what is no JSON object, or one with a name twice.
-pub(crate) fn names_once(text: &[u8]) -> serde_json::Result<()> {
-    serde_json::from_slice::<NamesOnce>(text).map(|NamesOnce| ())
-}
-
-/// An object without a name twice. What stands deeper is checked by its type.
-struct NamesOnce;
-
-impl<'de> Deserialize<'de> for NamesOnce {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Self)
-    }
-}
-
-impl<'de> Visitor<'de> for NamesOnce {
-    type Value = Self;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
-        let mut seen = HashSet::new();
-        while let Some((name, IgnoredAny)) = map.next_entry::<String, IgnoredAny>()? {
-            if !seen.insert(name) {
-                return Err(A::Error::custom("a name stands twice"));
-            }
-        }
-        Ok(self)
-    }
 }
 
 /// The name of a finished segment, by the number of its first event.

@@ -101,7 +101,7 @@ impl<'de> Deserialize<'de> for Distinct {
 
 /// Reads `text` as one object. The parser stops at 128 nested levels and, in what
 /// is read and in what is skipped, at the second value of a name.
-pub(super) fn read<'t, T: Deserialize<'t>>(text: &'t [u8]) -> Result<T, String> {
+pub(crate) fn read<'t, T: Deserialize<'t>>(text: &'t [u8]) -> Result<T, String> {
     let object: Result<Object<T>, _> = serde_json::from_slice(text);
     let object = object.and_then(|object| {
         serde_json::from_slice::<Distinct>(text)?;

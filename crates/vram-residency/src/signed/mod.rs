@@ -33,7 +33,7 @@ mod bundle;
 mod certificate;
 mod check;
 mod curve;
-mod json;
+pub(crate) mod json;
 mod manifest;
 mod name;
 mod policy;

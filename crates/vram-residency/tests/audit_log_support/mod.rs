@@ -94,7 +94,7 @@ pub fn audit_ids(dir: &Path) -> Vec<u64> {
     let mut ids = Vec::new();
     let filter = check::Filter::default();
     check::show(&DirFiles::new(dir), &filter, &mut |shown| {
-        ids.push(shown.event.audit_id);
+        ids.push(shown.event.unwrap().audit_id);
         Ok(())
     })
     .unwrap();

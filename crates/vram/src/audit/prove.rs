@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
+use serde_json::Value;
 use vram_residency::audit::check::DirFiles;
 use vram_residency::audit::note::Checkpoint;
 use vram_residency::audit::proof::{MAX_PROOF_BYTES, Proof, ProofError, Proved};
+use vram_residency::clock::Timestamp;
 
 use super::{Trust, checkpoint, unchecked};
 use crate::failure::Failure;
@@ -68,7 +70,7 @@ struct Report<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     seq: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    event: Option<&'a vram_residency::audit::Event>,
+    event: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     earlier_size: Option<u64>,
 }
@@ -137,7 +139,13 @@ impl Check {
 
 fn report(proved: &Proved, kept: bool, output: &Output) -> Result<(), Failure> {
     let (last, seq, event, earlier) = match proved {
-        Proved::Event(event, seq, last) => (last, Some(*seq), Some(event.as_ref()), None),
+        Proved::Event(event, seq, last) => {
+            (last, Some(*seq), serde_json::to_value(event).ok(), None)
+        }
+        Proved::Unknown(line, seq, last) => {
+            output.note("the event is of another version: its fields are not known to this one");
+            (last, Some(*seq), serde_json::from_str(line).ok(), None)
+        }
         Proved::Prefix(first, last) => (last, None, None, Some(first)),
         _ => {
             return Err(Failure::new(
@@ -157,8 +165,10 @@ fn report(proved: &Proved, kept: bool, output: &Output) -> Result<(), Failure> {
         });
     }
     if let (Some(seq), Some(event)) = (seq, event) {
-        let name = event.body.event_type();
-        let (time, worker) = (event.timestamp, &event.worker_id);
+        let text = |name: &str| event.get(name).and_then(Value::as_str).unwrap_or_default();
+        let time = event.get("timestamp").and_then(Value::as_u64);
+        let time = Timestamp::from_nanos(time.unwrap_or_default());
+        let (name, worker) = (text("event_type"), text("worker_id"));
         let text = format!("event        {seq} {name} of {worker} at {time}");
         output.line(printable(&text))?;
     }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde_json::{Map, Value};
 use vram_residency::audit::Body;
 use vram_residency::audit::check::{self, DirFiles, Files as _, Filter, Finding, Shown};
 
@@ -16,12 +17,24 @@ use crate::text::printable;
 const EARLIEST: &str = "0000-01-01T00:00:00.000000000Z";
 /// The same, each part at its most.
 const LATEST: &str = "9999-12-31T23:59:59.999999999Z";
+/// What every event has beside its own fields.
+const ENVELOPE: [&str; 8] = [
+    "seq",
+    "time",
+    "audit_id",
+    "timestamp",
+    "worker_id",
+    "severity",
+    "correlation_id",
+    "event_type",
+];
 /// Damaged lines that are named one by one.
 const NAMED: usize = 20;
 
 /// Print events; with --json the lines as they stand in the log
 ///
-/// A line that is no event is named on stderr, and the exit code is 3 then. Events
+/// A line that is no event is named on stderr, and the exit code is 3 then. Events of
+/// types or with fields of another version are shown as they stand, and marked. Events
 /// that no checkpoint covered when their writer was killed are marked: whoever could
 /// write to the directory then may have written them.
 /// Nothing is proved: 'vram audit verify' does that.
@@ -188,12 +201,16 @@ fn event(shown: &Shown, output: &Output) -> Result<(), Failure> {
     if output.is_json() {
         return output.line(&shown.line);
     }
-    let name = shown.event.body.event_type();
+    let line: Map<String, Value> = serde_json::from_str(&shown.line).unwrap_or_default();
+    let name = line.get("event_type").and_then(Value::as_str);
+    let name = name.unwrap_or_default();
     let mut text = format!("{} {:>6} {name}", shown.time, shown.seq);
-    let body = serde_json::to_value(&shown.event.body).unwrap_or_default();
-    let fields = body.as_object().into_iter().flatten();
-    for (field, value) in fields.filter(|(field, _)| *field != "event_type") {
+    let fields = line.iter();
+    for (field, value) in fields.filter(|(field, _)| !ENVELOPE.contains(&field.as_str())) {
         text.push_str(&format!(" {field}={value}"));
+    }
+    if shown.event.is_none() {
+        text.push_str(" (not known to this version)");
     }
     if shown.adopted {
         text.push_str(" (adopted from a killed writer: unproved)");

@@ -30,8 +30,8 @@ pub struct Shown {
     pub seq: u64,
     /// Its time, ISO 8601.
     pub time: String,
-    /// The event.
-    pub event: Event,
+    /// The event; none when another version wrote it and this one does not know it.
+    pub event: Option<Event>,
     /// The log says that no checkpoint covered the event when its writer was
     /// killed: nothing proves it.
     pub adopted: bool,
@@ -147,10 +147,14 @@ fn segment(reader: &mut dyn BufRead, name: &str, visit: &mut Visit<'_>) -> io::R
 fn read(bytes: &[u8]) -> Option<Shown> {
     let text = std::str::from_utf8(bytes.strip_suffix(b"\n")?).ok()?;
     let (seq, time) = line::claims(text.as_bytes())?;
+    let event = line::event(text.as_bytes());
+    if event.is_none() && !line::is_enveloped(text.as_bytes()) {
+        return None;
+    }
     Some(Shown {
         seq,
         time: std::str::from_utf8(time).ok()?.to_owned(),
-        event: line::event(text.as_bytes())?,
+        event,
         adopted: false,
         line: text.to_owned(),
     })

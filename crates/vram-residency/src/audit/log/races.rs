@@ -50,7 +50,7 @@ impl Disk {
         let size: u64 = text.lines().nth(1).unwrap().parse().unwrap();
         let mut ids = Vec::new();
         check::show(&self.files, &check::Filter::default(), &mut |shown| {
-            ids.extend((shown.seq < size).then_some(shown.event.audit_id));
+            ids.extend((shown.seq < size).then_some(shown.event.unwrap().audit_id));
             Ok(())
         })
         .unwrap();

@@ -115,7 +115,7 @@ fn verify(disk: &Disk, number: u8) -> Report {
 fn shown(disk: &Disk) -> Vec<Event> {
     let mut events = Vec::new();
     let damaged = check::show(disk, &check::Filter::default(), &mut |shown| {
-        events.push(shown.event);
+        events.extend(shown.event);
         Ok(())
     });
     assert_eq!(damaged.unwrap(), []);
@@ -285,7 +285,7 @@ fn what_was_cut_off_is_told_although_the_start_that_did_it_was_killed() {
 fn unproved(disk: &Disk) -> Vec<u64> {
     let mut ids = Vec::new();
     let damaged = check::show(disk, &check::Filter::default(), &mut |shown| {
-        ids.extend(shown.adopted.then_some(shown.event.audit_id));
+        ids.extend(shown.adopted.then_some(shown.event.unwrap().audit_id));
         Ok(())
     });
     assert_eq!(damaged.unwrap(), []);

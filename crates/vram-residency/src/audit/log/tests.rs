@@ -78,7 +78,7 @@ impl Failing {
     fn retired(&self) -> Vec<u64> {
         let mut said = Vec::new();
         check::show(self, &check::Filter::default(), &mut |shown| {
-            if let Body::AuditRetired { first_kept } = shown.event.body {
+            if let Body::AuditRetired { first_kept } = shown.event.unwrap().body {
                 said.push(first_kept);
             }
             Ok(())
@@ -90,7 +90,7 @@ impl Failing {
     pub(super) fn ids(&self) -> Vec<u64> {
         let mut ids = Vec::new();
         check::show(self, &check::Filter::default(), &mut |shown| {
-            ids.push(shown.event.audit_id);
+            ids.push(shown.event.unwrap().audit_id);
             Ok(())
         })
         .unwrap();
@@ -332,7 +332,7 @@ fn a_full_queue_refuses_and_the_log_says_how_much_it_lost() {
     assert_eq!(disk.verify().findings, []);
     let mut lost = 0;
     check::show(&disk, &check::Filter::default(), &mut |shown| {
-        if let Body::AuditLost { events, .. } = shown.event.body {
+        if let Body::AuditLost { events, .. } = shown.event.unwrap().body {
             lost += events;
         }
         Ok(())

@@ -25,6 +25,8 @@ pub struct Trust<'a> {
 pub enum Proved {
     /// This event, under this number and checkpoint.
     Event(Box<Event>, u64, Checkpoint),
+    /// The event of this line, which another version wrote and this one does not know.
+    Unknown(String, u64, Checkpoint),
     /// The log of the second checkpoint starts with that of the first.
     Prefix(Checkpoint, Checkpoint),
 }
@@ -106,8 +108,16 @@ fn event(text: &str, seq: u64, last: &Checkpoint, path: &[Hash]) -> Option<Prove
     let leaf = merkle::leaf_hash(text.as_bytes());
     let claimed = line::claims(text.as_bytes())?.0;
     let leads = merkle::verify_inclusion(&leaf, seq, last.size, path, &last.root);
-    let event = line::event(text.as_bytes()).filter(|_| leads && claimed == seq)?;
-    Some(Proved::Event(Box::new(event), seq, last.clone()))
+    if !leads || claimed != seq {
+        return None;
+    }
+    match line::event(text.as_bytes()) {
+        Some(event) => Some(Proved::Event(Box::new(event), seq, last.clone())),
+        None if line::is_enveloped(text.as_bytes()) => {
+            Some(Proved::Unknown(text.to_owned(), seq, last.clone()))
+        }
+        None => None,
+    }
 }
 
 fn prefix(first: Checkpoint, last: &Checkpoint, path: &[Hash]) -> Option<Proved> {

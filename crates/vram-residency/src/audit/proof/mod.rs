@@ -14,8 +14,8 @@ pub use check::{Proved, Trust};
 use super::check::{self as whole, CheckError, Examined, Files};
 use super::merkle::{self, Hash};
 use super::note::NoteError;
-use super::{Text, line};
 use crate::hex;
+use crate::signed::json;
 
 /// Longest proof that is read, in bytes: the longest line, two checkpoints, and
 /// some hundred changes of the key.
@@ -218,14 +218,12 @@ impl Proof {
     /// [`ProofError::Format`].
     pub fn from_json(text: &str) -> Result<Self, ProofError> {
         let format = |reason: &str| ProofError::Format {
-            // The parser quotes names of the text, which is not ours.
-            reason: Text::new(reason).to_string(),
+            reason: reason.to_owned(),
         };
         if text.len() > MAX_PROOF_BYTES {
             return Err(format("it is longer than 1 MiB"));
         }
-        line::names_once(text.as_bytes()).map_err(|error| format(&error.to_string()))?;
-        let proof: Self = serde_json::from_str(text).map_err(|error| format(&error.to_string()))?;
+        let proof: Self = json::read(text.as_bytes()).map_err(|reason| format(&reason))?;
         let plain =
             |one: &Self| matches!(one, Self::Inclusion { handovers, .. } if handovers.is_empty());
         if !proof.handovers().iter().all(plain) {

@@ -63,7 +63,7 @@ fn holds(stage: &mut Stage, first: String, second: String, third: String) {
     let mut types = Vec::new();
     let files = DirFiles::new(&folder(stage));
     check::show(&files, &Filter::default(), &mut |shown| {
-        types.push(shown.event.body.event_type());
+        types.push(shown.event.unwrap().body.event_type());
         Ok(())
     })
     .unwrap();

@@ -1,0 +1,135 @@
+//! A log that a newer version wrote, with events and fields that this one does not
+//! know: the tree is over lines, whatever they say.
+
+mod audit_log_support;
+
+use std::path::Path;
+
+use audit_log_support::*;
+use vram_residency::audit::check::{self, DirFiles, Filter, Shown};
+use vram_residency::audit::merkle;
+use vram_residency::audit::note::{Checkpoint, Cut, Origin};
+use vram_residency::audit::proof::{Proof, Proved, Trust};
+
+const UNKNOWN: usize = 3;
+const MORE: usize = 5;
+
+/// Writes a log in which one event has another type and one has a field more, signed
+/// as the newer version would have signed it; its lines.
+fn newer(dir: &Path) -> Vec<String> {
+    write_as(dir, key(), 1..10);
+    let mut files = read_all(dir);
+    files.retain(|name, _| name == "events.jsonl" || name == "checkpoint");
+    let text = String::from_utf8(files["events.jsonl"].clone()).unwrap();
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    let more = |line: &str| format!("{},\"since\":[{{\"a\":7}}]}}", line.trim_end_matches('}'));
+    lines[MORE] = more(&lines[MORE]);
+    let known = "\"event_type\":\"vram.";
+    assert!(lines[UNKNOWN].contains(known));
+    lines[UNKNOWN] = more(&lines[UNKNOWN]).replace(known, "\"event_type\":\"vram.new_");
+    let leaves: Vec<_> = lines
+        .iter()
+        .map(|line| merkle::leaf_hash(line.as_bytes()))
+        .collect();
+    let checkpoint = Checkpoint {
+        origin: Origin::new("example.org/worker-1").unwrap(),
+        size: leaves.len() as u64,
+        root: merkle::root(&leaves),
+        reopened: false,
+        cut: Cut::default(),
+    };
+    let note = checkpoint.sign(&key()).unwrap();
+    files.insert("checkpoint".to_owned(), note.into());
+    files.insert("events.jsonl".to_owned(), (lines.join("\n") + "\n").into());
+    write_all(dir, &files);
+    lines
+}
+
+fn shown(dir: &Path) -> Vec<Shown> {
+    let mut all = Vec::new();
+    let damaged = check::show(&DirFiles::new(dir), &Filter::default(), &mut |shown| {
+        all.push(shown);
+        Ok(())
+    });
+    assert_eq!(damaged.unwrap(), []);
+    all
+}
+
+// requirement: AU-10, AU-16
+#[test]
+fn a_log_of_a_newer_version_is_shown_proved_and_gone_on_with() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    let lines = newer(&dir);
+    // The writer goes on, and makes the tiles.
+    drop(open(&dir, options()).unwrap());
+    let report = verify(&dir);
+    assert_eq!(report.findings, []);
+    assert!(report.size > lines.len() as u64, "{report:?}");
+    let all = shown(&dir);
+    assert_eq!(all.len() as u64, report.size);
+    for (at, (shown, line)) in all.iter().zip(&lines).enumerate() {
+        assert_eq!((shown.seq, &shown.line), (at as u64, line));
+        assert_eq!(shown.event.is_none(), at == UNKNOWN, "{line}");
+    }
+    let trusted = trusted();
+    let options = check::Options {
+        trusted: &trusted,
+        ..check::Options::default()
+    };
+    let trust = Trust {
+        keys: &trusted,
+        revoked: None,
+    };
+    for at in [UNKNOWN, MORE] {
+        let proof = Proof::of_event(&DirFiles::new(&dir), &options, at as u64).unwrap();
+        let text = proof.to_json().unwrap();
+        match Proof::from_json(&text).unwrap().check(&trust, None) {
+            Ok(Proved::Unknown(line, seq, _)) => {
+                assert_eq!((&line, seq), (&lines[UNKNOWN], UNKNOWN as u64));
+            }
+            Ok(Proved::Event(event, seq, _)) => {
+                assert_eq!((event.audit_id, seq), (MORE as u64, MORE as u64));
+            }
+            other => panic!("{other:?}"),
+        }
+        // Under its path stands this line and no other.
+        let changed = text.replace("since", "until");
+        assert_ne!(changed, text);
+        let changed = Proof::from_json(&changed).unwrap();
+        assert!(changed.check(&trust, None).is_err(), "{changed:?}");
+    }
+}
+
+/// What surrounds an event is the same in every version; and a name twice at any depth
+/// could mean either.
+#[test]
+fn a_line_without_what_surrounds_an_event_is_no_event() {
+    let line = forged(0, &event(1)).replace("\"event_type\":\"vram.", "\"event_type\":\"new.");
+    let shows = |line: &str| {
+        let files = MemoryFiles::from([("events.jsonl".to_owned(), line.into())]);
+        let mut count = 0;
+        let damaged = check::show(&files, &Filter::default(), &mut |shown| {
+            assert_eq!(shown.event, None);
+            count += 1;
+            Ok(())
+        });
+        (count, damaged.unwrap().len())
+    };
+    assert_eq!(shows(&line), (1, 0), "{line}");
+    for (from, to) in [
+        ("\"audit_id\":", "\"id\":"),
+        ("\"severity\":\"", "\"severity\":\"un"),
+        ("\"worker_id\":\"", "\"worker_id\":\"/"),
+        ("\"event_type\":\"", "\"type\":\""),
+        ("\"timestamp\":", "\"timestamp\":-"),
+        (
+            "\"event_type\":",
+            "\"more\":{\"a\":1,\"\\u0061\":2},\"event_type\":",
+        ),
+    ] {
+        assert!(line.contains(from), "{from}");
+        let bad = line.replace(from, to);
+        assert_eq!(shows(&bad), (0, 1), "{bad}");
+    }
+}
