@@ -11,8 +11,7 @@ pub(crate) const TASK: Task = Task {
 PROGRAM     only these test programs; without, every one that has properties
 --cases N   cases of each property (default 10000)
 --seed N    what the cases follow from (default: the tests' own, the same in every run)
-Builds with optimisation. Goes on after a failure, and fails at the end. A program that fixes its
-own number of cases keeps it.
+Builds with optimisation. Goes on after a failure, and fails at the end.
 example: cargo xtask properties
 example: cargo xtask properties properties bounds --cases 100000 --seed 7",
     run,
@@ -140,6 +139,21 @@ mod tests {
             names.contains(&"properties") && names.contains(&"model"),
             "{names:?}"
         );
+    }
+
+    /// A number that a program fixes by itself is one that nobody can raise.
+    #[test]
+    fn every_property_takes_its_cases_from_the_command_line() {
+        let tree = Tree::read(&exec::root()).unwrap();
+        for file in tree.rust().filter(|file| program(file).is_some()) {
+            let fixed = ["ProptestConfig::", "Config::with_cases"];
+            for (number, line) in file.lines() {
+                let fixes = fixed.iter().any(|word| line.contains(word));
+                assert!(!fixes, "{}:{number}: take `common::cases`", file.path);
+            }
+            let text = file.text.as_deref().unwrap();
+            assert!(text.contains("cases("), "{}", file.path);
+        }
     }
 
     #[test]

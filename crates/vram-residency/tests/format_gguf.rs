@@ -2,8 +2,11 @@
 //!
 //! requirement: VA-10, IV-005
 
+#[path = "common/cases.rs"]
+mod cases;
 mod format_gguf_writer;
 
+use cases::cases;
 use format_gguf_writer::{F32, Writer, text};
 use proptest::prelude::*;
 use vram_residency::format::{
@@ -550,7 +553,7 @@ fn content_and_extension_recognise_gguf() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #![proptest_config(cases(1000))]
 
     #[test]
     fn mutated_files_never_panic_and_never_leave_the_file(

@@ -2,6 +2,10 @@
 //!
 //! requirement: VA-10, IV-005, CO-6
 
+#[path = "common/cases.rs"]
+mod cases;
+
+use cases::cases;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use vram_residency::format::index::{Index, check_file_name, parse};
@@ -335,7 +339,7 @@ fn file_names_are_plain() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #![proptest_config(cases(1000))]
 
     #[test]
     fn any_plain_map_comes_back(map in prop::collection::btree_map("[a-z.]{1,8}", "[a-z]{1,3}\\.st", 1..20)) {

@@ -3,6 +3,10 @@
 //!
 //! requirement: VA-10
 
+#[path = "common/cases.rs"]
+mod cases;
+
+use cases::cases;
 use peak_alloc::PeakAlloc;
 use proptest::prelude::*;
 use vram_residency::format::synth::{Like, MIN_BYTES, Spec, write};
@@ -257,7 +261,7 @@ fn mutated() {
         bytes
     });
     let edits = prop::collection::vec((0_usize..2_000, any::<u8>()), 1..6);
-    proptest!(ProptestConfig::with_cases(1000), |(edits in edits, which in 0_usize..2)| {
+    proptest!(cases(1000), |(edits in edits, which in 0_usize..2)| {
         let mut bytes = fronts[which].clone();
         for (at, value) in edits {
             bytes[at] = value;

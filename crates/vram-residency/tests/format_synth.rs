@@ -1,6 +1,10 @@
 //! Synthetic models: repeatable, of exactly the size asked for, and read by
 //! every reader there is.
 
+#[path = "common/cases.rs"]
+mod cases;
+
+use cases::cases;
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 use std::io::{self, Write};
@@ -153,7 +157,7 @@ fn a_full_disk_is_reported_with_its_offset() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #![proptest_config(cases(1000))]
 
     #[test]
     fn whatever_is_written_parses_and_has_its_size(

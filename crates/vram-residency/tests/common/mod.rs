@@ -1,7 +1,12 @@
 //! What the tests by danger share: a manager on simulated devices whose time,
 //! randomness, keys and events are the test's own.
-#![allow(dead_code, reason = "test code; each test file uses a part")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "test code; each test file uses a part"
+)]
 
+mod cases;
 pub(crate) mod days;
 pub(crate) mod disguise;
 pub(crate) mod errors;
@@ -12,9 +17,9 @@ pub(crate) mod source;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+pub(crate) use cases::cases;
 pub(crate) use test_listener as listen;
 
-use proptest::test_runner::{Config, RngSeed};
 use vram_residency::audit::{Body, MemorySink};
 use vram_residency::capacity::{Capacity, Sharing};
 use vram_residency::clock::{ManualClock, Timestamp};
@@ -205,26 +210,4 @@ pub(crate) fn wait_until(reached: impl Fn() -> bool) {
         assert!(Instant::now() < end, "nothing goes on");
         std::thread::yield_now();
     }
-}
-
-/// Property tests: `cases` of them unless `PROPTEST_CASES` says otherwise, from
-/// a fixed seed that a failure prints.
-pub(crate) fn cases(cases: u32) -> Config {
-    const SEED: u64 = 0x5EA1_ED5E;
-    let chosen = std::env::var_os("PROPTEST_CASES").is_some();
-    let base = Config::default();
-    let seeded = std::env::var_os("PROPTEST_RNG_SEED").is_some();
-    let config = Config {
-        cases: if chosen { base.cases } else { cases },
-        rng_seed: if seeded {
-            base.rng_seed
-        } else {
-            RngSeed::Fixed(SEED)
-        },
-        failure_persistence: None,
-        ..base
-    };
-    // Shown by the test harness when the test fails.
-    println!("seed {:?}, {} cases", config.rng_seed, config.cases);
-    config
 }
