@@ -2,6 +2,7 @@
 //! requirement: TP-6, TP-9
 
 use crate::exec;
+use crate::programs::{self, Program};
 use crate::{Task, report};
 use serde_json::json;
 use std::path::PathBuf;
@@ -31,6 +32,11 @@ const MANY: &str = "2000";
 const MIRI_FEATURES: &str = "-Ctarget-feature=+sse4.1,+ssse3,+sha,+avx,+avx2,+avx512f,+avx512bw";
 /// Without `--target`, the sanitizer's flags would go into build scripts as well.
 const HOST: &str = "x86_64-unknown-linux-gnu";
+/// The packages that have models, and the targets that hold them.
+const MODELS: &[(&str, &str)] = &[
+    ("vram-residency", "--lib"),
+    ("vram-residency-cuda", "--test=races"),
+];
 /// Integration tests with many threads on one manager.
 const CONCURRENT: &[&str] = &["concurrent", "capacity", "lease", "keyed", "load"];
 
@@ -150,8 +156,7 @@ fn folder(part: &str) -> PathBuf {
 }
 
 fn models(options: &Options) -> Result<(), String> {
-    let result = modelled("vram-residency", &["--lib", "races::"], options)
-        .and_then(|()| modelled("vram-residency-cuda", &["--test=races"], options));
+    let result = explore(options);
     let (schedules, seed) = (&options.schedules, &options.seed);
     let mut what = format!("{schedules} schedules of each, seed {seed}");
     if let Some(only) = &options.only {
@@ -168,22 +173,76 @@ fn noted(part: &str, what: &str, result: Result<(), String>) -> Result<(), Strin
     result.and(left)
 }
 
-/// Runs the models among a package's tests.
-fn modelled(package: &str, tests: &[&str], options: &Options) -> Result<(), String> {
-    let mut command = exec::cargo(&["test", "--package", package]);
+/// Builds the programs that hold models and runs those that are asked for.
+fn explore(options: &Options) -> Result<(), String> {
+    let mut found = Vec::new();
+    for (package, target) in MODELS {
+        let programs = programs::build(&mut modelled(package, target))?;
+        for program in programs.into_iter().filter(|program| program.is_test) {
+            let models = models_of(&program)?;
+            found.push((program, models));
+        }
+    }
+    for (program, models) in chosen(found, options.only.as_deref())? {
+        let mut command = Command::new(&program.path);
+        command
+            .args(["--show-output", "--exact"])
+            .args(models)
+            .current_dir(&program.folder)
+            .env("VRAM_RACES_SCHEDULES", &options.schedules)
+            .env("VRAM_RACES_SEED", &options.seed);
+        let package = &program.package;
+        exec::run(&mut command).map_err(|end| format!("the models of {package}: {end}"))?;
+    }
+    Ok(())
+}
+
+/// Cargo's build of a package's models.
+fn modelled(package: &str, target: &str) -> Command {
+    let mut command = exec::cargo(&["test", "--no-run", "--package", package, target]);
     // What the models run on is optimised, what they model builds fast.
     command
         .args(["--config", "profile.dev.package.\"*\".opt-level=1"])
         .env("CARGO_TARGET_DIR", folder("models"))
         .env("CARGO_INCREMENTAL", "0")
         .env("CARGO_PROFILE_DEV_DEBUG", "0")
-        .env("RUSTFLAGS", "--cfg shuttle")
-        .env("VRAM_RACES_SCHEDULES", &options.schedules)
-        .env("VRAM_RACES_SEED", &options.seed)
-        .args(tests)
-        .args(["--", "--show-output"])
-        .args(&options.only);
-    exec::run(&mut command).map_err(|end| format!("the models of {package}: {end}"))
+        .env("RUSTFLAGS", "--cfg shuttle");
+    command
+}
+
+/// The models among the tests of a program, by their full names.
+fn models_of(program: &Program) -> Result<Vec<String>, String> {
+    let mut list = Command::new(&program.path);
+    let said = list.args(["--list", "--format=terse"]).output();
+    let said = said.map_err(|error| format!("{}: {error}", program.path.display()))?;
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    let tests = said.lines().filter_map(|line| line.strip_suffix(": test"));
+    let is_model = |test: &&str| program.name == "races" || test.contains("races::");
+    Ok(tests.filter(is_model).map(str::to_owned).collect())
+}
+
+/// Those whose names hold `only`. None at all is an error that names what there is: a run of
+/// nothing would pass.
+fn chosen<P>(
+    mut found: Vec<(P, Vec<String>)>,
+    only: Option<&str>,
+) -> Result<Vec<(P, Vec<String>)>, String> {
+    let only = only.unwrap_or_default();
+    let names: Vec<String> = found
+        .iter()
+        .flat_map(|(_, models)| models.clone())
+        .collect();
+    for (_, models) in &mut found {
+        models.retain(|model| model.contains(only));
+    }
+    found.retain(|(_, models)| !models.is_empty());
+    if found.is_empty() {
+        let names = names.join("\n  ");
+        return Err(format!(
+            "no model is named `{only}`; the models:\n  {names}"
+        ));
+    }
+    Ok(found)
 }
 
 fn miri() -> Result<(), String> {
@@ -270,6 +329,25 @@ mod tests {
         ] {
             assert!(parse(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn only_the_models_that_are_asked_for_run_and_a_slip_is_refused() {
+        let found = || {
+            let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+            vec![
+                ("core", names(&["races::lease::one", "races::ledger::two"])),
+                ("cuda", names(&["three"])),
+            ]
+        };
+        assert_eq!(chosen(found(), None), Ok(found()));
+        let one = chosen(found(), Some("lease")).unwrap();
+        assert_eq!(one, [("core", vec!["races::lease::one".to_owned()])]);
+        let error = chosen(found(), Some("leese")).unwrap_err();
+        for named in ["`leese`", "races::ledger::two", "three"] {
+            assert!(error.contains(named), "{error}");
+        }
+        assert!(chosen(Vec::<((), _)>::new(), None).is_err(), "no models");
     }
 
     #[test]
