@@ -1,27 +1,29 @@
 //! `cargo xtask ci`: every check of the repository, in one run.
 //! requirement: CI-JOB-1, CI-JOB-2, CI-JOB-3, CI-JOB-4, CI-JOB-5, CI-JOB-6, CI-JOB-7
 
-use crate::exec::{self, Ended, answers, cargo};
+use crate::exec::{self, Ended, answers, both, cargo};
 use crate::tally::{self, Tally};
 use crate::tree::{File, Tree};
-use crate::{
-    Task, coverage, faults, fuzz, kernels, mutants, only_options, races, report, tidy, trace,
-};
+use crate::{Task, coverage, faults, fuzz, kernels, mutants, races, report, tidy, trace};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 pub(crate) const TASK: Task = Task {
-    usage: "ci [--no-skips] [--long]",
+    usage: "ci [--no-skips] [--long] [--only STEP]..",
     summary: "Run every check: format, tidy, trace, dependencies, kernels, lints, docs, tests",
     help: "\
 --no-skips   a check that cannot run here is a failure, not a skip
 --long       also coverage with its floors, a smoke of each fuzz target, race models, and Miri and
-             ThreadSanitizer where the nightly toolchain has them: longer than all the rest
+             ThreadSanitizer where the nightly toolchain has them: longer than all the rest.
+             The tests run once: instrumented where they are measured, and the step `test` runs
+             the others
+--only STEP  only this step, of those that either kind of run has; may be given several times
 example: cargo xtask ci
 example: cargo xtask ci --long
-example: cargo xtask ci --no-skips",
+example: cargo xtask ci --no-skips
+example: cargo xtask ci --only coverage --only test",
     run,
 };
 
@@ -109,57 +111,114 @@ enum Outcome {
     Unreachable(String),
 }
 
-/// A step's name and what it runs.
-type Step = (&'static str, fn() -> Outcome);
+/// A step's name, what it runs, and whether only `--long` runs it.
+#[derive(Clone, Copy)]
+struct Step {
+    name: &'static str,
+    run: fn(&mut Earlier) -> Outcome,
+    long: bool,
+}
+
+/// What a step leaves for those after it.
+#[derive(Default)]
+struct Earlier {
+    /// The instrumented build, and what its tests came to; none where nothing was measured.
+    measured: Option<(coverage::Build, Tally)>,
+}
+
+const fn step(name: &'static str, run: fn(&mut Earlier) -> Outcome) -> Step {
+    let long = false;
+    Step { name, run, long }
+}
+
+/// One that builds everything once more, in a way of its own.
+const fn long(name: &'static str, run: fn(&mut Earlier) -> Outcome) -> Step {
+    let long = true;
+    Step { name, run, long }
+}
 
 /// Cheap steps first, so that a slip shows within seconds; tests last, so that their closing
 /// lines stand at the end.
 const STEPS: &[Step] = &[
-    ("format", format),
-    ("tidy", || from_result(tidy::check())),
-    ("trace", || from_result(trace::check())),
-    ("test needs", test_needs),
-    ("dependency policy", dependencies),
-    ("advisories", advisories),
-    ("kernels", || judge_kernels(check_kernels())),
-    ("clippy", clippy),
-    ("docs", docs),
-    ("mutants", mutants),
-    ("faults", || from_result(faults::check())),
-    ("test", test),
+    step("format", |_| format()),
+    step("tidy", |_| from_result(tidy::check())),
+    step("trace", |_| from_result(trace::check())),
+    step("test needs", |_| test_needs()),
+    step("dependency policy", |_| dependencies()),
+    step("advisories", |_| advisories()),
+    step("mutants", |_| mutants()),
+    step("kernels", |_| judge_kernels(check_kernels())),
+    step("clippy", |_| clippy()),
+    step("docs", |_| docs()),
+    step("faults", |_| from_result(faults::check())),
+    long("coverage", measure),
+    long("fuzz", |_| smoke()),
+    long("races", |_| from_result(races::check())),
+    long("miri", |_| stricter(&races::MIRI)),
+    long("thread sanitizer", |_| stricter(&races::TSAN)),
+    step("test", test),
 ];
 
-/// What builds everything once more, in ways of its own.
-const LONG_STEPS: &[Step] = &[
-    ("coverage", measure),
-    ("fuzz", smoke),
-    ("races", || from_result(races::check())),
-    ("miri", || stricter(&races::MIRI)),
-    ("thread sanitizer", || stricter(&races::TSAN)),
-];
+/// What the command line asks for.
+struct Wish {
+    steps: Vec<Step>,
+    no_skips: bool,
+    /// Whether these are all steps of a run.
+    whole: bool,
+}
+
+impl Wish {
+    fn read(args: &[String]) -> Result<Self, String> {
+        let (mut no_skips, mut with_long, mut only) = (false, false, Vec::new());
+        let mut args = args.iter();
+        while let Some(arg) = args.next() {
+            match arg.as_str() {
+                "--no-skips" => no_skips = true,
+                "--long" => with_long = true,
+                "--only" => {
+                    let name = args.next().map(String::as_str).unwrap_or_default();
+                    let found = STEPS.iter().find(|step| step.name == name);
+                    only.push(found.ok_or_else(|| no_step(name))?.name);
+                }
+                _ => return Err(format!("unknown argument `{arg}`, see --help")),
+            }
+        }
+        let wanted = |step: &&Step| match only.as_slice() {
+            [] => with_long || !step.long,
+            only => only.contains(&step.name),
+        };
+        Ok(Self {
+            steps: STEPS.iter().filter(wanted).copied().collect(),
+            no_skips,
+            whole: only.is_empty(),
+        })
+    }
+}
+
+fn no_step(name: &str) -> String {
+    let known: Vec<&str> = STEPS.iter().map(|step| step.name).collect();
+    format!("`--only {name}`: give one of: {}", known.join(", "))
+}
 
 fn run(args: &[String]) -> Result<(), String> {
-    only_options(args, &["--no-skips", "--long"])?;
-    let given = |option| args.iter().any(|arg| arg == option);
-    let mut steps = STEPS.to_vec();
-    if given("--long") {
-        let tests = steps.len() - 1;
-        steps.splice(tests..tests, LONG_STEPS.iter().copied());
-    }
+    let wish = Wish::read(args)?;
     let (mut results, mut times) = (Vec::new(), Vec::new());
-    for (name, step) in &steps {
+    let mut earlier = Earlier::default();
+    for Step { name, run, .. } in &wish.steps {
         println!("\n=== {name}");
         let start = Instant::now();
-        let outcome = step();
+        let outcome = run(&mut earlier);
         let seconds = start.elapsed().as_secs_f64();
         println!("=== {name}: {} ({seconds:.1} s)", describe(&outcome));
         results.push((*name, outcome));
         times.push(seconds);
-        // After each step, so that a run that is broken off leaves what it did.
-        report::leave("ci", &as_json(steps.len(), &results, &times))?;
+        if wish.whole {
+            // After each step, so that a run that is broken off leaves what it did.
+            report::leave("ci", &as_json(wish.steps.len(), &results, &times))?;
+        }
     }
     println!("{}", closing(&results, times.iter().sum()));
-    verdict(&results, given("--no-skips"))
+    verdict(&results, wish.no_skips)
 }
 
 fn describe(outcome: &Outcome) -> String {
@@ -363,24 +422,45 @@ fn clippy() -> Outcome {
     })
 }
 
-/// The floors of the coverage, on an instrumented build of its own.
-fn measure() -> Outcome {
-    match coverage::tools() {
-        Ok(tools) => from_result(coverage::check(&tools)),
-        Err(why) => Outcome::Skipped(why),
+/// The tests that are measured, and the floors of the coverage, on an instrumented build of its
+/// own. Without one the step `test` runs everything.
+fn measure(earlier: &mut Earlier) -> Outcome {
+    let tools = match coverage::tools() {
+        Ok(tools) => tools,
+        Err(why) => return Outcome::Skipped(why),
+    };
+    match coverage::build() {
+        Ok(build) => {
+            let (result, tally) = coverage::check(&tools, &build);
+            earlier.measured = Some((build, tally));
+            from_result(result)
+        }
+        Err(why) => Outcome::Failed(why),
     }
 }
 
 /// Unit, integration and documentation tests; goes on after a failing binary so that all
 /// failures show.
-fn test() -> Outcome {
-    let (result, tally) = tally::run(cargo(&["test", "--workspace", "--no-fail-fast"]));
+fn test(earlier: &mut Earlier) -> Outcome {
+    let (result, tally) = match earlier.measured.take() {
+        Some((build, tally)) => not_measured(&build, tally),
+        None => tally::run(cargo(&["test", "--workspace", "--no-fail-fast"])),
+    };
     println!("{}", tally.about_cuda());
     let left = report::leave("tests", &tally.as_json());
     match result.and(left).and_then(|()| scenarios_written()) {
         Ok(written) => judge_tests(&tally, written),
         Err(why) => Outcome::Failed(why),
     }
+}
+
+/// The tests that were not measured, and those of the tasks themselves; the counts are of all.
+fn not_measured(build: &coverage::Build, mut all: Tally) -> (Result<(), String>, Tally) {
+    let (rest, tally) = coverage::rest(build);
+    all.add(tally);
+    let (tasks, tally) = tally::run(cargo(&["test", "--package", "xtask", "--no-fail-fast"]));
+    all.add(tally);
+    (both(rest, tasks), all)
 }
 
 /// How many behaviour scenarios the sources have.
@@ -459,8 +539,7 @@ mod tests {
     // requirement: CI-JOB-1, CI-JOB-2, CI-JOB-3, CI-JOB-4, CI-JOB-5, CI-JOB-6, CI-JOB-7, HY-4
     #[test]
     fn no_check_of_the_sources_list_is_left_out() {
-        let all = LONG_STEPS.iter().chain(STEPS);
-        let names: Vec<&str> = all.map(|(name, _)| *name).collect();
+        let names: Vec<&str> = STEPS.iter().map(|step| step.name).collect();
         for needed in [
             "format",
             "tidy",
@@ -483,6 +562,37 @@ mod tests {
             names.last(),
             Some(&"test"),
             "its closing lines stand at the end"
+        );
+    }
+
+    #[test]
+    fn the_command_line_chooses_steps_and_slips_are_refused() {
+        let wish = |line: &str| {
+            let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            Wish::read(&args)
+        };
+        let names = |line: &str| -> Vec<&str> {
+            wish(line)
+                .unwrap()
+                .steps
+                .iter()
+                .map(|step| step.name)
+                .collect()
+        };
+        assert_eq!(names("--long").len(), STEPS.len());
+        assert!(!names("").contains(&"coverage") && names("").contains(&"test"));
+        // In the order in which one leaves what the other takes.
+        assert_eq!(names("--only test --only coverage"), ["coverage", "test"]);
+        assert!(wish("--long --no-skips").unwrap().no_skips);
+        assert!(wish("--long").unwrap().whole && !wish("--only docs").unwrap().whole);
+        for bad in ["--only", "--only tests", "--quick"] {
+            assert!(wish(bad).is_err(), "{bad}");
+        }
+        assert!(
+            wish("--only tests")
+                .err()
+                .unwrap()
+                .contains("thread sanitizer")
         );
     }
 

@@ -2,6 +2,8 @@
 //! tests run, and whether that is enough. requirement: TP-1, TP-2, CI-JOB-6, DM-7
 //!
 //! The instrumented build lies in `target/coverage`, its data and the tools in `target/xtask`.
+//! For `cargo xtask ci --long` this run is the run of the tests that are measured; the step `test`
+//! then runs the [`rest`] of the same build.
 
 mod floors;
 mod lines;
@@ -9,9 +11,12 @@ mod suite;
 mod tools;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use crate::tally::{self, Tally};
 use crate::{Task, exec, report};
+use exec::both;
+pub(crate) use suite::Build;
 
 pub(crate) const TASK: Task = Task {
     usage: "coverage [--last] [--branches] [--missed PATH]",
@@ -77,7 +82,8 @@ pub(crate) fn paths_of(part: &str) -> &'static [&'static str] {
 
 fn run(args: &[String]) -> Result<(), String> {
     let options = Options::read(args)?;
-    measure(&tools()?, &options)
+    let (tools, build) = (tools()?, suite::build(options.branches)?);
+    measure(&tools, &options, &build).0
 }
 
 /// What the run needs and a machine may lack.
@@ -85,25 +91,64 @@ pub(crate) fn tools() -> Result<tools::Tools, String> {
     tools::Tools::find(&exec::root().join("target/xtask"))
 }
 
-/// Builds, runs and judges everything.
-pub(crate) fn check(tools: &tools::Tools) -> Result<(), String> {
-    measure(tools, &Options::default())
+/// Builds everything that is tested, instrumented.
+pub(crate) fn build() -> Result<Build, String> {
+    suite::build(false)
 }
 
-fn measure(tools: &tools::Tools, options: &Options) -> Result<(), String> {
-    let folder = exec::root().join("target/xtask/coverage");
+/// Runs and judges what is measured; what the tests came to is told either way.
+pub(crate) fn check(tools: &tools::Tools, build: &Build) -> (Result<(), String>, Tally) {
+    measure(tools, &Options::default(), build)
+}
+
+/// Runs the tests of the same build that are not measured.
+pub(crate) fn rest(build: &Build) -> (Result<(), String>, Tally) {
+    let log = folder(&Options::default()).join("rest.log");
+    let (programs, mut tally) = suite::run(build.rest(), Path::new("/dev/null"), &log);
+    let (docs, told) = tally::run(suite::doc_tests());
+    tally.add(told);
+    (both(programs, docs), tally)
+}
+
+/// Each kind of build keeps its data by itself: `--last` reads what its own run left.
+fn folder(options: &Options) -> PathBuf {
+    let name = if options.branches {
+        "branches"
+    } else {
+        "coverage"
+    };
+    exec::root().join("target/xtask").join(name)
+}
+
+fn measure(tools: &tools::Tools, options: &Options, build: &Build) -> (Result<(), String>, Tally) {
+    let folder = folder(options);
     let (raw, merged) = (folder.join("raw"), folder.join("merged.profdata"));
-    let programs = suite::build(options.branches)?;
-    let mut tests = Ok(());
+    let (mut tests, mut tally) = (Ok(()), Tally::default());
     if !options.last {
-        fresh(&raw)?;
-        // Judged at the end: a failing test hides no floor.
-        tests = suite::run(&programs, &raw);
-        lines::merge(tools, &raw, &merged)?;
-        // 60 MB that nobody reads again.
-        fs::remove_dir_all(&raw).map_err(|error| format!("{}: {error}", raw.display()))?;
+        if let Err(why) = fresh(&raw) {
+            return (Err(why), tally);
+        }
+        let data = raw.join("%8m.profraw");
+        (tests, tally) = suite::run(build.measured(), &data, &folder.join("raw.log"));
     }
-    let (lines, branches) = lines::read(tools, &merged, &programs)?;
+    // A failing test hides no floor, and a floor no failing test.
+    let floors = judge(tools, options, build, &raw, &merged);
+    (both(tests, floors), tally)
+}
+
+fn judge(
+    tools: &tools::Tools,
+    options: &Options,
+    build: &Build,
+    raw: &Path,
+    merged: &Path,
+) -> Result<(), String> {
+    if !options.last {
+        lines::merge(tools, raw, merged)?;
+        // 60 MB that nobody reads again.
+        fs::remove_dir_all(raw).map_err(|error| format!("{}: {error}", raw.display()))?;
+    }
+    let (lines, branches) = lines::read(tools, merged, build.shipped())?;
     if let Some(start) = &options.missed {
         for (path, file) in lines.iter().filter(|(path, _)| path.starts_with(start)) {
             println!("{path}: {}", lines::missed(file).join(" "));
@@ -119,7 +164,7 @@ fn measure(tools: &tools::Tools, options: &Options) -> Result<(), String> {
         println!("branches: not measured (`cargo xtask coverage --branches` does)");
     }
     report::leave("coverage", &floors::as_json(&rows, &lines))?;
-    tests.and(floors::judge(&rows))
+    floors::judge(&rows)
 }
 
 fn fresh(folder: &Path) -> Result<(), String> {
@@ -141,6 +186,15 @@ mod tests {
                 .then(|| names.split(" | ").collect::<Vec<_>>())
         });
         assert_eq!(instrumented.unwrap(), SHIPPED);
+    }
+
+    #[test]
+    fn a_count_of_branches_leaves_the_data_of_lines_alone() {
+        let branches = Options {
+            branches: true,
+            ..Options::default()
+        };
+        assert_ne!(folder(&branches), folder(&Options::default()));
     }
 
     #[test]

@@ -41,7 +41,12 @@ fn quiet(command: &mut Command) -> std::io::Result<ExitStatus> {
 
 /// Runs `command` with its output on ours; the error says how it ended.
 pub(crate) fn run(command: &mut Command) -> Result<(), String> {
-    match status(command)? {
+    run_for(command, LIMIT)
+}
+
+/// The same with a limit of its own.
+pub(crate) fn run_for(command: &mut Command, limit: Duration) -> Result<(), String> {
+    match status_within(command, limit)? {
         status if status.success() => Ok(()),
         status => Err(format!("ended with {status}")),
     }
@@ -49,15 +54,23 @@ pub(crate) fn run(command: &mut Command) -> Result<(), String> {
 
 /// Runs `command` with its output on ours, and says how it ended by itself.
 pub(crate) fn status(command: &mut Command) -> Result<ExitStatus, String> {
+    status_within(command, LIMIT)
+}
+
+fn status_within(command: &mut Command, limit: Duration) -> Result<ExitStatus, String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let child = command.spawn();
     let mut child = child.map_err(|error| format!("`{program}` could not be started: {error}"))?;
-    wait_within(&mut child, LIMIT)?.ok_or_else(|| {
-        format!(
-            "still ran after {} minutes and was killed",
-            LIMIT.as_secs() / 60
-        )
-    })
+    wait_within(&mut child, limit)?
+        .ok_or_else(|| format!("still ran after {} s and was killed", limit.as_secs()))
+}
+
+/// Both, or all that is wrong with either.
+pub(crate) fn both(one: Result<(), String>, other: Result<(), String>) -> Result<(), String> {
+    match (one, other) {
+        (Err(one), Err(other)) => Err(format!("{one}; {other}")),
+        (one, other) => one.and(other),
+    }
 }
 
 /// Waits for `child`; none when it was killed at the limit with all that it had started.
@@ -166,6 +179,8 @@ mod tests {
 
         let ended = run_within(Command::new("sleep").arg("600"), Duration::ZERO, &path);
         assert!(matches!(ended, Ok(Ended::TimedOut)));
+        let ended = run_for(Command::new("sleep").arg("600"), Duration::ZERO);
+        assert!(ended.unwrap_err().contains("was killed"));
         std::fs::remove_file(path).unwrap();
     }
 
@@ -189,6 +204,15 @@ mod tests {
         command.args(["-c", "exit 2"]);
         assert_eq!(status(&mut command).unwrap().code(), Some(2));
         assert_eq!(run(&mut command).unwrap_err(), "ended with exit status: 2");
+    }
+
+    #[test]
+    fn of_two_results_neither_hides_the_other() {
+        let wrong = |why: &str| Err::<(), _>(why.to_owned());
+        assert_eq!(both(Ok(()), Ok(())), Ok(()));
+        assert_eq!(both(wrong("a"), Ok(())), wrong("a"));
+        assert_eq!(both(Ok(()), wrong("b")), wrong("b"));
+        assert_eq!(both(wrong("a"), wrong("b")), wrong("a; b"));
     }
 
     #[test]

@@ -43,7 +43,7 @@ impl Tally {
             self.ignored += before(rest, "ignored");
         } else if let Some((_, what)) = line.split_once(LEFT_OUT) {
             let what = what.trim_end_matches(['*', ' ']).to_owned();
-            self.left_out.push(what);
+            self.leave_out(what);
         } else if before(line, "scenarios") + before(line, "scenario") > 0 {
             self.suites += 1;
             self.scenarios += before(line, "scenarios") + before(line, "scenario");
@@ -53,6 +53,33 @@ impl Tally {
         } else if line.starts_with(NO_REAL_CUDA) {
             self.real_cuda = Some(false);
         }
+    }
+
+    /// Once, however many tests meet the same lack.
+    fn leave_out(&mut self, what: String) {
+        if !self.left_out.contains(&what) {
+            self.left_out.push(what);
+        }
+    }
+
+    /// Takes all lines of a program that has ended.
+    pub(crate) fn note_all(&mut self, said: &str) {
+        said.lines().for_each(|line| self.note(line));
+    }
+
+    /// Adds what another part of the tests came to.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.programs += other.programs;
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.ignored += other.ignored;
+        self.scenarios += other.scenarios;
+        self.scenarios_failed += other.scenarios_failed;
+        self.suites += other.suites;
+        for what in other.left_out {
+            self.leave_out(what);
+        }
+        self.real_cuda = self.real_cuda.or(other.real_cuda);
     }
 
     /// For the end of a run. requirement: DM-6
@@ -173,6 +200,28 @@ test it ... *** SKIPPED: tmux is not there ***
         };
         assert_eq!(tally, expected);
         assert_eq!(tally.as_json()["scenarios"], 32);
+    }
+
+    #[test]
+    fn parts_of_the_tests_add_up_to_what_one_run_would_have_said() {
+        let first = "test result: FAILED. 3 passed; 1 failed; 2 ignored\n*** SKIPPED: a ***\n\
+                     4 scenarios (3 passed, 1 failed)\n*** SKIPPED: a ***\nbehaviour: real GPUs did NOT run\n";
+        let second = "test result: ok. 40 passed; 0 failed; 5 ignored\n*** SKIPPED: b ***\n\
+                      1 scenario (1 passed)\n";
+        let mut sum = Tally::default();
+        for said in [first, second] {
+            let mut part = Tally::default();
+            part.note_all(said);
+            sum.add(part);
+        }
+        let mut whole = Tally::default();
+        whole.note_all(&[first, second].concat());
+        assert_eq!(
+            (whole.passed, whole.suites, whole.left_out.len()),
+            (43, 2, 2)
+        );
+        assert_eq!(whole.real_cuda, Some(false));
+        assert_eq!(sum, whole);
     }
 
     // requirement: DM-6

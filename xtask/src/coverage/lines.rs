@@ -40,10 +40,10 @@ pub(super) fn merge(tools: &Tools, raw: &Path, merged: &Path) -> Result<(), Stri
 
 /// Lines and branches of all binaries together, those of test code left out; no branches where
 /// the binaries were not built to count them.
-pub(super) fn read(
+pub(super) fn read<'p>(
     tools: &Tools,
     merged: &Path,
-    programs: &[Program],
+    programs: impl Iterator<Item = &'p Program>,
 ) -> Result<(Lines, Branches), String> {
     let mut command = Command::new(&tools.cov);
     command

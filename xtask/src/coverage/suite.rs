@@ -3,13 +3,17 @@
 use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::SHIPPED;
 use crate::exec;
 use crate::programs::{self, Program};
+use crate::tally::Tally;
 
-/// Tests that add no lines: `cargo test` runs them, without counting. Package, test, reason.
+/// The longest takes four minutes on two cores; one that hangs is a failure by its own name.
+const LIMIT: Duration = Duration::from_secs(15 * 60);
+
+/// Tests that add no lines: they run without counting. Package, test, reason.
 pub(super) const LEFT_OUT: &[(&str, &str, &str)] = &[
     (
         "vram-residency-cuda",
@@ -33,71 +37,125 @@ pub(super) const LEFT_OUT: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// Builds every test of the shipped crates, and the command that they start; in a folder of their
-/// own those that count branches as well.
-pub(super) fn build(branches: bool) -> Result<Vec<Program>, String> {
+/// All programs of one build.
+pub(crate) struct Build(Vec<Program>);
+
+impl Build {
+    /// What lines are read from.
+    pub(super) fn shipped(&self) -> impl Iterator<Item = &Program> {
+        self.0.iter().filter(|program| ships(program))
+    }
+
+    /// The tests that are run to count lines.
+    pub(super) fn measured(&self) -> impl Iterator<Item = &Program> {
+        let tests = self.0.iter().filter(|program| program.is_test);
+        tests.filter(|test| is_measured(test))
+    }
+
+    /// All other tests.
+    pub(super) fn rest(&self) -> impl Iterator<Item = &Program> {
+        let tests = self.0.iter().filter(|program| program.is_test);
+        tests.filter(|test| !is_measured(test))
+    }
+}
+
+fn ships(program: &Program) -> bool {
+    SHIPPED.contains(&program.package.as_str())
+}
+
+fn is_measured(test: &Program) -> bool {
+    ships(test) && left_out(test).is_none()
+}
+
+/// Cargo's tests of the instrumented build, of all that is tested but the tasks themselves.
+fn cargo_test(selection: &[&str]) -> Command {
     let wrapper = exec::root().join("xtask/src/coverage/rustc.sh");
-    // No selection of targets: only so are the examples built that tests run.
-    let mut command = exec::cargo(&["test", "--no-run", "--workspace", "--exclude", "xtask"]);
+    let mut command = exec::cargo(&["test", "--workspace", "--exclude", "xtask"]);
     command
         .args(["--profile", "coverage"])
+        .args(selection)
         .env("RUSTC_WORKSPACE_WRAPPER", wrapper);
+    command
+}
+
+/// The tests in documentation, which are built when they run; they count no lines.
+pub(super) fn doc_tests() -> Command {
+    let mut command = cargo_test(&["--doc", "--no-fail-fast"]);
+    command.env("LLVM_PROFILE_FILE", "/dev/null");
+    command
+}
+
+/// Builds every test but those of the tasks, and the command that they start; in a folder of their
+/// own those that count branches as well.
+pub(super) fn build(branches: bool) -> Result<Build, String> {
+    // No selection of targets: only so are the examples built that tests run.
+    let mut command = cargo_test(&["--no-run"]);
     if branches {
         command
             .env("VRAM_COVERAGE_BRANCHES", "1")
             .env("CARGO_TARGET_DIR", exec::root().join("target/branches"));
     }
     let mut programs = programs::build(&mut command)?;
-    programs.retain(|program| SHIPPED.contains(&program.package.as_str()));
     programs.sort_by(|a, b| (&a.package, &a.name).cmp(&(&b.package, &b.name)));
-    Ok(programs)
+    Ok(Build(programs))
 }
 
-/// Runs every test but those that are left out; their data goes to `raw`. Children that the
-/// tests start write there, too; one that is killed leaves none.
-pub(super) fn run(programs: &[Program], raw: &Path) -> Result<(), String> {
-    let mut failed = Vec::new();
-    for test in programs.iter().filter(|program| program.is_test) {
+/// Runs these tests, all of them whatever fails, and tells what they came to. Their data goes to
+/// `data`, and that of the children that they start; one that is killed leaves none. What one
+/// prints goes to `log`; here it is shown when it fails, or leaves something out.
+pub(super) fn run<'p>(
+    tests: impl Iterator<Item = &'p Program>,
+    data: &Path,
+    log: &Path,
+) -> (Result<(), String>, Tally) {
+    let (mut failed, mut all) = (Vec::new(), Tally::default());
+    for test in tests {
         let label = format!("{} {}", test.package, test.name);
-        if let Some((.., why)) = left_out(test) {
-            println!("{label}: left out: {why}");
-            continue;
-        }
         let start = Instant::now();
-        let (result, said) = run_one(test, raw)?;
+        let (result, said) = run_one(test, data, log);
         let seconds = start.elapsed().as_secs_f64();
+        let mut tally = Tally::default();
+        tally.note_all(&said);
         match result {
-            Ok(()) => println!("{label}: passed ({seconds:.1} s)"),
+            Ok(()) => {
+                let left_out = tally.left_out.iter();
+                left_out.for_each(|what| println!("*** SKIPPED: {what} ***"));
+                println!("{label}: passed ({seconds:.1} s)");
+            }
             Err(why) => {
                 println!("{said}{label}: {why} ({seconds:.1} s)");
                 failed.push(label);
             }
         }
+        all.add(tally);
     }
-    if failed.is_empty() {
-        Ok(())
-    } else {
-        Err(format!("tests failed: {}", failed.join(", ")))
+    match failed.as_slice() {
+        [] => (Ok(()), all),
+        some => (Err(format!("tests failed: {}", some.join(", "))), all),
     }
 }
 
-/// How a test ended, and what it printed.
-fn run_one(test: &Program, raw: &Path) -> Result<(Result<(), String>, String), String> {
-    let log = raw.with_extension("log");
-    let say = |error: std::io::Error| format!("{}: {error}", log.display());
-    let file = File::create(&log).map_err(say)?;
-    let result = exec::run(
-        Command::new(&test.path)
-            .current_dir(&test.folder)
-            .env("CARGO_MANIFEST_DIR", &test.folder)
-            // A pool of 8 files a binary, each added to by one process at a time.
-            .env("LLVM_PROFILE_FILE", raw.join("%8m.profraw"))
-            .stdin(Stdio::null())
-            .stdout(file.try_clone().map_err(say)?)
-            .stderr(file),
-    );
-    let said = std::fs::read(&log).map_err(say)?;
-    Ok((result, String::from_utf8_lossy(&said).into_owned()))
+/// How a test ended, and what it printed until then.
+fn run_one(test: &Program, data: &Path, log: &Path) -> (Result<(), String>, String) {
+    let started = File::create(log).and_then(|file| Ok((file.try_clone()?, file)));
+    let (out, err) = match started {
+        Ok(files) => files,
+        Err(error) => return (Err(format!("{}: {error}", log.display())), String::new()),
+    };
+    let mut command = Command::new(&test.path);
+    command
+        .current_dir(&test.folder)
+        .env("CARGO_MANIFEST_DIR", &test.folder)
+        // `%8m` is a pool of 8 files a binary, each added to by one process at a time.
+        .env("LLVM_PROFILE_FILE", data)
+        .stdin(Stdio::null())
+        .stdout(out)
+        .stderr(err);
+    let result = exec::run_for(&mut command, LIMIT);
+    match std::fs::read(log) {
+        Ok(said) => (result, String::from_utf8_lossy(&said).into_owned()),
+        Err(error) => (Err(format!("{}: {error}", log.display())), String::new()),
+    }
 }
 
 fn left_out(test: &Program) -> Option<&'static (&'static str, &'static str, &'static str)> {
@@ -110,17 +168,50 @@ fn left_out(test: &Program) -> Option<&'static (&'static str, &'static str, &'st
 mod tests {
     use super::*;
 
-    #[test]
-    fn only_listed_tests_are_left_out() {
-        let test = |name: &str| Program {
-            package: "vram".to_owned(),
+    fn program(package: &str, name: &str, is_test: bool) -> Program {
+        Program {
+            package: package.to_owned(),
             name: name.to_owned(),
             path: "/t/x-1".into(),
             folder: "/r/crates/vram".into(),
-            is_test: true,
+            is_test,
+        }
+    }
+
+    /// Of the tests each is in one of the two runs.
+    #[test]
+    fn no_test_is_lost_between_what_is_measured_and_the_rest() {
+        let build = Build(vec![
+            program("vram", "vram", false),
+            program("vram", "hold", true),
+            program("vram", "chaos", true),
+            program("fuzz-targets", "replay", true),
+        ]);
+        let names = |programs: Vec<&Program>| -> Vec<String> {
+            programs
+                .iter()
+                .map(|program| program.name.clone())
+                .collect()
         };
-        assert!(left_out(&test("hold")).is_none());
-        assert!(left_out(&test("chaos")).is_some());
+        assert_eq!(names(build.measured().collect()), ["hold"]);
+        assert_eq!(names(build.rest().collect()), ["chaos", "replay"]);
+        assert_eq!(names(build.shipped().collect()), ["vram", "hold", "chaos"]);
+    }
+
+    /// `false` fails; `env` passes and prints where its data is to go.
+    #[test]
+    fn a_failing_test_fails_the_run_and_the_others_still_run() {
+        let tests = ["false", "env"].map(|path| Program {
+            path: path.into(),
+            folder: exec::root(),
+            ..program("vram", path, true)
+        });
+        let log = exec::root().join(format!("target/xtask/suite-{}.log", std::process::id()));
+        std::fs::create_dir_all(log.parent().unwrap()).unwrap();
+        let (result, tally) = run(tests.iter(), Path::new("*** SKIPPED: it ***"), &log);
+        std::fs::remove_file(log).unwrap();
+        assert_eq!(result, Err("tests failed: vram false".to_owned()));
+        assert_eq!(tally.left_out, ["it"]);
     }
 
     #[test]
