@@ -171,6 +171,7 @@ fn follow(output: impl Read, here: &mut impl Write) -> std::io::Result<Tally> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tree::Tree;
 
     #[test]
     fn closing_lines_are_passed_on_and_added_up() {
@@ -239,6 +240,34 @@ test it ... *** SKIPPED: tmux is not there ***
             about("behaviour on CUDA with real GPUs:\n[Summary]\n"),
             "real CUDA: ran"
         );
+    }
+
+    /// In other words, or by a macro that the harness listens to, nobody would hear of it.
+    #[test]
+    fn tests_say_what_they_leave_out_in_words_that_are_counted() {
+        let tree = Tree::read(&exec::root()).unwrap();
+        let tests = tree
+            .rust()
+            .filter(|file| file.path.starts_with("crates/") && file.path.contains("/tests/"));
+        let mut said = 0;
+        for file in tests {
+            let mut previous = "";
+            for (number, line) in file.lines() {
+                let place = format!("{}:{number}", file.path);
+                assert!(!line.contains("\"NOT TESTED"), "{place}: say `{LEFT_OUT}`");
+                if line.contains("SKIPPED: ") {
+                    said += 1;
+                    assert!(line.contains(LEFT_OUT), "{place}: say `{LEFT_OUT}`");
+                    let heard = |line: &str| line.contains("println!(");
+                    assert!(
+                        !heard(line) && !heard(previous),
+                        "{place}: the harness hides it"
+                    );
+                }
+                previous = line;
+            }
+        }
+        assert!(said > 3, "{said} lines");
     }
 
     /// The lines are made elsewhere.

@@ -5,7 +5,7 @@ mod common;
 use std::num::NonZeroUsize;
 use std::process::Command;
 
-use common::{fsverity, level, pattern};
+use common::{fsverity, level, pattern, skipped};
 use vram_digest::{
     BlockHash, FileDigest, Hasher, Tree, digest, hash_block, hash_blocks, hash_blocks_parallel,
     root,
@@ -71,9 +71,7 @@ fn equals_the_checked_in_vectors() {
 #[test]
 fn equals_the_installed_fsverity_tool() {
     if Command::new("fsverity").arg("--version").output().is_err() {
-        eprintln!(
-            "SKIPPED: no `fsverity` on PATH (Debian package fsverity); checked-in vectors were used alone"
-        );
+        skipped("no `fsverity` on PATH (Debian package fsverity): checked-in vectors alone");
         return;
     }
     let dir = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));

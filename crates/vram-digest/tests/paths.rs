@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{level, pattern};
+use common::{level, pattern, skipped};
 use vram_digest::nh::{self, Key, SEGMENT_BYTES, Tag};
 use vram_digest::path::{self, Path};
 use vram_digest::{BlockHash, FileDigest, digest, hash_blocks};
@@ -11,7 +11,7 @@ use vram_digest::{BlockHash, FileDigest, digest, hash_blocks};
 fn on_every_path(check: impl Fn(Path)) {
     for path in Path::ALL {
         if !path.is_available() {
-            eprintln!("SKIPPED: this CPU cannot take the path `{path}`");
+            skipped(&format!("the path `{path}`: this CPU cannot take it"));
             continue;
         }
         let _cap = path::cap_for_tests(path);

@@ -6,10 +6,12 @@
 //! the tests say so loudly and check nothing.
 
 mod format_support;
+#[path = "common/skipped.rs"]
+mod skipped;
 
 use format_support::{Expected, FileSource, hex, root, sample};
 use sha2::{Digest as _, Sha256};
-use std::io::Write as _;
+use skipped::skipped;
 use vram_residency::format::{Format, Limits, TensorTable, detect_with};
 use vram_residency::key::RootKey;
 use vram_residency::sim::SimDevice;
@@ -20,14 +22,9 @@ use vram_residency::{Mode, SealRequest, VramManager};
 fn check(name: &str, file: &str, bytes: u64, format: Format) -> Option<TensorTable> {
     let path = root().join("target/testdata").join(name).join(file);
     if !path.exists() {
-        // Not println: the harness would hide it from a passing run.
-        let mut err = std::io::stderr().lock();
-        writeln!(
-            err,
-            "\n*** SKIPPED: {name} is not there, no real model was read. ***\n\
-             *** To check it: python3 testdata/fetch_real.py {name} ***\n"
-        )
-        .unwrap();
+        skipped(&format!(
+            "{name} is not there, no real model was read (python3 testdata/fetch_real.py {name})"
+        ));
         return None;
     }
     let src = FileSource::open(&path);

@@ -2,6 +2,10 @@
 //! them: the first touch of small ones costs more than hashing them. The figures
 //! are those of the whole process, so this file holds one test.
 
+#[path = "common/skipped.rs"]
+mod skipped;
+
+use skipped::skipped;
 use vram_residency::key::RootKey;
 use vram_residency::load::PatternSource;
 use vram_residency::sim::SimDevice;
@@ -22,8 +26,8 @@ fn huge_bytes() -> u64 {
     figure("/proc/self/smaps_rollup", "AnonHugePages:") * 1024
 }
 
-fn skipped(why: &str) {
-    eprintln!("!!! SKIPPED: huge pages of the simulated device were not looked at: {why}");
+fn not_looked_at(why: &str) {
+    skipped(&format!("huge pages of the simulated device: {why}"));
 }
 
 #[test]
@@ -31,7 +35,7 @@ fn a_sealed_shard_lies_in_huge_pages() {
     let switch = "/sys/kernel/mm/transparent_hugepage/enabled";
     let enabled = std::fs::read_to_string(switch).unwrap_or_default();
     if !enabled.contains("[always]") && !enabled.contains("[madvise]") {
-        return skipped(&format!("{switch} is {enabled:?}"));
+        return not_looked_at(&format!("{switch} is {enabled:?}"));
     }
     let manager = VramManager::builder()
         .device(SimDevice::new(2 * LEN))
@@ -46,7 +50,7 @@ fn a_sealed_shard_lies_in_huge_pages() {
     let refused = figure("/proc/vmstat", "thp_fault_fallback ") - fallbacks;
     manager.deallocate(&shard).unwrap();
     if refused > 0 && gained < LEN - HUGE {
-        return skipped(&format!("the system had none left {refused} times"));
+        return not_looked_at(&format!("the system had none left {refused} times"));
     }
     // All of it but what shares its last page with nothing.
     assert!(gained >= LEN - HUGE, "{gained} of {LEN} bytes");

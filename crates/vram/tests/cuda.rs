@@ -6,7 +6,7 @@ mod common;
 use std::error::Error as _;
 use std::process::Command;
 
-use common::{Outcome, Session, finish};
+use common::{Outcome, Session, finish, skipped};
 use test_listener::address_in;
 
 /// `$ vram ARGS` where the fake driver is installed; `machine` describes it.
@@ -373,7 +373,7 @@ fn is_found(name: &str) -> bool {
 #[test]
 fn without_a_driver_the_error_names_libcuda_and_the_simulator() {
     if is_found("libcuda.so.1") {
-        eprintln!("the loader finds a driver here: the missing one was NOT tested");
+        skipped("a missing driver: the loader finds one here");
         return;
     }
     let ended = seal_with(&Session::new(), "nowhere").exit(1);

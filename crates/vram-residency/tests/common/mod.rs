@@ -12,12 +12,14 @@ pub(crate) mod disguise;
 pub(crate) mod errors;
 pub(crate) mod forward;
 pub(crate) mod known;
+mod skipped;
 pub(crate) mod source;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 pub(crate) use cases::cases;
+pub(crate) use skipped::skipped;
 pub(crate) use test_listener as listen;
 
 use vram_residency::audit::{Body, MemorySink};

@@ -20,7 +20,7 @@ pub(crate) fn python(import: &str, instead: &str) -> Option<PathBuf> {
     };
     let found = candidates.into_iter().find(has_it);
     if found.is_none() {
-        // Past the harness, which hides what a passing test prints.
+        // In the words of `skipped.rs`, past the harness.
         let text = format!("\n*** SKIPPED: no python3 here can `{import}`: {instead} ***\n\n");
         std::io::stderr().lock().write_all(text.as_bytes()).unwrap();
     }
