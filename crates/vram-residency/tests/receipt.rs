@@ -281,6 +281,12 @@ fn a_certificate_covers_its_key_worker_and_time_only() {
     let forged = Receipt::from_json(&forged.to_string()).unwrap();
     let answer = forged.check(&trust(&keys)).map(|_| ());
     assert_eq!(answer, Err(ReceiptError::Certificate));
+    // Nobody would believe what is signed under it, so nothing is.
+    let mut words = serde_json::to_value(&good).unwrap();
+    words["not_after"] = (at + 1).into();
+    let words = Certificate::from_json(&words.to_string()).unwrap();
+    let refused = Receipt::sign(&authentic, &signer(&worker, Some(&words)));
+    assert_eq!(refused, Err(ReceiptError::Certificate));
 }
 
 #[test]

@@ -11,9 +11,9 @@ use crate::failure::Failure;
 use crate::keys::in_file;
 use crate::output::Output;
 use crate::progress::Progress;
-use crate::records;
 use crate::signing::read;
 use crate::text::{self, printable};
+use crate::{records, replace};
 
 /// Longest PEM file that is read, in bytes.
 const MAX_PEM_BYTES: usize = 1 << 20;
@@ -109,7 +109,7 @@ impl Args {
         let checked = checked.map_err(|error| judged(&root, &error))?;
         let list = AllowList::issue(&checked, &key, SystemClock::new().now());
         let list = list.map_err(|error| Failure::new(error.to_string()))?;
-        records::write(&self.out, &list)?;
+        replace::one(&self.out, &list)?;
         self.report(&checked, &key, output)
     }
 

@@ -11,11 +11,12 @@ use crate::device::DeviceSpec;
 use crate::failure::Failure;
 use crate::interrupt::{Interrupt, go_on};
 use crate::output::Output;
+use crate::papers::Kind;
 use crate::progress::Progress;
 use crate::seal::args::{FormatArg, duration};
 use crate::signing::{believed, not_signed};
 use crate::worker::{Worker, WorkerArgs};
-use crate::{papers, records};
+use crate::{papers, replace};
 
 /// Answer a verifier's nonce with signed facts about a model in VRAM
 ///
@@ -51,7 +52,7 @@ pub(crate) struct Args {
     timeout: Option<Duration>,
     #[command(flatten)]
     worker: WorkerArgs,
-    /// Where to write the attestation [default: stdout]
+    /// Where to write the attestation; one that is there is replaced [default: stdout]
     #[arg(long, value_name = "OUT.json")]
     out: Option<PathBuf>,
 }
@@ -59,7 +60,7 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self, output: &Output) -> Result<(), Failure> {
         if let Some(path) = &self.out {
-            papers::check_target(path)?;
+            papers::check_target(path, Kind::Attestation)?;
         }
         if self.worker.sign.sign_key.is_none() {
             return Err(no_key());
@@ -72,7 +73,7 @@ impl Args {
         let Some(path) = &self.out else {
             return output.line(text);
         };
-        records::write(path, &format!("{text}\n"))?;
+        replace::one(path, &format!("{text}\n"))?;
         output.note(&format!("the attestation is in {}", path.display()));
         Ok(())
     }

@@ -29,7 +29,16 @@ pub(crate) struct LogArgs {
     /// Go on when the open log cannot be written [default: what cannot be recorded fails]
     #[arg(long, requires = "audit")]
     audit_best_effort: bool,
+    /// Days that the log's finished segments are kept
+    #[arg(long, value_name = "DAYS", default_value_t = KEEP_DAYS, value_parser = clap::value_parser!(u64).range(1..), requires = "audit")]
+    audit_keep_days: u64,
+    /// Finished segments of the log, of a day or 64 MiB, that are kept at most [default: all of those days]
+    #[arg(long, value_name = "N", requires = "audit")]
+    audit_keep_segments: Option<usize>,
 }
+
+/// Seven years (requirement: AU-10).
+const KEEP_DAYS: u64 = 2555;
 
 /// The log of one command, if one was asked for.
 pub(crate) struct Log {
@@ -49,14 +58,22 @@ impl LogArgs {
             return Ok(Log { sink: None, mode });
         };
         let key = SigningKey::from_file(key).map_err(|e| in_file(e, key))?;
-        let origin = Origin::new(&format!("vram/{worker}"));
-        let origin = origin.map_err(|error| Failure::new(error.to_string()))?;
-        let options = LogOptions::new(origin, worker.clone());
+        let options = self.options(worker)?;
         let opened = LogSink::open(dir, options, key, Arc::new(SystemClock::new()));
         let sink = opened.map_err(|error| Failure::new(error.to_string()))?;
         Ok(Log {
             sink: Some(Arc::new(sink)),
             mode,
+        })
+    }
+
+    fn options(&self, worker: &WorkerId) -> Result<LogOptions, Failure> {
+        let origin = Origin::new(&format!("vram/{worker}"));
+        let origin = origin.map_err(|error| Failure::new(error.to_string()))?;
+        Ok(LogOptions {
+            keep_days: Some(self.audit_keep_days),
+            keep_segments: self.audit_keep_segments,
+            ..LogOptions::new(origin, worker.clone())
         })
     }
 }
@@ -96,4 +113,40 @@ impl Log {
 fn lost(error: AuditError) -> Failure {
     Failure::new(error.to_string())
         .hint("nothing is claimed that the log does not hold; --audit-best-effort goes on without")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+
+    #[derive(clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        log: LogArgs,
+    }
+
+    /// What `--audit log --audit-key key` and these words say is kept.
+    fn kept(words: &str) -> Option<(Option<u64>, Option<usize>)> {
+        let words = format!("vram --audit log --audit-key key {words}");
+        let cli = Cli::try_parse_from(words.split_whitespace()).ok()?;
+        let options = cli.log.options(&"w".parse().unwrap());
+        let options = options.map_err(|failure| failure.message().to_owned());
+        let options = options.unwrap();
+        Some((options.keep_days, options.keep_segments))
+    }
+
+    // requirement: AU-10
+    #[test]
+    fn what_a_log_keeps_can_be_said() {
+        assert_eq!(kept(""), Some((Some(2555), None)));
+        let said = "--audit-keep-days 90 --audit-keep-segments 10";
+        assert_eq!(kept(said), Some((Some(90), Some(10))));
+        assert_eq!(kept("--audit-keep-segments 0"), Some((Some(2555), Some(0))));
+        for wrong in ["--audit-keep-days 0", "--audit-keep-segments -1"] {
+            assert_eq!(kept(wrong), None, "{wrong}");
+        }
+        let alone = Cli::try_parse_from(["vram", "--audit-keep-days", "9"]);
+        assert!(alone.is_err());
+    }
 }

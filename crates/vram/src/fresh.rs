@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, linkat, renameat_with};
 use rustix::io::Errno;
 
+use crate::folder;
+
 /// Names that are tried for a temporary file.
 const MOST_TEMPORARY: u32 = 1000;
 
@@ -91,14 +93,9 @@ impl Drop for Fresh {
 
 /// A file without a name on the file system where `path` will be.
 fn nameless(path: &Path) -> io::Result<File> {
-    let parent = path.parent().filter(|dir| !dir.as_os_str().is_empty());
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
     let mode = Mode::from_raw_mode(0o666);
-    let file = File::from(rustix::fs::open(
-        parent.unwrap_or(Path::new(".")),
-        flags,
-        mode,
-    )?);
+    let file = File::from(rustix::fs::open(folder::of(path), flags, mode)?);
     // It could never be named without.
     std::fs::symlink_metadata(link_to(&file))?;
     Ok(file)
@@ -109,9 +106,7 @@ fn link_to(file: &File) -> PathBuf {
     format!("/proc/self/fd/{}", file.as_raw_fd()).into()
 }
 
-/// Creates a file in the directory of `path` under a name that nobody uses:
-/// the first that is free, for a killed process may have left one and another
-/// has its number now, as in a container, where all have the same.
+/// Creates a file in the directory of `path` under a name that nobody uses.
 ///
 /// # Errors
 /// The system's; [`ErrorKind::IsADirectory`] where `path` names no file.
@@ -119,6 +114,25 @@ pub(crate) fn create_temporary(
     path: &Path,
     options: &mut OpenOptions,
 ) -> io::Result<(File, PathBuf)> {
+    first_free(path, |name| options.create_new(true).open(name))
+}
+
+/// Gives the file `path` a second name that nobody uses.
+///
+/// # Errors
+/// As [`create_temporary`]; file systems without such names refuse.
+pub(crate) fn link_temporary(path: &Path) -> io::Result<PathBuf> {
+    let ((), name) = first_free(path, |name| std::fs::hard_link(path, name))?;
+    Ok(name)
+}
+
+/// Makes something under the first temporary name that is free: a killed process
+/// may have left one and another has its number now, as in a container, where all
+/// have the same.
+fn first_free<T>(
+    path: &Path,
+    mut make: impl FnMut(&Path) -> io::Result<T>,
+) -> io::Result<(T, PathBuf)> {
     let file_name = path.file_name().ok_or(ErrorKind::IsADirectory)?;
     let mut taken = ErrorKind::AlreadyExists.into();
     for number in 0..MOST_TEMPORARY {
@@ -126,9 +140,9 @@ pub(crate) fn create_temporary(
         name.push(file_name);
         name.push(format!(".{}.{number}.tmp", std::process::id()));
         let name = path.with_file_name(name);
-        match options.create_new(true).open(&name) {
+        match make(&name) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => taken = error,
-            made => return made.map(|file| (file, name)),
+            made => return made.map(|made| (made, name)),
         }
     }
     Err(taken)

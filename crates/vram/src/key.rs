@@ -1,7 +1,7 @@
 //! `vram key`.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use vram_residency::clock::{Clock as _, SystemClock, Timestamp};
@@ -13,8 +13,8 @@ use vram_residency::shard::WorkerId;
 use crate::failure::Failure;
 use crate::keys::in_file;
 use crate::output::Output;
-use crate::records;
 use crate::signing::{believed, public_key, revocations};
+use crate::{folder, records, replace};
 
 const NANOS_PER_DAY: u64 = 86_400_000_000_000;
 
@@ -290,7 +290,7 @@ impl Certify {
         let made = Certificate::issue(&operator, &worker, self.worker_id.clone(), from, to)?;
         let name = self.out.to_string_lossy();
         let text = made.to_json().map_err(|error| believed(&name, error))?;
-        records::write(&self.out, &format!("{text}\n"))?;
+        replace::one(&self.out, &format!("{text}\n"))?;
         if output.is_json() {
             return output.line(text);
         }
@@ -303,6 +303,9 @@ impl Revoke {
     fn run(self, output: &Output) -> Result<(), Failure> {
         let operator =
             SigningKey::from_file(&self.operator).map_err(|e| in_file(e, &self.operator))?;
+        // From reading the list until the next one is in its place nobody else adds to it.
+        let locked = folder::lock(&self.out, output);
+        let _locked = locked.map_err(|error| in_folder(&self.out, &error))?;
         let mut revoked: BTreeSet<KeyId> = self.ids.into_iter().collect();
         let mut issued_at = now();
         if std::fs::symlink_metadata(&self.out).is_ok() {
@@ -317,12 +320,16 @@ impl Revoke {
         let list = Revocations::issue(&operator, issued_at, revoked)?;
         let name = self.out.to_string_lossy();
         let text = list.to_json().map_err(|error| believed(&name, error))?;
-        records::write(&self.out, &format!("{text}\n"))?;
+        replace::one(&self.out, &format!("{text}\n"))?;
         if output.is_json() {
             return output.line(text);
         }
         output.line(format!("{count} key(s) revoked: {name}"))
     }
+}
+
+fn in_folder(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(format!("cannot write {}: {error}", path.display()))
 }
 
 /// A list that revokes who signs it is believed by nobody.

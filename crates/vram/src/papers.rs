@@ -54,15 +54,38 @@ pub(crate) fn open(path: &Path) -> Result<Option<Papers>, Failure> {
     }
 }
 
-/// Refuses a target that is something else than a paper of ours.
-pub(crate) fn check_target(path: &Path) -> Result<(), Failure> {
+/// What a command writes.
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    Receipts,
+    Attestation,
+}
+
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Receipts => "receipt",
+            Self::Attestation => "attestation",
+        }
+    }
+}
+
+/// Refuses a target that is something else than a paper of the kind.
+pub(crate) fn check_target(path: &Path, kind: Kind) -> Result<(), Failure> {
     let Ok(meta) = std::fs::symlink_metadata(path) else {
         return Ok(());
     };
-    if meta.is_file() && (meta.len() == 0 || matches!(open(path), Ok(Some(_)))) {
+    let is_one = || {
+        matches!(
+            (open(path), kind),
+            (Ok(Some(Papers::Receipts(_))), Kind::Receipts)
+                | (Ok(Some(Papers::Attested(_))), Kind::Attestation)
+        )
+    };
+    if meta.is_file() && (meta.len() == 0 || is_one()) {
         return Ok(());
     }
-    let message = format!("{} is no receipt or attestation", path.display());
+    let message = format!("{} is no {}", path.display(), kind.name());
     Err(Failure::new(message).hint("it is not replaced by one; name another file"))
 }
 

@@ -1,8 +1,6 @@
 //! Files of records: one record, one a line, or a group.
 
-use std::fs::File;
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::Read as _;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -10,7 +8,7 @@ use vram_residency::Record;
 use vram_residency::shard::{GROUP_SCHEMA, GroupRecord, MAX_GROUP_RECORD_BYTES};
 
 use crate::failure::Failure;
-use crate::{fresh, regular};
+use crate::regular;
 
 /// Longest file of records that is read, in bytes.
 const MAX_BYTES: u64 = MAX_GROUP_RECORD_BYTES as u64;
@@ -106,25 +104,6 @@ pub(crate) fn new_only(path: &Path) -> Result<(), Failure> {
     Err(Failure::new(message).hint("name a new file"))
 }
 
-/// Writes `text` so that readers see the old file or the whole new one.
-pub(crate) fn write(path: &Path, text: &str) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| {
-        Failure::new(format!("cannot write record {}: {error}", path.display()))
-    };
-    let mut options = File::options();
-    let created = fresh::create_temporary(path, options.write(true).mode(0o644));
-    let (mut file, temporary) = created.map_err(failed)?;
-    let written = file
-        .write_all(text.as_bytes())
-        .and_then(|()| file.sync_all())
-        .and_then(|()| std::fs::rename(&temporary, path));
-    if written.is_err() {
-        // Ours: it was created a few lines above.
-        let _ = std::fs::remove_file(&temporary);
-    }
-    written.map_err(failed)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,14 +127,5 @@ mod tests {
                 failure.message()
             );
         }
-    }
-
-    #[test]
-    fn a_failed_write_leaves_no_temporary_file() {
-        let dir = tempfile::tempdir().unwrap();
-        let occupied = dir.path().join("there");
-        std::fs::create_dir(&occupied).unwrap();
-        assert!(write(&occupied, "{}").is_err());
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }

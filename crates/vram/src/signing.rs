@@ -9,6 +9,7 @@ use vram_residency::key::{RootKey, Scope, SigningKey, VerifyingKey};
 use vram_residency::receipt::{
     Certificate, MAX_RECEIPT_BYTES, MAX_REVOCATIONS_BYTES, ReceiptError, Revocations, Signer, Trust,
 };
+use vram_residency::shard::WorkerId;
 use vram_residency::{Error, Record};
 
 use crate::failure::Failure;
@@ -54,13 +55,19 @@ impl SignArgs {
 }
 
 impl Hand {
-    /// Whether it may sign for a device of this kind: better known before
-    /// minutes of loading.
-    pub(crate) fn check(&self, kind: DeviceKind) -> Result<(), Failure> {
-        if kind == DeviceKind::Simulated && self.key.scope() == Scope::Production {
+    /// Whether it may sign for this worker and devices of these kinds: better known
+    /// before minutes of loading.
+    pub(crate) fn check(
+        &self,
+        worker: &WorkerId,
+        mut kinds: impl Iterator<Item = DeviceKind>,
+    ) -> Result<(), Failure> {
+        let simulated = kinds.any(|kind| kind == DeviceKind::Simulated);
+        if simulated && self.key.scope() == Scope::Production {
             return Err(believed("--sign-key", ReceiptError::Production));
         }
-        Ok(())
+        let covered = self.signer().check(worker, SystemClock::new().now());
+        covered.map_err(|error| uncovered(&error))
     }
 
     pub(crate) const fn signer(&self) -> Signer<'_> {
@@ -201,9 +208,19 @@ pub(crate) fn read(path: &Path, limit: usize) -> Result<String, Failure> {
 /// A paper that could not be signed, or what it is about not proved.
 pub(crate) fn not_signed(name: &str, error: Error) -> Failure {
     match error {
+        Error::Receipt(error @ (ReceiptError::Certificate | ReceiptError::Scope { .. })) => {
+            uncovered(&error)
+        }
         Error::Receipt(error) => believed(name, error),
         error => Failure::about(name, error),
     }
+}
+
+/// Our own certificate is of no use: nothing that was measured is in doubt.
+fn uncovered(error: &ReceiptError) -> Failure {
+    Failure::new(format!("--certificate: {error}")).hint(
+        "have an operator certify this key for this --worker-id and for now ('vram key certify')",
+    )
 }
 
 /// A paper that is not believed, and what can be done.

@@ -116,10 +116,8 @@ impl WorkerArgs {
         let devices: Result<Vec<_>, _> = devices.iter().map(open).collect();
         let devices = devices.map_err(at(Step::Device))?;
         if let Some(hand) = &hand {
-            let mut kinds = devices.iter().map(|device| device.info().kind);
-            kinds
-                .try_for_each(|kind| hand.check(kind))
-                .map_err(at(Step::Sign))?;
+            let kinds = devices.iter().map(|device| device.info().kind);
+            hand.check(&self.worker_id, kinds).map_err(at(Step::Sign))?;
         }
         Ok(Parts {
             hand,

@@ -234,10 +234,21 @@ fn an_operator_certifies_and_revokes() {
         .exit(2)
         .refuses("--days");
     let seal = format!("{SEAL} --certificate w1.cert --worker-id");
-    session
-        .vram(&format!("{seal} w2"))
-        .exit(3)
-        .refuses("another worker");
+    // Its own papers, before anything is loaded: no damage is proved.
+    let refused = session.vram(&format!("{seal} w2")).exit(1);
+    refused.refuses("it certifies another worker");
+    assert!(!session.path("receipt.json").exists());
+    let signed = session.read("w1.cert");
+    let (head, tail) = signed.split_once("\"not_after\":").unwrap();
+    session.write("forged.cert", &format!("{head}\"not_after\":1{tail}"));
+    for command in [
+        SEAL,
+        "attest model --device sim --nonce 00112233445566778899aabbccddeeff --sign-key w.sign",
+    ] {
+        let forged = format!("{command} --certificate forged.cert --worker-id w1");
+        let refused = session.vram(&forged).exit(1);
+        refused.refuses("the certificate's signature is wrong");
+    }
     session.vram(&format!("{seal} w1")).exit(0);
     let verify = "verify receipt.json model --trust op.pub --simulated";
     session
@@ -269,6 +280,56 @@ fn an_operator_certifies_and_revokes() {
         .vram("key certify w.pub --operator op.sign --worker-id w1 --out w1.cert")
         .exit(1)
         .refuses("exists");
+}
+
+/// Each list is added to the one before, also when several are made at a time.
+// requirement: KD-10
+#[test]
+fn no_revocation_is_lost_to_another_one() {
+    let session = worker();
+    session.vram("key new --signing op.sign").exit(0);
+    let ids: Vec<_> = (0..8).map(|n| format!("{n:016x}")).collect();
+    std::thread::scope(|scope| {
+        for id in &ids {
+            let revoke = format!("key revoke {id} --operator op.sign --out revoked.json");
+            let session = &session;
+            scope.spawn(move || session.vram(&revoke).exit(0));
+        }
+    });
+    let list = session.read("revoked.json");
+    for id in ids {
+        assert!(list.contains(&id), "{id} is not in {list}");
+    }
+}
+
+/// Papers that one command cannot all write replace none.
+#[test]
+fn papers_replace_their_own_kind_and_no_paper_of_the_same_seal() {
+    let session = worker();
+    session
+        .vram(&format!("{SEAL} --record ./receipt.json"))
+        .exit(2)
+        .refuses("name the same file");
+    session.vram(SEAL).exit(0);
+    let receipt = session.read("receipt.json");
+    // The name is free when it is looked at, and cannot be given.
+    let refused = session
+        .vram(&format!("{SEAL} --record /proc/r.json"))
+        .exit(1);
+    refused.refuses("/proc/r.json");
+    assert_eq!(session.read("receipt.json"), receipt);
+    let attest = format!("attest model --device sim --nonce {NONCE} --sign-key w.sign");
+    session
+        .vram(&format!("{attest} --out receipt.json"))
+        .exit(1)
+        .refuses("is no attestation");
+    assert_eq!(session.read("receipt.json"), receipt);
+    session.vram(&format!("{attest} --out answer.json")).exit(0);
+    let answer = session.read("answer.json");
+    session.vram(&format!("{attest} --out answer.json")).exit(0);
+    assert_ne!(session.read("answer.json"), answer);
+    let seal = SEAL.replace("receipt.json", "answer.json");
+    session.vram(&seal).exit(1).refuses("is no receipt");
 }
 
 // requirement: KD-10

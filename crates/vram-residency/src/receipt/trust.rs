@@ -8,6 +8,7 @@ use crate::clock::Timestamp;
 use crate::device::DeviceKind;
 use crate::key::{KeyId, Scope, SigningKey, VerifyingKey};
 use crate::seal::Record;
+use crate::shard::WorkerId;
 
 /// What a receipt or an attestation is checked against.
 #[derive(Debug, Clone, Copy, Default)]
@@ -72,6 +73,19 @@ impl Subject<'_> {
 }
 
 impl Signer<'_> {
+    /// Whether what `worker` signs at this time is covered by the certificate, if
+    /// there is one, and the certificate is its operator's.
+    ///
+    /// # Errors
+    /// [`ReceiptError::Certificate`] and [`ReceiptError::Scope`].
+    pub fn check(&self, worker: &WorkerId, at: Timestamp) -> Result<(), ReceiptError> {
+        let Some(certificate) = self.certificate else {
+            return Ok(());
+        };
+        certificate.check()?;
+        certificate.covers(self.key.public(), worker, at)
+    }
+
     /// Signs what `message` makes for our public key.
     pub(super) fn sign(
         &self,
@@ -82,9 +96,7 @@ impl Signer<'_> {
         if self.key.scope() == Scope::Production && subject.is_simulated() {
             return Err(ReceiptError::Production);
         }
-        if let Some(certificate) = self.certificate {
-            certificate.covers(public, &subject.record.worker_id, subject.at)?;
-        }
+        self.check(&subject.record.worker_id, subject.at)?;
         Ok(Signed {
             key_id: public.id(),
             public_key: PublicKey(public.clone()),

@@ -22,8 +22,8 @@ use vram_residency::load::Model;
 use crate::device::DeviceSpec;
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::text;
 use crate::worker::WorkerArgs;
+use crate::{folder, text};
 use args::{FormatArg, ModeArg};
 
 /// Load models into VRAM, seal them, verify them there, and report
@@ -184,6 +184,12 @@ impl Args {
                 check_place(what, path)?;
             }
         }
+        if let (Some(record), Some(receipt)) = (&self.record, &self.receipt)
+            && folder::is_same_name(record, receipt)
+        {
+            return Err(Failure::usage("--record and --receipt name the same file")
+                .hint("name two: one would replace the other"));
+        }
         Ok(())
     }
 }
@@ -194,10 +200,7 @@ fn check_place(what: &str, path: &Path) -> Result<(), Failure> {
         return Err(Failure::usage(format!("--{what} takes a file, not '-'"))
             .hint("stdout has the results, with --json for programs; a file of that name is ./-"));
     }
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    if path.is_dir() || parent.is_some_and(|parent| !parent.is_dir()) {
+    if path.is_dir() || !folder::of(path).is_dir() {
         let name = path.display();
         return Err(Failure::new(format!(
             "cannot write {what} {name}: not a file in an existing directory"

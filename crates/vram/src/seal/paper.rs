@@ -8,7 +8,6 @@ use super::Args;
 use super::report;
 use super::run::{Held, Sealed};
 use crate::failure::Failure;
-use crate::records;
 use crate::signing::{Hand, believed, not_signed};
 use crate::worker::Worker;
 
@@ -27,21 +26,6 @@ pub(super) fn papers<'a>(
         papers.push((path.as_path(), report::record_text(sealed)?));
     }
     Ok(papers)
-}
-
-/// Writes all of them or none.
-pub(super) fn write_all(papers: &[(&Path, String)]) -> Result<(), Failure> {
-    for (done, (path, text)) in papers.iter().enumerate() {
-        let written = records::write(path, text);
-        if written.is_err() {
-            for (path, _) in papers.iter().take(done) {
-                // Ours, and worthless alone; what went wrong is being reported.
-                let _ = std::fs::remove_file(path);
-            }
-        }
-        written?;
-    }
-    Ok(())
 }
 
 /// A receipt a line.

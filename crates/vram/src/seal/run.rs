@@ -11,14 +11,15 @@ use vram_residency::{Mode, SealedShard, VramManager};
 
 use super::devices::until_one_fails;
 use super::load::{Load, Loaded};
-use super::paper::{papers, write_all};
+use super::paper::papers;
 use super::{Args, hold, report};
 use crate::device::DeviceSpec;
 use crate::failure::Failure;
 use crate::interrupt::{Interrupt, go_on};
 use crate::output::Output;
+use crate::papers::Kind;
 use crate::worker::Worker;
-use crate::{papers, records, text};
+use crate::{papers, records, replace, text};
 
 /// One sealed and verified file.
 pub(super) struct Held {
@@ -41,7 +42,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         records::check_target(path)?;
     }
     if let Some(path) = &args.receipt {
-        papers::check_target(path)?;
+        papers::check_target(path, Kind::Receipts)?;
     }
     let worker = args.worker.start(&args.device)?;
     let interrupt = Interrupt::listen()?;
@@ -104,7 +105,7 @@ impl Job<'_> {
     fn claim(&self, papers: &[(&Path, String)], sealed: &Sealed) -> Result<(), Failure> {
         go_on(self.interrupt.token(), "anything was written")?;
         self.worker.keep_evidence(self.output)?;
-        write_all(papers)?;
+        replace::all(papers)?;
         report::print(self.args, &self.worker.manager, sealed, self.output)
     }
 

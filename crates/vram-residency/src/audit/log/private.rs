@@ -17,7 +17,8 @@ const LOCK: &str = "lock";
 pub(super) fn folder(dir: &Path) -> Result<(OwnedFd, OwnedFd), OpenError> {
     let io = |error: rustix::io::Errno| failed(dir, &error);
     match rustix::fs::mkdir(dir, Mode::RWXU) {
-        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+        Ok(()) => sync_parent(dir).map_err(io)?,
+        Err(rustix::io::Errno::EXIST) => {}
         Err(error) => return Err(io(error)),
     }
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
@@ -33,6 +34,18 @@ pub(super) fn folder(dir: &Path) -> Result<(OwnedFd, OwnedFd), OpenError> {
     }
     hold(dir, &lock)?;
     Ok((root, lock))
+}
+
+/// A new log is lost with its name. A file system that cannot sync folders is taken
+/// as it is.
+fn sync_parent(dir: &Path) -> rustix::io::Result<()> {
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
+    let parent = rustix::fs::open(parent.unwrap_or(Path::new(".")), flags, Mode::empty())?;
+    match rustix::fs::fsync(parent) {
+        Err(rustix::io::Errno::INVAL) => Ok(()),
+        synced => synced,
+    }
 }
 
 fn hold(dir: &Path, what: &OwnedFd) -> Result<(), OpenError> {

@@ -1,0 +1,184 @@
+//! Files that take the place of older ones: each whole, and all of them or none.
+//!
+//! All are on the disk under temporary names before the first one gets its own.
+//! Should one not get it, what those before it replaced is put back.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::failure::Failure;
+use crate::{folder, fresh};
+
+/// Writes `text` so that readers see the old file or the whole new one.
+pub(crate) fn one(path: &Path, text: &str) -> Result<(), Failure> {
+    all(&[(path, text.to_owned())])
+}
+
+/// Writes all of them or none.
+pub(crate) fn all(papers: &[(&Path, String)]) -> Result<(), Failure> {
+    let drafts = papers.iter().map(|(path, text)| {
+        let draft = Draft::write(path, text);
+        draft.map_err(|error| failed(path, &error))
+    });
+    let drafts = drafts.collect::<Result<Vec<_>, _>>()?;
+    let mut published = Vec::new();
+    for (draft, left) in drafts.into_iter().zip((0..papers.len()).rev()) {
+        let path = draft.path;
+        match draft.publish(left > 0) {
+            Ok(one) => published.push(one),
+            Err(error) => {
+                published.into_iter().for_each(Published::undo);
+                return Err(failed(path, &error));
+            }
+        }
+    }
+    for (path, _) in papers {
+        folder::sync(path).map_err(|error| not_durable(path, &error))?;
+    }
+    Ok(())
+}
+
+fn failed(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(format!("cannot write {}: {error}", path.display()))
+}
+
+fn not_durable(path: &Path, error: &io::Error) -> Failure {
+    let message = format!(
+        "{} is written, but not on the disk: {error}",
+        path.display()
+    );
+    Failure::new(message).hint("a loss of power may bring back what was there before")
+}
+
+/// A file that is on the disk and has not its own name yet. Dropping it removes it.
+struct Draft<'a> {
+    path: &'a Path,
+    temporary: PathBuf,
+}
+
+impl<'a> Draft<'a> {
+    fn write(path: &'a Path, text: &str) -> io::Result<Self> {
+        let mut options = File::options();
+        let (mut file, temporary) = fresh::create_temporary(path, options.write(true).mode(0o644))?;
+        let draft = Self { path, temporary };
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        Ok(draft)
+    }
+
+    /// Gives it its name, in a way that can be undone if `undoable`.
+    fn publish(self, undoable: bool) -> io::Result<Published<'a>> {
+        let before = if undoable {
+            Before::of(self.path)
+        } else {
+            Before::Unknown
+        };
+        let published = Published {
+            path: self.path,
+            before,
+        };
+        std::fs::rename(&self.temporary, self.path)?;
+        Ok(published)
+    }
+}
+
+impl Drop for Draft<'_> {
+    fn drop(&mut self) {
+        // Ours: we created it. Where it was renamed nothing is there.
+        let _ = std::fs::remove_file(&self.temporary);
+    }
+}
+
+/// What had a name before.
+enum Before {
+    Nothing,
+    /// It is kept under this name.
+    Kept(PathBuf),
+    /// It cannot be put back.
+    Unknown,
+}
+
+impl Before {
+    fn of(path: &Path) -> Self {
+        match fresh::link_temporary(path) {
+            Ok(name) => Self::Kept(name),
+            Err(error) if error.kind() == ErrorKind::NotFound => Self::Nothing,
+            Err(_) => Self::Unknown,
+        }
+    }
+}
+
+/// A file that has its name. Dropping it gives up what it replaced.
+struct Published<'a> {
+    path: &'a Path,
+    before: Before,
+}
+
+impl Published<'_> {
+    /// As before, as far as that can be; what went wrong is being reported.
+    fn undo(self) {
+        let _ = match &self.before {
+            Before::Nothing => std::fs::remove_file(self.path),
+            Before::Kept(name) => std::fs::rename(name, self.path),
+            Before::Unknown => Ok(()),
+        };
+    }
+}
+
+impl Drop for Published<'_> {
+    fn drop(&mut self) {
+        if let Before::Kept(name) = &self.before {
+            // Ours, as a draft's; put back it is not there.
+            let _ = std::fs::remove_file(name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_no_temporary_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let occupied = dir.path().join("there");
+        std::fs::create_dir(&occupied).unwrap();
+        assert!(one(&occupied, "{}").is_err());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn papers_that_are_not_all_written_leave_the_older_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let (old, new, occupied) = (path("old"), path("new"), path("there"));
+        std::fs::write(&old, "old").unwrap();
+        std::fs::create_dir(&occupied).unwrap();
+        let papers = [&old, &new, &occupied].map(|path| (path.as_path(), "text".to_owned()));
+        let failure = all(&papers).unwrap_err();
+        assert!(failure.message().contains(occupied.to_str().unwrap()));
+        assert_eq!(std::fs::read(&old).unwrap(), b"old");
+        assert!(!new.exists());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+
+        std::fs::remove_dir(&occupied).unwrap();
+        all(&papers).unwrap();
+        for path in [old, new, occupied] {
+            assert_eq!(std::fs::read(path).unwrap(), b"text");
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn nothing_is_replaced_while_a_draft_cannot_be_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let (old, lost) = (dir.path().join("old"), dir.path().join("none/file"));
+        std::fs::write(&old, "old").unwrap();
+        let papers = [&old, &lost].map(|path| (path.as_path(), "text".to_owned()));
+        assert!(all(&papers).is_err());
+        assert_eq!(std::fs::read(&old).unwrap(), b"old");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}
