@@ -51,13 +51,15 @@ fn run(args: &[String]) -> Result<(), String> {
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(folder.join("tests")).map_err(say)?;
     let cuda = ["--package", "vram-residency-cuda"];
-    for binary in built(&[&["test", "--no-run", "--lib", "--tests"], &cuda[..]].concat())? {
+    let tests = [&["test", "--no-run", "--lib", "--tests"], &cuda[..]].concat();
+    for binary in built("gpu-tests", &tests)? {
         if binary.is_test && !STAY_HERE.contains(&binary.name.as_str()) {
             copy(&binary.path, &folder.join("tests").join(&binary.name))?;
         }
     }
-    let mut programs = built(&[&["build", "--examples"], &cuda[..]].concat())?;
-    programs.extend(built(&["build", "--package", "vram"])?);
+    let examples = [&["build", "--examples"], &cuda[..]].concat();
+    let mut programs = built("release", &examples)?;
+    programs.extend(built("release", &["build", "--package", "vram"])?);
     for binary in programs {
         if PROGRAMS.contains(&binary.name.as_str()) {
             copy(&binary.path, &folder.join(&binary.name))?;
@@ -65,7 +67,7 @@ fn run(args: &[String]) -> Result<(), String> {
     }
     // Tests of the backend's failures need the fake driver there as well; they
     // find it one folder above themselves.
-    let _ = built(&["build", "--package", "fake-cuda", "--lib"])?;
+    let _ = built("release", &["build", "--package", "fake-cuda", "--lib"])?;
     let fake = "libfake_cuda.so";
     let release = exec::root().join("target/gpu-suite-build/release");
     copy(&release.join(fake), &folder.join(fake))?;
@@ -140,12 +142,13 @@ fn script() -> String {
     include_str!("gpu_suite.sh").replace("@COMMIT@", &commit.unwrap_or_default())
 }
 
-/// Builds in release mode, stripped, and lists the programs.
-fn built(args: &[&str]) -> Result<Vec<Program>, String> {
+/// Builds with a profile, stripped, and lists the programs.
+fn built(profile: &str, args: &[&str]) -> Result<Vec<Program>, String> {
     let mut command = exec::cargo(args);
     command
-        .arg("--release")
-        .args(["--config", "profile.release.strip=\"symbols\""])
+        .args(["--profile", profile])
+        .arg("--config")
+        .arg(format!("profile.{profile}.strip=\"symbols\""))
         .args(["--target-dir", "target/gpu-suite-build"]);
     programs::build(&mut command)
 }
