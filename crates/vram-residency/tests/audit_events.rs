@@ -343,6 +343,8 @@ fn other_state_changes_are_audited_too() {
     rig.manager.resume("checked\nby hand").unwrap();
     rig.manager.resume("already running").unwrap();
     let moved = rig.manager.migrate_shard(&shard, 1).unwrap();
+    let key_ids = || json!([0, 1].map(|device| rig.manager.key_id(device).unwrap()));
+    let before = key_ids();
     rig.manager.rotate_key(&common::root_key(8)).unwrap();
     rig.manager.retire_old_keys().unwrap();
     rig.devices[1].fail(Op::Free, 1, DeviceError::Unsupported { what: "scrubbing" });
@@ -363,8 +365,8 @@ fn other_state_changes_are_audited_too() {
         json!({"event_type": "vram.sealed", "gpu_device": 1, "sequence": 2}),
         json!({"event_type": "shard.migrated", "from_device": 0, "to_device": 1}),
         json!({"event_type": "vram.deallocated", "gpu_device": 0}),
-        json!({"event_type": "key.rotated", "devices": 2}),
-        json!({"event_type": "key.retired", "keys": 2}),
+        json!({"event_type": "key.rotated", "devices": 2, "from": before, "to": key_ids()}),
+        json!({"event_type": "key.retired", "keys": 2, "key_ids": before}),
         json!({"event_type": "vram.stranded", "stranded_bytes": 5000, "severity": "error"}),
     ];
     assert_eq!(events.len(), expected.len(), "{events:#?}");

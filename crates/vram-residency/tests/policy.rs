@@ -120,6 +120,7 @@ fn vram_only_enforced() {
             policy,
             violation,
             details,
+            shard_id: None,
             gpu_device,
             action_taken,
         } = &event.body

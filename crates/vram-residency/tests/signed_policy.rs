@@ -150,7 +150,10 @@ fn only_what_was_approved_is_sealed_and_the_seal_says_who_signed() {
         &bytes[..19_999].to_vec(),
         &weights(20_000, 3),
     ] {
-        let error = rig.manager.seal(SealRequest::bytes(bad)).unwrap_err();
+        let began = rig.sink.events().len();
+        let request = SealRequest::bytes(bad).id("refused");
+        let request = request.correlation_id("req-9");
+        let error = rig.manager.seal(request).unwrap_err();
         let found = matches!(&error, Error::Policy(PolicyError::NotSigned { len, .. })
             if *len == bad.len() as u64);
         assert!(found && !error.is_refusal(), "{error}");
@@ -160,6 +163,13 @@ fn only_what_was_approved_is_sealed_and_the_seal_says_who_signed() {
                 if policy.as_str() == "signed_models" && action_taken.as_str() == "seal_refused")
         });
         assert_eq!(violation.unwrap().severity, Severity::Critical);
+        // Whoever looks for the shard or for the request finds all of it.
+        for event in &events[began..] {
+            let event = serde_json::to_value(event).unwrap();
+            let about = [&event["shard_id"], &event["correlation_id"]];
+            assert_eq!(about, ["refused", "req-9"], "{event}");
+        }
+        assert!(events.len() > began + 3, "{events:?}");
         assert!(matches!(
             events.last().unwrap().body,
             Body::VramSealFailed { .. }

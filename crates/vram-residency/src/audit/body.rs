@@ -51,7 +51,12 @@ impl Body {
     ];
 
     /// The event of a broken rule; `action` says what was done about it.
-    pub(crate) fn policy_violation(error: &PolicyError, info: &DeviceInfo, action: &str) -> Self {
+    pub(crate) fn policy_violation(
+        error: &PolicyError,
+        shard_id: Option<ShardId>,
+        info: &DeviceInfo,
+        action: &str,
+    ) -> Self {
         let details = format!(
             "{} device {} {}, {}, {} bytes",
             info.kind, info.ordinal, info.uuid, info.name, info.total_bytes
@@ -60,6 +65,7 @@ impl Body {
             policy: Text::new(error.rule()),
             violation: Text::new(&error.to_string()),
             details: Text::new(&details),
+            shard_id,
             gpu_device: Some(info.ordinal),
             action_taken: Text::new(action),
         }
@@ -74,6 +80,7 @@ impl Body {
             policy: Text::new(rule),
             violation: Text::new(reason),
             details: Text::new("no device was opened"),
+            shard_id: None,
             gpu_device: None,
             action_taken: Text::new("worker_startup_blocked"),
         }

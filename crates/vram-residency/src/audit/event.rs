@@ -365,6 +365,9 @@ pub enum Body {
         violation: Text,
         /// The device: what it says it is.
         details: Text,
+        /// The shard, where there is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        shard_id: Option<ShardId>,
         /// Device ordinal, where there is a device.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         gpu_device: Option<u32>,
@@ -499,12 +502,18 @@ pub enum Body {
     KeyRotated {
         /// Devices whose key changed.
         devices: u32,
+        /// Ids of the keys that sealed until now, by device.
+        from: Vec<KeyId>,
+        /// Ids of the keys that seal from now on, by device.
+        to: Vec<KeyId>,
     },
     /// Older keys are no longer accepted.
     #[serde(rename = "key.retired")]
     KeyRetired {
         /// Keys that were dropped.
         keys: u32,
+        /// Their ids.
+        key_ids: Vec<KeyId>,
     },
     /// A device is gone until the process restarts.
     #[serde(rename = "device.lost")]

@@ -14,6 +14,8 @@ pub(crate) struct Allocation {
     ledger: Arc<Ledger>,
     recorder: Arc<Recorder>,
     shard_id: ShardId,
+    /// Of the request that it was taken for.
+    correlation_id: Option<Text>,
     buffer: BufferId,
     /// Bytes that the device gave, all of them in the budget.
     granted: u64,
@@ -28,7 +30,7 @@ impl Allocation {
     pub(crate) fn take(
         reservation: Reservation,
         recorder: Arc<Recorder>,
-        shard_id: ShardId,
+        (shard_id, correlation_id): (ShardId, Option<Text>),
         start: u64,
         len: u64,
     ) -> Result<Self, DeviceError> {
@@ -38,6 +40,7 @@ impl Allocation {
             ledger: taken.ledger,
             recorder,
             shard_id,
+            correlation_id,
             buffer,
             granted: taken.charged,
             extent: Extent { buffer, start, len },
@@ -94,7 +97,7 @@ impl Allocation {
                 reason: Text::new(&error.source.to_string()),
             },
         };
-        let recorded = self.recorder.emit(body);
+        let recorded = self.recorder.emit_for(self.correlation_id.as_ref(), body);
         (freed, recorded)
     }
 }

@@ -253,7 +253,7 @@ fn admit(policy: &Policy, info: &DeviceInfo, recorder: &Recorder) -> Result<Admi
     if let Err(error @ PolicyError::Device { .. }) = &admitted {
         let action = "worker_startup_blocked";
         // As `VramManager::tell`.
-        let _ = recorder.emit(Body::policy_violation(error, info, action));
+        let _ = recorder.emit(Body::policy_violation(error, None, info, action));
     }
     Ok(admitted?)
 }

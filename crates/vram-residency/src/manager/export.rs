@@ -72,7 +72,11 @@ impl VramManager {
         allowed: Option<ExportAllowed>,
     ) -> Result<ExportAllowed> {
         let slot = self.slot_of(resident)?;
-        self.permitted(slot, allowed.ok_or(PolicyError::ExportOff))
+        self.permitted(
+            slot,
+            resident.record(),
+            allowed.ok_or(PolicyError::ExportOff),
+        )
     }
 
     /// Records that bytes of a leased shard go to the host and lets `read` fetch
@@ -120,7 +124,7 @@ impl VramManager {
         let end = end.ok_or(InputError::Range { offset, len, size })?;
         let slot = self.slot_of(resident)?;
         let allowed = self.inner.policy.admit_export(slot.info());
-        let _allowed = self.permitted(slot, allowed)?;
+        let _allowed = self.permitted(slot, resident.record(), allowed)?;
         self.usable(slot, resident)?;
         let shard_id = resident.record().shard_id.clone();
         self.emit(

@@ -12,9 +12,9 @@ use crate::shard::ShardId;
 /// What a failed operation was about, as far as that is known.
 #[derive(Default)]
 pub(super) struct About {
-    shard_id: Option<ShardId>,
+    pub(super) shard_id: Option<ShardId>,
     gpu_device: Option<u32>,
-    correlation_id: Option<Text>,
+    pub(super) correlation_id: Option<Text>,
 }
 
 impl About {
@@ -30,6 +30,13 @@ impl About {
         Self {
             gpu_device: Some(ordinal),
             ..Self::default()
+        }
+    }
+
+    pub(super) fn seal(shard_id: &ShardId, correlation_id: Option<&Text>) -> Self {
+        Self {
+            shard_id: Some(shard_id.clone()),
+            ..Self::request(correlation_id.cloned())
         }
     }
 
@@ -79,9 +86,11 @@ impl VramManager {
     pub(super) fn permitted<T>(
         &self,
         slot: &DeviceSlot,
+        record: &Record,
         answer: Result<T, PolicyError>,
     ) -> Result<T> {
-        answer.map_err(|error| self.policy_violation(slot, error, "refused"))
+        let about = || About::shard(record);
+        answer.map_err(|error| self.policy_violation(slot, about(), error, "refused"))
     }
 
     /// Records a refused request for room (requirement: AU-5).

@@ -41,12 +41,13 @@ impl KeyRing {
         *accepted = ring.into();
     }
 
-    fn retire_older(&self) -> usize {
+    /// Drops all but the newest key; the ids of those that were dropped.
+    fn retire_older(&self) -> Vec<KeyId> {
         let mut accepted = self
             .accepted
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        let dropped = accepted.len().saturating_sub(1);
+        let dropped = accepted.iter().skip(1).map(|key| key.id()).collect();
         let current: Vec<_> = accepted.iter().take(1).map(Arc::clone).collect();
         *accepted = current.into();
         dropped
@@ -75,7 +76,17 @@ impl VramManager {
             .map_err(Error::from);
         let keys = self.recorded("rotate_key", About::default(), keys)?;
         let devices = u32::try_from(keys.len()).unwrap_or(u32::MAX);
-        self.emit(None, Body::KeyRotated { devices })?;
+        let now = self
+            .inner
+            .slots
+            .iter()
+            .filter_map(|slot| slot.keys.current());
+        let body = Body::KeyRotated {
+            devices,
+            from: now.map(|key| key.id()).collect(),
+            to: keys.iter().map(|key| key.id()).collect(),
+        };
+        self.emit(None, body)?;
         for (slot, key) in self.inner.slots.iter().zip(keys) {
             slot.keys.rotate(key);
         }
@@ -87,14 +98,10 @@ impl VramManager {
     /// # Errors
     /// [`crate::audit::AuditError`] in `required` mode.
     pub fn retire_old_keys(&self) -> Result<()> {
-        let dropped: usize = self
-            .inner
-            .slots
-            .iter()
-            .map(|slot| slot.keys.retire_older())
-            .sum();
-        let keys = u32::try_from(dropped).unwrap_or(u32::MAX);
-        Ok(self.emit(None, Body::KeyRetired { keys })?)
+        let slots = self.inner.slots.iter();
+        let key_ids: Vec<_> = slots.flat_map(|slot| slot.keys.retire_older()).collect();
+        let keys = u32::try_from(key_ids.len()).unwrap_or(u32::MAX);
+        Ok(self.emit(None, Body::KeyRetired { keys, key_ids })?)
     }
 
     /// Id of the key that new seals on a device use.

@@ -260,7 +260,7 @@ impl VramManager {
         if let Err(error) = self.admit_again(slot, &facts) {
             self.tell(
                 None,
-                Body::policy_violation(&error, &facts, "worker_stopped"),
+                Body::policy_violation(&error, None, &facts, "worker_stopped"),
             );
             // The verdict is told whatever the log does.
             let _ = self.stop(&error.to_string());
@@ -361,10 +361,12 @@ impl VramManager {
     fn policy_violation(
         &self,
         slot: &DeviceSlot,
+        about: About,
         error: PolicyError,
         action: &'static str,
     ) -> Error {
-        self.tell(None, Body::policy_violation(&error, slot.info(), action));
+        let body = Body::policy_violation(&error, about.shard_id, slot.info(), action);
+        self.tell(about.correlation_id.as_ref(), body);
         error.into()
     }
 

@@ -46,7 +46,7 @@ impl VramManager {
     fn repair_from(&self, shard: &SealedShard, source: &dyn Source) -> Result<Repaired> {
         let resident = Arc::clone(self.own(shard)?);
         let slot = self.slot_of(&resident)?;
-        let _allowed = self.permitted(slot, self.inner.policy.admit_repair())?;
+        let _allowed = self.permitted(slot, resident.record(), self.inner.policy.admit_repair())?;
         self.authentic(slot, &resident)?;
         let (len, size) = (source.len(), resident.record().vram_bytes);
         if len != size {

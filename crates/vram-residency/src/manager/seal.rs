@@ -18,7 +18,7 @@ use crate::key::{KeyId, SealTag};
 use crate::load::{
     Control, FormatChoice, Header, LoadError, Noted, SealRequest, Source, Watched, refuse_part,
 };
-use crate::policy::{AdmittedSize, ConfirmedMemory};
+use crate::policy::{AdmittedSize, ConfirmedMemory, PolicyError};
 use crate::seal::{GroupId, RECORD_SCHEMA, Record, SIGNED_RECORD_SCHEMA, ShardPosition};
 use crate::shard::{Filled, Filling, ModelRef, Resident, SealedShard, ShardId};
 use crate::signed::Approved;
@@ -266,11 +266,12 @@ impl VramManager {
         let shard_id = claim.id().clone();
         let wanted = self.inner.policy.admit_size(len)?.padded(start);
         let recorder = Arc::clone(&self.inner.recorder);
+        let about = (claim, correlation_id.cloned());
         let attempt = self.inner.counters.attempt();
         let taken = slot
             .ledger
             .reserve(slot.admitted, wanted)
-            .and_then(|reservation| Ok(Filling::start(reservation, recorder, claim, start, len)?));
+            .and_then(|reservation| Ok(Filling::start(reservation, recorder, about, start, len)?));
         drop(attempt);
         let filling = match self.lost_is_recorded(taken) {
             Ok(filling) => filling,
@@ -396,11 +397,11 @@ impl VramManager {
         tensors: TensorTable,
         correlation_id: Option<&Text>,
     ) -> Result<SealedShard> {
-        let approved = self.approved(slot, &filled)?;
+        let about = || About::seal(&identity.id, correlation_id);
+        let refused = |error| self.policy_violation(slot, about(), error, "seal_refused");
+        let approved = self.approved(&filled).map_err(refused)?;
         let confirmed = match self.lost_is_recorded(filled.confirm(&self.inner.policy)) {
-            Err(Error::Policy(error)) => {
-                return Err(self.policy_violation(slot, error, "seal_refused"));
-            }
+            Err(Error::Policy(error)) => return Err(refused(error)),
             other => other?,
         };
         let record = self.sealed_record(slot, &filled, identity, (confirmed, approved))?;
@@ -429,12 +430,9 @@ impl VramManager {
 
     /// Whether the policy lets these bytes be sealed, as the device measured them
     /// (requirement: PM-15).
-    fn approved(&self, slot: &DeviceSlot, filled: &Filled) -> Result<Approved> {
+    fn approved(&self, filled: &Filled) -> Result<Approved, PolicyError> {
         let (digest, len) = (filled.tree.digest(), filled.tree.len());
-        match self.inner.policy.models.admit(&digest, len) {
-            Ok(approved) => Ok(approved),
-            Err(error) => Err(self.policy_violation(slot, error, "seal_refused")),
-        }
+        self.inner.policy.models.admit(&digest, len)
     }
 
     /// The sealed record of what was measured.

@@ -75,8 +75,8 @@ fn room_that_becomes_memory_is_counted_once() {
             let admitted = policy.admit_device(ledger.device().info()).unwrap();
             let size = policy.admit_size(MIB / 2).unwrap();
             let reservation = ledger.reserve(admitted, size).expect("it fits");
-            let id = "x".parse().unwrap();
-            Allocation::take(reservation, Arc::clone(&recorder), id, 0, MIB / 2).unwrap()
+            let about = ("x".parse().unwrap(), None);
+            Allocation::take(reservation, Arc::clone(&recorder), about, 0, MIB / 2).unwrap()
         };
         let allocations: Vec<_> = thread::scope(|scope| {
             let other = scope.spawn(|| half(&ledger));

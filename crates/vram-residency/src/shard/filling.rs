@@ -6,7 +6,7 @@ use std::sync::Arc;
 use vram_digest::{BlockHash, FileDigest, Tree, nh};
 
 use super::Claim;
-use crate::audit::Recorder;
+use crate::audit::{Recorder, Text};
 use crate::capacity::{Allocation, Reservation};
 use crate::device::{Device, DeviceError, Extent, Protection};
 use crate::error::{Error, VerifyError};
@@ -31,16 +31,17 @@ pub(crate) struct Filled {
 }
 
 impl Filling {
-    /// Turns a reservation into memory for `len` bytes at byte `start` of it.
+    /// Turns a reservation into memory for `len` bytes at byte `start` of it, for a
+    /// request of this correlation id.
     pub(crate) fn start(
         reservation: Reservation,
         recorder: Arc<Recorder>,
-        claim: Arc<Claim>,
+        (claim, correlation_id): (Arc<Claim>, Option<Text>),
         start: u64,
         len: u64,
     ) -> Result<Self, DeviceError> {
-        let id = claim.id().clone();
-        let allocation = Allocation::take(reservation, recorder, id, start, len)?;
+        let about = (claim.id().clone(), correlation_id);
+        let allocation = Allocation::take(reservation, recorder, about, start, len)?;
         Ok(Self { allocation, claim })
     }
 

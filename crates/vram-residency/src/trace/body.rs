@@ -207,9 +207,12 @@ fn shards(body: &Body, correlation_id: Option<&str>) {
 #[rustfmt::skip] // One arm per event: the shape of a table.
 fn managing(body: &Body, correlation_id: Option<&str>) {
     match body {
-        Body::PolicyViolation { policy, violation, details, gpu_device, action_taken } => error!(
-            event = "policy.violation", correlation_id, %policy, %violation, %details, gpu_device,
-            %action_taken, "the policy was violated"
+        Body::PolicyViolation {
+            policy, violation, details, shard_id, gpu_device, action_taken
+        } => error!(
+            event = "policy.violation", correlation_id, %policy, %violation, %details,
+            shard_id = shard_id.as_ref().map(tracing::field::display), gpu_device, %action_taken,
+            "the policy was violated"
         ),
         Body::ManagerStopped { reason } => error!(
             event = "manager.stopped", correlation_id, %reason, "leases are refused from now on"
@@ -217,11 +220,13 @@ fn managing(body: &Body, correlation_id: Option<&str>) {
         Body::ManagerResumed { reason } => warn!(
             event = "manager.resumed", correlation_id, %reason, "leases are granted again"
         ),
-        Body::KeyRotated { devices } => info!(
-            event = "key.rotated", correlation_id, devices, "new seals use another key"
+        Body::KeyRotated { devices, from, to } => info!(
+            event = "key.rotated", correlation_id, devices, ?from, ?to,
+            "new seals use another key"
         ),
-        Body::KeyRetired { keys } => warn!(
-            event = "key.retired", correlation_id, keys, "older keys are no longer accepted"
+        Body::KeyRetired { keys, key_ids } => warn!(
+            event = "key.retired", correlation_id, keys, ?key_ids,
+            "older keys are no longer accepted"
         ),
         Body::DeviceLost { gpu_device, reason } => error!(
             event = "device.lost", correlation_id, gpu_device, %reason,

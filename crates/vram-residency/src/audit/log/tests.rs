@@ -242,7 +242,10 @@ pub(super) fn critical(id: u64) -> Event {
 }
 
 pub(super) fn plain(id: u64) -> Event {
-    let body = Body::KeyRotated { devices: 1 };
+    let body = Body::KeyRetired {
+        keys: 1,
+        key_ids: Vec::new(),
+    };
     Event {
         severity: body.severity(),
         body,
