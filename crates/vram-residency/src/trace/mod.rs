@@ -29,6 +29,12 @@ pub(crate) fn not_deleted(first_kept: u64, error: &std::io::Error) {
     warn!(first_kept, %reason, "retired segments of the audit log cannot be deleted");
 }
 
+/// Tells that a tile of the audit log that newer ones stand for stays.
+pub(crate) fn tile_not_deleted(path: &str, error: &std::io::Error) {
+    let reason = Text::new(&error.to_string());
+    warn!(path, %reason, "an old tile of the audit log cannot be deleted");
+}
+
 /// Runs an operation inside its span and tells how it ended.
 #[inline]
 pub(crate) fn operation<T>(span: &Span, work: impl FnOnce() -> Result<T>) -> Result<T> {

@@ -202,7 +202,7 @@ impl Committer {
     pub(super) fn hand_over(&mut self, next: SigningKey, seq: u64, proof: &str) -> io::Result<()> {
         let name = line::handover_name(seq);
         self.storage.put(&name, proof.as_bytes(), true)?;
-        self.remove_old_tiles()?;
+        self.remove_old_tiles();
         self.key = next;
         self.close()
     }
@@ -331,7 +331,8 @@ impl Committer {
         }
         self.store_tiles()?;
         self.sign()?;
-        self.remove_old_tiles()
+        self.remove_old_tiles();
+        Ok(())
     }
 
     /// Stores the tiles of the tree as it is.
@@ -347,16 +348,18 @@ impl Committer {
     }
 
     /// Deletes the partial tiles that the tree has grown beyond: the checkpoint is
-    /// over newer ones.
-    fn remove_old_tiles(&mut self) -> io::Result<()> {
+    /// over newer ones. One that cannot be deleted is as right as it was and stays until
+    /// the next start: everything is on disk, and nothing fails for it.
+    fn remove_old_tiles(&mut self) {
         self.at.tree.forget_finished();
         let partial = self.at.tree.partial().map(|tile| tile.path()).collect();
         for old in std::mem::replace(&mut self.at.partial, partial) {
-            if !self.at.partial.contains(&old) {
-                self.storage.remove(&old)?;
+            if !self.at.partial.contains(&old)
+                && let Err(error) = self.storage.remove(&old)
+            {
+                trace::tile_not_deleted(&old, &error);
             }
         }
-        Ok(())
     }
 
     /// Writes the checkpoint over the tree as it is.

@@ -17,6 +17,7 @@ use super::storage::{DirStorage, Storage};
 use super::{LogOptions, OpenError, handover};
 use crate::clock::Clock;
 use crate::key::{SigningKey, VerifyingKey};
+use crate::trace;
 
 /// Where a log is. Nothing is written to it before `storage` is called.
 pub(super) struct Place<'a> {
@@ -190,7 +191,8 @@ fn cut_off(found: &Examined, adopted: &Adopted) -> Cut {
 
 /// Brings the stored tiles to those of the tree; the paths of the partial ones.
 /// What a power failure took is written again. What a killed writer stored for
-/// its next checkpoint goes before the first one is signed that it would not fit.
+/// its next checkpoint goes before the first one is signed that it would not fit. One of a
+/// smaller tree that cannot be deleted fits, and stays.
 fn store_tiles(
     storage: &mut dyn Storage,
     files: &dyn Files,
@@ -211,8 +213,14 @@ fn store_tiles(
         ours.insert(path);
     }
     for name in files.names()? {
-        if tile::parse_path(&name).is_some() && !ours.contains(&name) {
-            storage.remove(&name)?;
+        let Some(place) = tile::parse_path(&name).filter(|_| !ours.contains(&name)) else {
+            continue;
+        };
+        match storage.remove(&name) {
+            Err(error) if tile::is_within(place, tree.size()) => {
+                trace::tile_not_deleted(&name, &error);
+            }
+            removed => removed?,
         }
     }
     Ok(tree.partial().map(|tile| tile.path()).collect())

@@ -1,11 +1,13 @@
 //! A disk that fails at any step.
 
 use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::committer::{Committer, Position};
+use super::open::{self, Place, Writer};
 use super::queue::Queue;
 use super::storage::Storage;
 use super::{LogOptions, LogSink, Sink, writer};
@@ -30,7 +32,7 @@ pub(super) struct Failing {
     rename_done: bool,
     /// What the failing operations say.
     pub(super) why: io::ErrorKind,
-    /// What never works of the deletion of segments.
+    /// What never works of the deletion of segments and tiles.
     kept: Option<Kept>,
 }
 
@@ -40,6 +42,8 @@ enum Kept {
     Sync,
     /// The deletion itself.
     Remove,
+    /// The deletion of old tiles.
+    Tile,
 }
 
 impl Failing {
@@ -146,7 +150,12 @@ impl Storage for Failing {
 
     fn remove(&mut self, path: &str) -> io::Result<()> {
         self.step()?;
-        if self.kept == Some(Kept::Remove) && line::segment_first(path).is_some() {
+        let kept = match self.kept {
+            Some(Kept::Remove) => line::segment_first(path).is_some(),
+            Some(Kept::Tile) => path.starts_with("tile/"),
+            _ => false,
+        };
+        if kept {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         self.files().remove(path);
@@ -480,6 +489,55 @@ fn a_segment_that_cannot_be_deleted_fails_nothing() {
         let once = said.is_sorted_by(|a, b| a < b);
         assert!(said.len() > 2 && once, "{kept:?}: {said:?}");
     }
+}
+
+fn reopened(disk: &Failing) -> io::Result<Committer> {
+    let place = Place {
+        dir: Path::new("log"),
+        files: disk,
+        storage: Box::new(|| Ok(Box::new(disk.clone()))),
+    };
+    let writer = Writer {
+        options: &options(),
+        key: key(),
+        clock: Arc::new(SystemClock::new()),
+    };
+    open::open(place, writer).map_err(io::Error::other)
+}
+
+/// A tile that newer ones stand for and that cannot be deleted: all is on disk, so
+/// nothing fails, and the log opens again. One that no tree had is in the way.
+/// requirement: AU-10, AU-13
+#[test]
+fn an_old_tile_that_cannot_be_deleted_fails_nothing() {
+    let disk = Failing {
+        kept: Some(Kept::Tile),
+        ..Failing::new()
+    };
+    let log = start(&disk, &options());
+    for id in 1..=300 {
+        log.record(&critical(id)).unwrap();
+    }
+    assert_eq!(log.losses(), (0, 0));
+    drop(log);
+    let partial = |disk: &Failing| {
+        let files = disk.files();
+        files.keys().filter(|name| name.contains(".p/")).count()
+    };
+    assert!(partial(&disk) > 200);
+    assert_eq!(disk.verify().findings, []);
+    let mut log = reopened(&disk).unwrap();
+    log.write().unwrap();
+    log.close().unwrap();
+    assert!(partial(&disk) > 200);
+    assert_eq!(disk.verify().findings, []);
+    let ahead = "tile/0/002.p/200".to_owned();
+    disk.files().insert(ahead, vec![7; 6400]);
+    assert!(reopened(&disk).is_err());
+    let free = Failing { kept: None, ..disk };
+    reopened(&free).unwrap();
+    assert!(partial(&free) <= 2);
+    assert_eq!(free.verify().findings, []);
 }
 
 /// What the log keeps from here on is said once, whichever step fails before it is on

@@ -44,6 +44,16 @@ pub(crate) fn path(level: u8, number: u64, width: usize) -> String {
     }
 }
 
+/// Whether a tree of `size` leaves has every hash of a tile of this level, number and
+/// width.
+pub(crate) fn is_within((level, number, width): (u8, u64, usize), size: u64) -> bool {
+    let row = size.checked_shr(HEIGHT.saturating_mul(u32::from(level)));
+    let end = number
+        .saturating_mul(WIDTH as u64)
+        .saturating_add(width as u64);
+    end <= row.unwrap_or(0)
+}
+
 /// The level, number and width that a path stands for; None for other paths.
 pub(crate) fn parse_path(text: &str) -> Option<(u8, u64, usize)> {
     let (level, rest) = text.strip_prefix("tile/")?.split_once('/')?;
