@@ -28,11 +28,15 @@ pub struct Trust<'a> {
 }
 
 impl Trust<'_> {
-    /// Whether this certificate is the word of somebody who is trusted. Whoever hands
-    /// a paper on can add one of his own.
+    /// Whether this certificate is the word of somebody who is trusted, and not
+    /// revoked. Whoever hands a paper on can add one of his own.
     #[must_use]
     pub fn vouches(&self, certificate: &Certificate) -> bool {
-        self.keys.contains(certificate.operator())
+        let operator = certificate.operator();
+        let revoked = self
+            .revoked
+            .is_some_and(|list| list.contains(operator.id()));
+        self.keys.contains(operator) && !revoked
     }
 }
 
@@ -117,13 +121,13 @@ impl Signed {
         let key = &self.public_key.0;
         let direct = trust.keys.contains(key);
         let certified = self.certificate.as_ref();
-        let certified = certified.is_some_and(|certificate| trust.vouches(certificate));
+        let certified = certified.is_some_and(|one| trust.keys.contains(one.operator()));
         if self.key_id != key.id() || !(direct || certified) {
             return Err(ReceiptError::Untrusted {
                 key_id: self.key_id,
             });
         }
-        self.not_revoked(trust, subject.record)?;
+        self.not_revoked(trust, subject.record, direct)?;
         if let Some(certificate) = &self.certificate {
             certificate.check()?;
             certificate.covers(key, &subject.record.worker_id, subject.at)?;
@@ -140,11 +144,18 @@ impl Signed {
         Ok(())
     }
 
-    fn not_revoked(&self, trust: &Trust<'_>, record: &Record) -> Result<(), ReceiptError> {
+    /// An operator's key counts only where it is his word that is believed.
+    fn not_revoked(
+        &self,
+        trust: &Trust<'_>,
+        record: &Record,
+        direct: bool,
+    ) -> Result<(), ReceiptError> {
         let Some(revoked) = trust.revoked else {
             return Ok(());
         };
-        let operator = self.certificate.as_ref().map(|c| c.operator().id());
+        let operator = self.certificate.as_ref().filter(|_| !direct);
+        let operator = operator.map(|certificate| certificate.operator().id());
         let hit = [Some(self.key_id), operator, Some(record.key_id)]
             .into_iter()
             .flatten()
