@@ -458,6 +458,14 @@ fn an_adopted_event_is_marked_and_not_proved() {
         let marked: Vec<&str> = marked.collect();
         assert_eq!(marked.len(), 1, "{shown}");
         assert!(marked[0].contains(" 2 vram.deallocated "), "{shown}");
+        // The line as it stands and one member more.
+        let shown = session.vram(&format!("{command} --json")).exit(0).out;
+        let mark = ",\"adopted\":true}";
+        let marked: Vec<&str> = shown
+            .lines()
+            .filter_map(|line| line.strip_suffix(mark))
+            .collect();
+        assert_eq!(marked, [forged.trim_end().trim_end_matches('}')], "{shown}");
     }
 }
 

@@ -36,7 +36,8 @@ const NAMED: usize = 20;
 /// A line that is no event is named on stderr, and the exit code is 3 then. Events of
 /// types or with fields of another version are shown as they stand, and marked. Events
 /// that no checkpoint covered when their writer was killed are marked: whoever could
-/// write to the directory then may have written them.
+/// write to the directory then may have written them. With --json they end in
+/// "adopted":true, which no line in a log has.
 /// Nothing is proved: 'vram audit verify' does that.
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -199,7 +200,11 @@ fn log(dir: &Path) -> Result<DirFiles, Failure> {
 /// One event: its line, or what people want of it.
 fn event(shown: &Shown, output: &Output) -> Result<(), Failure> {
     if output.is_json() {
-        return output.line(&shown.line);
+        let whole = shown.line.strip_suffix('}').filter(|_| shown.adopted);
+        return match whole {
+            Some(fields) => output.line(format!("{fields},\"adopted\":true}}")),
+            None => output.line(&shown.line),
+        };
     }
     let line: Map<String, Value> = serde_json::from_str(&shown.line).unwrap_or_default();
     let name = line.get("event_type").and_then(Value::as_str);
