@@ -210,3 +210,39 @@ fn repair_heals_both_and_leases_come_back() {
     assert_eq!(story[1], "repaired true");
     assert!(story.contains(&format!("leased {LEN} bytes")), "{story:?}");
 }
+
+/// A launch that is skipped once is a fault of the checker, and hides no damage.
+// requirement: DG-2
+#[test]
+fn a_launch_that_does_nothing_gets_a_second_opinion() {
+    for (mode, kernel) in [
+        (Mode::Keyed, "vram_nh_tags_2"),
+        (MODES[2], "vram_nh_tags_2"),
+        (Mode::Full, "vram_sha256_blocks"),
+    ] {
+        for damaged in [false, true] {
+            let world = World::cuda();
+            let Backing::Cuda(machine, _) = &world.backing else {
+                unreachable!("it is a CUDA world")
+            };
+            // The references are there: this pass compares with them.
+            let intact = world.verify(mode);
+            if damaged {
+                world.flip(5 << 20, 2);
+            }
+            let skip = format!("skip exec.launch.{kernel} 1");
+            machine.fake_ctl().tell(&skip);
+            let said = world.verify(mode);
+            let told = world.sink.types();
+            if damaged {
+                assert!(said.contains("[(1280, 1)]"), "{mode}: {said}");
+                assert!(world.shard.is_quarantined(), "{mode}");
+            } else {
+                assert_eq!(said, intact);
+                let fault = told.contains(&"seal.checker_fault".to_owned());
+                assert!(fault, "{mode}: {told:?}");
+                assert_eq!(world.verify(mode), intact);
+            }
+        }
+    }
+}

@@ -59,6 +59,11 @@ fn command() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../vram/tests")
 }
 
+/// The tests of the CUDA backend.
+fn backend() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../vram-residency-cuda/tests")
+}
+
 /// Words in backticks.
 fn quoted(text: &str) -> Vec<&str> {
     text.split('`').skip(1).step_by(2).collect()
@@ -77,7 +82,8 @@ fn every_claim_of_the_threat_model_names_a_test_that_exists() {
         assert!(!names.is_empty(), "no test for: {claim}");
         for name in names {
             let file = format!("{name}.rs");
-            let here = tests().join(&file).exists() || command().join(&file).exists();
+            let places = [tests(), command(), backend()];
+            let here = places.iter().any(|place| place.join(&file).exists());
             let folder = tests().join(name).join("main.rs");
             let pattern = name.strip_suffix('*');
             let known = match pattern {
@@ -99,12 +105,13 @@ fn has_file_that_starts_with(start: &str) -> bool {
     })
 }
 
-/// A function of that name in the tests of this crate, of the command or in the conformance
-/// suite, or a unit test, or a source with unit tests.
+/// A function of that name in the tests of this crate, of the command, of the CUDA backend or in
+/// the conformance suite, or a unit test, or a source with unit tests.
 fn has_function(name: &str) -> bool {
     let source = tests().join("../src");
     let function = format!("fn {name}(");
-    let beside = vec![tests(), command(), source.join("device/conformance.rs")];
+    let conformance = source.join("device/conformance.rs");
+    let beside = vec![tests(), command(), backend(), conformance];
     let is_unit_test = |text: &str| {
         let lines = text.lines().zip(text.lines().skip(1));
         let mut marked = lines.filter(|(mark, _)| mark.trim() == "#[test]");

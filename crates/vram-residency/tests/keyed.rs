@@ -350,12 +350,16 @@ fn kernels_that_do_nothing_are_caught() {
     }
     let world = world(3 * MIB, Policy::default());
     world.sim.skip_kernels(true);
+    let verify = |mode| world.manager.verify_sealed(&world.shard, mode);
+    assert!(idle(&verify(Mode::Full).err().unwrap()));
     assert!(
-        world
-            .manager
-            .verify_sealed(&world.shard, Mode::Full)
-            .is_err()
+        !world.shard.is_quarantined(),
+        "nor is anything proved against it"
     );
+    assert!(verify(Mode::TagOnly).is_err(), "it is in doubt");
+    world.sim.skip_kernels(false);
+    let settled = verify(Mode::TagOnly).unwrap().into_verification();
+    assert_eq!(settled.mode, Mode::Full);
 }
 
 #[test]

@@ -2,14 +2,15 @@
 //!
 //! Staging writes the lane's host block and therefore comes before queueing.
 //! Results are poisoned before a launch, so that a kernel that silently did not
-//! run is found out instead of answering with what lay there before.
+//! run, or not for all, is found out instead of answering with what lay there
+//! before. What is poison still is zeros to whoever asked.
 
 use std::ops::Range;
 
 use vram_digest::{BLOCK_BYTES, BlockHash, HASH_BYTES, nh};
 use vram_residency::device::DeviceError;
 
-use super::convert::{out_of_range, silent_failure};
+use super::convert::out_of_range;
 use super::kernels::{Kernels, TableRef};
 use super::lane::{BLOCK_TABLE, CHECK, GROUP_TABLE, KEYS, Lane, RECORD_BYTES, TAG_TABLE};
 use crate::sys::CuDevicePtr;
@@ -236,7 +237,8 @@ impl Lane {
         }
     }
 
-    /// Hashes that a waited-for launch left `at` bytes into the room.
+    /// Hashes that a waited-for launch left `at` bytes into the room; zeros for each
+    /// that it did not write.
     pub(crate) fn take_hashes(
         &mut self,
         at: usize,
@@ -244,27 +246,18 @@ impl Lane {
     ) -> Result<(), DeviceError> {
         let end = at.saturating_add(out.len().saturating_mul(HASH_BYTES));
         let bytes = self.results(end)?.get(at..).unwrap_or_default();
-        let hashes = bytes.as_chunks::<HASH_BYTES>().0;
-        if hashes.contains(&[POISON; HASH_BYTES]) {
-            return Err(silent_failure(
-                "vram_sha256_blocks",
-                "the kernel left no hashes",
-            ));
+        for (place, hash) in out.iter_mut().zip(bytes.as_chunks().0) {
+            *place = written(*hash);
         }
-        out.copy_from_slice(hashes);
         Ok(())
     }
 
-    /// Tags that a waited-for launch left `at` bytes into the room.
+    /// The same for tags.
     pub(crate) fn take_tags(&mut self, at: usize, out: &mut [nh::Tag]) -> Result<(), DeviceError> {
         let end = at.saturating_add(out.len().saturating_mul(nh::TAG_BYTES));
         let bytes = self.results(end)?.get(at..).unwrap_or_default();
-        let tags = bytes.as_chunks::<{ nh::TAG_BYTES }>().0;
-        if tags.contains(&[POISON; nh::TAG_BYTES]) {
-            return Err(silent_failure("vram_nh_tags", "the kernel left no tags"));
-        }
-        for (place, tag) in out.iter_mut().zip(tags) {
-            *place = nh::Tag::from_bytes(*tag);
+        for (place, tag) in out.iter_mut().zip(bytes.as_chunks().0) {
+            *place = nh::Tag::from_bytes(written(*tag));
         }
         Ok(())
     }
@@ -300,6 +293,14 @@ impl Lane {
         // SAFETY: within the lane's own device block: `results_range` checked it.
         unsafe { self.fill(at, POISON, results.len()) }
     }
+}
+
+/// A result, or zeros in the place of one that is poison still.
+fn written<const N: usize>(result: [u8; N]) -> [u8; N] {
+    if result == [POISON; N] {
+        return [0; N];
+    }
+    result
 }
 
 /// Writes little-endian words at the start of `place`.

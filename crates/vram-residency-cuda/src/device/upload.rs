@@ -8,7 +8,7 @@ use vram_residency::sync::{Arc, Mutex};
 
 use super::CudaDevice;
 use super::buffer::Buffer;
-use super::convert::{lock, out_of_range};
+use super::convert::{lock, out_of_range, silent_failure};
 use super::lane::Lane;
 use super::ring::{Flight, Ring, Turn};
 
@@ -117,8 +117,19 @@ impl<'d> CudaUpload<'d> {
         let hashes_end = flight.len.div_ceil(BLOCK_BYTES).saturating_mul(HASH_BYTES);
         let mut state = lock(&self.state);
         let State { level0, tags, .. } = &mut *state;
-        lane.take_hashes(0, window(level0, flight, BLOCK_BYTES)?)?;
-        lane.take_tags(hashes_end, window(tags, flight, nh::SEGMENT_BYTES)?)
+        let level0 = window(level0, flight, BLOCK_BYTES)?;
+        lane.take_hashes(0, level0)?;
+        // A seal is made of these: no second opinion comes after them.
+        if level0.contains(&BlockHash::default()) {
+            let text = "the kernel left no hashes";
+            return Err(silent_failure("vram_sha256_blocks", text));
+        }
+        let tags = window(tags, flight, nh::SEGMENT_BYTES)?;
+        lane.take_tags(hashes_end, tags)?;
+        match tags.contains(&nh::Tag::ZERO) {
+            true => Err(silent_failure("vram_nh_tags", "the kernel left no tags")),
+            false => Ok(()),
+        }
     }
 }
 

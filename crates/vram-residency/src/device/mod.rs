@@ -205,7 +205,9 @@ pub trait Device: Send + Sync {
     fn fill(&self, extent: Extent, byte: u8) -> Result<(), DeviceError>;
 
     /// SHA-256 of the 4 KiB blocks `blocks` of the extent, computed on the
-    /// device from its own memory. The last block is zero-padded.
+    /// device from its own memory. The last block is zero-padded. A hash that the
+    /// device did not write stays as it is in `out`, or becomes zeros, so that it
+    /// hides none of the others.
     ///
     /// # Errors
     /// [`DeviceError`]; `out.len()` must equal the number of blocks.
@@ -232,7 +234,8 @@ pub trait Device: Send + Sync {
 
     /// NHPoly1305 tags of 1 MiB segments of the extent under one or two keys,
     /// computed on the device. Order: all keys of the first listed segment,
-    /// then all keys of the next.
+    /// then all keys of the next. A tag that the device did not write is
+    /// [`nh::Tag::ZERO`], so that it hides none of the others.
     ///
     /// # Errors
     /// [`DeviceError`]; more than two keys or an index past the end is out of range.

@@ -54,7 +54,8 @@ impl From<DeviceError> for Unfinished {
 }
 
 /// SHA-256 of every block of the extent, measured on the device. The output
-/// starts as zeros, so a computation that does nothing cannot pass.
+/// starts as zeros, and one that is not written is an error: it proves nothing,
+/// for the contents or against them.
 pub(crate) fn measure(device: &dyn Device, extent: Extent) -> Result<Vec<BlockHash>, DeviceError> {
     let count = extent.len.div_ceil(BLOCK_BYTES as u64);
     let size = usize::try_from(count).unwrap_or(usize::MAX);
@@ -64,7 +65,10 @@ pub(crate) fn measure(device: &dyn Device, extent: Extent) -> Result<Vec<BlockHa
         .map_err(|_| DeviceError::HostOutOfMemory { requested })?;
     out.resize(size, [0; 32]);
     device.block_digests(extent, 0..count, &mut out)?;
-    Ok(out)
+    match out.contains(&BlockHash::default()) {
+        true => Err(DeviceError::NoResult { op: "block hashes" }),
+        false => Ok(out),
+    }
 }
 
 /// A check of every byte of a shard against the sealed digest.
@@ -212,8 +216,8 @@ impl Check<'_> {
 
     /// The digest of what the device holds, and the blocks that differ from the
     /// kept hashes. Goes window by window, so that a check takes no second set of
-    /// block hashes (requirement: PF-11). Each window starts as zeros, so a
-    /// computation that does nothing cannot pass.
+    /// block hashes (requirement: PF-11). Each window starts as zeros: a hash that is
+    /// not written makes its block suspect and hides no other.
     fn compare(&mut self) -> Result<(FileDigest, Vec<u64>), Unfinished> {
         let level0 = self.level0;
         let mut window = vec![BlockHash::default(); WINDOW.min(level0.len())];
@@ -457,6 +461,71 @@ mod tests {
 
         forward!(sim: facts memory allocate free protect witness address upload read write fill);
         forward!(sim: keyed_tags copy_to as_any close);
+    }
+
+    /// Leaves the hashes of some blocks unwritten, so many times.
+    struct Forgetful {
+        sim: SimDevice,
+        forgets: &'static [usize],
+        times: AtomicU64,
+    }
+
+    impl Device for Forgetful {
+        fn info(&self) -> &device::DeviceInfo {
+            self.sim.info()
+        }
+
+        fn block_digests(
+            &self,
+            extent: Extent,
+            blocks: Range<u64>,
+            out: &mut [BlockHash],
+        ) -> Result<(), DeviceError> {
+            self.sim.block_digests(extent, blocks, out)?;
+            if self.times.load(Ordering::SeqCst) > 0 {
+                self.times.fetch_sub(1, Ordering::SeqCst);
+                self.forgets.iter().for_each(|i| out[*i] = [0; 32]);
+            }
+            Ok(())
+        }
+
+        forward!(sim: facts memory allocate free protect witness address upload read write fill);
+        forward!(sim: keyed_tags copy_to as_any close);
+    }
+
+    /// A hash that was not written hides no damage, and condemns nothing.
+    // requirement: DG-2
+    #[test]
+    fn every_hash_is_judged_by_itself() {
+        let answer = |forgets, times, damaged| {
+            let (sim, extent) = holding(&[7; LEN]);
+            let good = measure(&sim, extent).unwrap();
+            let sealed = file_digest(&root(&good), extent.len);
+            if damaged {
+                sim.flip_bit(extent.buffer, 4096, 1).unwrap();
+            }
+            let times = AtomicU64::new(times);
+            let device = Forgetful {
+                sim,
+                forgets,
+                times,
+            };
+            ran(&device, extent, &good, sealed).0
+        };
+        for forgets in [&[3][..], &[0, 1, 2, 3, 4, 5]] {
+            let Ok(Outcome::Damaged(_, damage)) = answer(forgets, 1, true) else {
+                panic!("the damage of block 1 is hidden")
+            };
+            assert_eq!(damage.confirmed, 1);
+            let once = answer(forgets, 1, false).unwrap();
+            assert!(matches!(once, Outcome::Intact(_, faults)
+                if faults.checker == forgets.len() as u64));
+            let Err(never) = answer(forgets, 9, false) else {
+                panic!("it proves nothing, and nothing against the shard")
+            };
+            assert_eq!(never.suspect_blocks, forgets.len() as u64);
+            assert!(matches!(never.error, DeviceError::NoResult { .. }));
+        }
     }
 
     fn scripted() -> DeviceError {

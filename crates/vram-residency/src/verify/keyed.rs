@@ -36,7 +36,8 @@ pub(crate) struct Reference {
 pub(crate) enum Made {
     /// Two of them, to be vouched for by the tree pass that follows.
     Pair(Reference, Reference),
-    /// None: for a segment of so many blocks the CPU has other tags than the device.
+    /// None: for segments of so many blocks the device left no tags, or other ones
+    /// than the CPU has.
     Doubted(u64),
 }
 
@@ -57,7 +58,14 @@ impl Reference {
         let segments: Vec<u64> = (0..extent.len.div_ceil(UPLOAD_ALIGN)).collect();
         let tags = device.keyed_tags(extent, &segments, &[&one, &two])?;
         *read = read.saturating_add(extent.len);
-        let pairs = pairs_of(&tags, segments.len())?;
+        let pairs = in_pairs(&tags, segments.len())?;
+        let unwritten = segments.iter().zip(pairs);
+        let unwritten = unwritten.filter(|(_, pair)| pair.contains(&nh::Tag::ZERO));
+        let unwritten = unwritten.map(|(segment, _)| blocks_of(extent, *segment));
+        match unwritten.fold(0, u64::saturating_add) {
+            0 => {}
+            blocks => return Ok(Made::Doubted(blocks)),
+        }
         let spot = spot_check(device, extent, (&one, &two), pairs, random)?;
         *read = read.saturating_add(spot.bytes);
         if !spot.agrees {
@@ -102,7 +110,7 @@ pub(crate) struct Rolling {
 pub(crate) struct Pass {
     /// Bytes that were read and checked.
     pub(crate) bytes: u64,
-    /// Blocks of the segments whose tag was not the reference.
+    /// Blocks of the segments whose tag was not the reference, or was not written.
     suspect_blocks: u64,
 }
 
@@ -211,10 +219,7 @@ impl Rolling {
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         let end = self.visited.saturating_add(count).min(self.order.len());
         let batch = self.order.get(self.visited..end).unwrap_or_default();
-        let len = |segment: &u64| {
-            let start = segment.saturating_mul(UPLOAD_ALIGN);
-            extent.len.saturating_sub(start).min(UPLOAD_ALIGN)
-        };
+        let len = |segment: &u64| bytes_of(extent, *segment);
         let mut pass = Pass {
             bytes: batch.iter().map(len).fold(0, u64::saturating_add),
             suspect_blocks: 0,
@@ -222,24 +227,19 @@ impl Rolling {
         let tags = device.keyed_tags(extent, batch, &[&self.current, &self.next])?;
         self.read = self.read.saturating_add(pass.bytes);
         let pairs = in_pairs(&tags, batch.len())?;
-        let mut unwritten = false;
         for (segment, [now, then]) in batch.iter().zip(pairs) {
             let index = usize::try_from(*segment).unwrap_or(usize::MAX);
             match self.tags.get_mut(index) {
-                Some(_) if *now == nh::Tag::ZERO => unwritten = true,
-                Some(reference) if reference == now => {
-                    unwritten |= *then == nh::Tag::ZERO;
+                // Each is judged by itself: one that nobody wrote is a doubt about
+                // its segment and hides nothing of another.
+                Some(reference) if reference == now && *then != nh::Tag::ZERO => {
                     *reference = *then;
                 }
                 _ => {
-                    let blocks = len(segment).div_ceil(BLOCK_BYTES as u64);
+                    let blocks = blocks_of(extent, *segment);
                     pass.suspect_blocks = pass.suspect_blocks.saturating_add(blocks);
                 }
             }
-        }
-        // A tag that nobody wrote tells nothing, and hides no mismatch beside it.
-        if unwritten && pass.suspect_blocks == 0 {
-            return Err(NO_TAGS.into());
         }
         self.since_anchor = self.since_anchor.saturating_add(batch.len() as u64);
         self.visited = end;
@@ -282,24 +282,24 @@ impl Rolling {
     }
 }
 
-/// A kernel that did not run, or not for all.
-const NO_TAGS: DeviceError = DeviceError::NoResult { op: "keyed tags" };
-
-/// One pair of tags a segment.
+/// One pair of tags a segment. A tag of zeros is one that the device did not write.
 fn in_pairs(tags: &[nh::Tag], segments: usize) -> Result<&[[nh::Tag; 2]], DeviceError> {
     let (pairs, rest) = tags.as_chunks::<2>();
     match pairs.len() == segments && rest.is_empty() {
         true => Ok(pairs),
-        false => Err(NO_TAGS),
+        false => Err(DeviceError::NoResult { op: "keyed tags" }),
     }
 }
 
-/// The same, each written: a tag of zeros is what memory holds that nobody wrote.
-fn pairs_of(tags: &[nh::Tag], segments: usize) -> Result<&[[nh::Tag; 2]], DeviceError> {
-    match tags.contains(&nh::Tag::ZERO) {
-        true => Err(NO_TAGS),
-        false => in_pairs(tags, segments),
-    }
+/// Bytes of a segment.
+fn bytes_of(extent: Extent, segment: u64) -> u64 {
+    let start = segment.saturating_mul(UPLOAD_ALIGN);
+    extent.len.saturating_sub(start).min(UPLOAD_ALIGN)
+}
+
+/// Blocks of a segment.
+fn blocks_of(extent: Extent, segment: u64) -> u64 {
+    bytes_of(extent, segment).div_ceil(BLOCK_BYTES as u64)
 }
 
 /// What the CPU says of a segment.
@@ -319,7 +319,7 @@ fn spot_check(
 ) -> Result<Spot, Error> {
     let segment = Draws::new(random, 1).below((pairs.len() as u64).max(1))?;
     let offset = segment.saturating_mul(UPLOAD_ALIGN);
-    let len = extent.len.saturating_sub(offset).min(UPLOAD_ALIGN);
+    let len = bytes_of(extent, segment);
     let mut bytes = Zeroizing::new(vec![0; usize::try_from(len).unwrap_or(0)]);
     device.read(extent, offset, &mut bytes)?;
     let expected = [nh::tag(one, &bytes), nh::tag(two, &bytes)];
@@ -545,8 +545,8 @@ mod tests {
         forward!(sim: block_digests copy_to as_any close);
     }
 
-    /// What a pass over three segments finds, of which the first is damaged or not.
-    fn found(forgets: &[(u64, usize)], damaged: bool) -> Result<u64, Error> {
+    /// A shard of three segments, the last a part of one.
+    fn three_segments() -> (SimDevice, Extent) {
         let sim = SimDevice::new(4 << 20);
         let len = 2 * UPLOAD_ALIGN + 100;
         let buffer = sim.allocate(len).unwrap().id;
@@ -555,36 +555,71 @@ mod tests {
             start: 0,
             len,
         };
+        (sim, extent)
+    }
+
+    /// What a pass over them finds, of which the first is damaged or not.
+    fn found(forgets: &[(u64, usize)], damaged: bool) -> u64 {
+        let (sim, extent) = three_segments();
         let made = Reference::measure_pair(&sim, extent, &OsRandom, &mut 0).unwrap();
         let Made::Pair(reference, spare) = made else {
             panic!("the CPU has other tags")
         };
         let mut rolling = Rolling::new(reference, Some(spare), 0, &OsRandom).unwrap();
         if damaged {
-            sim.flip_bit(buffer, 5, 1).unwrap();
+            sim.flip_bit(extent.buffer, 5, 1).unwrap();
         }
         let forgets = forgets.to_vec();
         let device = Forgetful { sim, forgets };
-        let pass = rolling.visit(&device, extent, 3, &OsRandom)?;
-        Ok(pass.suspect_blocks())
+        let pass = rolling.visit(&device, extent, 3, &OsRandom).unwrap();
+        assert_eq!(pass.intact().is_some(), pass.suspect_blocks() == 0);
+        pass.suspect_blocks()
     }
 
-    /// The damage of one segment counts although the tag of another was not written.
+    /// One that was not written is a doubt about its own segment, the damage of another
+    /// counts beside it.
     // requirement: DG-2
     #[test]
-    fn a_tag_that_was_not_written_hides_no_mismatch_of_its_batch() {
+    fn every_tag_is_judged_by_itself() {
         for which in 0..2 {
-            assert_eq!(found(&[(1, which)], true).unwrap(), 256);
-            assert_eq!(found(&[(1, which), (2, which)], true).unwrap(), 256);
-            let alone = found(&[(1, which)], false);
-            let nothing = matches!(alone, Err(Error::Device(DeviceError::NoResult { .. })));
-            assert!(nothing, "it proves nothing either");
+            assert_eq!(found(&[(1, which)], false), 256);
+            assert_eq!(found(&[(2, which)], false), 1);
+            assert_eq!(found(&[(1, which)], true), 512);
+            assert_eq!(found(&[(1, which), (2, which)], true), 513);
+            // A mismatch is one whatever was not written of its segment.
+            assert_eq!(found(&[(0, which)], true), 256);
         }
-        // A mismatch is one whatever the next key's tag is.
-        assert_eq!(found(&[(0, 1)], true).unwrap(), 256);
-        let nothing = found(&[(0, 0), (1, 0), (2, 0)], true);
-        assert!(nothing.is_err(), "a kernel that did not run");
-        assert_eq!(found(&[], false).unwrap(), 0);
+        assert_eq!(
+            found(&[(1, 0), (1, 1)], false),
+            256,
+            "a segment counts once"
+        );
+        assert_eq!(
+            found(&[(0, 0), (1, 0), (2, 0)], true),
+            513,
+            "it did not run"
+        );
+        assert_eq!(found(&[], true), 256);
+        assert_eq!(found(&[], false), 0);
+    }
+
+    #[test]
+    fn no_reference_is_made_of_a_tag_that_was_not_written() {
+        for (forgets, expected) in [
+            (vec![], None),
+            (vec![(0, 0)], Some(256)),
+            (vec![(2, 1)], Some(1)),
+            (vec![(0, 1), (0, 0), (2, 0)], Some(257)),
+        ] {
+            let (sim, extent) = three_segments();
+            let device = Forgetful { sim, forgets };
+            let doubted = match Reference::measure_pair(&device, extent, &OsRandom, &mut 0) {
+                Ok(Made::Pair(..)) => None,
+                Ok(Made::Doubted(blocks)) => Some(blocks),
+                Err(error) => panic!("{error}"),
+            };
+            assert_eq!(doubted, expected);
+        }
     }
 
     #[test]
@@ -613,22 +648,21 @@ mod tests {
     }
 
     #[test]
-    fn tags_that_no_kernel_wrote_are_refused() {
+    fn too_few_and_too_many_tags_are_refused() {
         let tag = |byte| nh::Tag::from_bytes([byte; 16]);
-        let good = [tag(1), tag(2), tag(3), tag(4)];
+        let four = [tag(1), tag(2), tag(3), tag(4)];
         assert_eq!(
-            pairs_of(&good, 2).unwrap(),
+            in_pairs(&four, 2).unwrap(),
             [[tag(1), tag(2)], [tag(3), tag(4)]]
         );
-        assert!(pairs_of(&[], 0).unwrap().is_empty());
+        assert!(in_pairs(&[], 0).unwrap().is_empty());
         for (tags, segments) in [
-            (&good[..], 1),
-            (&good[..], 3),
-            (&good[..3], 1),
-            (&good[..2], 2),
-            (&[tag(1), nh::Tag::ZERO], 1),
+            (&four[..], 1),
+            (&four[..], 3),
+            (&four[..3], 1),
+            (&four[..2], 2),
         ] {
-            assert!(pairs_of(tags, segments).is_err(), "{segments}");
+            assert!(in_pairs(tags, segments).is_err(), "{segments}");
         }
     }
 }
