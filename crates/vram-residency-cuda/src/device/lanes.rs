@@ -35,6 +35,9 @@ pub(crate) struct Lanes {
 
 struct State {
     free: Vec<Lane>,
+    /// Numbers drawn by who wants a lane, and the one whose turn it is.
+    drawn: u64,
+    turn: u64,
     alive: usize,
     closed: bool,
     /// Why a lane was given up.
@@ -49,6 +52,8 @@ impl Lanes {
         let free: Result<Vec<_>, _> = (0..LANES).map(|_| Lane::new(context, RUNS, room)).collect();
         let state = State {
             free: free?,
+            drawn: 0,
+            turn: 0,
             alive: LANES,
             closed: false,
             fault: None,
@@ -65,15 +70,21 @@ impl Lanes {
         self.room
     }
 
-    /// A lane; waits for one when all are busy.
+    /// A lane; waits for one when all are busy. Who came first is served first, or who
+    /// gives a lane back for the others would take it again.
     pub(crate) fn take(&self) -> Result<LaneGuard<'_>, DeviceError> {
         let mut state = lock(&self.state);
+        let mine = state.drawn;
+        state.drawn = mine.wrapping_add(1);
         loop {
-            if let Some(lane) = state.free.pop() {
-                return Ok(LaneGuard {
-                    lanes: self,
-                    lane: Some(lane),
-                });
+            if state.turn == mine
+                && let Some(lane) = state.free.pop()
+            {
+                state.turn = mine.wrapping_add(1);
+                drop(state);
+                // There may be a lane for the next one, too.
+                self.returned.notify_all();
+                return Ok(self.lend(lane));
             }
             if state.alive == 0 {
                 return Err(state.fault.clone().unwrap_or(DeviceError::Closed));
@@ -85,12 +96,24 @@ impl Lanes {
         }
     }
 
+    /// A lane that nobody waits for.
     fn try_take(&self) -> Option<LaneGuard<'_>> {
-        let lane = lock(&self.state).free.pop()?;
-        Some(LaneGuard {
+        let mut state = lock(&self.state);
+        let lane = (state.drawn == state.turn).then(|| state.free.pop());
+        lane.flatten().map(|lane| self.lend(lane))
+    }
+
+    /// Whether more want a lane than there are free ones.
+    fn is_short(&self) -> bool {
+        let state = lock(&self.state);
+        state.drawn.wrapping_sub(state.turn) > state.free.len() as u64
+    }
+
+    const fn lend(&self, lane: Lane) -> LaneGuard<'_> {
+        LaneGuard {
             lanes: self,
             lane: Some(lane),
-        })
+        }
     }
 
     /// Drops all lanes, now or when they come back.
@@ -101,43 +124,39 @@ impl Lanes {
             state.alive = state.alive.saturating_sub(state.free.len());
             std::mem::take(&mut state.free)
         };
+        // Whoever waits for its turn waits for none of these any more.
+        self.returned.notify_all();
         drop(free);
     }
 
     /// Runs jobs on several lanes: `start` queues one, `finish` takes its
-    /// results once it is done. After an error no queued work is left behind.
+    /// results once it is done. Between two jobs a lane goes to whoever waits for
+    /// one, so nobody waits for all of somebody else's. After an error no queued
+    /// work is left behind.
     pub(crate) fn pipeline<J>(
         &self,
-        jobs: impl ExactSizeIterator<Item = J>,
+        jobs: impl Iterator<Item = J>,
         mut start: impl FnMut(&mut Lane, &mut J) -> Result<(), DeviceError>,
         mut finish: impl FnMut(&mut Lane, J) -> Result<(), DeviceError>,
     ) -> Result<(), DeviceError> {
-        let mut lanes = VecDeque::new();
-        if jobs.len() > 0 {
-            lanes.push_back((self.take()?, None));
-        }
-        while lanes.len() < jobs.len().min(LANES_PER_OPERATION) {
-            let Some(lane) = self.try_take() else { break };
-            lanes.push_back((lane, None));
-        }
+        let mut lanes: VecDeque<(LaneGuard<'_>, J)> = VecDeque::new();
         for mut job in jobs {
-            let Some((mut lane, earlier)) = lanes.pop_front() else {
-                break;
-            };
-            lane.with(|lane| {
-                if let Some(earlier) = earlier {
-                    lane.wait()?;
-                    finish(lane, earlier)?;
-                }
-                start(lane, &mut job)
-            })?;
-            lanes.push_back((lane, Some(job)));
+            let more = lanes.len() < LANES_PER_OPERATION;
+            let mut idle = more.then(|| self.try_take()).flatten();
+            while idle.is_none() {
+                let Some((mut lane, earlier)) = lanes.pop_front() else {
+                    idle = Some(self.take()?);
+                    break;
+                };
+                lane.with(|lane| lane.wait().and_then(|()| finish(lane, earlier)))?;
+                idle = (!self.is_short()).then_some(lane);
+            }
+            let Some(mut lane) = idle else { break };
+            lane.with(|lane| start(lane, &mut job))?;
+            lanes.push_back((lane, job));
         }
         for (mut lane, last) in lanes {
-            lane.with(|lane| match last {
-                Some(last) => lane.wait().and_then(|()| finish(lane, last)),
-                None => Ok(()),
-            })?;
+            lane.with(|lane| lane.wait().and_then(|()| finish(lane, last)))?;
         }
         Ok(())
     }
@@ -180,5 +199,50 @@ impl Drop for LaneGuard<'_> {
             }
         }
         self.lanes.returned.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use fake_cuda::Ctl;
+
+    use super::*;
+    use crate::Cuda;
+
+    /// Beside work that has three lanes, and beside work that has the only one left.
+    #[test]
+    fn long_work_hands_a_lane_to_who_waits_for_one() {
+        let fake = Ctl::open_private().unwrap();
+        fake.run("reset vram=64M").unwrap();
+        let device = Cuda::open_library(fake.path()).unwrap().device(0).unwrap();
+        let lanes = device.lanes();
+        for used in [1, 3] {
+            let others: Vec<_> = (0..used).map(|_| lanes.take().unwrap()).collect();
+            let (served, answer) = mpsc::channel();
+            thread::scope(|scope| {
+                let start = |_: &mut Lane, job: &mut u32| {
+                    if *job == 10 {
+                        let served = served.clone();
+                        scope.spawn(move || served.send(lanes.take().map(drop)));
+                        while !lanes.is_short() {
+                            thread::yield_now();
+                        }
+                    }
+                    if *job == 20 {
+                        let answer = answer.recv_timeout(Duration::from_secs(120));
+                        let answer = answer.expect("it waits for all of the work");
+                        answer.unwrap();
+                    }
+                    Ok(())
+                };
+                lanes.pipeline(0..30, start, |_, _| Ok(())).unwrap();
+            });
+            drop(others);
+            assert_eq!(lock(&lanes.state).free.len(), LANES);
+        }
     }
 }
