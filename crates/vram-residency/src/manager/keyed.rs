@@ -22,8 +22,8 @@ pub(super) struct Checked {
 pub(super) enum Span {
     /// Every segment once.
     All,
-    /// As many as fit the time.
-    Time(Duration),
+    /// As many as fit the time, which counts from that monotonic moment.
+    Time(Duration, u64),
     /// That many.
     Segments(u64),
 }
@@ -34,7 +34,7 @@ impl Span {
     fn passes(self, rolling: &mut Rolling, count: Option<u64>) -> u64 {
         match self {
             Self::All | Self::Segments(_) => 1,
-            Self::Time(budget) => rolling.passes_to_cover(budget, count),
+            Self::Time(budget, _) => rolling.passes_to_cover(budget, count),
         }
     }
 }
@@ -100,7 +100,7 @@ impl VramManager {
         // than that age would be read in one go again and again.
         let owed = match span {
             Span::Segments(_) => rolling.since_anchor >= segments,
-            Span::All | Span::Time(_) => true,
+            Span::All | Span::Time(..) => true,
         };
         let limit = policy.anchor_passes.saturating_mul(segments);
         rolling.since_anchor >= limit || (owed && !young)
@@ -158,37 +158,44 @@ impl VramManager {
             Span::Segments(count) => {
                 rolling.visit(device, extent, count.clamp(1, rolling.left()), random)
             }
-            Span::Time(budget) => self.timed_pass(device, extent, rolling, budget),
+            Span::Time(budget, since) => self.timed_pass(device, extent, rolling, (budget, since)),
         }
     }
 
     /// Batches until the time is spent or the epoch ends; each batch is sized
-    /// by the rate of those before it, the first by that of earlier passes. A
-    /// clock that goes back or stands still tells no rate and ends the pass.
+    /// by the rate of those before it, the first by that of earlier passes. There is
+    /// none for which the rest of the time is too short, for a call takes some before
+    /// it reads a byte: as long as the shortest, at most. A clock that goes back or
+    /// stands still tells no rate and ends the pass.
     fn timed_pass(
         &self,
         device: &dyn Device,
         extent: Extent,
         rolling: &mut Rolling,
-        budget: Duration,
+        (budget, since): (Duration, u64),
     ) -> Result<Pass, Error> {
+        let clock = &self.inner.clock;
         let budget = u64::try_from(budget.as_nanos()).unwrap_or(u64::MAX);
-        let started = self.inner.clock.monotonic();
+        let started = clock.monotonic();
         let whole = rolling.left();
-        let mut batch = budget.checked_div(rolling.pace).unwrap_or(FIRST_BATCH);
-        let mut done = 0_u64;
+        let mut batch = rolling.affordable(budget).unwrap_or(FIRST_BATCH);
+        let (mut done, mut last, mut shortest) = (0_u64, 0, u64::MAX);
         let mut pass = Pass::default();
         loop {
             let count = batch.clamp(1, whole.saturating_sub(done).max(1));
             pass.add(&rolling.visit(device, extent, count, self.inner.random.as_ref())?);
             done = done.saturating_add(count);
-            let spent = self.inner.clock.monotonic().checked_sub(started);
+            let now = clock.monotonic();
+            let spent = now.checked_sub(started);
             let Some(spent) = spent.filter(|spent| *spent > 0) else {
                 return Ok(pass);
             };
             rolling.pace = spent.checked_div(done).unwrap_or(0).max(1);
-            let left = budget.saturating_sub(spent);
-            let affordable = u128::from(done).saturating_mul(u128::from(left));
+            shortest = shortest.min(spent.saturating_sub(last));
+            last = spent;
+            let left = budget.saturating_sub(now.saturating_sub(since));
+            let left = u128::from(left.saturating_sub(shortest));
+            let affordable = u128::from(done).saturating_mul(left);
             let affordable = affordable.checked_div(u128::from(spent)).unwrap_or(0);
             batch = u64::try_from(affordable).unwrap_or(u64::MAX);
             if batch == 0 || done >= whole || pass.suspect_blocks() > 0 {

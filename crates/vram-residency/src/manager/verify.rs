@@ -146,7 +146,9 @@ impl VramManager {
                     passes: 1,
                 })?,
             Mode::Keyed => self.check_keyed(slot, resident, Span::All)?,
-            Mode::Sweep { budget } => self.check_keyed(slot, resident, Span::Time(budget))?,
+            Mode::Sweep { budget } => {
+                self.check_keyed(slot, resident, Span::Time(budget, started))?
+            }
             Mode::TagOnly => Checked {
                 contents: Contents::not_asked_for(),
                 bytes: 0,
