@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::{Machine, sample, take};
 use vram_digest::nh;
 use vram_residency::device::{Device as _, DeviceError, Extent, UploadPlan};
@@ -35,6 +37,7 @@ fn load(device: &CudaDevice, extent: Extent) -> Result<(), DeviceError> {
         key: &key(),
         slot_bytes: 1 << 20,
         slots: 2,
+        room: Arc::default(),
     })?;
     for offset in [0, 1 << 20] {
         let slot = session.slot()?;

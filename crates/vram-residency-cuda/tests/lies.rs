@@ -3,6 +3,7 @@
 mod common;
 
 use std::os::fd::AsFd as _;
+use std::sync::Arc;
 
 use common::{Machine, free, sample, take};
 use vram_digest::nh;
@@ -26,6 +27,7 @@ fn upload(
         key: &key(),
         slot_bytes: 1 << 20,
         slots: 2,
+        room: Arc::default(),
     };
     let session = device.upload(plan)?;
     for (i, chunk) in bytes.chunks(1 << 20).enumerate() {
@@ -322,6 +324,7 @@ fn forged_and_foreign_slots_are_refused() {
         key: &key,
         slot_bytes: 1 << 20,
         slots: 2,
+        room: Arc::default(),
     };
     let one = device.upload(plan(take(&device, len))).unwrap();
     let two = device.upload(plan(take(&device, len))).unwrap();
@@ -369,6 +372,7 @@ fn pinned_memory_is_bounded_wiped_and_given_back() {
         key: &key,
         slot_bytes: 64 << 20,
         slots: 100,
+        room: Arc::default(),
     };
     let session = device.upload(plan).unwrap();
     let held = [session.slot().unwrap(), session.slot().unwrap()];

@@ -23,6 +23,7 @@ fn plan(extent: Extent, key: &nh::Key, slot_mib: usize, slots: usize) -> UploadP
         key,
         slot_bytes: slot_mib << 20,
         slots,
+        room: Arc::default(),
     }
 }
 

@@ -49,7 +49,7 @@ on_each_machine! {
         let device = machine.open();
         let extent = take(&device, 4 << 20);
         let key = key();
-        let plan = UploadPlan { extent, key: &key, slot_bytes: 1 << 20, slots: 2 };
+        let plan = UploadPlan { extent, key: &key, slot_bytes: 1 << 20, slots: 2, room: Arc::default() };
         let session = device.upload(plan).unwrap();
         for turn in 0..2 {
             let mut slot = session.slot().unwrap();
@@ -71,7 +71,7 @@ on_each_machine! {
         let device = machine.open();
         let extent = take(&device, 2 << 20);
         let key = key();
-        let plan = UploadPlan { extent, key: &key, slot_bytes: 1 << 20, slots: 1 };
+        let plan = UploadPlan { extent, key: &key, slot_bytes: 1 << 20, slots: 1, room: Arc::default() };
         let session = device.upload(plan).unwrap();
         session.submit(session.slot().unwrap(), 0, 1 << 20).unwrap();
         device.protect(extent.buffer, Protection::ReadOnly).unwrap();

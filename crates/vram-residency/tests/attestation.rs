@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::disguise::{Disguise, gpu_info};
-use common::{Rig, Seeded, rig, root_key, weights};
+use common::{Rig, Seeded, holding, rig, root_key, weights};
 use serde_json::Value;
 use vram_residency::audit::check::{self, DirFiles};
 use vram_residency::audit::log::{LogOptions, LogSink};
@@ -118,14 +118,15 @@ const STRIKES: [(&str, usize, Mode); 3] = [
     ("a doubt", 0, Mode::Keyed),
 ];
 
-fn strike(device: &Disguise, manager: &VramManager, shards: &[SealedShard], at: usize, mode: Mode) {
-    let buffers = device.sim.buffers();
-    device.sim.flip_bit(buffers[at], 5, 1).unwrap();
+fn strike(device: &Disguise, manager: &VramManager, at: (&SealedShard, &[u8]), mode: Mode) {
+    let (shard, bytes) = at;
+    let buffer = holding(&device.sim, bytes);
+    device.sim.flip_bit(buffer, 5, 1).unwrap();
     if mode == Mode::Keyed {
         let away = DeviceError::Unsupported { what: "scripted" };
         device.sim.fail(Op::BlockDigests, 1, away);
     }
-    assert!(manager.verify_record(shards[at].record(), mode).is_err());
+    assert!(manager.verify_record(shard.record(), mode).is_err());
 }
 
 /// The measurement was good, and what it is worth had ended before it was handed out.
@@ -151,7 +152,8 @@ fn a_shard_that_is_condemned_meanwhile_is_not_attested() {
             let shards: Arc<[SealedShard]> = group.into_shards().into();
             let (on, manager, all) = (device.clone(), rig.manager.clone(), Arc::clone(&shards));
             // Asked for free memory, after the verification and before the answer.
-            device.on_memory(move || strike(&on, &manager, &all, at, mode));
+            let bytes = bytes[at].clone();
+            device.on_memory(move || strike(&on, &manager, (&all[at], &bytes), mode));
             let error = ask(&rig.manager, &shards[0]).unwrap_err();
             assert!(matches!(error, Error::Verify(_)), "{name}: {error}");
             assert!(shards[0].is_quarantined(), "{name}");

@@ -6,7 +6,7 @@ mod common;
 use std::time::Duration;
 
 use common::disguise::{Disguise, gpu_info};
-use common::{Rig, newest, rig, rig_of, root_key, weights};
+use common::{Rig, holding, newest, rig, rig_of, root_key, weights};
 use vram_residency::audit::Body;
 use vram_residency::device::Device as _;
 use vram_residency::error::{Error, InputError, Misuse, VerifyError};
@@ -353,13 +353,15 @@ fn damage_that_a_repair_finds_is_a_failed_verification() {
         ..Policy::default()
     };
     let rig = rig_of(1, 1 << 20, policy);
-    let bytes = weights(9000, 1);
-    let requests = (0..2).map(|_| SealRequest::bytes(&bytes));
+    let (first, bytes) = (weights(9000, 2), weights(9000, 1));
+    let requests = [&first, &bytes].into_iter();
+    let requests = requests.map(|bytes| SealRequest::bytes(bytes));
     let group = rig.manager.seal_group(requests.collect()).unwrap();
     let [other, damaged] = group.shards() else {
         panic!("two members")
     };
-    rig.flip_newest(damaged, 5000, 3);
+    let buffer = holding(rig.device(), &bytes);
+    rig.device().flip_bit(buffer, 5000, 3).unwrap();
     let before = rig.sink.types().len();
     let repaired = rig.manager.repair(damaged, &bytes.as_slice()).unwrap();
     assert_eq!(repaired.blocks, 1);

@@ -27,17 +27,34 @@ fn parts(count: u64) -> Vec<Vec<u8>> {
 }
 
 /// Reads of each part so far, in bytes' worth of calls.
-struct Counted(Vec<AtomicU64>);
+struct Counted {
+    reads: Vec<AtomicU64>,
+    /// Where the first read of each waits for those of the others.
+    met: Barrier,
+}
 
 impl Counted {
     fn new(count: usize) -> Self {
-        Self((0..count).map(|_| AtomicU64::new(0)).collect())
+        Self {
+            reads: (0..count).map(|_| AtomicU64::new(0)).collect(),
+            met: Barrier::new(1),
+        }
+    }
+
+    /// All parts are loaded at the same time, or never.
+    fn meeting(count: usize) -> Self {
+        Self {
+            met: Barrier::new(count),
+            ..Self::new(count)
+        }
     }
 
     /// Part `i`, whose reads are counted and fail while `broken`.
     fn request<'a>(&'a self, i: usize, bytes: &'a [u8], broken: bool) -> SealRequest<'a> {
         let hook = move |_| {
-            self.0[i].fetch_add(1, Ordering::Relaxed);
+            if self.reads[i].fetch_add(1, Ordering::Relaxed) == 0 {
+                self.met.wait();
+            }
             if broken {
                 return Err(io::Error::other("the cable is out"));
             }
@@ -47,7 +64,8 @@ impl Counted {
     }
 
     fn reads(&self) -> Vec<u64> {
-        self.0.iter().map(|n| n.load(Ordering::Relaxed)).collect()
+        let reads = self.reads.iter();
+        reads.map(|n| n.load(Ordering::Relaxed)).collect()
     }
 }
 
@@ -55,7 +73,7 @@ impl Counted {
 #[test]
 fn a_member_that_is_condemned_while_others_load_ends_the_group() {
     let rig = rig(1);
-    let (parts, counted) = (parts(2), Counted::new(2));
+    let (parts, counted) = (parts(2), Counted::meeting(2));
     let requests = (0..2).map(|i| counted.request(i, &parts[i], i == 1));
     let mut load = rig.manager.group_load(requests.collect()).unwrap();
     let _ = load.run().unwrap_err();
@@ -79,17 +97,16 @@ fn a_member_that_is_condemned_while_others_load_ends_the_group() {
 #[test]
 fn a_failed_member_is_replaced_and_the_good_ones_are_not_read_again() {
     let rig = rig(1);
-    let (parts, counted) = (parts(4), Counted::new(4));
+    let (parts, counted) = (parts(4), Counted::meeting(4));
     let requests = (0..4).map(|i| counted.request(i, &parts[i], i == 2));
     let mut load = rig.manager.group_load(requests.collect()).unwrap();
     let error = load.run().unwrap_err();
     assert!(
-        matches!(&error, Error::Load(LoadError::Read { offset: 0, .. })),
+        matches!(&error, Error::Load(LoadError::Read { .. })),
         "{error}"
     );
-    assert_eq!((load.sealed(), load.failed()), (2, vec![2]));
+    assert_eq!((load.sealed(), load.failed()), (3, vec![2]));
     let before = counted.reads();
-    assert_eq!(before[3], 0, "no load starts after a failure");
 
     let again = load.replace(0, counted.request(0, &parts[0], false));
     let refused = again.unwrap_err().to_string();
@@ -97,7 +114,9 @@ fn a_failed_member_is_replaced_and_the_good_ones_are_not_read_again() {
     load.replace(2, counted.request(2, &parts[2], false))
         .unwrap();
     load.run().unwrap();
-    assert_eq!(counted.reads()[..2], before[..2], "read once");
+    for i in [0, 1, 3] {
+        assert_eq!(counted.reads()[i], before[i], "read once");
+    }
 
     let group = load.finish().unwrap();
     assert_eq!(group.shards().len(), 4);
@@ -112,10 +131,85 @@ fn a_failed_member_is_replaced_and_the_good_ones_are_not_read_again() {
     rig.assert_empty();
 }
 
+/// However many there may be at once: all of those fail.
+#[test]
+fn no_load_starts_after_a_failure() {
+    let rig = rig(1);
+    let (parts, counted) = (parts(30), Counted::new(30));
+    let requests = (0..30).map(|i| counted.request(i, &parts[i], i < 20));
+    let mut load = rig.manager.group_load(requests.collect()).unwrap();
+    let told = load.run().unwrap_err().to_string();
+    assert!(told.contains("the cable is out"), "{told}");
+    assert_eq!(load.told(), load.failed().first().copied());
+    assert!(load.failed().iter().all(|index| *index < 10));
+    assert_eq!(counted.reads()[10..], [0; 20]);
+    drop(load);
+    rig.assert_empty();
+}
+
+/// All are under way when one turns out to be another file than it should be.
+// requirement: WORKER-4113, ER-4
+#[test]
+fn a_member_that_is_refused_among_others_ends_them_and_leaves_nothing() {
+    for bad in 0..4_u32 {
+        let rig = rig(1);
+        let (parts, counted) = (parts(4), Counted::meeting(4));
+        let request = |i: u32| {
+            let at = i as usize;
+            let request = counted.request(at, &parts[at], false);
+            match i == bad {
+                true => request.expect(&vram_digest::digest(b"another").to_string()),
+                false => request,
+            }
+        };
+        let mut load = rig
+            .manager
+            .group_load((0..4).map(request).collect())
+            .unwrap();
+        let error = load.run_or_halt().unwrap_err();
+        assert!(
+            matches!(error, Error::Verify(VerifyError::Unexpected { .. })),
+            "{error}"
+        );
+        assert_eq!(load.told(), Some(bad));
+        drop(load);
+        rig.assert_empty();
+    }
+}
+
+// requirement: ER-8
+#[test]
+fn members_under_way_at_the_same_time_are_cancelled_together() {
+    let rig = rig(1);
+    let (parts, token) = (parts(4), CancelToken::new());
+    let all = Barrier::new(4);
+    let cancels = |offset| {
+        if offset == 0 && all.wait().is_leader() {
+            token.cancel();
+        }
+        // No other goes on before the leader has done it.
+        if offset == 0 {
+            all.wait();
+        }
+        Ok(())
+    };
+    let request = |part| SealRequest::source(Hooked(part, cancels)).cancel(&token);
+    let requests = parts.iter().map(|part| request(&part[..])).collect();
+    let mut load = rig.manager.group_load(requests).unwrap();
+    let error = load.run().unwrap_err();
+    assert!(
+        matches!(error, Error::Load(LoadError::Cancelled { .. })),
+        "{error}"
+    );
+    assert_eq!(load.failed(), [0, 1, 2, 3]);
+    drop(load);
+    rig.assert_empty();
+}
+
 #[test]
 fn an_unfinished_group_is_refused_and_freed() {
     let rig = rig(1);
-    let (parts, counted) = (parts(2), Counted::new(2));
+    let (parts, counted) = (parts(2), Counted::meeting(2));
     let requests = (0..2).map(|i| counted.request(i, &parts[i], i == 1));
     let mut load = rig.manager.group_load(requests.collect()).unwrap();
     assert!(load.run().is_err());
@@ -150,8 +244,14 @@ fn all_or_nothing_is_the_default_on_several_devices() {
 /// The first read of each member waits for that of the other.
 // requirement: PM-1
 #[test]
-fn two_devices_load_at_the_same_time() {
-    let rig = rig(2);
+fn files_load_at_the_same_time_on_one_device_and_on_two() {
+    for devices in [1, 2] {
+        load_at_the_same_time(devices);
+    }
+}
+
+fn load_at_the_same_time(devices: u32) {
+    let rig = rig(devices);
     let parts = parts(2);
     let (arrived, changed) = (&Mutex::new(0_u32), &Condvar::new());
     let meet = move |offset| {
@@ -164,29 +264,31 @@ fn two_devices_load_at_the_same_time() {
         let minute = Duration::from_secs(60);
         let waited = changed.wait_timeout_while(arrived, minute, |arrived| *arrived < 2);
         match waited.unwrap().1.timed_out() {
-            true => Err(io::Error::other("the other device did not load meanwhile")),
+            true => Err(io::Error::other("the other file was not loaded meanwhile")),
             false => Ok(()),
         }
     };
-    let request =
-        |i: u32| SealRequest::source(Hooked(parts[i as usize].as_slice(), meet)).device(i);
+    let request = |i: u32| {
+        SealRequest::source(Hooked(parts[i as usize].as_slice(), meet)).device(i % devices)
+    };
     let group = rig
         .manager
         .seal_group(vec![request(0), request(1)])
         .unwrap();
-    let devices: Vec<u32> = group
-        .shards()
-        .iter()
-        .map(|s| s.record().gpu_device)
-        .collect();
-    assert_eq!(devices, [0, 1]);
+    for (i, shard) in (0..).zip(group.shards()) {
+        assert_eq!(shard.record().gpu_device, i % devices);
+        assert_eq!(
+            shard.record().digest,
+            vram_digest::digest(&parts[i as usize])
+        );
+    }
 }
 
 // requirement: ER-8
 #[test]
 fn the_time_of_a_member_starts_with_its_load() {
     let rig = rig(1);
-    let (parts, long) = (parts(4), weights(8 * LEN, 5));
+    let (parts, long) = (parts(5), weights(8 * LEN, 5));
     let second = |_| {
         rig.clock.advance(1_000_000_000);
         Ok(())
@@ -195,13 +297,23 @@ fn the_time_of_a_member_starts_with_its_load() {
         let request = SealRequest::source(Hooked(bytes, second));
         request.timeout(Duration::from_secs(3))
     };
-    // No member takes longer than its time; all of them do.
+    // The last one waits for longer than its time, and does not take longer.
+    let all = Barrier::new(4);
+    let slow = |offset| {
+        if offset == 0 {
+            rig.clock.advance(1_000_000_000);
+            all.wait();
+        }
+        Ok(())
+    };
     let before = rig.clock.monotonic();
-    let requests = parts.iter().map(|part| limited(&part[..]));
-    drop(rig.manager.seal_group(requests.collect()).unwrap());
+    let slow = |part| SealRequest::source(Hooked(part, slow));
+    let requests = parts[..4].iter().map(|part| slow(&part[..]));
+    let requests = requests.chain([limited(&parts[4][..])]).collect();
+    drop(rig.manager.seal_group(requests).unwrap());
     let all = rig.clock.monotonic() - before;
     assert!(all > 3_000_000_000, "{all} ns");
-    let requests = vec![limited(&parts[0]), limited(&long)];
+    let requests = vec![limited(&parts[0][..]), limited(&long[..])];
     let error = rig.manager.seal_group(requests).unwrap_err();
     assert!(
         matches!(error, Error::Load(LoadError::Deadline { .. })),

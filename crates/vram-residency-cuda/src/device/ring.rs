@@ -2,7 +2,7 @@
 //! (requirement: FF-11).
 //!
 //! The first slot is there when the session opens. The others are made when a
-//! reader finds none free: taking pinned memory costs more time than reading a
+//! reader finds none free and the sessions together have room for one more: taking pinned memory costs more time than reading a
 //! slot full of bytes, and so one reader's cost hides behind the others' reads.
 
 use std::collections::VecDeque;
@@ -10,7 +10,7 @@ use std::mem::ManuallyDrop;
 use std::sync::atomic::AtomicU64;
 
 use vram_digest::{BLOCK_BYTES, HASH_BYTES, nh};
-use vram_residency::device::{DeviceError, SlotBytes, UPLOAD_ALIGN, UploadPlan};
+use vram_residency::device::{DeviceError, SlotBytes, StagingShare, UPLOAD_ALIGN, UploadPlan};
 use vram_residency::sync::atomic::{AtomicBool, Ordering};
 use vram_residency::sync::{
     Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, one_more, thread,
@@ -52,6 +52,8 @@ pub(crate) struct Ring {
     slots: Vec<OnceLock<Station>>,
     state: Mutex<State>,
     changed: Condvar,
+    /// Given back after the slots themselves.
+    share: StagingShare,
 }
 
 /// What belongs to one slot number.
@@ -119,6 +121,7 @@ impl Ring {
                 lost: None,
             }),
             changed: Condvar::new(),
+            share: StagingShare::of(&plan.room),
         }))
     }
 
@@ -128,6 +131,11 @@ impl Ring {
 
     fn station(&self, index: usize) -> Option<&Station> {
         self.slots.get(index).and_then(OnceLock::get)
+    }
+
+    /// Pinned bytes of one slot.
+    fn cost(&self) -> usize {
+        usize::try_from(cost(self.size)).unwrap_or(usize::MAX)
     }
 
     /// The lane of a slot.
@@ -154,7 +162,7 @@ impl Ring {
             if let Some((index, pinned)) = state.free.pop() {
                 return Ok(self.lend(index, pinned));
             }
-            if state.made < state.most {
+            if state.made < state.most && self.share.take(self.cost()) {
                 let index = state.made;
                 state.made = index.saturating_add(1);
                 drop(state);
@@ -329,7 +337,8 @@ const fn results_bytes(slot: usize) -> usize {
     hashes.saturating_add(slot.div_ceil(SLOT_UNIT).saturating_mul(nh::TAG_BYTES))
 }
 
-/// Size and number of slots: what the plan wants, within `room` pinned bytes.
+/// Size of a slot within `room` pinned bytes, and how many the plan wants: further
+/// ones are made as long as there is memory for them.
 fn shape(plan: &UploadPlan<'_>, room: u64) -> (usize, usize) {
     let whole = plan.extent.len.max(1).div_ceil(UPLOAD_ALIGN);
     let wanted = plan
@@ -341,11 +350,7 @@ fn shape(plan: &UploadPlan<'_>, room: u64) -> (usize, usize) {
         usize::try_from(room.checked_div(cost(SLOT_UNIT)).unwrap_or(0)).unwrap_or(usize::MAX);
     let units = wanted.min(most).min(fitting.max(1));
     let size = units.saturating_mul(SLOT_UNIT);
-    let affordable = usize::try_from(room.checked_div(cost(size)).unwrap_or(0))
-        .unwrap_or(usize::MAX)
-        .max(1);
-    let needed = most.div_ceil(units);
-    (size, plan.slots.clamp(1, needed).min(affordable))
+    (size, plan.slots.clamp(1, most.div_ceil(units)))
 }
 
 /// Pinned bytes of one slot with its lane.

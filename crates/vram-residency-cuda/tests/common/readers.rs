@@ -1,5 +1,7 @@
 //! Several readers of one upload session, until each of them fails.
 
+use std::sync::Arc;
+
 use vram_digest::nh;
 use vram_residency::device::{Device as _, DeviceError, Upload, UploadPlan};
 use vram_residency::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +18,7 @@ pub fn readers(device: &CudaDevice, mib: u64, slots: usize, count: usize) -> Vec
         key: &key,
         slot_bytes: 1 << 20,
         slots,
+        room: Arc::default(),
     };
     let session = device.upload(plan).unwrap();
     let (session, next) = (session.as_ref(), AtomicU64::new(0));

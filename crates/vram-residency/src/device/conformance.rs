@@ -5,11 +5,13 @@
 //! message instead of panicking, so that a runner without a test harness can
 //! use it.
 
+use std::sync::Arc;
+
 use vram_digest::{BLOCK_BYTES, hash_block, nh};
 
 use super::{
-    BufferId, Device, DeviceError, DeviceInstance, Extent, Protection, UPLOAD_ALIGN, Upload,
-    UploadPlan,
+    BufferId, Device, DeviceError, DeviceInstance, Extent, Protection, StagingRoom, StagingShare,
+    UPLOAD_ALIGN, Upload, UploadPlan,
 };
 
 /// A named check.
@@ -41,6 +43,7 @@ pub const CHECKS: &[Check] = &[
         "aborted_uploads_leave_the_device_usable",
         aborted_uploads_leave_the_device_usable,
     ),
+    ("uploads_share_staging_memory", uploads_share_staging_memory),
     (
         "block_digests_at_every_alignment",
         block_digests_at_every_alignment,
@@ -273,6 +276,7 @@ fn read_only_memory_refuses_writes(device: &dyn Device) -> Outcome {
             key: &key,
             slot_bytes: 1,
             slots: 1,
+            room: Arc::default(),
         };
         let upload = device.upload(plan).map(|_| ());
         let refused = [write, fill, upload]
@@ -318,6 +322,7 @@ fn upload(
         key,
         slot_bytes: 1 << 20,
         slots: 2,
+        room: Arc::default(),
     };
     let session = device.upload(plan).map_err(text)?;
     let align = usize::try_from(UPLOAD_ALIGN).unwrap_or(usize::MAX);
@@ -388,6 +393,7 @@ fn uploads_must_be_complete(device: &dyn Device) -> Outcome {
             key: &key,
             slot_bytes: 1 << 20,
             slots: 1,
+            room: Arc::default(),
         };
         let session = device.upload(plan).map_err(text)?;
         submit(session.as_ref(), UPLOAD_ALIGN, &[1; 10])?;
@@ -422,6 +428,7 @@ fn aborted_uploads_leave_the_device_usable(device: &dyn Device) -> Outcome {
                 key: &key,
                 slot_bytes: 1 << 20,
                 slots: 2,
+                room: Arc::default(),
             };
             let session = device.upload(plan).map_err(text)?;
             submit(session.as_ref(), 0, &vec![1; 1 << 20])?;
@@ -432,6 +439,44 @@ fn aborted_uploads_leave_the_device_usable(device: &dyn Device) -> Outcome {
     let after = device.memory().map_err(text)?.free;
     ensure(before == after, || {
         format!("free was {before} and is {after}")
+    })
+}
+
+fn uploads_share_staging_memory(device: &dyn Device) -> Outcome {
+    let len = UPLOAD_ALIGN.saturating_mul(4);
+    let segment = usize::try_from(UPLOAD_ALIGN).unwrap_or(usize::MAX);
+    // For one slot, with what a device adds to it, and not for two.
+    let room = Arc::new(StagingRoom::new(segment.saturating_add(segment / 2)));
+    let room_left = || StagingShare::of(&room).take(segment);
+    with_buffer(device, len, |buffer| {
+        let key = key(5);
+        let extent = Extent {
+            buffer,
+            start: 0,
+            len,
+        };
+        let open = || {
+            let plan = UploadPlan {
+                extent,
+                key: &key,
+                slot_bytes: segment,
+                slots: 4,
+                room: Arc::clone(&room),
+            };
+            device.upload(plan).map_err(text)
+        };
+        for _ in 0..2 {
+            let (one, other) = (open()?, open()?);
+            ensure(room_left(), || "a first slot took room".to_owned())?;
+            let first = [one.slot(), other.slot()];
+            let second = one.slot().map_err(text)?;
+            ensure(!room_left(), || "a second slot took no room".to_owned())?;
+            drop((first, second));
+            ensure(!room_left(), || "a slot went before its session".to_owned())?;
+            drop((one, other));
+            ensure(room_left(), || "a session kept its room".to_owned())?;
+        }
+        Ok(())
     })
 }
 

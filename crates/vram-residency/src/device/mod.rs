@@ -24,7 +24,10 @@ pub(crate) use arriving::Arriving;
 pub use checked::Checked;
 pub use error::{DeviceError, FreeError};
 pub use info::{DeviceInfo, DeviceKind, DriverInfo, MemoryInfo, Uuid};
-pub use upload::{Coverage, Measured, Slot, SlotBytes, UPLOAD_ALIGN, Upload, UploadPlan};
+pub use upload::{
+    Coverage, Measured, Slot, SlotBytes, StagingRoom, StagingShare, UPLOAD_ALIGN, Upload,
+    UploadPlan,
+};
 pub use witness::{MemoryKind, Protection, Witness};
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use vram_digest::{BlockHash, nh};
 
 use super::{DeviceError, Extent};
+use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::{Arc, Mutex, PoisonError};
 
 /// Offsets of submitted slots are multiples of this, so that every slot holds
 /// whole digest blocks and whole keyed-tag segments.
@@ -22,6 +24,74 @@ pub struct UploadPlan<'k> {
     pub slot_bytes: usize,
     /// Wanted number of slots, at least 1.
     pub slots: usize,
+    /// Where the memory of all slots but the first comes from.
+    pub room: Arc<StagingRoom>,
+}
+
+/// Staging memory that several sessions share: each has its first slot whatever the
+/// others have, and makes further ones while there is room for them. The default has
+/// no bound.
+#[derive(Debug)]
+pub struct StagingRoom {
+    left: Mutex<usize>,
+}
+
+impl Default for StagingRoom {
+    fn default() -> Self {
+        Self::new(usize::MAX)
+    }
+}
+
+impl StagingRoom {
+    /// Room for so many bytes.
+    #[must_use]
+    pub const fn new(bytes: usize) -> Self {
+        Self {
+            left: Mutex::new(bytes),
+        }
+    }
+
+    fn change(&self, change: impl Fn(usize) -> Option<usize>) -> bool {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = change(*left);
+        *left = changed.unwrap_or(*left);
+        changed.is_some()
+    }
+}
+
+/// What one session has of it; dropping it gives that back.
+#[derive(Debug)]
+pub struct StagingShare {
+    room: Arc<StagingRoom>,
+    taken: AtomicUsize,
+}
+
+impl StagingShare {
+    /// Nothing yet.
+    #[must_use]
+    pub fn of(room: &Arc<StagingRoom>) -> Self {
+        Self {
+            room: Arc::clone(room),
+            taken: AtomicUsize::new(0),
+        }
+    }
+
+    /// Takes so many bytes, if there is room for them now.
+    #[must_use]
+    pub fn take(&self, bytes: usize) -> bool {
+        let taken = self.room.change(|left| left.checked_sub(bytes));
+        if taken {
+            self.taken.fetch_add(bytes, Ordering::Relaxed);
+        }
+        taken
+    }
+}
+
+impl Drop for StagingShare {
+    fn drop(&mut self) {
+        let taken = self.taken.load(Ordering::Relaxed);
+        let _ = self.room.change(|left| left.checked_add(taken));
+    }
 }
 
 /// Host bytes of a staging slot; dropping them wipes them and gives the slot
@@ -89,7 +159,8 @@ pub struct Measured {
 /// An open upload. May be used by several reader threads at once. Dropping it
 /// without [`Upload::finish`] aborts: staging memory is wiped and returned.
 pub trait Upload: Send + Sync {
-    /// The next free slot; waits until a copy in flight gives one back.
+    /// The next free slot; without one, and without room for one more, waits until
+    /// a copy in flight gives one back.
     ///
     /// # Errors
     /// [`DeviceError`] of an earlier asynchronous copy.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::LoadError;
+use super::{LoadError, Staging};
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -50,8 +50,7 @@ pub(crate) struct Together {
     pub(crate) overall: Arc<Overall>,
     /// Ends the loads in flight when another member failed.
     pub(crate) halt: CancelToken,
-    /// Loads that run at the same time and share the staging memory.
-    pub(crate) at_once: usize,
+    pub(crate) staging: Staging,
 }
 
 /// Called from the reader threads after each chunk.
@@ -106,7 +105,7 @@ pub(crate) struct Control {
     started: Option<u64>,
     done: Arc<AtomicU64>,
     total: u64,
-    at_once: usize,
+    staging: Staging,
     together: Option<Together>,
 }
 
@@ -127,17 +126,17 @@ impl Control {
             started: None,
             done: Arc::default(),
             total,
-            at_once: 1,
+            staging: Staging::default(),
             together: None,
         }
     }
 
-    /// The same after some time was spent on it already, beside others: `loads`
-    /// of them share the staging memory.
-    pub(crate) fn joining(self, spent: Duration, loads: usize) -> Self {
+    /// The same after some time was spent on it already, beside others
+    /// with which it shares the staging memory.
+    pub(crate) fn joining(self, spent: Duration, staging: Staging) -> Self {
         Self {
             spent,
-            at_once: loads,
+            staging,
             ..self
         }
     }
@@ -167,10 +166,10 @@ impl Control {
         Arc::clone(&self.done)
     }
 
-    /// Loads that share the staging memory with this one, itself included.
-    pub(crate) fn at_once(&self) -> usize {
+    /// The staging memory that it may use, beside others.
+    pub(crate) fn staging(&self) -> &Staging {
         let together = self.together.as_ref();
-        together.map_or(self.at_once, |together| together.at_once)
+        together.map_or(&self.staging, |together| &together.staging)
     }
 
     fn is_cancelled(&self) -> bool {
@@ -246,7 +245,7 @@ mod tests {
         let clock = Arc::new(ManualClock::new(Timestamp::from_nanos(0)));
         let timeout = Some(Duration::from_nanos(37));
         let control = Control::new(CancelToken::new(), None, clock.clone(), timeout, 0);
-        let mut control = control.joining(Duration::from_nanos(7), 1);
+        let mut control = control.joining(Duration::from_nanos(7), Staging::default());
         for _ in 0..3 {
             control.start();
             clock.advance(10);

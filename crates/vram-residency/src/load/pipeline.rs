@@ -9,25 +9,10 @@ use vram_digest::{BlockHash, nh};
 
 use super::order::OrderedSha256;
 use super::retry;
-use super::{Control, LoadError, Source};
+use super::{Control, LoadError, Source, Staging};
 use crate::device::{Arriving, Device, DeviceKind, Extent, Slot, UPLOAD_ALIGN, Upload, UploadPlan};
 use crate::error::{Error, VerifyError};
 use crate::sync::{Mutex, MutexGuard, OnceLock, PoisonError, one_more, thread};
-
-/// Loads that run at the same time and share the staging memory; more devices
-/// wait their turn.
-pub const MAX_AT_ONCE: usize = 8;
-
-/// Memory beyond the models of all loads to CUDA devices together.
-const CUDA_LOADS: usize = 256 << 20;
-/// What of it is for the tables of the models ([`crate::format::Limits`]) and the
-/// rest of a load that is not staging.
-const TABLES: usize = 32 << 20;
-/// What a CUDA device may keep pinned for itself, whether it loads or not: loads on
-/// several devices leave room for it.
-pub const KEPT_BY_CUDA: usize = 17 << 20;
-/// What it adds to each slot, for the list of what is copied.
-const CUDA_ADDS: usize = 128 << 10;
 
 /// How much staging memory a load uses.
 struct Shape {
@@ -36,37 +21,15 @@ struct Shape {
     readers: usize,
 }
 
-/// Bytes of a slot, and the most slots that each of so many loads has: together,
-/// up to [`MAX_AT_ONCE`] of them, 32 MiB on the simulator, where tables and
-/// headers have the rest of 64 MiB, and on CUDA 256 MiB with the tables and with
-/// what the devices keep for themselves.
-fn slots_of(kind: DeviceKind, at_once: usize) -> (usize, usize) {
-    // A slot is large enough that what is copied beside it (a table, a key)
-    // costs the copy engine little.
-    let (slot_bytes, most, all) = match kind {
-        DeviceKind::Simulated => (2 << 20, 16, 16_usize),
-        DeviceKind::Cuda => {
-            // Many loads have more of smaller slots: each wants one to read into
-            // while others are with its device.
-            let slot_bytes = if at_once > 4 { 4 << 20 } else { 8 << 20 };
-            let room = CUDA_LOADS.saturating_sub(TABLES);
-            let room = room.saturating_sub(KEPT_BY_CUDA.saturating_mul(at_once));
-            let each = CUDA_ADDS.saturating_add(slot_bytes);
-            (slot_bytes, 24, room.checked_div(each).unwrap_or(1))
-        }
-    };
-    let each = all.checked_div(at_once).unwrap_or(all);
-    (slot_bytes, each.clamp(1, most))
-}
-
 impl Shape {
-    fn of(kind: DeviceKind, source: &dyn Source, at_once: usize) -> Self {
-        let (slot_bytes, most) = slots_of(kind, at_once);
+    fn of(kind: DeviceKind, source: &dyn Source, staging: &Staging) -> Self {
+        let (slot_bytes, most) = staging.shape(kind);
         let chunks = source.len().div_ceil(slot_bytes as u64);
         let chunks = usize::try_from(chunks).unwrap_or(usize::MAX).max(1);
         // A GPU's bus wants every core to read, and slots that are with the
         // device meanwhile.
-        let readers = cores().get().min(16).div_ceil(at_once.max(1)).min(chunks);
+        let readers = cores().get().min(16).div_ceil(staging.devices());
+        let readers = readers.min(chunks);
         let slots = readers.saturating_mul(2).min(most).min(chunks);
         Self {
             slot_bytes,
@@ -103,12 +66,14 @@ pub(crate) fn load(
     control: &Control,
     content: bool,
 ) -> Result<Loaded, Error> {
-    let shape = Shape::of(device.info().kind, source, control.at_once());
+    let (kind, staging) = (device.info().kind, control.staging());
+    let shape = Shape::of(kind, source, staging);
     let plan = UploadPlan {
         extent,
         key,
         slot_bytes: shape.slot_bytes,
         slots: shape.slots,
+        room: staging.room(kind),
     };
     let (readers, slots) = (shape.readers, shape.slots);
     let span = debug_span!("load", bytes = extent.len, readers, slots);
@@ -336,26 +301,16 @@ impl<'a> Run<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::Limits;
     use crate::load::PatternSource;
 
     #[test]
-    fn staging_memory_is_bounded_however_many_loads_share_it() {
-        // What tables may take, and what a device and a slot have beside the bytes
-        // of slots.
-        let tables = usize::try_from(Limits::default().table_bytes).unwrap();
-        for (kind, bound, load, slot) in [
-            (DeviceKind::Simulated, 64 << 20, 0, 0),
-            (DeviceKind::Cuda, 256 << 20, KEPT_BY_CUDA, 80 << 10),
-        ] {
-            for at_once in 1..=MAX_AT_ONCE {
-                let (slot_bytes, most) = slots_of(kind, at_once);
-                let all = tables + at_once * (load + most * (slot_bytes + slot));
-                assert!(all <= bound, "{kind:?} {at_once}: {all}");
-                // One to read into while another is with the device.
-                assert!(most >= 2, "{kind:?} {at_once}");
+    fn a_load_has_readers_and_slots_for_its_length() {
+        for devices in 1..=8 {
+            let staging = Staging::of(0..devices);
+            for kind in [DeviceKind::Simulated, DeviceKind::Cuda] {
+                let (slot_bytes, most) = staging.shape(kind);
                 for len in [1, 3 << 20, 1 << 30, 1 << 40] {
-                    let shape = Shape::of(kind, &PatternSource::new(len, 0), at_once);
+                    let shape = Shape::of(kind, &PatternSource::new(len, 0), &staging);
                     assert!(shape.readers >= 1 && (1..=most).contains(&shape.slots));
                     assert_eq!(shape.slot_bytes, slot_bytes);
                 }
@@ -411,6 +366,7 @@ mod tests {
             key: &key,
             slot_bytes: 1 << 20,
             slots: 2,
+            room: std::sync::Arc::default(),
         };
         let upload = device.upload(plan).unwrap();
         let clock = std::sync::Arc::new(SystemClock::new());

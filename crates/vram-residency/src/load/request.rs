@@ -10,6 +10,7 @@ use vram_digest::FileDigest;
 use super::source::ReaderSource;
 use super::{
     CancelToken, FileIdentity, FileSource, Header, LoadError, Model, Progress, ProgressFn, Source,
+    Staging,
 };
 use crate::audit::Text;
 use crate::error::InputError;
@@ -111,7 +112,7 @@ pub struct SealRequest<'a> {
     pub(crate) cancel: CancelToken,
     pub(crate) timeout: Option<Duration>,
     pub(crate) spent: Duration,
-    pub(crate) at_once: usize,
+    pub(crate) staging: Staging,
     pub(crate) correlation_id: Option<Text>,
 }
 
@@ -137,7 +138,7 @@ impl<'a> SealRequest<'a> {
             cancel: CancelToken::new(),
             timeout: None,
             spent: Duration::ZERO,
-            at_once: 1,
+            staging: Staging::default(),
             correlation_id: None,
         }
     }
@@ -302,11 +303,10 @@ impl<'a> SealRequest<'a> {
         self
     }
 
-    /// Loads that run at the same time, this one included, at most
-    /// [`super::MAX_AT_ONCE`]: they share the staging memory. A group counts its
-    /// members itself.
-    pub fn at_once(mut self, loads: usize) -> Self {
-        self.at_once = loads;
+    /// The staging memory that this load shares with others at the same time. The
+    /// members of a group share one of their own.
+    pub fn staging(mut self, staging: &Staging) -> Self {
+        self.staging = staging.clone();
         self
     }
 

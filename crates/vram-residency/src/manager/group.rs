@@ -6,7 +6,7 @@ use super::VramManager;
 use crate::error::{Result, all_or_gravest};
 use crate::load::SealRequest;
 use crate::shard::{SealedGroup, SealedShard};
-use crate::sync::each;
+use crate::sync::{AtOnce, each};
 use crate::trace;
 use crate::verify::{Mode, Verified};
 
@@ -40,7 +40,7 @@ impl VramManager {
     fn verify_members(&self, group: &SealedGroup, mode: Mode) -> Result<Vec<Verified>> {
         let device = |shard: &SealedShard| shard.record().gpu_device;
         let verify = |shard: &SealedShard| self.verify_sealed(shard, mode);
-        all_or_gravest(each(group.shards(), usize::MAX, device, verify))
+        all_or_gravest(each(group.shards(), AtOnce::DEVICES, device, verify))
     }
 
     /// Whether every member is held, not quarantined, and was verified since it

@@ -1,4 +1,4 @@
-//! Loading the members of a group: several devices at the same time, and
+//! Loading the members of a group: several at the same time, and
 //! again after a failure without reading the good members twice.
 
 use tracing::info_span;
@@ -7,7 +7,7 @@ use super::VramManager;
 use super::failure::About;
 use super::seal::Checked;
 use crate::error::{Error, InputError, Result, VerifyError};
-use crate::load::{CancelToken, MAX_AT_ONCE, Overall, SealRequest, Together};
+use crate::load::{CancelToken, Overall, SealRequest, Staging, Together};
 use crate::random::bytes;
 use crate::seal::{GroupId, ShardPosition};
 use crate::shard::{SealedGroup, SealedShard};
@@ -49,7 +49,7 @@ struct Run<'r> {
     halt: CancelToken,
     /// Ends the loads in flight with the first failure.
     halts: bool,
-    at_once: usize,
+    staging: Staging,
     failed: AtomicBool,
     errors: Mutex<Vec<(usize, Error)>>,
 }
@@ -127,9 +127,9 @@ impl<'a> GroupLoad<'a> {
         self.members.iter().filter(sealed).count()
     }
 
-    /// Loads every member that waits: those of one device in order, several
-    /// devices at the same time. After a failure no further load starts; those
-    /// in flight end, and what they sealed stays.
+    /// Loads every member that waits, several at the same time: of each device they
+    /// start in order. After a failure no further load starts; those in flight end,
+    /// and what they sealed stays.
     ///
     /// # Errors
     /// The failed member's error; of several the gravest
@@ -213,19 +213,16 @@ impl<'a> GroupLoad<'a> {
 
     fn load_members(&mut self, halts: bool) -> Result<()> {
         let turns = self.turns();
-        let mut ordinals: Vec<u32> = turns.iter().map(|turn| turn.ordinal).collect();
-        ordinals.sort_unstable();
-        ordinals.dedup();
         let run = Run {
             manager: &self.manager,
             overall: &self.overall,
             halt: CancelToken::new(),
             halts,
-            at_once: ordinals.len().clamp(1, MAX_AT_ONCE),
+            staging: Staging::of(turns.iter().map(|turn| turn.ordinal)),
             failed: AtomicBool::new(false),
             errors: Mutex::default(),
         };
-        let (at_once, ordinal) = (run.at_once, |turn: &Turn<'_>| turn.ordinal);
+        let (at_once, ordinal) = (run.staging.at_once(), |turn: &Turn<'_>| turn.ordinal);
         let members = each(&turns, at_once, ordinal, |turn| run.member(turn));
         let errors = run.errors.into_inner();
         for (turn, member) in turns.iter().zip(members) {
@@ -264,7 +261,7 @@ impl Run<'_> {
         let counted = checked.control_mut().join(Together {
             overall: Arc::clone(self.overall),
             halt: self.halt.clone(),
-            at_once: self.at_once,
+            staging: self.staging.clone(),
         });
         match self.manager.seal_checked(*checked) {
             Ok(shard) => Member::Sealed(shard),

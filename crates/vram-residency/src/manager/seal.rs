@@ -150,7 +150,7 @@ impl VramManager {
         let (cancel, progress) = (request.cancel, request.progress);
         let clock = Arc::clone(&self.inner.clock);
         let control = Control::new(cancel, progress, clock, request.timeout, size.bytes());
-        let mut control = control.joining(request.spent, request.at_once);
+        let mut control = control.joining(request.spent, request.staging);
         let (tensors, header) = match request.tensors {
             Some(tensors) => tensors,
             None => {

@@ -9,7 +9,8 @@ use super::memory::Buffer;
 use super::staging::Staging;
 use super::{Inner, lock};
 use crate::device::{
-    Arriving, Coverage, DeviceError, Extent, Measured, Slot, UPLOAD_ALIGN, Upload, UploadPlan,
+    Arriving, Coverage, DeviceError, Extent, Measured, Slot, StagingShare, UPLOAD_ALIGN, Upload,
+    UploadPlan,
 };
 use crate::sync::atomic::Ordering;
 use crate::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -34,8 +35,18 @@ struct State {
 
 /// Staging memory of one session, wiped when the session and its last slot end.
 struct Pool {
-    free: Mutex<Vec<(usize, Staging)>>,
+    slots: Mutex<Slots>,
     returned: Condvar,
+    /// Bytes of a slot.
+    size: usize,
+    most: usize,
+    /// Given back after the memory itself.
+    share: StagingShare,
+}
+
+struct Slots {
+    free: Vec<(usize, Staging)>,
+    made: usize,
 }
 
 struct Pooled {
@@ -59,8 +70,27 @@ impl AsMut<[u8]> for Pooled {
 impl Drop for Pooled {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
-        lock(&self.pool.free).push((self.index, bytes));
+        lock(&self.pool.slots).free.push((self.index, bytes));
         self.pool.returned.notify_one();
+    }
+}
+
+impl Pool {
+    /// A free slot, or one more; waits for one where there is no room for that.
+    fn take(&self) -> Result<(usize, Staging), DeviceError> {
+        let mut slots = lock(&self.slots);
+        loop {
+            if let Some(free) = slots.free.pop() {
+                return Ok(free);
+            }
+            let index = slots.made;
+            if index < self.most && self.share.take(self.size) {
+                slots.made = index.saturating_add(1);
+                return Ok((index, Staging::new(self.size)?));
+            }
+            let returned = self.returned.wait(slots);
+            slots = returned.unwrap_or_else(PoisonError::into_inner);
+        }
     }
 }
 
@@ -80,10 +110,8 @@ impl SimUpload {
             .checked_next_multiple_of(align)
             .unwrap_or(align);
         let size = size.min(whole);
-        let slots = plan.slots.clamp(1, whole.div_ceil(size.max(1)).max(1));
-        let free = (0..slots)
-            .map(|i| Staging::new(size).map(|staging| (i, staging)))
-            .collect::<Result<_, _>>()?;
+        let most = plan.slots.clamp(1, whole.div_ceil(size.max(1)).max(1));
+        let free = vec![(0, Staging::new(size)?)];
         Ok(Self {
             device: Arc::clone(device),
             buffer,
@@ -91,8 +119,11 @@ impl SimUpload {
             key: nh::Key::from_bytes(plan.key.as_bytes()),
             session: device.next_session.fetch_add(1, Ordering::Relaxed),
             pool: Arc::new(Pool {
-                free: Mutex::new(free),
+                slots: Mutex::new(Slots { free, made: 1 }),
                 returned: Condvar::new(),
+                size,
+                most,
+                share: StagingShare::of(&plan.room),
             }),
             state: Mutex::new(State {
                 coverage: Coverage::new(extent.len),
@@ -136,22 +167,13 @@ impl SimUpload {
 impl Upload for SimUpload {
     fn slot(&self) -> Result<Slot, DeviceError> {
         self.device.enter(Op::Slot)?;
-        let mut free = lock(&self.pool.free);
-        loop {
-            if let Some((index, bytes)) = free.pop() {
-                let pooled = Pooled {
-                    index,
-                    bytes,
-                    pool: Arc::clone(&self.pool),
-                };
-                return Ok(Slot::new(self.session, index, Box::new(pooled)));
-            }
-            free = self
-                .pool
-                .returned
-                .wait(free)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
+        let (index, bytes) = self.pool.take()?;
+        let pooled = Pooled {
+            index,
+            bytes,
+            pool: Arc::clone(&self.pool),
+        };
+        Ok(Slot::new(self.session, index, Box::new(pooled)))
     }
 
     fn submit(&self, slot: Slot, offset: u64, len: usize) -> Result<(), DeviceError> {

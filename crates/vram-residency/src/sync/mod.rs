@@ -14,7 +14,7 @@ mod each;
 
 pub use std::sync::{Arc, OnceLock, PoisonError, TryLockError, Weak};
 
-pub use each::each;
+pub use each::{AtOnce, each};
 
 #[cfg(not(shuttle))]
 pub use std::{

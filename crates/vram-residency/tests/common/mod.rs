@@ -25,7 +25,7 @@ pub(crate) use test_listener as listen;
 use vram_residency::audit::{Body, MemorySink};
 use vram_residency::capacity::{Capacity, Sharing};
 use vram_residency::clock::{ManualClock, Timestamp};
-use vram_residency::device::BufferId;
+use vram_residency::device::{BufferId, Device as _, Extent};
 use vram_residency::key::RootKey;
 use vram_residency::manager::VramManagerBuilder;
 use vram_residency::random::{Random, RandomError};
@@ -182,6 +182,20 @@ impl Rig {
 /// The newest allocation of a device.
 pub(crate) fn newest(device: &SimDevice) -> BufferId {
     *device.buffers().last().expect("nothing is allocated")
+}
+
+/// The buffer that holds `bytes`: members of a group are loaded at the same time,
+/// and lie in no order.
+pub(crate) fn holding(device: &SimDevice, bytes: &[u8]) -> BufferId {
+    let len = bytes.len() as u64;
+    let holds = |buffer: &BufferId| {
+        let (buffer, start) = (*buffer, 0);
+        let mut held = vec![0; bytes.len()];
+        let read = device.read(Extent { buffer, start, len }, 0, &mut held);
+        read.is_ok() && held == bytes
+    };
+    let found = device.buffers().into_iter().find(holds);
+    found.expect("the bytes are not on the device")
 }
 
 /// `used + free + stranded == total` on every device.

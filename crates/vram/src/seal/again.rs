@@ -336,18 +336,17 @@ mod tests {
         let disk = Disk::new(1, [2, 2, 2]);
         disk.seal(2, |_| true).unwrap();
         assert_eq!((disk.reads(), disk.opened()), ([3, 3, 3], [3, 3, 3]));
-        let notes = disk.notes.borrow();
-        for (file, notes) in NAMES.iter().zip(notes.chunks(2)) {
-            for (retry, note) in (1..).zip(notes) {
-                assert!(note.contains(file), "{note}");
-                assert!(note.ends_with(&format!("retry {retry} of 2")), "{note}");
-            }
-        }
-        drop(notes);
-        let disk = Disk::new(1, [2, 3, 0]);
+        // Those that failed at the same time wait together.
+        let disk = Disk::new(1, [0, 3, 0]);
         let error = disk.seal(2, |_| true).unwrap_err().to_string();
         assert!(error.contains("cannot read second"), "{error}");
-        assert_eq!(disk.reads(), [3, 3, 0]);
+        let notes = disk.notes.borrow();
+        assert_eq!(notes.len(), 2);
+        for (retry, note) in (1..).zip(notes.iter()) {
+            assert!(note.contains("cannot read second"), "{note}");
+            assert!(note.ends_with(&format!("retry {retry} of 2")), "{note}");
+        }
+        assert_eq!(disk.reads()[1], 3);
     }
 
     #[test]

@@ -1,20 +1,19 @@
-//! The same work on several devices at once, until one of them fails.
+//! The same work on several items and devices at once, until one of them fails.
 
 use vram_residency::load::CancelToken;
-use vram_residency::sync::each;
-use vram_residency::sync::{Mutex, PoisonError};
+use vram_residency::sync::{AtOnce, Mutex, PoisonError, each};
 
 use crate::failure::Failure;
 
-/// Does `work` with each item: with those of one device in their order, with
-/// those of at most `at_once` devices at the same time. The first failure
-/// cancels `halt`, for work that is under way, and nothing more is begun.
+/// Does `work` with each item, with so many at the same time; those of one device
+/// are begun in their order. The first failure cancels `halt`, for work that is
+/// under way, and nothing more is begun.
 ///
 /// # Errors
 /// The gravest, and of equal ones the first that happened.
 pub(super) fn until_one_fails<T: Sync, R: Send>(
     items: &[T],
-    at_once: usize,
+    at_once: AtOnce,
     device: impl Fn(&T) -> u32 + Sync,
     halt: &CancelToken,
     work: impl Fn(&T) -> Result<R, Failure> + Sync,
@@ -62,7 +61,8 @@ mod tests {
                 _ => Ok(()),
             }
         };
-        let failure = until_one_fails(&[1, 2, 3, 4], 9, |_| 0, &halt, work).unwrap_err();
+        let failure =
+            until_one_fails(&[1, 2, 3, 4], AtOnce::DEVICES, |_| 0, &halt, work).unwrap_err();
         assert_eq!(failure.message(), "item 2");
         assert_eq!(*begun.lock().unwrap(), [1, 2]);
         assert!(halt.is_cancelled());
@@ -83,7 +83,8 @@ mod tests {
                     _ => Failure::verification("the bytes are bad"),
                 })
             };
-            let failure = until_one_fails(&[0, 1], 2, |item| *item, &halt, work).unwrap_err();
+            let failure =
+                until_one_fails(&[0, 1], AtOnce::DEVICES, |item| *item, &halt, work).unwrap_err();
             assert_eq!(failure.message(), "the bytes are bad", "{first} first");
             assert_eq!(failure.exit(), Exit::Verification);
         }

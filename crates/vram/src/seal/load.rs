@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use vram_residency::capacity::plan::PlanPart;
 use vram_residency::error::Error;
-use vram_residency::load::{CancelToken, LoadError, MAX_AT_ONCE, Model, Part};
+use vram_residency::load::{CancelToken, LoadError, Model, Part, Staging};
 use vram_residency::shard::{GroupRecord, SealedGroup};
-use vram_residency::sync::{Mutex, PoisonError};
+use vram_residency::sync::{AtOnce, Mutex, PoisonError};
 use vram_residency::{SealRequest, SealedShard, VramManager};
 
 use super::again::{self, Patience};
@@ -57,8 +57,7 @@ struct Ways {
     shown: Progress,
     /// Bytes of each.
     done: Vec<AtomicU64>,
-    /// Of so many at the same time.
-    at_once: usize,
+    staging: Staging,
 }
 
 impl Ways {
@@ -70,13 +69,10 @@ impl Ways {
         };
         let total = files.iter().map(|file| file.bytes);
         let total = total.fold(0, u64::saturating_add);
-        let mut devices = places.to_vec();
-        devices.sort_unstable();
-        devices.dedup();
         Self {
             shown: Progress::start(output, "loading", &name, Some(total)),
             done: files.iter().map(|_| AtomicU64::new(0)).collect(),
-            at_once: devices.len().clamp(1, MAX_AT_ONCE),
+            staging: Staging::of(places.iter().copied()),
         }
     }
 
@@ -128,7 +124,10 @@ impl Load<'_> {
             let record = group.record();
             (group.into_shards(), Some(record))
         } else {
-            (self.one_by_one(parts, &ways, &halt, &patience)?, None)
+            (
+                self.one_by_one(parts, &ways, (&halt, all.staging.at_once()), &patience)?,
+                None,
+            )
         };
         let loaded = Loaded {
             names: files.iter().map(|file| file.name.clone()).collect(),
@@ -138,13 +137,13 @@ impl Load<'_> {
         Ok((loaded, started.elapsed()))
     }
 
-    /// Seals files that have nothing to do with each other: those of one device
-    /// in order, several devices at the same time.
+    /// Seals files that have nothing to do with each other: several at
+    /// the same time, of each device begun in order.
     fn one_by_one(
         &self,
         parts: Vec<Part>,
         ways: &[Way<'_>],
-        halt: &CancelToken,
+        (halt, at_once): (&CancelToken, AtOnce),
         opened: &Patience<'_>,
     ) -> Result<Vec<SealedShard>, Failure> {
         // Each is taken when its turn comes.
@@ -152,7 +151,6 @@ impl Load<'_> {
         let parts: Vec<_> = parts.collect();
         let files: Vec<(&Mutex<Option<Part>>, &Way<'_>)> = parts.iter().zip(ways).collect();
         let used = opened.used();
-        let at_once = ways.first().map_or(1, |way| way.all.at_once);
         let seal = |(part, way): &(&Mutex<Option<Part>>, &Way<'_>)| {
             let name = &way.file.plan.name;
             let wait = |note: &str| self.wait(note, halt);
@@ -239,7 +237,7 @@ impl Load<'_> {
             all.set(at, now.done);
             all.show(&part, (now.done, now.total));
         };
-        let request = request.device(way.ordinal).at_once(way.all.at_once);
+        let request = request.device(way.ordinal).staging(&way.all.staging);
         let request = request.cancel(way.halt).progress(show);
         let mut request = args.worker.named(request);
         if let Some(digest) = &args.expect {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use vram_residency::load::CancelToken;
 use vram_residency::shard::GroupRecord;
+use vram_residency::sync::AtOnce;
 use vram_residency::verify::Verification;
 use vram_residency::{Mode, SealedShard, VramManager};
 
@@ -160,7 +161,7 @@ fn verify(
     };
     let device = |(_, shard): &(String, SealedShard)| shard.record().gpu_device;
     let halt = CancelToken::new();
-    let verified = until_one_fails(&files, usize::MAX, device, &halt, verify)?;
+    let verified = until_one_fails(&files, AtOnce::DEVICES, device, &halt, verify)?;
     let held = |((file, shard), verification)| Held {
         file,
         shard,
