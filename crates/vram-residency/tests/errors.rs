@@ -331,10 +331,22 @@ fn the_oldest_verification_is_unknown_while_a_shard_has_none() {
     let _ = rig.manager.verify_sealed(&one, Mode::Full).unwrap();
     rig.clock.advance(5);
     assert_eq!(oldest(), Some(5));
+    let sweep = Mode::Sweep {
+        budget: std::time::Duration::ZERO,
+    };
+    for less in [Mode::TagOnly, sweep] {
+        let _ = rig.manager.verify_sealed(&one, less).unwrap();
+        assert_eq!(oldest(), Some(5), "{less} reads less than every byte");
+    }
+    let _ = rig.manager.verify_sealed(&one, Mode::Keyed).unwrap();
+    assert_eq!(oldest(), Some(0));
     let two = rig.manager.seal(SealRequest::bytes(&[2; 100])).unwrap();
     assert_eq!(oldest(), None);
     let _ = rig.manager.verify_sealed(&two, Mode::TagOnly).unwrap();
-    assert_eq!(oldest(), Some(5));
+    assert_eq!(oldest(), None, "no byte of it was read");
+    rig.clock.advance(5);
+    let _ = rig.manager.verify_sealed(&two, Mode::Full).unwrap();
+    assert_eq!(oldest(), Some(5), "of the other one");
     drop((one, two));
     assert_eq!(oldest(), None);
 }

@@ -10,6 +10,7 @@ use super::{RunState, VramManager};
 use crate::capacity::Capacity;
 use crate::device::{DeviceError, DeviceKind, Uuid};
 use crate::error::Error;
+use crate::verify::Mode;
 
 #[derive(Default)]
 pub(super) struct Counters {
@@ -136,8 +137,9 @@ pub struct DeviceMetrics {
     pub leases: u64,
     /// Shards that failed a verification.
     pub quarantined: u64,
-    /// Nanoseconds since the oldest last verification of a shard on it; absent while
-    /// one was not verified yet, or has failed since.
+    /// Nanoseconds since the oldest last verification of a shard on it that was asked
+    /// to read every byte (`Full`, `Keyed`): a check of less makes nothing fresh.
+    /// Absent while one has had none, or has failed since.
     pub oldest_verification_nanos: Option<u64>,
     /// Nanoseconds since the scrubber last checked the shard on it that it checked
     /// longest ago, from the seal on where it never did; absent without shards.
@@ -234,8 +236,9 @@ impl VramManager {
         let here: Vec<_> = all.filter(here).collect();
         let now = self.inner.clock.monotonic();
         // Where one has none, there is no such time: nobody knows how old it is.
-        let last = here.iter().map(|r| r.last().map(|stamp| stamp.monotonic));
-        let oldest = last.min().flatten();
+        let last = here.iter().map(|r| r.last_that_covers(Mode::Keyed));
+        let oldest = last.map(|stamp| stamp.map(|stamp| stamp.monotonic)).min();
+        let oldest = oldest.flatten();
         // What stands condemned is scrubbed no more.
         let scrubbed = here.iter().filter(|r| !r.is_quarantined());
         let scrubbed = scrubbed.map(|r| r.scrubbed_at()).min();

@@ -158,11 +158,6 @@ impl Resident {
         }
     }
 
-    /// The last verification that passed.
-    pub(crate) fn last(&self) -> Option<Stamp> {
-        lock(&self.stamps).last().cloned()
-    }
-
     /// The last one that proves all that `mode` would.
     pub(crate) fn last_that_covers(&self, mode: Mode) -> Option<Stamp> {
         let stamps = lock(&self.stamps);
