@@ -68,7 +68,8 @@ pub struct Policy {
     /// verification is one. Default 1 hour.
     pub anchor_age: Duration,
     /// How old a verification may be for a lease to reuse it. Default: none,
-    /// every lease verifies.
+    /// every lease verifies. A lease that reuses one still waits for the check of
+    /// that shard that is under way, the scrubber's included.
     pub max_lease_age: Option<Duration>,
     /// Which models may be sealed (requirement: PM-15). Default: any.
     pub models: ModelPolicy,

@@ -19,6 +19,10 @@ pub(crate) use recorder::Recorder;
 
 /// Where events go. A sink must make critical events durable before
 /// [`Sink::record`] returns.
+///
+/// It is called by the operation that it hears of, which holds the shard for the
+/// time of a check: free or stop from here, but leave what checks, repairs, moves
+/// or leases that shard to another thread, or it waits for itself.
 pub trait Sink: Send + Sync {
     /// Takes one event.
     ///

@@ -246,7 +246,8 @@ impl Scrubber {
         lock(&self.shared.failure).take()
     }
 
-    /// Ends it once the step under way is done; the gravest failure that nobody took.
+    /// Ends it once the step under way is done; the gravest failure that nobody took. A
+    /// sink that is called in that step ends it, too, and is not waited for.
     #[must_use = "it may be what the scrubber was there for"]
     pub fn end(mut self) -> Option<Error> {
         self.join();
@@ -256,6 +257,10 @@ impl Scrubber {
     fn join(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
         if let Some(thread) = self.thread.take() {
+            // A sink that is called on that thread may end it: nobody waits for itself.
+            if thread.thread().id() == thread::current().id() {
+                return;
+            }
             thread.thread().unpark();
             let _ = thread.join();
             debug!(bytes = self.bytes_checked(), "the scrubber ended");
@@ -503,6 +508,60 @@ mod tests {
         assert_eq!(age(), Some(10));
         waits.quarantine();
         assert_eq!(age(), Some(0), "what is condemned waits for no turn");
+    }
+
+    /// Ends the scrubber at the first failure, as a worker that shuts down does.
+    #[derive(Default)]
+    struct Ending {
+        scrubber: Mutex<Option<Scrubber>>,
+        told: Mutex<Vec<&'static str>>,
+    }
+
+    impl crate::audit::Sink for Ending {
+        fn record(&self, event: &crate::audit::Event) -> Result<(), crate::audit::AuditError> {
+            use crate::audit::Body;
+            let name = match event.body {
+                Body::SealVerificationFailed { .. } => "failed",
+                Body::ManagerStopped { .. } => "stopped",
+                _ => return Ok(()),
+            };
+            drop(lock(&self.scrubber).take());
+            lock(&self.told).push(name);
+            Ok(())
+        }
+
+        fn flush(&self) -> Result<(), crate::audit::AuditError> {
+            Ok(())
+        }
+    }
+
+    /// On its own thread: nobody waits for itself, and what is due is still recorded.
+    // requirement: PM-8, AU-3
+    #[test]
+    fn a_scrubber_can_be_dropped_in_its_own_step() {
+        let device = SimDevice::new(16 << 20);
+        let sink = Arc::new(Ending::default());
+        let manager = VramManager::builder()
+            .device(device.clone())
+            .key(RootKey::generate(&OsRandom).unwrap())
+            .sink(sink.clone())
+            .build()
+            .unwrap();
+        let shard = manager.seal(SealRequest::bytes(&[7; 5000])).unwrap();
+        let scrubber = Scrubber::start(&manager, 1 << 40).unwrap();
+        let shared = Arc::clone(&scrubber.shared);
+        scrubber.pause();
+        *lock(&sink.scrubber) = Some(scrubber);
+        device.flip_bit(device.buffers()[0], 5, 1).unwrap();
+        shared.paused.store(false, Ordering::SeqCst);
+        // The step counts its failure after all of it was recorded.
+        while shared.failures.load(Ordering::SeqCst) == 0 {
+            assert!(Arc::strong_count(&shared) > 1, "its thread has died");
+            thread::yield_now();
+        }
+        assert_eq!(*lock(&sink.told), ["failed", "stopped"]);
+        assert!(shared.has_ended() && lock(&sink.scrubber).is_none());
+        drop(shard);
     }
 
     /// What was found is not hidden behind what failed after it.
