@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, IoSliceMut};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
 use rustix::fs::{Advice, AtFlags, OFlags, StatxFlags};
-use rustix::io::ReadWriteFlags;
+use rustix::io::{Errno, ReadWriteFlags};
 
 use super::file::handle_of;
 use crate::clock::Clock;
@@ -104,13 +104,13 @@ impl Cache {
         places(offset, len).any(|at| self.is_absent(at))
     }
 
-    /// Reads one byte, but only if that needs no device. File systems that
-    /// cannot tell count as cached: those are read as ever.
+    /// Reads one byte, but only if that needs no device. Where the file system
+    /// cannot tell (overlays, network mounts) the trial shows which way is faster.
     fn is_absent(&self, at: u64) -> bool {
         let mut byte = [0];
         let mut parts = [IoSliceMut::new(&mut byte)];
         let answer = rustix::io::preadv2(&self.file, &mut parts, at, ReadWriteFlags::NOWAIT);
-        answer == Err(rustix::io::Errno::AGAIN)
+        matches!(answer, Err(Errno::AGAIN | Errno::OPNOTSUPP))
     }
 
     /// Forgets the pages of a cold piece that asking may have fetched, so that
@@ -237,6 +237,14 @@ mod tests {
             }
         }
         trial
+    }
+
+    #[test]
+    fn a_file_system_that_cannot_tell_leaves_it_to_the_trial() {
+        // As overlays and network mounts do.
+        let file = File::open("/proc/cpuinfo").unwrap();
+        let cache = Cache::open(&file).unwrap();
+        assert!(cache.is_cold(0, 1));
     }
 
     #[test]

@@ -20,6 +20,8 @@ use crate::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 /// Shorter files are read through the page cache: a trial costs more there
 /// than it could save.
 const WORTH_A_TRIAL: u64 = 64 << 20;
+/// How often a file is asked where it lies that is moved meanwhile, at most.
+const MOVES: usize = 8;
 
 /// Where an open file or directory lies, links followed. Only the kernel knows:
 /// a path may lead elsewhere by the time it is asked.
@@ -281,8 +283,7 @@ fn lies_within(
     called: &Path,
     may: impl Fn(&Path) -> io::Result<bool>,
 ) -> Result<(), LoadError> {
-    let answer = place_of(file).and_then(|place| may(&place));
-    if answer.map_err(|error| LoadError::not_opened(called, error))? {
+    if may_lie(file, may).map_err(|error| LoadError::not_opened(called, error))? {
         return Ok(());
     }
     let file = called.file_name().unwrap_or_default().to_string_lossy();
@@ -292,6 +293,21 @@ fn lies_within(
             name: Excerpt::new(&file),
         },
     })
+}
+
+/// Whether a file lies where it may. One whose directory was renamed while it was
+/// asked where both lie is asked again: the two answers were not of one moment.
+fn may_lie(file: &File, may: impl Fn(&Path) -> io::Result<bool>) -> io::Result<bool> {
+    for _ in 0..MOVES {
+        let place = place_of(file)?;
+        let answer = may(&place)?;
+        if place_of(file)? == place {
+            return Ok(answer);
+        }
+    }
+    Err(io::Error::other(
+        "it or its directory is renamed all the time; try again when nobody does that",
+    ))
 }
 
 impl ReadAt for FileSource {
@@ -502,6 +518,41 @@ mod tests {
         symlink(&outside, dir.join("away")).unwrap();
         exchange(&dir.join("away"), &dir.join("inner"));
         refused(&dir.join("inner/part"));
+    }
+
+    // requirement: VA-10
+    #[test]
+    fn a_directory_that_is_renamed_meanwhile_holds_what_it_held() {
+        let top = tempfile::tempdir().unwrap();
+        let [one, two] = ["one", "two"].map(|name| top.path().join(name));
+        for (renames, holds) in [(0, true), (1, true), (2, true), (MOVES, false)] {
+            std::fs::create_dir(&one).unwrap();
+            std::fs::write(one.join("part"), b"tensors").unwrap();
+            let dir = find(&one, OFlags::DIRECTORY).unwrap();
+            let done = std::cell::Cell::new(0);
+            let may = |place: &Path| {
+                if done.get() < renames {
+                    let there = if one.exists() {
+                        (&one, &two)
+                    } else {
+                        (&two, &one)
+                    };
+                    std::fs::rename(there.0, there.1)?;
+                    done.set(done.get() + 1);
+                }
+                Ok(place.starts_with(place_of(&dir)?))
+            };
+            let part = one.join("part");
+            match FileSource::open_within(&part, &part, may) {
+                Ok(source) => assert!(holds && source.len() == 7, "{renames}"),
+                Err(error) => {
+                    let text = error.to_string();
+                    assert!(!holds && text.contains("renamed all the time"), "{text}");
+                }
+            }
+            let there = if one.exists() { &one } else { &two };
+            std::fs::remove_dir_all(there).unwrap();
+        }
     }
 
     /// Both names change places at once, as a second process may do it.

@@ -268,7 +268,9 @@ impl<'a> Run<'a> {
         let piece_end = offset.saturating_add(out.len() as u64);
         let named = |source: io::Error| match source.kind() {
             ErrorKind::UnexpectedEof => {
-                let end = self.source.end().unwrap_or(offset).min(piece_end);
+                // A source whose length does not show it ended somewhere in the piece.
+                let end = self.source.end().filter(|end| *end < piece_end);
+                let end = end.unwrap_or(offset);
                 LoadError::Short {
                     name: self.source.name(),
                     offset: end,
@@ -343,6 +345,11 @@ mod tests {
             "pipe".to_owned()
         }
 
+        /// As a file does that is as long as ever by the time it is asked.
+        fn end(&self) -> Option<u64> {
+            Some(4 << 20)
+        }
+
         fn is_sequential(&self) -> bool {
             true
         }
@@ -375,7 +382,7 @@ mod tests {
         let fill = || run.fill(&mut upload.slot().unwrap());
         let first = fill().unwrap_err();
         assert!(
-            matches!(first, Error::Load(LoadError::Short { .. })),
+            matches!(&first, Error::Load(LoadError::Short { offset: 0, expected, .. }) if *expected == len),
             "{first}"
         );
         // As one does that waited for the claim meanwhile.
