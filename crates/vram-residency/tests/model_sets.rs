@@ -228,7 +228,7 @@ fn the_tables_of_all_files_have_one_bound() {
         Model::open_with(&path, &limits).unwrap();
         limits.table_bytes = all - 1;
         let told = Model::open_with(&path, &limits).err().unwrap().to_string();
-        let expected = format!("memory for the tables of the model is {all}, over the limit of ");
+        let expected = format!("memory for the tables of all files is {all}, over the limit of ");
         assert!(told.contains(&expected), "{told}");
         assert!(told.ends_with(" (table_bytes)"), "{told}");
     }

@@ -319,9 +319,15 @@ fn about_format(error: &FormatError) -> Option<String> {
             value,
             setting: Some(setting),
             ..
-        } if *value < ABSURD => Some(format!(
-            "a file that is trusted may have more: --limit {setting}=N, {value} or more here"
-        )),
+        } if *value < ABSURD => Some(match *setting {
+            // It bounds all files of a command together.
+            "table_bytes" => format!(
+                "files that are trusted may have more together: --limit {setting}=N, {value} or more here; files that are no one model can be sealed fewer at a time"
+            ),
+            _ => format!(
+                "a file that is trusted may have more: --limit {setting}=N, {value} or more here"
+            ),
+        }),
         FormatError::TooLarge { value, .. } if *value >= ABSURD => {
             Some("no file has so many: is it damaged, or another kind of file?".to_owned())
         }
@@ -369,7 +375,7 @@ fn plain_hint(error: &Error) -> Option<&'static str> {
         Error::Load(LoadError::Open { source, .. })
             if Errno::from_io_error(source) == Some(Errno::MFILE) =>
         {
-            "the model has more files than this process may open; raise the hard limit: ulimit -Hn, or LimitNOFILE= in the unit"
+            "these are more files than this process may open; raise the hard limit: ulimit -Hn, or LimitNOFILE= in the unit; files that are no one model can be sealed fewer at a time"
         }
         Error::Load(LoadError::NotRegular { .. }) => {
             "name a regular file; for a pipe use: vram digest -"

@@ -493,29 +493,38 @@ fn a_part_under_another_name_is_not_taken_for_a_model() {
         session.path("whole.gguf"),
     )
     .unwrap();
+    // Other files may be beside its parts.
+    for files in [
+        "model.gguf rest.gguf whole.gguf",
+        "whole.gguf model.gguf whole.gguf rest.gguf",
+    ] {
+        session
+            .vram(&format!("seal {files} --device sim --group"))
+            .exit(0);
+    }
     for (files, says) in [
         (
             "model.gguf model.gguf",
-            "model.gguf is part 1 of 2, and FILE 2 of 2",
+            "model.gguf is part 1 of 2, and named as part 2 of 2",
         ),
         (
             "rest.gguf model.gguf",
-            "rest.gguf is part 2 of 2, and FILE 1 of 2",
+            "rest.gguf is part 2 of 2, and named as part 1 of 2",
         ),
         (
             "model.gguf rest.gguf rest.gguf",
-            "model.gguf is part 1 of 2, and FILE 1 of 3",
+            "model.gguf is part 1 of 2, and named as part 1 of 3",
         ),
         (
             "model.gguf whole.gguf",
-            "whole.gguf is no part of a split model",
+            "model.gguf is part 1 of 2, and named as part 1 of 1",
         ),
     ] {
         session
             .vram(&format!("seal {files} --device sim --group"))
             .exit(1)
             .refuses(says)
-            .tells("name all parts in their order");
+            .tells("name all parts of one split model in their order");
         session
             .vram(&format!("seal {files} --device sim --group --format raw"))
             .exit(0);

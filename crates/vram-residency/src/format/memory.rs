@@ -62,7 +62,7 @@ impl Memory {
         let more = u64::try_from(more).unwrap_or(u64::MAX);
         self.taken = self.taken.saturating_add(more);
         let all = self.before.saturating_add(self.taken);
-        self.bound.check("memory for the tables of the model", all)
+        self.bound.check("memory for the tables of all files", all)
     }
 
     /// Bytes that this table takes, others not counted.

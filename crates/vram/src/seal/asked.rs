@@ -129,26 +129,24 @@ pub(super) fn opening(args: &Args, token: &CancelToken) -> Opening {
 }
 
 /// Parts of a split GGUF that are named one by one as one model: all of them, each
-/// once, in their order.
+/// once, in their order. Other files may be beside them.
 fn check_split(parts: &[Part], limits: &Limits) -> Result<(), Failure> {
-    if parts.iter().all(|part| split_of(part, limits).is_none()) {
-        return Ok(());
-    }
-    let count = u64::try_from(parts.len()).unwrap_or(u64::MAX);
-    for (part, position) in parts.iter().zip(0_u64..) {
-        let found = split_of(part, limits);
-        if found == Some((position, count)) {
+    let split = parts.iter().filter_map(|part| {
+        let (number, count) = split_of(part, limits)?;
+        (count > 1).then_some((part, number, count))
+    });
+    let split: Vec<_> = split.collect();
+    let named = u64::try_from(split.len()).unwrap_or(u64::MAX);
+    for ((part, number, count), position) in split.into_iter().zip(0_u64..) {
+        if (number, count) == (position, named) {
             continue;
         }
-        let what = found.map_or_else(
-            || "is no part of a split model as others are".to_owned(),
-            |(number, count)| format!("is part {} of {count}", number.saturating_add(1)),
-        );
-        let (name, place) = (part.path().display(), position.saturating_add(1));
+        let (name, number) = (part.path().display(), number.saturating_add(1));
+        let place = position.saturating_add(1);
         return Err(Failure::new(format!(
-            "{name} {what}, and FILE {place} of {count} of the group"
+            "{name} is part {number} of {count}, and named as part {place} of {named}"
         ))
-        .hint("name all parts in their order, or the first one without --group"));
+        .hint("name all parts of one split model in their order, or the first one and nothing else, without --group"));
     }
     Ok(())
 }
