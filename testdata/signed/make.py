@@ -15,7 +15,7 @@ import tempfile
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from model_signing import hashing, signing
 
@@ -47,7 +47,8 @@ def make_model(root):
 
 
 def private_key(secret_dir, name, curve):
-    key = ec.generate_private_key(curve)
+    """An EC key, or an RSA key where no curve is named."""
+    key = ec.generate_private_key(curve) if curve else rsa.generate_private_key(65537, 2048)
     path = secret_dir / name
     text = key.private_bytes(
         PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -75,7 +76,7 @@ def name_of(common_name):
 def certificate(
     subject, key, issuer, issuer_key, is_ca, days=3650, mail=None, signs=True, permitted=None
 ):
-    hash_type = hashes.SHA384() if issuer_key.curve.key_size == 384 else hashes.SHA256()
+    hash_type = {384: hashes.SHA384, 521: hashes.SHA512}.get(issuer_key.key_size, hashes.SHA256)()
     usage = x509.KeyUsage(
         digital_signature=not is_ca and signs, key_cert_sign=is_ca, crl_sign=is_ca,
         content_commitment=False, key_encipherment=False, data_encipherment=False,
@@ -119,11 +120,11 @@ def with_key(model, out, secret_dir, name, curve, hashing_config=None):
 
 def with_certificate(
     model, out, secret_dir, name, leaf_usage=True, signs=True, mail="models@example.com",
-    permitted=None,
+    permitted=None, curves=(ec.SECP384R1(), ec.SECP256R1(), ec.SECP256R1()),
 ):
-    root_key, _ = private_key(secret_dir, f"{name}-root", ec.SECP384R1())
-    middle_key, _ = private_key(secret_dir, f"{name}-middle", ec.SECP256R1())
-    leaf_key, leaf_path = private_key(secret_dir, f"{name}-leaf", ec.SECP256R1())
+    root_key, _ = private_key(secret_dir, f"{name}-root", curves[0])
+    middle_key, _ = private_key(secret_dir, f"{name}-middle", curves[1])
+    leaf_key, leaf_path = private_key(secret_dir, f"{name}-leaf", curves[2])
     root = certificate("Root", root_key, "Root", root_key, True)
     middle = certificate(
         "Middle", middle_key, "Root", root_key, True, permitted=permitted
@@ -160,6 +161,9 @@ def main():
         with_key(model, out, secret, "blake3", ec.SECP256R1(), blake3)
         with_key(model / "weights.bin", out, secret, "single", ec.SECP256R1(), config(paths=[]))
         with_certificate(model, out, secret, "chain")
+        with_certificate(model, out, secret, "wide", curves=[ec.SECP521R1()] * 3)
+        # As many companies have it: their root is older than their habit of EC keys.
+        with_certificate(model, out, secret, "rsa", curves=[None] + [ec.SECP256R1()] * 2)
         with_certificate(model, out, secret, "authority", leaf_usage=False)
         with_certificate(model, out, secret, "unfit", signs=False)
         # No other name than the common one, and a middle that may not give any.

@@ -33,12 +33,14 @@ macro_rules! known {
     };
 }
 
-static KNOWN: LazyLock<[Known; 4]> = LazyLock::new(|| {
+static KNOWN: LazyLock<[Known; 6]> = LazyLock::new(|| {
     [
         known!("p256", key, "p256.pub"),
         known!("p384", key, "p384.pub"),
+        known!("p521", key, "p521.pub"),
         known!("shards", key, "shards.pub"),
         known!("chain", roots, "chain-root.pem"),
+        known!("wide", roots, "wide-root.pem"),
     ]
 });
 

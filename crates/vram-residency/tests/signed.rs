@@ -39,7 +39,7 @@ fn refusal(found: Result<CheckedModel, SignedError>) -> SignedError {
 #[test]
 fn what_the_tool_signed_is_believed_and_measured() {
     let model = fixture("model");
-    for key in ["p256", "p384"] {
+    for key in ["p256", "p384", "p521"] {
         let checked = check(&trust_key(key), &read(&format!("{key}.sig")), &model).unwrap();
         assert_eq!(names(&checked), NAMES, "{key}");
         assert_eq!(checked.name(), "model");
@@ -88,7 +88,10 @@ fn shards_and_single_files_are_read_as_the_tool_cuts_them() {
 // requirement: PM-15
 #[test]
 fn certificates_are_followed_to_the_root_and_name_the_signer() {
-    let (model, bundle) = (fixture("model"), read("chain.sig"));
+    let model = fixture("model");
+    let wide = check(&roots("wide-root.pem"), &read("wide.sig"), &model).unwrap();
+    assert!(wide.signer().as_str().ends_with(":models@example.com"));
+    let bundle = read("chain.sig");
     let checked = check(&roots("chain-root.pem"), &bundle, &model).unwrap();
     assert_eq!(names(&checked), NAMES);
     let signer = checked.signer().as_str();
@@ -162,11 +165,39 @@ fn nobody_else_is_believed() {
     assert!(matches!(error, SignedError::Identity { .. }), "{error}");
 }
 
+/// Public keys whose private halves nobody kept.
+const RSA: &str = "\
+-----BEGIN PUBLIC KEY-----
+MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAs2jOaAWBdFE1WjLf2Otc
+Vo2TwW/+g10ijJxUzbD0Nk+BJ7//s84kPxKrWOzSZ0WOayWygGhW622Qs7SFuVUx
+JfTfp1Go7LR7YtJcpfK32Ep3nhcEGs7lof3rPocMOKWGXck7glu73dXh15rU2x8X
+WUkoqe98G8ar0UbIvfUxLNxbsKG3Mp6RnE9gJ0Cc7TkCwmFUuCNcJYmZXTN4d/Kl
+I/ytl9YiVG4GRK/ZSjbnu3sHSdCKeex0d4U8eE0Ds8Fhukf4g/qaKp/FtXjon92x
+L7AhWnHItc8GdkzLqdwCK63T9eIiRoPGLm8oVzjSRAbFTs9i1pibnjHMil97Qkvj
+wQIDAQAB
+-----END PUBLIC KEY-----
+";
+const ED25519: &str = "\
+-----BEGIN PUBLIC KEY-----
+MCowBQYDK2VwAyEAgIyNz4jO5IyBWonUbWElgBQePZc7uv2eZsO9RUjoTAI=
+-----END PUBLIC KEY-----
+";
+
 #[test]
 fn what_is_not_read_is_named() {
     let model = fixture("model");
-    let error = ModelTrust::new().key(&read("p521.pub")).unwrap_err();
-    assert!(error.to_string().contains("P-256 or P-384"), "{error}");
+    for key in [RSA, ED25519] {
+        let error = ModelTrust::new().key(key.as_bytes()).unwrap_err();
+        assert!(matches!(error, SignedError::Unsupported { .. }), "{error}");
+        assert!(
+            error.to_string().contains("P-256, P-384 or P-521"),
+            "{error}"
+        );
+    }
+    // A signature that cannot be checked is neither good nor wrong.
+    let error = check(&roots("rsa-root.pem"), &read("rsa.sig"), &model).unwrap_err();
+    assert!(matches!(error, SignedError::Unsupported { .. }), "{error}");
+    assert!(error.to_string().contains("RSA"), "{error}");
     let error = check(&trust_key("blake3"), &read("blake3.sig"), &model).unwrap_err();
     assert!(error.to_string().contains("SHA-256"), "{error}");
     for text in [

@@ -20,7 +20,7 @@ import sys
 from model_signing import hashing, verifying
 kind, trusted, signature, model = sys.argv[1:]
 config = verifying.Config()
-if kind == 'chain':
+if trusted.endswith('-root.pem'):
     config.use_certificate_verifier(certificate_chain=[trusted])
 else:
     config.use_elliptic_key_verifier(public_key=trusted)
@@ -31,12 +31,23 @@ if kind == 'shards':
 config.verify(model, signature)
 ";
 
+fn is_certified(kind: &str) -> bool {
+    ["chain", "wide"].contains(&kind)
+}
+
+/// The file of the key or the root.
+fn trusted(kind: &str) -> String {
+    let part = if is_certified(kind) {
+        "-root.pem"
+    } else {
+        ".pub"
+    };
+    format!("{kind}{part}")
+}
+
 /// Whether the tool itself believes the bundle.
 fn believes(python: &Path, kind: &str, model: &Path, dir: &Path) -> bool {
-    let trusted = match kind {
-        "chain" => dir.join("chain-root.pem"),
-        key => dir.join(format!("{key}.pub")),
-    };
+    let trusted = dir.join(trusted(kind));
     let signature = dir.join(format!("{kind}.sig"));
     let output = Command::new(python)
         .args(["-c", VERIFY, kind])
@@ -52,10 +63,11 @@ fn believes(python: &Path, kind: &str, model: &Path, dir: &Path) -> bool {
 
 fn we_believe(kind: &str, model: &Path, dir: &Path) -> bool {
     let bytes = |name: String| std::fs::read(dir.join(name)).unwrap();
-    let trust = if kind == "chain" {
-        ModelTrust::new().roots(&bytes("chain-root.pem".to_owned()))
+    let pem = bytes(trusted(kind));
+    let trust = if is_certified(kind) {
+        ModelTrust::new().roots(&pem)
     } else {
-        ModelTrust::new().key(&bytes(format!("{kind}.pub")))
+        ModelTrust::new().key(&pem)
     };
     check(&trust.unwrap(), &bytes(format!("{kind}.sig")), model).is_ok()
 }
@@ -92,7 +104,7 @@ fn the_installed_tool_and_we_agree() {
         }),
     ];
     for (what, change) in changes {
-        for kind in ["p256", "p384", "shards", "chain"] {
+        for kind in ["p256", "p384", "p521", "shards", "chain", "wide"] {
             let model = model_copy();
             change(model.path());
             let theirs = believes(&python, kind, model.path(), dir.path());

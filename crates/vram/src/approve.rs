@@ -27,7 +27,7 @@ const MAX_PEM_BYTES: usize = 1 << 20;
 /// model, under a signature of --sign-key. 'vram seal --allow' then only compares
 /// what the device measured with it.
 ///
-/// Believed are an EC key on P-256 or P-384 (--trust), or certificates that lead
+/// Believed are an EC key on P-256, P-384 or P-521 (--trust), or certificates that lead
 /// to a root (--trust-root). A signature carries no time, so a certificate counts
 /// even after it ended; take the root away to end that.
 #[derive(clap::Args)]

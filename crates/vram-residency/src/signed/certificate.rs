@@ -101,9 +101,10 @@ fn explain(error: webpki::Error) -> SignedError {
         #[expect(deprecated, reason = "older paths of the same crate still return it")]
         Error::UnsupportedSignatureAlgorithm
         | Error::UnsupportedSignatureAlgorithmContext(_)
-        | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
-            refused("it is signed with something else than ECDSA on P-256 or P-384")
-        }
+        | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => SignedError::Unsupported {
+            what: "a certificate that is signed with RSA, Ed25519 or SHA-1",
+            instead: "have it issued under an EC key on P-256, P-384 or P-521",
+        },
         other => refused(&other.to_string()),
     }
 }

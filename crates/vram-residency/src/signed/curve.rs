@@ -1,5 +1,5 @@
-//! ECDSA over P-256 and P-384 (FIPS 186-5), from RustCrypto: keys that sign
-//! models, and what signs their certificates.
+//! ECDSA over P-256, P-384 and P-521 (FIPS 186-5), from RustCrypto: keys that
+//! sign models, and what signs their certificates.
 
 use p256::ecdsa::signature::hazmat::PrehashVerifier as _;
 use p256::pkcs8::{DecodePublicKey as _, EncodePublicKey as _, LineEnding};
@@ -8,7 +8,7 @@ use rustls_pki_types::{
     AlgorithmIdentifier, InvalidSignature, SignatureVerificationAlgorithm, SubjectPublicKeyInfoDer,
     alg_id,
 };
-use sha2::{Digest as _, Sha256, Sha384};
+use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
 use super::SignedError;
 use crate::hex;
@@ -20,6 +20,8 @@ pub(super) enum PublicKey {
     P256(p256::ecdsa::VerifyingKey),
     /// Signs SHA-384.
     P384(p384::ecdsa::VerifyingKey),
+    /// Signs SHA-512.
+    P521(p521::ecdsa::VerifyingKey),
 }
 
 impl PublicKey {
@@ -36,10 +38,13 @@ impl PublicKey {
         if let Ok(key) = p256::ecdsa::VerifyingKey::from_public_key_der(der) {
             return Ok(Self::P256(key));
         }
-        let key = p384::ecdsa::VerifyingKey::from_public_key_der(der);
-        key.map(Self::P384).map_err(|_| SignedError::Unsupported {
+        if let Ok(key) = p384::ecdsa::VerifyingKey::from_public_key_der(der) {
+            return Ok(Self::P384(key));
+        }
+        let key = p521::ecdsa::VerifyingKey::from_public_key_der(der);
+        key.map(Self::P521).map_err(|_| SignedError::Unsupported {
             what: "a key of this kind",
-            instead: "use an EC key on P-256 or P-384",
+            instead: "use an EC key on P-256, P-384 or P-521",
         })
     }
 
@@ -50,6 +55,8 @@ impl PublicKey {
                 .and_then(|found| key.verify_prehash(&Sha256::digest(message), &found)),
             Self::P384(key) => p384::ecdsa::Signature::from_der(signature)
                 .and_then(|found| key.verify_prehash(&Sha384::digest(message), &found)),
+            Self::P521(key) => p521::ecdsa::Signature::from_der(signature)
+                .and_then(|found| key.verify_prehash(&Sha512::digest(message), &found)),
         }
         .is_ok()
     }
@@ -60,6 +67,7 @@ impl PublicKey {
         let der = match self {
             Self::P256(key) => key.to_public_key_der(),
             Self::P384(key) => key.to_public_key_der(),
+            Self::P521(key) => key.to_public_key_der(),
         };
         // A key that was read can be written; an empty text matches nothing.
         der.map(|der| sha256_hex(der.as_bytes()))
@@ -71,6 +79,7 @@ impl PublicKey {
         let pem = match self {
             Self::P256(key) => key.to_public_key_pem(LineEnding::LF),
             Self::P384(key) => key.to_public_key_pem(LineEnding::LF),
+            Self::P521(key) => key.to_public_key_pem(LineEnding::LF),
         };
         pem.map(|pem| sha256_hex(pem.as_bytes()))
             .unwrap_or_default()
@@ -87,19 +96,25 @@ pub(super) static ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
     &Ecdsa(Curve::P256, Hash::Sha256),
     &Ecdsa(Curve::P256, Hash::Sha384),
     &Ecdsa(Curve::P384, Hash::Sha256),
+    &Ecdsa(Curve::P256, Hash::Sha512),
     &Ecdsa(Curve::P384, Hash::Sha384),
+    &Ecdsa(Curve::P384, Hash::Sha512),
+    &Ecdsa(Curve::P521, Hash::Sha384),
+    &Ecdsa(Curve::P521, Hash::Sha512),
 ];
 
 #[derive(Debug, Clone, Copy)]
 enum Curve {
     P256,
     P384,
+    P521,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Hash {
     Sha256,
     Sha384,
+    Sha512,
 }
 
 /// One curve with one hash.
@@ -116,6 +131,7 @@ impl SignatureVerificationAlgorithm for Ecdsa {
         let hash = match self.1 {
             Hash::Sha256 => Sha256::digest(message).to_vec(),
             Hash::Sha384 => Sha384::digest(message).to_vec(),
+            Hash::Sha512 => Sha512::digest(message).to_vec(),
         };
         let checked = match self.0 {
             Curve::P256 => p256::ecdsa::VerifyingKey::from_sec1_bytes(public_key).and_then(|key| {
@@ -126,6 +142,10 @@ impl SignatureVerificationAlgorithm for Ecdsa {
                 let found = p384::ecdsa::Signature::from_der(signature)?;
                 key.verify_prehash(&hash, &found)
             }),
+            Curve::P521 => p521::ecdsa::VerifyingKey::from_sec1_bytes(public_key).and_then(|key| {
+                let found = p521::ecdsa::Signature::from_der(signature)?;
+                key.verify_prehash(&hash, &found)
+            }),
         };
         checked.map_err(|_| InvalidSignature)
     }
@@ -134,6 +154,7 @@ impl SignatureVerificationAlgorithm for Ecdsa {
         match self.0 {
             Curve::P256 => alg_id::ECDSA_P256,
             Curve::P384 => alg_id::ECDSA_P384,
+            Curve::P521 => alg_id::ECDSA_P521,
         }
     }
 
@@ -141,6 +162,7 @@ impl SignatureVerificationAlgorithm for Ecdsa {
         match self.1 {
             Hash::Sha256 => alg_id::ECDSA_SHA256,
             Hash::Sha384 => alg_id::ECDSA_SHA384,
+            Hash::Sha512 => alg_id::ECDSA_SHA512,
         }
     }
 }

@@ -3,10 +3,10 @@
 //!
 //! A bundle is a sigstore bundle v0.3 with a DSSE envelope over an in-toto
 //! statement that lists the files of a model and their SHA-256 digests. Two of
-//! the signing tool's methods are read: *key*, an EC key on P-256 or P-384, and
-//! *certificate*, an X.509 chain to a given root. Keyless signatures, other
-//! curves, RSA, other hashes and signatures of the tool's versions before 1.0
-//! are refused by name. Where the tool is lax we are not: no link is followed but
+//! the signing tool's methods are read: *key*, an EC key on P-256, P-384 or P-521,
+//! and *certificate*, an X.509 chain of such keys to a given root. Keyless
+//! signatures, other keys, other hashes and signatures of the tool's versions before
+//! 1.0 are refused by name. Where the tool is lax we are not: no link is followed but
 //! those of a Hugging Face snapshot into its cache's own blobs, nothing may stand
 //! twice, and a file that is not listed ends the check.
 //!

@@ -27,7 +27,7 @@ impl ModelTrust {
         }
     }
 
-    /// Believes an EC public key on P-256 or P-384, in PEM form.
+    /// Believes an EC public key on P-256, P-384 or P-521, in PEM form.
     ///
     /// # Errors
     /// [`SignedError::Trust`] or [`SignedError::Unsupported`].
