@@ -1,5 +1,5 @@
-//! The staging ring under a scheduler that picks, at every lock, which reader goes
-//! on; `cargo xtask races` builds and runs it. Empty in ordinary builds.
+//! The staging ring and the lanes under a scheduler that picks, at every lock, which
+//! thread goes on; `cargo xtask races` builds and runs it. Empty in ordinary builds.
 //!
 //! requirement: FF-11, TP-9
 #![cfg(shuttle)]
@@ -8,9 +8,11 @@ mod common;
 #[path = "../../vram-residency/src/races/explore.rs"]
 mod explore;
 
-use common::readers;
+use common::{readers, take};
 use explore::explore;
 use fake_cuda::Ctl;
+use vram_residency::device::{Device as _, DeviceError};
+use vram_residency::sync::thread;
 use vram_residency_cuda::Cuda;
 
 const READERS: usize = 3;
@@ -34,4 +36,32 @@ fn no_reader_waits_for_ever_for_a_slot_of_a_lost_device() {
             }
         });
     }
+}
+
+/// More work than lanes, each piece with more jobs than it may have lanes, on a device
+/// that is closed meanwhile.
+#[test]
+fn nobody_waits_for_ever_for_a_lane() {
+    const WORK: usize = 6;
+    let fake = Ctl::open_private().unwrap();
+    explore(move || {
+        // Lanes of 64 KiB.
+        fake.run("reset vram=64M granularity=64K nopoison").unwrap();
+        let cuda = Cuda::open_library(fake.path()).unwrap();
+        let device = cuda.device(0).unwrap();
+        let extent = take(&device, 256 << 10);
+        thread::scope(|scope| {
+            for _ in 0..WORK {
+                scope.spawn(|| {
+                    let read = device.read(extent, 0, &mut vec![0; 256 << 10]);
+                    let gone = [DeviceError::Closed, DeviceError::UnknownBuffer];
+                    assert!(
+                        read.as_ref().err().is_none_or(|why| gone.contains(why)),
+                        "{read:?}"
+                    );
+                });
+            }
+            device.close().unwrap();
+        });
+    });
 }
