@@ -430,6 +430,9 @@ mod tests {
             );
         }
         assert_eq!(over(99, None), None, "the format's own bound");
+        let several = over(99, Some("table_bytes")).unwrap();
+        assert!(several.contains("--limit table_bytes=N, 99 or more here;"));
+        assert!(several.ends_with("can be sealed fewer at a time"));
     }
 
     #[test]

@@ -269,7 +269,8 @@ fn a_model_of_more_files_than_may_be_open_says_what_to_raise() {
     under(&session, "ulimit -n 24", "inspect many")
         .exit(1)
         .refuses("Too many open files")
-        .tells("ulimit -Hn");
+        .tells("ulimit -Hn")
+        .tells("fewer at a time");
 }
 
 #[test]
