@@ -97,8 +97,8 @@ fn the_live_view_is_drawn_in_place_and_leaves_nothing() {
     };
     hold(&terminal, &session);
     // Redrawn several times: the age of the proof moves.
-    let screen = terminal.wait(|screen| screen.contains("verified 2 s ago"));
-    assert!(screen.starts_with("simulated:0  verified 2 s ago, 3.0 MiB of 8.0 GiB"));
+    let screen = terminal.wait(|screen| screen.contains("verified in full 2 s ago"));
+    assert!(screen.starts_with("simulated:0  verified in full 2 s ago, 3.0 MiB of 8.0 GiB"));
     assert_eq!(screen.lines().count(), 4, "{screen}");
     assert!(
         screen.contains("1 verification passed; the next in "),
@@ -125,7 +125,7 @@ fn a_narrow_or_resized_terminal_shows_each_line_once() {
         return;
     };
     hold(&terminal, &session);
-    terminal.wait(|screen| screen.contains("verified 1 s ago"));
+    terminal.wait(|screen| screen.contains("verified in full 1 s ago"));
     for columns in ["30", "120", "17"] {
         terminal.ask(&["resize-window", "-x", columns, "-y", "24"]);
         let width: usize = columns.parse().unwrap();

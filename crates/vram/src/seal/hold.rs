@@ -81,8 +81,15 @@ impl Holding<'_> {
         let is_watched = self.view.is_some() && std::io::stdout().is_terminal();
         let lines = self.output.is_json() || !is_watched;
         while !self.rest()? {
-            let round = self.held.iter().map(|one| self.verify(one));
-            let round = round.collect::<Result<Vec<_>, _>>()?;
+            let mut round = Vec::new();
+            // A round can be long: signals are heeded before each shard of it.
+            for one in self.held {
+                if self.interrupt.token().is_cancelled() {
+                    break;
+                }
+                self.heed_scrubber()?;
+                round.push(self.verify(one)?);
+            }
             (self.keep)()?;
             let mut told = self.held.iter().zip(&round).filter(|_| lines);
             told.try_for_each(|(one, verification)| line(one, verification, self.output))?;
@@ -91,8 +98,6 @@ impl Holding<'_> {
     }
 
     fn verify(&self, one: &Held) -> Result<Verification, Failure> {
-        // A round can be long: signals are heeded before each shard of it.
-        self.heed_scrubber()?;
         let verified = self.manager.verify_sealed(&one.shard, self.rounds.mode);
         let verified = verified.map_err(|error| self.failure(&one.file, error))?;
         Ok(verified.into_verification())
@@ -104,7 +109,7 @@ impl Holding<'_> {
         loop {
             let left = self.rounds.every.saturating_sub(started.elapsed());
             if left.is_zero() {
-                return Ok(false);
+                return Ok(self.interrupt.token().is_cancelled());
             }
             self.heed_scrubber()?;
             if let Some(view) = &self.view {
@@ -157,6 +162,9 @@ fn line(one: &Held, verification: &Verification, output: &Output) -> Result<(), 
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
     use crate::failure::Exit;
     use vram_residency::SealRequest;
@@ -275,6 +283,63 @@ mod tests {
         let error = manager.verify_sealed(&held[0].shard, Mode::Full);
         let failure = holding.failure("model", error.err().unwrap());
         assert_eq!(failure.exit(), Exit::Verification, "{}", failure.message());
+    }
+
+    /// Cancels at the fourth verification that passes.
+    struct Cancelling(vram_residency::load::CancelToken, AtomicU64);
+
+    impl vram_residency::audit::Sink for Cancelling {
+        fn record(
+            &self,
+            event: &vram_residency::audit::Event,
+        ) -> Result<(), vram_residency::audit::AuditError> {
+            let passed = matches!(event.body, vram_residency::audit::Body::SealVerified { .. });
+            if passed && self.1.fetch_add(1, Ordering::SeqCst) == 3 {
+                self.0.cancel();
+            }
+            Ok(())
+        }
+
+        fn flush(&self) -> Result<(), vram_residency::audit::AuditError> {
+            Ok(())
+        }
+    }
+
+    /// Many large shards take long: a signal ends the round after the one at hand.
+    #[test]
+    fn a_signal_ends_a_round_in_the_midst_of_it() {
+        let interrupt = Interrupt::listen().unwrap();
+        let token = interrupt.token().clone();
+        let manager = VramManager::builder()
+            .device(SimDevice::new(8 << 20))
+            .key(RootKey::generate(&OsRandom).unwrap())
+            .sink(Arc::new(Cancelling(token, AtomicU64::new(0))))
+            .build()
+            .unwrap();
+        let seal = |file: &str| {
+            let shard = manager.seal(SealRequest::bytes(&[7; 5000])).unwrap();
+            let verified = manager.verify_sealed(&shard, Mode::Full).unwrap();
+            Held {
+                file: file.to_owned(),
+                shard,
+                verification: verified.into_verification(),
+            }
+        };
+        let held = ["one", "two", "three"].map(seal);
+        let rounds = Rounds {
+            every: Duration::ZERO,
+            mode: Mode::Full,
+            scrub_rate: 0,
+        };
+        let kept = std::cell::Cell::new(0);
+        let keep = || {
+            kept.set(kept.get() + 1);
+            Ok(())
+        };
+        let output = Output::new(false, true, false);
+        hold(&rounds, &manager, &held, &keep, (&interrupt, &output)).unwrap();
+        assert_eq!(manager.metrics().verify_operations_total, 3 + 1);
+        assert_eq!(kept.get(), 1, "what was verified is kept");
     }
 
     /// Rounds follow each other without a rest: what is ordered is heeded in them.

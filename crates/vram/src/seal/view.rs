@@ -94,8 +94,8 @@ fn screen(
     for device in &metrics.devices {
         let budget = &device.capacity;
         let age = device.oldest_verification_nanos.map_or_else(
-            || "not verified yet".to_owned(),
-            |nanos| format!("verified {} s ago", nanos / 1_000_000_000),
+            || "not verified in full yet".to_owned(),
+            |nanos| format!("verified in full {} s ago", nanos / 1_000_000_000),
         );
         lines.push(format!(
             "{}:{}  {age}, {} of {} in use ({:.1} %), {}, {}",
@@ -155,7 +155,7 @@ mod tests {
         let screen = screen(&manager, &held, Duration::from_secs(9), scrubbing.as_ref());
         let screen = screen.join("\n");
         for part in [
-            "simulated:0  verified 0 s ago, ",
+            "simulated:0  verified in full 0 s ago, ",
             "512.0 KiB of 1.0 MiB in use (50.0 %), 1 shard, 0 leases",
             "model  512.0 KiB  one  sha256:",
             "1.0 MiB a second, one round in 1 s or more",
