@@ -482,17 +482,20 @@ fn a_shard_that_is_freed_while_the_scrubber_chooses_it_is_no_failure() {
     assert_eq!(sim.buffers().len(), 1);
 }
 
+/// What the calls of a device take, in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+struct Costs {
+    witness: u64,
+    call: u64,
+    segment: u64,
+}
+
 /// A device whose calls take time by the clock that it has: some for the call, and some
 /// for each segment.
 struct Metered {
     sim: SimDevice,
     clock: Arc<ManualClock>,
-}
-
-impl Metered {
-    const CALL: u64 = 20_000;
-    const SEGMENT: u64 = 5_000;
-    const WITNESS: u64 = 10_000;
+    costs: Costs,
 }
 
 impl Device for Metered {
@@ -501,7 +504,7 @@ impl Device for Metered {
     }
 
     fn witness(&self, buffer: device::BufferId) -> Result<device::Witness, device::DeviceError> {
-        self.clock.advance(Self::WITNESS);
+        self.clock.advance(self.costs.witness);
         self.sim.witness(buffer)
     }
 
@@ -511,7 +514,7 @@ impl Device for Metered {
         segments: &[u64],
         keys: &[&vram_digest::nh::Key],
     ) -> Result<Vec<vram_digest::nh::Tag>, device::DeviceError> {
-        let nanos = Self::CALL + Self::SEGMENT * segments.len() as u64;
+        let nanos = self.costs.call + self.costs.segment * segments.len() as u64;
         self.clock.advance(nanos);
         self.sim.keyed_tags(extent, segments, keys)
     }
@@ -520,42 +523,117 @@ impl Device for Metered {
     forward!(sim: copy_to as_any close);
 }
 
-/// Whatever a call costs besides what it reads: all of it is in the budget, but for the
-/// first sweep, of which nobody knows the pace.
+/// Segments of the metered shard.
+const METERED: u64 = 41;
+
+/// What the sweeps of each budget in turn, so many of each, took, read (in segments) and
+/// promised.
+fn metered(costs: Costs, budgets: &[(u64, usize)]) -> Vec<(u64, u64, u64)> {
+    let clock = Arc::new(ManualClock::new(Timestamp::from_nanos(1)));
+    let device = Metered {
+        sim: SimDevice::new(64 * MIB),
+        clock: Arc::clone(&clock),
+        costs,
+    };
+    let manager = VramManager::builder()
+        .device(device)
+        .clock(clock)
+        .key(RootKey::from_token(&test_listener::secret()).unwrap())
+        .build()
+        .unwrap();
+    let request = SealRequest::source(PatternSource::new(METERED * MIB, 1));
+    let shard = manager.seal(request).unwrap();
+    let sweep = |budget: u64| {
+        let budget = Duration::from_nanos(budget);
+        let verified = manager.verify_sealed(&shard, Mode::Sweep { budget });
+        let verified = verified.unwrap();
+        let it = verified.verification();
+        (it.nanos, it.bytes_checked / MIB, it.passes_to_cover)
+    };
+    let sweeps = budgets.iter();
+    let sweeps = sweeps.flat_map(|(budget, count)| std::iter::repeat_n(*budget, *count));
+    sweeps.map(sweep).collect()
+}
+
+/// The promise of each sweep, against those that came: the rest of its round and a whole one.
+fn assert_kept(costs: Costs, sweeps: &[(u64, u64, u64)]) {
+    let mut visited = 0;
+    for (at, (_, read, promised)) in sweeps.iter().enumerate() {
+        visited = (visited + read) % METERED;
+        let owed = if visited == 0 { 0 } else { METERED - visited } + METERED;
+        let after = sweeps.iter().skip(at + 1);
+        let mut sum = 0;
+        let taken = after.map(|(_, read, _)| {
+            sum += read;
+            sum
+        });
+        let Some(taken) = taken.enumerate().find(|(_, sum)| *sum >= owed) else {
+            assert!(at > 20, "{at} sweeps of which more came");
+            return;
+        };
+        let taken = taken.0 as u64 + 1;
+        assert!(
+            taken <= *promised,
+            "sweep {at} promised {promised}, {taken} came: {costs:?}"
+        );
+    }
+}
+
+/// Whatever a call costs besides what it reads, and whatever the check does before: all of
+/// it is in the budget once a pace is found, and the promise holds from the first sweep on.
 // requirement: PM-8, VA-5
 #[test]
 fn a_sweep_keeps_to_its_budget() {
-    for budget in [60_000, 100_000] {
-        let clock = Arc::new(ManualClock::new(Timestamp::from_nanos(1)));
-        let sim = SimDevice::new(64 * MIB);
-        let device = Metered {
-            sim,
-            clock: Arc::clone(&clock),
+    for (budget, witness, call, segment) in [
+        (60_000, 10_000, 20_000, 5_000),
+        (100_000, 10_000, 20_000, 5_000),
+        // More than a quarter of it goes before the first batch.
+        (60_000, 25_000, 20_000, 5_000),
+        (60_000, 30_000, 20_000, 5_000),
+        (50_000, 15_000, 8_000, 2_500),
+        // A segment takes most of it, or just a third.
+        (60_000, 0, 0, 42_000),
+        (60_000, 10_000, 0, 42_000),
+        (60_000, 0, 0, 20_000),
+        (1_000_000, 10_000, 50_000, 350_000),
+        // A call takes most of it.
+        (50_000, 5_000, 30_000, 500),
+    ] {
+        let costs = Costs {
+            witness,
+            call,
+            segment,
         };
-        let manager = VramManager::builder()
-            .device(device)
-            .clock(clock)
-            .key(RootKey::from_token(&test_listener::secret()).unwrap())
-            .build()
-            .unwrap();
-        let request = SealRequest::source(PatternSource::new(41 * MIB, 1));
-        let shard = manager.seal(request).unwrap();
-        let mode = Mode::Sweep {
-            budget: Duration::from_nanos(budget),
-        };
-        let _ = manager.verify_sealed(&shard, mode).unwrap();
-        for _ in 0..20 {
-            let verified = manager.verify_sealed(&shard, mode).unwrap();
-            let it = verified.verification();
-            assert!(it.nanos <= budget, "{} of {budget} ns", it.nanos);
+        let sweeps = metered(costs, &[(budget, 200)]);
+        assert_kept(costs, &sweeps);
+        // Three to find the pace.
+        let found = sweeps.get(3..).unwrap();
+        for (nanos, ..) in found {
+            assert!(*nanos <= budget, "{nanos} of {budget} ns: {costs:?}");
         }
-        // It makes use of it, too: more than half of what one call could read.
-        let most = (budget - Metered::CALL - Metered::WITNESS) / Metered::SEGMENT;
-        let reads = |_| {
-            let verified = manager.verify_sealed(&shard, mode).unwrap();
-            verified.verification().bytes_checked / MIB
-        };
-        let mean = (0..20).map(reads).sum::<u64>() / 20;
-        assert!(2 * mean > most, "{mean} of {most} segments in {budget} ns");
+        // They make use of it, too.
+        let longest = found.iter().map(|(nanos, ..)| *nanos).max().unwrap();
+        assert!(
+            3 * longest >= 2 * budget,
+            "{longest} of {budget} ns: {costs:?}"
+        );
     }
+}
+
+/// Sweeps of no time visit one segment each, for which a call takes long; with time again
+/// they visit many.
+// requirement: PM-8
+#[test]
+fn sweeps_grow_out_of_small_ones() {
+    let costs = Costs {
+        witness: 10_000,
+        call: 20_000,
+        segment: 1_000,
+    };
+    let sweeps = metered(costs, &[(0, 30), (60_000, 30)]);
+    let reads: Vec<u64> = sweeps.iter().map(|(_, read, _)| *read).collect();
+    assert_eq!(reads.get(1..30).unwrap(), [1; 29]);
+    assert!(*reads.iter().skip(30).max().unwrap() >= 15, "{reads:?}");
+    let over = sweeps.iter().skip(30).find(|(nanos, ..)| *nanos > 60_000);
+    assert_eq!(over, None);
 }

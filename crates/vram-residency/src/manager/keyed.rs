@@ -7,7 +7,7 @@ use super::{DeviceSlot, VramManager};
 use crate::device::{Checked as Latched, Device, Extent, UPLOAD_ALIGN};
 use crate::error::{Error, Result};
 use crate::shard::Resident;
-use crate::verify::{Contents, Made, Pass, Reference, Rolling};
+use crate::verify::{Contents, Made, Pace, Pass, Reference, Rolling};
 
 /// Contents that were checked, and how much of them.
 pub(super) struct Checked {
@@ -31,7 +31,7 @@ pub(super) enum Span {
 impl Span {
     /// Checks of this span, from now on, until every byte was read; the last one
     /// visited `count` segments in the secret order, if that is what it did.
-    fn passes(self, rolling: &mut Rolling, count: Option<u64>) -> u64 {
+    fn passes(self, rolling: &Rolling, count: Option<u64>) -> u64 {
         match self {
             Self::All | Self::Segments(_) => 1,
             Self::Time(budget, _) => rolling.passes_to_cover(budget, count),
@@ -52,7 +52,8 @@ impl VramManager {
         span: Span,
     ) -> Result<Checked> {
         let rolling = resident.take_rolling();
-        let pace = rolling.as_ref().map_or(0, |rolling| rolling.pace);
+        let pace = rolling.as_ref().map(|rolling| rolling.pace);
+        let pace = pace.unwrap_or_default();
         // A doubt is the tree's to settle.
         let due = |rolling: &Rolling| resident.doubts() > 0 || self.anchor_due(rolling, span);
         let Some(mut rolling) = rolling.filter(|rolling| !due(rolling)) else {
@@ -76,7 +77,7 @@ impl VramManager {
         };
         if let Some(contents) = pass.intact() {
             let count = pass.bytes.div_ceil(UPLOAD_ALIGN);
-            let passes = span.passes(&mut rolling, Some(count));
+            let passes = span.passes(&rolling, Some(count));
             resident.set_rolling(Some(rolling));
             return Ok(Checked {
                 contents,
@@ -114,7 +115,7 @@ impl VramManager {
         slot: &DeviceSlot,
         resident: &Arc<Resident>,
         span: Span,
-        pace: u64,
+        pace: Pace,
     ) -> Result<Checked> {
         let random = self.inner.random.as_ref();
         let device = slot.ledger.device();
@@ -138,7 +139,7 @@ impl VramManager {
             let now = self.inner.clock.monotonic();
             let mut rolling = Rolling::new(reference, Some(spare), now, random)?;
             rolling.pace = pace;
-            checked.passes = span.passes(&mut rolling, None);
+            checked.passes = span.passes(&rolling, None);
             resident.set_rolling(Some(rolling));
         }
         Ok(checked)
@@ -178,27 +179,34 @@ impl VramManager {
         let budget = u64::try_from(budget.as_nanos()).unwrap_or(u64::MAX);
         let started = clock.monotonic();
         let whole = rolling.left();
-        let mut batch = rolling.affordable(budget).unwrap_or(FIRST_BATCH);
-        let (mut done, mut last, mut shortest) = (0_u64, 0, u64::MAX);
+        // Tag and witnesses come before it.
+        let before = started.saturating_sub(since);
+        let first = rolling.pace.affordable(budget.saturating_sub(before));
+        let mut batch = first.unwrap_or(FIRST_BATCH);
+        let (mut done, mut spent, mut shortest) = (0_u64, 0, u64::MAX);
         let mut pass = Pass::default();
         loop {
             let count = batch.clamp(1, whole.saturating_sub(done).max(1));
             pass.add(&rolling.visit(device, extent, count, self.inner.random.as_ref())?);
             done = done.saturating_add(count);
-            let now = clock.monotonic();
-            let spent = now.checked_sub(started);
-            let Some(spent) = spent.filter(|spent| *spent > 0) else {
+            let last = spent;
+            let now = clock.monotonic().checked_sub(started);
+            let Some(now) = now.filter(|now| *now > 0) else {
                 return Ok(pass);
             };
-            rolling.pace = spent.checked_div(done).unwrap_or(0).max(1);
+            spent = now;
             shortest = shortest.min(spent.saturating_sub(last));
-            last = spent;
-            let left = budget.saturating_sub(now.saturating_sub(since));
-            let left = u128::from(left.saturating_sub(shortest));
-            let affordable = u128::from(done).saturating_mul(left);
-            let affordable = affordable.checked_div(u128::from(spent)).unwrap_or(0);
-            batch = u64::try_from(affordable).unwrap_or(u64::MAX);
+            let all = before.saturating_add(spent);
+            let pace = Pace {
+                segments: done,
+                nanos: spent,
+                before,
+                kept: all <= budget,
+            };
+            let left = budget.saturating_sub(all).saturating_sub(shortest);
+            batch = pace.fits(left).unwrap_or(0);
             if batch == 0 || done >= whole || pass.suspect_blocks() > 0 {
+                rolling.learn(pace, done >= whole);
                 return Ok(pass);
             }
         }

@@ -98,11 +98,51 @@ pub(crate) struct Rolling {
     pub(crate) anchored_at: u64,
     /// Bytes that the device read for its visits.
     pub(crate) read: u64,
-    /// What timed passes told: nanoseconds for a segment, 0 before the first.
-    pub(crate) pace: u64,
-    /// Budget and segments of the last timed pass that the end of an epoch did
-    /// not cut short.
-    usual: (Duration, u64),
+    /// What timed passes told.
+    pub(crate) pace: Pace,
+}
+
+/// How many segments a timed pass visited, and how long that took. Nothing is known
+/// before the first.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Pace {
+    pub(crate) segments: u64,
+    pub(crate) nanos: u64,
+    /// Nanoseconds that its check had spent before.
+    pub(crate) before: u64,
+    /// Some pass kept within its time.
+    pub(crate) kept: bool,
+}
+
+impl Pace {
+    /// Segments that so much time is enough for. More than before take no longer than
+    /// so many times as long, for a call takes some time whatever it reads; fewer can.
+    pub(crate) fn fits(self, nanos: u64) -> Option<u64> {
+        let fits = u128::from(self.segments).saturating_mul(u128::from(nanos));
+        let fits = fits.checked_div(u128::from(self.nanos))?;
+        Some(u64::try_from(fits).unwrap_or(u64::MAX))
+    }
+
+    /// Segments that a timed pass visits at once: three quarters of what fits, for the
+    /// rest is for what is slower now, and no fewer than the last one visited if those
+    /// fit. `None` before the first.
+    pub(crate) fn affordable(self, nanos: u64) -> Option<u64> {
+        let fits = self.fits(nanos)?;
+        let most = fits.saturating_sub(fits / 4);
+        Some(if fits < self.segments {
+            most
+        } else {
+            most.max(self.segments)
+        })
+    }
+
+    /// Segments that every pass of that budget visits, if it takes as long as this one.
+    /// One before any kept within its time: nobody knows how much of it a call takes.
+    fn sustained(self, budget: Duration) -> Option<u64> {
+        let budget = u64::try_from(budget.as_nanos()).unwrap_or(u64::MAX);
+        let affordable = self.affordable(budget.saturating_sub(self.before))?;
+        Some(if self.kept { affordable } else { 1 })
+    }
 }
 
 /// What a keyed pass found.
@@ -155,8 +195,7 @@ impl Rolling {
             since_anchor: 0,
             anchored_at: now,
             read: 0,
-            pace: 0,
-            usual: (Duration::ZERO, 0),
+            pace: Pace::default(),
         })
     }
 
@@ -164,20 +203,14 @@ impl Rolling {
     /// pass, which says nothing about that: how many sweeps of that budget, from
     /// now on, visit every segment whatever the secret order is. What this epoch
     /// has visited already may come last in the next.
-    pub(crate) fn passes_to_cover(&mut self, budget: Duration, count: Option<u64>) -> u64 {
-        let (of, usual) = self.usual;
-        // A first pass whose pace nobody knew may have taken more than its time.
-        let nanos = u64::try_from(budget.as_nanos()).unwrap_or(u64::MAX);
-        let affordable = self.affordable(nanos);
-        let known = count.into_iter().chain(affordable).min();
-        let count = known.unwrap_or(1).max(1);
-        let count = match affordable {
-            Some(affordable) if self.visited == 0 && of == budget => {
-                count.max(usual.min(affordable))
-            }
-            _ => count,
+    pub(crate) fn passes_to_cover(&self, budget: Duration, count: Option<u64>) -> u64 {
+        let sustained = self.pace.sustained(budget);
+        // At the end of an epoch fewer were left than there was time for.
+        let count = match self.visited {
+            0 => sustained.or(count),
+            _ => count.into_iter().chain(sustained).min(),
         };
-        self.usual = (budget, count);
+        let count = count.unwrap_or(1).max(1);
         let epoch = self.segments().div_ceil(count);
         match self.visited {
             0 => epoch,
@@ -185,14 +218,15 @@ impl Rolling {
         }
     }
 
-    /// Segments that a timed pass visits at once: what three quarters of its time were
-    /// enough for at the last pace, or one more, so that a pass of few, each of which
-    /// costs much, is not followed by passes of few for ever. The rest is for what is
-    /// slower now. `None` before the first.
-    pub(crate) fn affordable(&self, budget: u64) -> Option<u64> {
-        let most = budget.saturating_sub(budget / 4);
-        let rounded = most.saturating_add(self.pace.checked_sub(1)?);
-        rounded.checked_div(self.pace)
+    /// Takes what a timed pass told. One that the end of an epoch cut short to fewer
+    /// segments than usual tells nothing, unless even they took longer.
+    pub(crate) fn learn(&mut self, told: Pace, cut_short: bool) {
+        let usual = self.pace;
+        if cut_short && told.segments < usual.segments && told.nanos <= usual.nanos {
+            return;
+        }
+        let kept = told.kept || usual.kept;
+        self.pace = Pace { kept, ..told };
     }
 
     /// Segments in all.
@@ -426,36 +460,102 @@ mod tests {
         );
     }
 
-    /// Ten segments, of which a pass of five nanoseconds visits four at once.
+    fn ten_segments(pace: Pace) -> Rolling {
+        let key = fresh_key(&OsRandom).unwrap();
+        let tags = vec![nh::Tag::from_bytes([1; 16]); 10];
+        let rolling = Rolling::new(Reference { key, tags }, None, 0, &OsRandom);
+        Rolling {
+            pace,
+            ..rolling.unwrap()
+        }
+    }
+
+    const fn pace(segments: u64, nanos: u64, before: u64) -> Pace {
+        Pace {
+            segments,
+            nanos,
+            before,
+            kept: true,
+        }
+    }
+
+    // requirement: PM-8
+    #[test]
+    fn a_pass_visits_three_quarters_of_what_fits_or_as_many_as_the_last() {
+        for (segments, taken, nanos, expected) in [
+            (0, 0, 9, None),
+            (8, 80, 80, Some(8)),
+            (8, 80, 79, Some(6)),
+            (8, 80, 90, Some(8)),
+            (8, 80, 160, Some(12)),
+            // One that takes most of the time is all there is time for.
+            (1, 70, 100, Some(1)),
+            (1, 50, 100, Some(2)),
+            (1, 101, 100, Some(0)),
+            (u64::MAX, 1, u64::MAX, Some(u64::MAX)),
+        ] {
+            let affordable = pace(segments, taken, 0).affordable(nanos);
+            assert_eq!(affordable, expected, "{segments} in {taken} of {nanos} ns");
+        }
+    }
+
+    /// Ten segments, four of which a pass visits in five nanoseconds after a first one.
     // requirement: PM-8, VA-5
     #[test]
     fn only_a_pass_that_the_end_of_an_epoch_cut_short_counts_as_those_before_it() {
-        let key = fresh_key(&OsRandom).unwrap();
-        let tags = vec![nh::Tag::from_bytes([1; 16]); 10];
-        let mut rolling = Rolling::new(Reference { key, tags }, None, 0, &OsRandom).unwrap();
-        rolling.pace = 1;
+        let mut rolling = ten_segments(pace(4, 5, 1));
         for (visited, nanos, count, expected) in [
             // What is left of the epoch, four at a time, and a whole one.
-            (4, 5, 4, 2 + 3),
-            (8, 5, 4, 1 + 3),
+            (4, 6, 4, 2 + 3),
+            (8, 6, 4, 1 + 3),
             // Two were left: no fewer are expected of the next pass than before.
-            (0, 5, 2, 3),
-            // A slow pass that nothing cut short counts as it is, and from now on.
-            (1, 5, 1, 9 + 10),
-            (0, 5, 4, 3),
-            // So does the first of another budget.
-            (0, 2, 2, 5),
+            (0, 6, 2, 3),
+            // A slow pass that nothing cut short counts as it is.
+            (1, 6, 1, 9 + 10),
+            // What came before it is in the time, too.
+            (0, 5, 4, 4),
+            (0, 1, 4, 10),
         ] {
             rolling.visited = visited;
             let passes = rolling.passes_to_cover(Duration::from_nanos(nanos), Some(count));
             assert_eq!(passes, expected, "{visited} visited, {count} in {nanos} ns");
         }
-        // The last pass of an epoch was slow: those before it count no more.
+    }
+
+    // requirement: PM-8, VA-5
+    #[test]
+    fn what_is_left_of_an_epoch_tells_a_pace_only_if_it_took_longer() {
+        for (told, cut_short, learnt) in [
+            (pace(1, 3, 0), true, false),
+            (pace(1, 5, 0), true, false),
+            (pace(1, 6, 0), true, true),
+            (pace(4, 5, 0), true, true),
+            (pace(1, 3, 0), false, true),
+        ] {
+            let mut rolling = ten_segments(pace(4, 5, 1));
+            rolling.learn(told, cut_short);
+            let expected = if learnt { told.segments } else { 4 };
+            assert_eq!(rolling.pace.segments, expected);
+            assert_eq!(rolling.pace.before, u64::from(!learnt));
+        }
+    }
+
+    /// Until a pass has kept within its time one segment is all that is sure.
+    // requirement: PM-8, VA-5
+    #[test]
+    fn a_pace_that_no_pass_kept_promises_one_segment() {
+        let mut rolling = ten_segments(Pace::default());
         let nanos = Duration::from_nanos(5);
-        (rolling.visited, rolling.pace) = (4, 1);
-        assert_eq!(rolling.passes_to_cover(nanos, Some(4)), 2 + 3);
-        (rolling.visited, rolling.pace) = (0, 4);
-        assert_eq!(rolling.passes_to_cover(nanos, Some(1)), 10);
+        for (kept, expected) in [(false, 10), (true, 3), (false, 3)] {
+            rolling.learn(
+                Pace {
+                    kept,
+                    ..pace(4, 5, 0)
+                },
+                false,
+            );
+            assert_eq!(rolling.passes_to_cover(nanos, None), expected);
+        }
     }
 
     /// Nobody knows how many segments a sweep after a tree pass will visit: as many
@@ -463,13 +563,10 @@ mod tests {
     // requirement: PM-8, VA-5
     #[test]
     fn after_a_tree_pass_the_pace_before_it_says_how_many_passes_cover_everything() {
-        for (pace, nanos, expected) in [(0, 0, 10), (0, 1000, 10), (1, 5, 3), (4, 3, 10)] {
-            let key = fresh_key(&OsRandom).unwrap();
-            let tags = vec![nh::Tag::from_bytes([1; 16]); 10];
-            let mut rolling = Rolling::new(Reference { key, tags }, None, 0, &OsRandom).unwrap();
-            rolling.pace = pace;
+        for (each, nanos, expected) in [(0, 0, 10), (0, 1000, 10), (1, 5, 3), (4, 3, 10)] {
+            let rolling = ten_segments(pace(1, each, 0));
             let passes = rolling.passes_to_cover(Duration::from_nanos(nanos), None);
-            assert_eq!(passes, expected, "{nanos} ns at {pace} ns each");
+            assert_eq!(passes, expected, "{nanos} ns at {each} ns each");
         }
     }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 pub(crate) use contents::{Check, Outcome, measure, runs_of};
-pub(crate) use keyed::{Made, Pass, Reference, Rolling, fresh_key};
+pub(crate) use keyed::{Made, Pace, Pass, Reference, Rolling, fresh_key};
 pub use offline::{FileCheck, check_digest, check_file, check_record};
 
 use crate::clock::Timestamp;
@@ -97,7 +97,8 @@ pub struct Verification {
     /// found by the last of them. For a sweep nearly twice what one round takes,
     /// for a segment may come first in one round and last in the next; after a
     /// sweep that was a tree pass, as many as its pace before makes likely, and
-    /// one for each segment where none is known. 0 when no number would do.
+    /// one for each segment until a sweep has kept to its budget. 0 when no number
+    /// would do.
     pub passes_to_cover: u64,
     /// When it ended.
     pub at: Timestamp,
