@@ -206,12 +206,14 @@ impl Drop for LaneGuard<'_> {
 mod tests {
     use std::sync::mpsc;
     use std::thread;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use fake_cuda::Ctl;
 
     use super::*;
     use crate::Cuda;
+
+    const LONG: Duration = Duration::from_secs(120);
 
     /// Beside work that has three lanes, and beside work that has the only one left.
     #[test]
@@ -228,12 +230,14 @@ mod tests {
                     if *job == 10 {
                         let served = served.clone();
                         scope.spawn(move || served.send(lanes.take().map(drop)));
+                        let since = Instant::now();
                         while !lanes.is_short() {
+                            assert!(since.elapsed() < LONG, "nobody waits for a lane");
                             thread::yield_now();
                         }
                     }
                     if *job == 20 {
-                        let answer = answer.recv_timeout(Duration::from_secs(120));
+                        let answer = answer.recv_timeout(LONG);
                         let answer = answer.expect("it waits for all of the work");
                         answer.unwrap();
                     }

@@ -525,7 +525,9 @@ mod tests {
                 Body::ManagerStopped { .. } => "stopped",
                 _ => return Ok(()),
             };
-            drop(lock(&self.scrubber).take());
+            // Nobody waits for its thread with the lock: that may be in here, too.
+            let scrubber = lock(&self.scrubber).take();
+            drop(scrubber);
             lock(&self.told).push(name);
             Ok(())
         }
@@ -555,8 +557,13 @@ mod tests {
         device.flip_bit(device.buffers()[0], 5, 1).unwrap();
         shared.paused.store(false, Ordering::SeqCst);
         // The step counts its failure after all of it was recorded.
-        while shared.failures.load(Ordering::SeqCst) == 0 {
-            assert!(Arc::strong_count(&shared) > 1, "its thread has died");
+        loop {
+            // Looked at first: a thread that has ended has counted before.
+            let lives = Arc::strong_count(&shared) > 1;
+            if shared.failures.load(Ordering::SeqCst) != 0 {
+                break;
+            }
+            assert!(lives, "its thread has died");
             thread::yield_now();
         }
         assert_eq!(*lock(&sink.told), ["failed", "stopped"]);

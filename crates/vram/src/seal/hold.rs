@@ -334,7 +334,10 @@ mod tests {
         let kept = std::cell::Cell::new(0);
         let keep = || {
             kept.set(kept.get() + 1);
-            Ok(())
+            match kept.get() {
+                1..=5 => Ok(()),
+                _ => Err(Failure::new("no signal ended it")),
+            }
         };
         let output = Output::new(false, true, false);
         hold(&rounds, &manager, &held, &keep, (&interrupt, &output)).unwrap();
