@@ -76,7 +76,9 @@ def name_of(common_name):
 def certificate(
     subject, key, issuer, issuer_key, is_ca, days=3650, mail=None, signs=True, permitted=None
 ):
-    hash_type = {384: hashes.SHA384, 521: hashes.SHA512}.get(issuer_key.key_size, hashes.SHA256)()
+    # Under P-521 both kinds: OpenSSL signs SHA-256 with every key unless it is told otherwise.
+    strong = {384: hashes.SHA384, 521: hashes.SHA256 if is_ca else hashes.SHA512}
+    hash_type = strong.get(issuer_key.key_size, hashes.SHA256)()
     usage = x509.KeyUsage(
         digital_signature=not is_ca and signs, key_cert_sign=is_ca, crl_sign=is_ca,
         content_commitment=False, key_encipherment=False, data_encipherment=False,

@@ -215,6 +215,11 @@ fn models_of(program: &Program) -> Result<Vec<String>, String> {
     let mut list = Command::new(&program.path);
     let said = list.args(["--list", "--format=terse"]).output();
     let said = said.map_err(|error| format!("{}: {error}", program.path.display()))?;
+    if !said.status.success() {
+        let why = String::from_utf8_lossy(&said.stderr).into_owned();
+        let (name, status) = (&program.name, said.status);
+        return Err(format!("{name} does not list its tests ({status}): {why}"));
+    }
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
     let tests = said.lines().filter_map(|line| line.strip_suffix(": test"));
     let is_model = |test: &&str| program.name == "races" || test.contains("races::");
@@ -232,6 +237,11 @@ fn chosen<P>(
         .iter()
         .flat_map(|(_, models)| models.clone())
         .collect();
+    if only.is_empty() && found.iter().any(|(_, models)| models.is_empty()) {
+        return Err(format!(
+            "a program has no model; those of the others: {names:?}"
+        ));
+    }
     for (_, models) in &mut found {
         models.retain(|model| model.contains(only));
     }
@@ -348,6 +358,9 @@ mod tests {
             assert!(error.contains(named), "{error}");
         }
         assert!(chosen(Vec::<((), _)>::new(), None).is_err(), "no models");
+        let mut one_has_none = found();
+        one_has_none[1].1.clear();
+        assert!(chosen(one_has_none, None).is_err(), "none in one program");
     }
 
     #[test]

@@ -3,8 +3,15 @@
 use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind};
 use std::path::Path;
+use std::time::Duration;
 
 use crate::output::Output;
+
+/// How folders are refused that cannot be synced.
+const UNSYNCED: [ErrorKind; 2] = [ErrorKind::InvalidInput, ErrorKind::PermissionDenied];
+/// How often, and after what pauses, a lock that somebody has is asked for.
+const ASKED: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The folder that holds the name `path`.
 pub(crate) fn of(path: &Path) -> &Path {
@@ -13,35 +20,38 @@ pub(crate) fn of(path: &Path) -> &Path {
 }
 
 /// Makes the names in the folder of `path` durable. A file system that cannot do
-/// that for folders is taken as it is.
+/// that for folders is taken as it is, and so is a folder that may not be read.
 ///
 /// # Errors
 /// The system's.
 pub(crate) fn sync(path: &Path) -> io::Result<()> {
-    match File::open(of(path))?.sync_all() {
-        Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(()),
+    match File::open(of(path)).and_then(|folder| folder.sync_all()) {
+        Err(error) if UNSYNCED.contains(&error.kind()) => Ok(()),
         synced => synced,
     }
 }
 
 /// Keeps others who ask for it from changing files in the folder of `path`, as
-/// long as the answer lives; waits for those who have it.
+/// long as the answer lives; waits ten seconds for those who have it.
 ///
 /// # Errors
-/// The system's.
+/// The system's; [`ErrorKind::WouldBlock`] when somebody keeps it.
 pub(crate) fn lock(path: &Path, output: &Output) -> io::Result<File> {
     let folder = File::open(of(path))?;
-    match folder.try_lock() {
-        Ok(()) => return Ok(folder),
-        Err(TryLockError::Error(error)) => return Err(error),
-        Err(TryLockError::WouldBlock) => {}
+    for asked in 0..ASKED {
+        match folder.try_lock() {
+            Ok(()) => return Ok(folder),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        if asked == 0 {
+            let name = of(path).display();
+            output.note(&format!("another process holds {name}; waiting"));
+        }
+        std::thread::sleep(PAUSE);
     }
-    let name = of(path).display();
-    output.note(&format!(
-        "another command is changing files in {name}; waiting"
-    ));
-    folder.lock()?;
-    Ok(folder)
+    let kept = "another process keeps its folder locked ('lsof FOLDER' names it)";
+    Err(io::Error::new(ErrorKind::WouldBlock, kept))
 }
 
 /// Whether both are one name in one folder, however that is written.

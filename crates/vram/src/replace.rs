@@ -1,7 +1,8 @@
 //! Files that take the place of older ones: each whole, and all of them or none.
 //!
 //! All are on the disk under temporary names before the first one gets its own.
-//! Should one not get it, what those before it replaced is put back.
+//! Should one not get it, what those before it replaced is put back, or it is told
+//! where that is. A process that is killed between two names leaves the first.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write as _};
@@ -29,8 +30,8 @@ pub(crate) fn all(papers: &[(&Path, String)]) -> Result<(), Failure> {
         match draft.publish(left > 0) {
             Ok(one) => published.push(one),
             Err(error) => {
-                published.into_iter().for_each(Published::undo);
-                return Err(failed(path, &error));
+                let left = published.into_iter().filter_map(Published::undo);
+                return Err(left.fold(failed(path, &error), Failure::with_note));
             }
         }
     }
@@ -117,20 +118,33 @@ struct Published<'a> {
 }
 
 impl Published<'_> {
-    /// As before, as far as that can be; what went wrong is being reported.
-    fn undo(self) {
-        let _ = match &self.before {
-            Before::Nothing => std::fs::remove_file(self.path),
-            Before::Kept(name) => std::fs::rename(name, self.path),
-            Before::Unknown => Ok(()),
-        };
+    /// Makes it as before; what to know where that cannot be done.
+    fn undo(mut self) -> Option<String> {
+        let path = self.path.display();
+        // What is not put back is not given up either.
+        match std::mem::replace(&mut self.before, Before::Unknown) {
+            Before::Nothing => {
+                let error = std::fs::remove_file(self.path).err()?;
+                Some(format!(
+                    "{path} is written and could not be removed: {error}"
+                ))
+            }
+            Before::Kept(name) => {
+                let error = std::fs::rename(&name, self.path).err()?;
+                let name = name.display();
+                Some(format!(
+                    "{path} is replaced; what it was is in {name}: {error}"
+                ))
+            }
+            Before::Unknown => Some(format!("{path} is replaced; what it was is gone")),
+        }
     }
 }
 
 impl Drop for Published<'_> {
     fn drop(&mut self) {
         if let Before::Kept(name) = &self.before {
-            // Ours, as a draft's; put back it is not there.
+            // Ours, as a draft's: the new file stays.
             let _ = std::fs::remove_file(name);
         }
     }
@@ -169,6 +183,24 @@ mod tests {
             assert_eq!(std::fs::read(path).unwrap(), b"text");
         }
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn what_cannot_be_put_back_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let (there, kept) = (path("there"), path("kept"));
+        std::fs::create_dir(&there).unwrap();
+        std::fs::write(&kept, "old").unwrap();
+        let undo = |before| {
+            let path = there.as_path();
+            Published { path, before }.undo().unwrap()
+        };
+        assert!(undo(Before::Nothing).contains("could not be removed"));
+        let told = undo(Before::Kept(kept.clone()));
+        assert!(told.contains(kept.to_str().unwrap()), "{told}");
+        assert_eq!(std::fs::read(&kept).unwrap(), b"old", "not given up");
+        assert!(undo(Before::Unknown).contains("what it was is gone"));
     }
 
     #[test]

@@ -102,7 +102,7 @@ fn explain(error: webpki::Error) -> SignedError {
         Error::UnsupportedSignatureAlgorithm
         | Error::UnsupportedSignatureAlgorithmContext(_)
         | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => SignedError::Unsupported {
-            what: "a certificate that is signed with RSA, Ed25519 or SHA-1",
+            what: "a certificate that is signed with something else than ECDSA and SHA-2",
             instead: "have it issued under an EC key on P-256, P-384 or P-521",
         },
         other => refused(&other.to_string()),

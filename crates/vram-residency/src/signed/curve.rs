@@ -99,6 +99,7 @@ pub(super) static ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
     &Ecdsa(Curve::P256, Hash::Sha512),
     &Ecdsa(Curve::P384, Hash::Sha384),
     &Ecdsa(Curve::P384, Hash::Sha512),
+    &Ecdsa(Curve::P521, Hash::Sha256),
     &Ecdsa(Curve::P521, Hash::Sha384),
     &Ecdsa(Curve::P521, Hash::Sha512),
 ];
@@ -129,6 +130,10 @@ impl SignatureVerificationAlgorithm for Ecdsa {
         signature: &[u8],
     ) -> Result<(), InvalidSignature> {
         let hash = match self.1 {
+            // The same number with a zero in front: P-521 takes no hash below half its width.
+            Hash::Sha256 if matches!(self.0, Curve::P521) => {
+                [&[0], Sha256::digest(message).as_slice()].concat()
+            }
             Hash::Sha256 => Sha256::digest(message).to_vec(),
             Hash::Sha384 => Sha384::digest(message).to_vec(),
             Hash::Sha512 => Sha512::digest(message).to_vec(),

@@ -207,6 +207,9 @@ fn print(report: &check::Report, output: &Output) -> Result<(), Failure> {
     for finding in &report.findings {
         output.line(format!("wrong        {}", printable(&finding.to_string())))?;
     }
+    if let Some(why) = &report.not_compared {
+        output.line(format!("not checked  --earlier: {}", printable(why)))?;
+    }
     let origin = report.origin.as_deref().unwrap_or("no believed checkpoint");
     output.line(format!("log          {origin}"))?;
     let (size, kept) = (report.size, report.first_kept);

@@ -165,7 +165,15 @@ fn examine_at(
         leaves: hashes,
     };
     let earlier = options.earlier.map(|note| now.against(note, &keys));
-    let (earlier, contradiction) = earlier.transpose()?.unwrap_or_default();
+    let (earlier, contradiction) = match earlier.transpose() {
+        Ok(answer) => answer.unwrap_or_default(),
+        // What is wrong with the log is told whatever it was to be held against.
+        Err(error) if !report.findings.is_empty() => {
+            report.not_compared = Some(error.to_string());
+            Default::default()
+        }
+        Err(error) => return Err(error),
+    };
     report.findings.extend(contradiction);
     Ok(Examined {
         report,

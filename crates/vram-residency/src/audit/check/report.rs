@@ -164,6 +164,10 @@ pub struct Report {
     /// How often a line's time is before that of the line above: the system's
     /// clock was set back, which is no fault of the log.
     pub clock_steps_back: u64,
+    /// Why the earlier checkpoint was not compared, when it was asked for; only a log
+    /// with findings is told without that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_compared: Option<String>,
     /// What is wrong; empty for a good log.
     pub findings: Vec<Finding>,
 }

@@ -37,13 +37,14 @@ pub(super) fn folder(dir: &Path) -> Result<(OwnedFd, OwnedFd), OpenError> {
 }
 
 /// A new log is lost with its name. A file system that cannot sync folders is taken
-/// as it is.
+/// as it is, and so is a folder that may not be read.
 fn sync_parent(dir: &Path) -> rustix::io::Result<()> {
+    use rustix::io::Errno;
     let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
-    let parent = rustix::fs::open(parent.unwrap_or(Path::new(".")), flags, Mode::empty())?;
-    match rustix::fs::fsync(parent) {
-        Err(rustix::io::Errno::INVAL) => Ok(()),
+    let parent = rustix::fs::open(parent.unwrap_or(Path::new(".")), flags, Mode::empty());
+    match parent.and_then(rustix::fs::fsync) {
+        Err(Errno::INVAL | Errno::ACCESS) => Ok(()),
         synced => synced,
     }
 }
