@@ -139,19 +139,9 @@ impl Lanes {
         mut start: impl FnMut(&mut Lane, &mut J) -> Result<(), DeviceError>,
         mut finish: impl FnMut(&mut Lane, J) -> Result<(), DeviceError>,
     ) -> Result<(), DeviceError> {
-        let mut lanes: VecDeque<(LaneGuard<'_>, J)> = VecDeque::new();
+        let mut lanes: VecDeque<Busy<'_, J>> = VecDeque::new();
         for mut job in jobs {
-            let more = lanes.len() < LANES_PER_OPERATION;
-            let mut idle = more.then(|| self.try_take()).flatten();
-            while idle.is_none() {
-                let Some((mut lane, earlier)) = lanes.pop_front() else {
-                    idle = Some(self.take()?);
-                    break;
-                };
-                lane.with(|lane| lane.wait().and_then(|()| finish(lane, earlier)))?;
-                idle = (!self.is_short()).then_some(lane);
-            }
-            let Some(mut lane) = idle else { break };
+            let mut lane = self.lane_for(&mut lanes, &mut finish)?;
             lane.with(|lane| start(lane, &mut job))?;
             lanes.push_back((lane, job));
         }
@@ -159,6 +149,31 @@ impl Lanes {
             lane.with(|lane| lane.wait().and_then(|()| finish(lane, last)))?;
         }
         Ok(())
+    }
+}
+
+/// A lane and what was queued on it.
+type Busy<'l, J> = (LaneGuard<'l>, J);
+
+impl Lanes {
+    /// A lane for one more job: a free one, or that of the oldest job once it is
+    /// done and nobody else waits for it.
+    fn lane_for<'l, J>(
+        &'l self,
+        busy: &mut VecDeque<Busy<'l, J>>,
+        mut finish: impl FnMut(&mut Lane, J) -> Result<(), DeviceError>,
+    ) -> Result<LaneGuard<'l>, DeviceError> {
+        let more = busy.len() < LANES_PER_OPERATION;
+        if let Some(lane) = more.then(|| self.try_take()).flatten() {
+            return Ok(lane);
+        }
+        while let Some((mut lane, earlier)) = busy.pop_front() {
+            lane.with(|lane| lane.wait().and_then(|()| finish(lane, earlier)))?;
+            if !self.is_short() {
+                return Ok(lane);
+            }
+        }
+        self.take()
     }
 }
 
