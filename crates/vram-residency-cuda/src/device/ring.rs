@@ -166,9 +166,12 @@ impl Ring {
                 let index = state.made;
                 state.made = index.saturating_add(1);
                 drop(state);
-                if let Some(pinned) = self.grow(index)? {
+                let grown = self.grow(index);
+                if let Ok(Some(pinned)) = grown {
                     return Ok(self.lend(index, pinned));
                 }
+                self.share.give_back(self.cost());
+                let _none = grown?;
                 state = lock(&self.state);
                 state.most = 0;
                 continue;

@@ -85,6 +85,15 @@ impl StagingShare {
         }
         taken
     }
+
+    /// Gives bytes back that were taken for a slot that could not be made.
+    pub fn give_back(&self, bytes: usize) {
+        let less = |taken: usize| taken.checked_sub(bytes);
+        let order = Ordering::Relaxed;
+        if self.taken.fetch_update(order, order, less).is_ok() {
+            let _ = self.room.change(|left| left.checked_add(bytes));
+        }
+    }
 }
 
 impl Drop for StagingShare {

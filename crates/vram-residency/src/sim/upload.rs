@@ -85,8 +85,12 @@ impl Pool {
             }
             let index = slots.made;
             if index < self.most && self.share.take(self.size) {
-                slots.made = index.saturating_add(1);
-                return Ok((index, Staging::new(self.size)?));
+                let made = Staging::new(self.size);
+                match &made {
+                    Ok(_) => slots.made = index.saturating_add(1),
+                    Err(_) => self.share.give_back(self.size),
+                }
+                return made.map(|staging| (index, staging));
             }
             let returned = self.returned.wait(slots);
             slots = returned.unwrap_or_else(PoisonError::into_inner);
