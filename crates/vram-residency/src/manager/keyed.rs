@@ -206,7 +206,7 @@ impl VramManager {
             let left = budget.saturating_sub(all).saturating_sub(shortest);
             batch = pace.fits(left).unwrap_or(0);
             if batch == 0 || done >= whole || pass.suspect_blocks() > 0 {
-                rolling.learn(pace, done >= whole);
+                rolling.pace.learn(pace, done >= whole);
                 return Ok(pass);
             }
         }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use vram_digest::{BLOCK_BYTES, nh};
 use zeroize::Zeroizing;
 
-use super::Contents;
+use super::{Contents, Pace};
 use crate::device::{Device, DeviceError, Extent, UPLOAD_ALIGN};
 use crate::error::Error;
 use crate::random::{Random, RandomError, bytes};
@@ -102,49 +102,6 @@ pub(crate) struct Rolling {
     pub(crate) pace: Pace,
 }
 
-/// How many segments a timed pass visited, and how long that took. Nothing is known
-/// before the first.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Pace {
-    pub(crate) segments: u64,
-    pub(crate) nanos: u64,
-    /// Nanoseconds that its check had spent before.
-    pub(crate) before: u64,
-    /// Some pass kept within its time.
-    pub(crate) kept: bool,
-}
-
-impl Pace {
-    /// Segments that so much time is enough for. More than before take no longer than
-    /// so many times as long, for a call takes some time whatever it reads; fewer can.
-    pub(crate) fn fits(self, nanos: u64) -> Option<u64> {
-        let fits = u128::from(self.segments).saturating_mul(u128::from(nanos));
-        let fits = fits.checked_div(u128::from(self.nanos))?;
-        Some(u64::try_from(fits).unwrap_or(u64::MAX))
-    }
-
-    /// Segments that a timed pass visits at once: three quarters of what fits, for the
-    /// rest is for what is slower now, and no fewer than the last one visited if those
-    /// fit. `None` before the first.
-    pub(crate) fn affordable(self, nanos: u64) -> Option<u64> {
-        let fits = self.fits(nanos)?;
-        let most = fits.saturating_sub(fits / 4);
-        Some(if fits < self.segments {
-            most
-        } else {
-            most.max(self.segments)
-        })
-    }
-
-    /// Segments that every pass of that budget visits, if it takes as long as this one.
-    /// One before any kept within its time: nobody knows how much of it a call takes.
-    fn sustained(self, budget: Duration) -> Option<u64> {
-        let budget = u64::try_from(budget.as_nanos()).unwrap_or(u64::MAX);
-        let affordable = self.affordable(budget.saturating_sub(self.before))?;
-        Some(if self.kept { affordable } else { 1 })
-    }
-}
-
 /// What a keyed pass found.
 #[derive(Default)]
 pub(crate) struct Pass {
@@ -216,17 +173,6 @@ impl Rolling {
             0 => epoch,
             _ => epoch.saturating_add(self.left().div_ceil(count)),
         }
-    }
-
-    /// Takes what a timed pass told. One that the end of an epoch cut short to fewer
-    /// segments than usual tells nothing, unless even they took longer.
-    pub(crate) fn learn(&mut self, told: Pace, cut_short: bool) {
-        let usual = self.pace;
-        if cut_short && told.segments < usual.segments && told.nanos <= usual.nanos {
-            return;
-        }
-        let kept = told.kept || usual.kept;
-        self.pace = Pace { kept, ..told };
     }
 
     /// Segments in all.
@@ -479,26 +425,6 @@ mod tests {
         }
     }
 
-    // requirement: PM-8
-    #[test]
-    fn a_pass_visits_three_quarters_of_what_fits_or_as_many_as_the_last() {
-        for (segments, taken, nanos, expected) in [
-            (0, 0, 9, None),
-            (8, 80, 80, Some(8)),
-            (8, 80, 79, Some(6)),
-            (8, 80, 90, Some(8)),
-            (8, 80, 160, Some(12)),
-            // One that takes most of the time is all there is time for.
-            (1, 70, 100, Some(1)),
-            (1, 50, 100, Some(2)),
-            (1, 101, 100, Some(0)),
-            (u64::MAX, 1, u64::MAX, Some(u64::MAX)),
-        ] {
-            let affordable = pace(segments, taken, 0).affordable(nanos);
-            assert_eq!(affordable, expected, "{segments} in {taken} of {nanos} ns");
-        }
-    }
-
     /// Ten segments, four of which a pass visits in five nanoseconds after a first one.
     // requirement: PM-8, VA-5
     #[test]
@@ -519,42 +445,6 @@ mod tests {
             rolling.visited = visited;
             let passes = rolling.passes_to_cover(Duration::from_nanos(nanos), Some(count));
             assert_eq!(passes, expected, "{visited} visited, {count} in {nanos} ns");
-        }
-    }
-
-    // requirement: PM-8, VA-5
-    #[test]
-    fn what_is_left_of_an_epoch_tells_a_pace_only_if_it_took_longer() {
-        for (told, cut_short, learnt) in [
-            (pace(1, 3, 0), true, false),
-            (pace(1, 5, 0), true, false),
-            (pace(1, 6, 0), true, true),
-            (pace(4, 5, 0), true, true),
-            (pace(1, 3, 0), false, true),
-        ] {
-            let mut rolling = ten_segments(pace(4, 5, 1));
-            rolling.learn(told, cut_short);
-            let expected = if learnt { told.segments } else { 4 };
-            assert_eq!(rolling.pace.segments, expected);
-            assert_eq!(rolling.pace.before, u64::from(!learnt));
-        }
-    }
-
-    /// Until a pass has kept within its time one segment is all that is sure.
-    // requirement: PM-8, VA-5
-    #[test]
-    fn a_pace_that_no_pass_kept_promises_one_segment() {
-        let mut rolling = ten_segments(Pace::default());
-        let nanos = Duration::from_nanos(5);
-        for (kept, expected) in [(false, 10), (true, 3), (false, 3)] {
-            rolling.learn(
-                Pace {
-                    kept,
-                    ..pace(4, 5, 0)
-                },
-                false,
-            );
-            assert_eq!(rolling.passes_to_cover(nanos, None), expected);
         }
     }
 

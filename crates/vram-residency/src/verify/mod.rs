@@ -6,6 +6,7 @@ mod contents;
 pub(crate) mod forward;
 mod keyed;
 mod offline;
+mod pace;
 
 use std::fmt;
 
@@ -14,8 +15,9 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 pub(crate) use contents::{Check, Outcome, measure, runs_of};
-pub(crate) use keyed::{Made, Pace, Pass, Reference, Rolling, fresh_key};
+pub(crate) use keyed::{Made, Pass, Reference, Rolling, fresh_key};
 pub use offline::{FileCheck, check_digest, check_file, check_record};
+pub(crate) use pace::Pace;
 
 use crate::clock::Timestamp;
 use crate::device::{DeviceKind, Uuid, Witness};
