@@ -2,14 +2,17 @@
 //! does not read again.
 
 mod common;
+#[path = "common/meeting.rs"]
+mod meeting;
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Barrier, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use common::source::Hooked;
 use common::{Rig, rig_of, weights};
+use meeting::Meeting;
 use vram_residency::clock::Clock as _;
 use vram_residency::error::{Error, InputError, VerifyError};
 use vram_residency::load::{CancelToken, LoadError, Progress};
@@ -30,21 +33,21 @@ fn parts(count: u64) -> Vec<Vec<u8>> {
 struct Counted {
     reads: Vec<AtomicU64>,
     /// Where the first read of each waits for those of the others.
-    met: Barrier,
+    met: Meeting,
 }
 
 impl Counted {
     fn new(count: usize) -> Self {
         Self {
             reads: (0..count).map(|_| AtomicU64::new(0)).collect(),
-            met: Barrier::new(1),
+            met: Meeting::of(1),
         }
     }
 
     /// All parts are loaded at the same time, or never.
     fn meeting(count: usize) -> Self {
         Self {
-            met: Barrier::new(count),
+            met: Meeting::of(count),
             ..Self::new(count)
         }
     }
@@ -182,9 +185,9 @@ fn a_member_that_is_refused_among_others_ends_them_and_leaves_nothing() {
 fn members_under_way_at_the_same_time_are_cancelled_together() {
     let rig = rig(1);
     let (parts, token) = (parts(4), CancelToken::new());
-    let all = Barrier::new(4);
+    let all = Meeting::of(4);
     let cancels = |offset| {
-        if offset == 0 && all.wait().is_leader() {
+        if offset == 0 && all.wait() {
             token.cancel();
         }
         // No other goes on before the leader has done it.
@@ -298,7 +301,7 @@ fn the_time_of_a_member_starts_with_its_load() {
         request.timeout(Duration::from_secs(3))
     };
     // The last one waits for longer than its time, and does not take longer.
-    let all = Barrier::new(4);
+    let all = Meeting::of(4);
     let slow = |offset| {
         if offset == 0 {
             rig.clock.advance(1_000_000_000);
@@ -334,7 +337,7 @@ fn a_verdict_is_not_hidden_behind_a_read_that_failed() {
         bit: 0,
     });
     // Each ends only once the other is under way.
-    let both = Barrier::new(2);
+    let both = Meeting::of(2);
     let fails = |offset| {
         if offset > 0 {
             return Ok(());

@@ -114,7 +114,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(all(test, not(shuttle)))]
 mod tests {
     use super::*;
-    use std::sync::Barrier;
+    use crate::sync::meeting::Meeting;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     const fn at_once(all: usize, of_device: usize) -> AtOnce {
@@ -137,8 +137,8 @@ mod tests {
     #[test]
     fn devices_work_at_the_same_time_and_the_items_of_one_in_their_order() {
         // Each waits for the other: one after the other they would not end.
-        let both = Barrier::new(2);
-        let meet = |_: &u32| both.wait().is_leader();
+        let both = Meeting::of(2);
+        let meet = |_: &u32| both.wait();
         let met = each(&[0, 1], AtOnce::DEVICES, |item| *item, meet);
         assert_ne!(met[0], met[1]);
         let begun = Mutex::new(Vec::new());
@@ -149,8 +149,8 @@ mod tests {
 
     #[test]
     fn items_of_one_device_are_worked_on_together_and_idle_devices_come_first() {
-        let both = Barrier::new(2);
-        let meet = |_: &u32| both.wait().is_leader();
+        let both = Meeting::of(2);
+        let meet = |_: &u32| both.wait();
         for items in [[0, 0, 0, 0], [0, 0, 1, 1]] {
             let met = each(&items, at_once(2, 2), |item| *item, meet);
             assert_eq!(met.iter().filter(|leads| **leads).count(), 2);

@@ -11,6 +11,9 @@
 //! is worth checking is how whole operations meet.
 
 mod each;
+#[cfg(all(test, not(shuttle)))]
+#[path = "../../tests/common/meeting.rs"]
+mod meeting;
 
 pub use std::sync::{Arc, OnceLock, PoisonError, TryLockError, Weak};
 
