@@ -10,7 +10,7 @@ use std::sync::Arc;
 use audit_log_support::*;
 use vram_residency::audit::check::{self, CheckError, DirFiles, Fault, Report};
 use vram_residency::audit::log::{LogSink, OpenError};
-use vram_residency::audit::note::{Checkpoint, Cut, NoteError, Origin};
+use vram_residency::audit::note::{Checkpoint, NoteError, Origin};
 use vram_residency::audit::proof::Proof;
 use vram_residency::audit::{Body, Event, Text, merkle};
 use vram_residency::clock::SystemClock;
@@ -212,17 +212,7 @@ fn a_handover_of_another_past_is_a_rollback() {
     let mut lines: Vec<&str> = lines.collect();
     let changed = lines[at as usize];
     lines[2] = "{}";
-    let leaves: Vec<_> = lines
-        .iter()
-        .map(|line| merkle::leaf_hash(line.as_bytes()))
-        .collect();
-    let checkpoint = Checkpoint {
-        origin: Origin::new("example.org/worker-1").unwrap(),
-        size: at + 1,
-        root: merkle::root(&leaves),
-        reopened: false,
-        cut: Cut::default(),
-    };
+    let (checkpoint, leaves) = checkpoint_over(&lines);
     let path = merkle::inclusion(&leaves, at as usize);
     let hex = |hash: &merkle::Hash| hash.map(|byte| format!("{byte:02x}")).concat();
     let proof = Proof::Inclusion {
@@ -441,17 +431,8 @@ fn killed_after_both_signed(dir: &Path) {
         closed.contains("audit.closed") && kept.ends_with('}'),
         "{text}"
     );
-    let lines: Vec<_> = kept
-        .lines()
-        .map(|line| vram_residency::audit::merkle::leaf_hash(line.as_bytes()))
-        .collect();
-    let checkpoint = Checkpoint {
-        origin: Origin::new("example.org/worker-1").unwrap(),
-        size: seq,
-        root: vram_residency::audit::merkle::root(&lines),
-        reopened: false,
-        cut: Cut::default(),
-    };
+    let (checkpoint, _) = checkpoint_over(kept.lines());
+    assert_eq!(checkpoint.size, seq);
     let line = |key: &SigningKey| {
         let note = checkpoint.sign(key).unwrap();
         note.split_once("\n\n")
@@ -520,15 +501,7 @@ fn with_a_paper_of(from: u8, more: u64) -> MemoryFiles {
         format!("{{\"seq\":{seq},\"time\":\"{time}\",{}", &json[1..])
     };
     let lines: Vec<String> = (0..).zip(&events).map(line).collect();
-    let leaf = |line: &String| merkle::leaf_hash(line.as_bytes());
-    let leaves: Vec<_> = lines.iter().map(leaf).collect();
-    let checkpoint = Checkpoint {
-        origin: Origin::new("example.org/worker-1").unwrap(),
-        size: leaves.len() as u64,
-        root: merkle::root(&leaves),
-        reopened: false,
-        cut: Cut::default(),
-    };
+    let (checkpoint, leaves) = checkpoint_over(&lines);
     let path = merkle::inclusion(&leaves, 3);
     let hex = |hash: &merkle::Hash| hash.map(|byte| format!("{byte:02x}")).concat();
     let proof = Proof::Inclusion {

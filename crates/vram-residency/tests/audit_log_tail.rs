@@ -364,8 +364,6 @@ fn a_retirement_excuses_whole_segments_only() {
 /// nothing: `first_kept` comes from proved lines only.
 #[test]
 fn an_adopted_retirement_is_nobodys_word() {
-    use vram_residency::audit::merkle::{leaf_hash, root};
-    use vram_residency::audit::note::{Checkpoint, Cut, Origin};
     let opened = |events: u64| Body::AuditOpened {
         adopted_events: events,
         refused_lines: 0,
@@ -382,17 +380,7 @@ fn an_adopted_retirement_is_nobodys_word() {
             .zip(&events)
             .map(|(seq, event)| forged(seq, event))
             .collect();
-        let leaves: Vec<_> = lines
-            .iter()
-            .map(|line| leaf_hash(line.trim_end().as_bytes()))
-            .collect();
-        let checkpoint = Checkpoint {
-            origin: Origin::new("example.org/worker-1").unwrap(),
-            size: 3,
-            root: root(&leaves),
-            reopened: false,
-            cut: Cut::default(),
-        };
+        let (checkpoint, leaves) = checkpoint_over(&lines);
         let files: MemoryFiles = [
             ("events.jsonl", lines[1..].concat().into_bytes()),
             ("tile/0/000.p/3", leaves.concat()),

@@ -7,8 +7,6 @@ use std::path::Path;
 
 use audit_log_support::*;
 use vram_residency::audit::check::{self, DirFiles, Filter, Shown};
-use vram_residency::audit::merkle;
-use vram_residency::audit::note::{Checkpoint, Cut, Origin};
 use vram_residency::audit::proof::{Proof, Proved, Trust};
 
 const UNKNOWN: usize = 3;
@@ -27,17 +25,7 @@ fn newer(dir: &Path) -> Vec<String> {
     let known = "\"event_type\":\"vram.";
     assert!(lines[UNKNOWN].contains(known));
     lines[UNKNOWN] = more(&lines[UNKNOWN]).replace(known, "\"event_type\":\"vram.new_");
-    let leaves: Vec<_> = lines
-        .iter()
-        .map(|line| merkle::leaf_hash(line.as_bytes()))
-        .collect();
-    let checkpoint = Checkpoint {
-        origin: Origin::new("example.org/worker-1").unwrap(),
-        size: leaves.len() as u64,
-        root: merkle::root(&leaves),
-        reopened: false,
-        cut: Cut::default(),
-    };
+    let (checkpoint, _) = checkpoint_over(&lines);
     let note = checkpoint.sign(&key()).unwrap();
     files.insert("checkpoint".to_owned(), note.into());
     files.insert("events.jsonl".to_owned(), (lines.join("\n") + "\n").into());

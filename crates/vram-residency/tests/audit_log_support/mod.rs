@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use vram_residency::audit::check::{self, DirFiles, Files, Report};
 use vram_residency::audit::log::{LogOptions, LogSink, OpenError, change_key};
-use vram_residency::audit::note::Origin;
+use vram_residency::audit::merkle::{self, Hash};
+use vram_residency::audit::note::{Checkpoint, Cut, Origin};
 use vram_residency::audit::{Body, Event, Sink, Text};
 use vram_residency::clock::{Clock, SystemClock, Timestamp};
 use vram_residency::key::{RootKey, SigningKey, VerifyingKey};
@@ -129,6 +130,22 @@ pub fn write_all(dir: &Path, files: &MemoryFiles) {
         std::fs::write(dir.join(name), bytes).unwrap();
         std::fs::set_permissions(dir.join(name), private(0o600)).unwrap();
     }
+}
+
+/// What a checkpoint of the log of [`options`] over these lines says, and their leaves.
+pub fn checkpoint_over(
+    lines: impl IntoIterator<Item = impl AsRef<str>>,
+) -> (Checkpoint, Vec<Hash>) {
+    let leaf = |line: &str| merkle::leaf_hash(line.trim_end().as_bytes());
+    let leaves: Vec<_> = lines.into_iter().map(|line| leaf(line.as_ref())).collect();
+    let checkpoint = Checkpoint {
+        origin: options().origin,
+        size: leaves.len() as u64,
+        root: merkle::root(&leaves),
+        reopened: false,
+        cut: Cut::default(),
+    };
+    (checkpoint, leaves)
 }
 
 /// splitmix64: small, seeded, good enough to choose what to break.
