@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// No command may take longer: a test that hangs is a failure, and its name stands above.
-const LIMIT: Duration = Duration::from_secs(45 * 60);
+/// No command of the checks may take longer: a test that hangs is a failure, and its name stands
+/// above.
+pub(crate) const LIMIT: Duration = Duration::from_secs(45 * 60);
+/// What somebody asked for by hand may take as long as it takes.
+pub(crate) const NO_LIMIT: Duration = Duration::MAX;
 
 /// The root of the repository this xtask was built from.
 pub(crate) fn root() -> PathBuf {
@@ -53,11 +56,7 @@ pub(crate) fn run_for(command: &mut Command, limit: Duration) -> Result<(), Stri
 }
 
 /// Runs `command` with its output on ours, and says how it ended by itself.
-pub(crate) fn status(command: &mut Command) -> Result<ExitStatus, String> {
-    status_within(command, LIMIT)
-}
-
-fn status_within(command: &mut Command, limit: Duration) -> Result<ExitStatus, String> {
+pub(crate) fn status_within(command: &mut Command, limit: Duration) -> Result<ExitStatus, String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let child = command.spawn();
     let mut child = child.map_err(|error| format!("`{program}` could not be started: {error}"))?;
@@ -202,7 +201,7 @@ mod tests {
     fn the_exit_code_of_a_command_is_told() {
         let mut command = Command::new("sh");
         command.args(["-c", "exit 2"]);
-        assert_eq!(status(&mut command).unwrap().code(), Some(2));
+        assert_eq!(status_within(&mut command, LIMIT).unwrap().code(), Some(2));
         assert_eq!(run(&mut command).unwrap_err(), "ended with exit status: 2");
     }
 

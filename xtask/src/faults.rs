@@ -1,5 +1,7 @@
 //! `cargo xtask faults`: the fault campaign of `crates/vram-residency/examples/faults`.
 
+use std::time::Duration;
+
 use crate::Task;
 use crate::exec;
 
@@ -18,9 +20,13 @@ pub(crate) const TASK: Task = Task {
 };
 
 fn run(args: &[String]) -> Result<(), String> {
+    campaign(args, exec::NO_LIMIT)
+}
+
+fn campaign(args: &[String], limit: Duration) -> Result<(), String> {
     let mut command = exec::cargo(&["run", "--quiet", "--release", "--package", "vram-residency"]);
     command.args(["--example", "faults", "--"]).args(args);
-    let status = exec::status(&mut command)?;
+    let status = exec::status_within(&mut command, limit)?;
     match status.code() {
         Some(0) => Ok(()),
         // It has said what it can be asked for.
@@ -40,5 +46,5 @@ pub(crate) fn check() -> Result<(), String> {
     let folder = exec::root().join("target/xtask");
     std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let table = folder.join("faults.json").to_string_lossy().into_owned();
-    run(&["--json".to_owned(), table])
+    campaign(&["--json".to_owned(), table], exec::LIMIT)
 }
