@@ -6,27 +6,30 @@ use std::sync::LazyLock;
 use serde_json::Value;
 use vram_residency::clock::Timestamp;
 use vram_residency::key::VerifyingKey;
-use vram_residency::receipt::{Attested, Facts, Receipt, Revocations, Trust};
+use vram_residency::receipt::{Attested, Facts, Receipt, Revocations, Tagged, Trust};
 use vram_residency::seal::Record;
 
 use crate::json;
-use crate::vectors::{SIGNERS, all_of};
+use crate::vectors::{SEALED, SIGNERS, all_of};
 
 /// What the vectors' keys signed: records with their tags, and facts.
 static RECORDS: LazyLock<Vec<Record>> = LazyLock::new(|| {
     let read = |record: &Value| Record::from_json(&record.to_string()).expect("a record");
     all_of("/receipt/record").iter().map(read).collect()
 });
-static FACTS: LazyLock<Vec<Facts>> = LazyLock::new(|| {
-    let facts = all_of("/attested/facts").into_iter();
-    let read = |facts| serde_json::from_value(facts).expect("facts");
-    facts.map(read).collect()
-});
+static FACTS: LazyLock<Vec<Facts>> = LazyLock::new(|| facts("/attested/facts"));
+/// What was tagged under the sealing keys of the vectors.
+static TAGGED: LazyLock<Vec<Facts>> = LazyLock::new(|| facts("/tagged/facts"));
 /// A list of everybody.
 static REVOKED: LazyLock<Revocations> = LazyLock::new(|| {
     let ids: BTreeSet<_> = SIGNERS.all.iter().map(VerifyingKey::id).collect();
     Revocations::issue(&SIGNERS.operator, Timestamp::from_nanos(0), ids).expect("a list")
 });
+
+fn facts(path: &str) -> Vec<Facts> {
+    let read = |facts| serde_json::from_value(facts).expect("facts");
+    all_of(path).into_iter().map(read).collect()
+}
 
 /// What is accepted is written and read back as it was; it is believed only
 /// under the keys that signed it, and only if they signed this.
@@ -34,7 +37,7 @@ pub(crate) fn run(data: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(data) else {
         return false;
     };
-    receipt(text) || attested(text)
+    receipt(text) || attested(text) || tagged(text)
 }
 
 fn receipt(text: &str) -> bool {
@@ -65,13 +68,33 @@ fn attested(text: &str) -> bool {
     let again = Attested::from_json(&attested.to_json().expect("written"));
     assert_eq!(again.as_ref(), Ok(&attested));
     let mut believed = false;
-    for nonce in FACTS.iter().map(|facts| &facts.nonce) {
+    for nonce in FACTS.iter().filter_map(|facts| facts.nonce.as_ref()) {
         for distrust in &distrust() {
             assert!(attested.check(distrust, nonce).is_err(), "nobody's word");
         }
-        if let Ok(facts) = attested.check(&trust(&SIGNERS.all), nonce) {
-            assert_eq!(facts.nonce, *nonce, "an answer to another question");
+        if let Ok(answered) = attested.check(&trust(&SIGNERS.all), nonce) {
+            let facts = answered.facts();
+            let asked = facts.nonce.as_ref() == Some(nonce);
+            assert!(asked, "an answer to another question");
             assert!(FACTS.contains(facts), "forged");
+            believed = true;
+        }
+    }
+    believed
+}
+
+fn tagged(text: &str) -> bool {
+    let Ok(tagged) = Tagged::from_json(text) else {
+        return false;
+    };
+    json::says_the_same(text, &tagged);
+    let again = Tagged::from_json(&tagged.to_json().expect("written"));
+    assert_eq!(again.as_ref(), Ok(&tagged));
+    let nonce = tagged.facts().nonce.clone();
+    let mut believed = false;
+    for sealed in SEALED.iter() {
+        if let Ok(answered) = tagged.check(&sealed.key, &trust(&[]), nonce.as_ref()) {
+            assert!(TAGGED.contains(answered.facts()), "forged");
             believed = true;
         }
     }

@@ -7,7 +7,8 @@
     python3 receipt_reference.py verify [--simulated] FILE KEY [NONCE]
                                                    checks a receipt or an attestation
 
-Lists of revoked keys are not asked.
+KEY is a public key; for an attestation under the sealing key it is the file with
+that key, whose digits no command line shows. Lists of revoked keys are not asked.
 """
 import hashlib
 import hmac
@@ -103,10 +104,10 @@ def certificate_message(c):
             + struct.pack("<QQ", c["not_before"], c["not_after"]))
 
 
-def attested_message(f, key):
+def measured(f):
     d = f["device"]
     return b"".join([
-        b"VRAMATST\x01\x00", key, text(bytes.fromhex(f["nonce"])),
+        text(bytes.fromhex(f.get("nonce", ""))),
         text(statement(f["record"])), bytes.fromhex(f["record"]["tag"]),
         bytes.fromhex(f["digest"]),
         struct.pack("<QQQ", f["bytes_checked"], f["measured_at"], f["sequence"]),
@@ -116,6 +117,23 @@ def attested_message(f, key):
         struct.pack("<QQ", d["free_bytes"], d["total_bytes"]),
         option(f.get("checkpoint"), text),
     ])
+
+
+def attested_message(f, key):
+    return b"VRAMATST\x01\x00" + key + measured(f)
+
+
+def tagged_message(f):
+    return b"VRAMATAG\x01\x00" + measured(f)
+
+
+def sealing_key(secret, r):
+    """HKDF-SHA256, one block: the key of a record, and its id."""
+    prk = hmac.digest(bytes.fromhex(r["key_salt"]), secret, "sha256")
+    of = text(r["worker_id"]) + text(uuid(r["device_uuid"])) + b"\x01"
+    key, name = (hmac.digest(prk, text("vram-residency/" + label) + of, "sha256")
+                 for label in ("seal-key/v1", "key-id/v1"))
+    return key, name[:8].hex()
 
 
 def revocations_message(r):
@@ -176,6 +194,16 @@ def attested(record, at, certified):
             "signed": signed(record["device_kind"], message, certified)}
 
 
+def tagged(record, at, secret):
+    """The same under the sealing key; every third answers no nonce."""
+    facts = attested(record, at, False)["facts"]
+    if at % 3 == 2:
+        del facts["nonce"]
+    key, _ = sealing_key(secret, record)
+    return {"schema": "vram-residency/tagged/v1", "facts": facts,
+            "tag": hmac.digest(key, tagged_message(facts), "sha256").hex()}
+
+
 def revocations():
     operator = signing_key(OPERATOR)
     made = {"schema": "vram-residency/revocations/v1", "issued_at": 1700000000000000000,
@@ -189,7 +217,8 @@ def vectors():
     sealed = json.loads((HERE / "seal_vectors.json").read_text())["vectors"]
     made = [{"name": v["name"], "secret": v["secret"],
              "receipt": receipt(v["record"], at % 2 == 1),
-             "attested": attested(v["record"], at, at % 2 == 0)}
+             "attested": attested(v["record"], at, at % 2 == 0),
+             "tagged": tagged(v["record"], at, bytes.fromhex(v["secret"]))}
             for at, v in enumerate(sealed)]
     return {"worker_secret": WORKER.hex(), "operator_secret": OPERATOR.hex(),
             "operator_key": public(signing_key(OPERATOR)).hex(),
@@ -212,6 +241,15 @@ def check_signed(by, message, worker_id, at, trusted):
         bytes.fromhex(by["signature"]), message(key))
 
 
+def check_tagged(paper, record, secret):
+    key, name = sealing_key(secret, record)
+    assert record["key_id"] == name, "sealed under another key"
+    for tag, message in [(record["tag"], statement(record)),
+                         (paper["tag"], tagged_message(paper["facts"]))]:
+        made = hmac.digest(key, message, "sha256")
+        assert hmac.compare_digest(bytes.fromhex(tag), made), "tag"
+
+
 def once(members):
     """An object in which no name stands twice."""
     made = dict(members)
@@ -232,13 +270,17 @@ def verify(paper, trusted, nonce=None, simulated=False):
         check_signed(paper["signed"], lambda key: receipt_message(record, key),
                      record["worker_id"], record["sealed_at"], trusted)
         return
-    assert paper["schema"] == "vram-residency/attested/v1", "schema"
     facts = paper["facts"]
     record = facts["record"]
     check_record(record, simulated)
-    check_signed(paper["signed"], lambda key: attested_message(facts, key),
-                 record["worker_id"], facts["measured_at"], trusted)
-    assert facts["nonce"] == nonce, "nonce"
+    if paper["schema"] == "vram-residency/tagged/v1":
+        check_tagged(paper, record, trusted)
+    else:
+        assert paper["schema"] == "vram-residency/attested/v1", "schema"
+        check_signed(paper["signed"], lambda key: attested_message(facts, key),
+                     record["worker_id"], facts["measured_at"], trusted)
+        assert nonce is not None, "nonce"
+    assert facts.get("nonce") == nonce, "nonce"
     assert facts["digest"] == record["digest"], "digest"
     assert facts["bytes_checked"] == record["vram_bytes"], "length"
     assert facts["device"]["uuid"] == record["device_uuid"], "device"
@@ -260,6 +302,8 @@ def main(mode, *args):
         path, key, *nonce = args[simulated:]
         try:
             paper = json.loads(pathlib.Path(path).read_text(), object_pairs_hook=once)
+            if paper["schema"] == "vram-residency/tagged/v1":
+                key = pathlib.Path(key).read_text().strip()
             verify(paper, bytes.fromhex(key), *nonce, simulated=simulated)
         except (AssertionError, InvalidSignature) as error:
             sys.exit(f"not believed: {error!r}")

@@ -19,7 +19,7 @@ use vram_residency::clock::SystemClock;
 use vram_residency::device::{DeviceError, DeviceKind};
 use vram_residency::error::{Error, VerifyError};
 use vram_residency::key::{Scope, SigningKey};
-use vram_residency::receipt::{Attested, Nonce, ReceiptError, Signer, Trust};
+use vram_residency::receipt::{Attested, Facts, Nonce, ReceiptError, Signer, Trust};
 use vram_residency::sim::{Op, SimOptions};
 use vram_residency::{Mode, Policy, SealRequest, SealedShard, VramManager};
 
@@ -58,7 +58,7 @@ fn facts_are_measured_signed_and_believed_with_the_public_key() {
         simulated: true,
         ..Trust::default()
     };
-    let facts = again.check(&trust, &nonce(1)).unwrap();
+    let facts = again.check(&trust, &nonce(1)).unwrap().facts();
     assert_eq!(facts.record, *shard.record());
     assert_eq!(
         (facts.bytes_checked, facts.device.kind),
@@ -192,25 +192,25 @@ fn both_kinds_of_attestation_measure_number_and_record_the_same() {
         .manager
         .attest_vram_residency(&shard, Some(given.as_bytes()));
     let tagged = tagged.unwrap();
+    let said = tagged.facts();
     let measured = rig.manager.measure_residency(&shard, &given).unwrap();
     let facts = measured.facts();
-    assert_eq!(tagged.nonce, Some(facts.nonce.to_string()));
-    assert_eq!(tagged.record, facts.record);
-    assert_eq!(tagged.verification.bytes_checked, facts.bytes_checked);
-    assert_eq!(tagged.verification.witness, facts.witness);
-    assert_eq!(tagged.device.uuid, facts.device.uuid);
-    assert_eq!(
-        (tagged.memory.free, tagged.memory.total),
-        (facts.device.free_bytes, facts.device.total_bytes)
-    );
+    let same = Facts {
+        sequence: said.sequence,
+        checkpoint: said.checkpoint.clone(),
+        ..facts.clone()
+    };
+    assert_eq!(*said, same);
     let bare = rig.manager.attest_vram_residency(&shard, None).unwrap();
-    let sequences = [tagged.sequence, facts.sequence, bare.sequence];
+    let bare = bare.facts();
+    assert_eq!((&said.nonce, &bare.nonce), (&Some(given.clone()), &None));
+    let sequences = [said.sequence, facts.sequence, bare.sequence];
     assert_eq!(sequences, [2, 3, 4], "after the seal's");
     let size = |note: &Option<String>| -> u64 {
         let size = note.as_ref().unwrap().lines().nth(1).unwrap();
         size.parse().unwrap()
     };
-    let covered = [&tagged.checkpoint, &facts.checkpoint, &bare.checkpoint].map(size);
+    let covered = [&said.checkpoint, &facts.checkpoint, &bare.checkpoint].map(size);
     assert!(covered.is_sorted_by(|a, b| a < b), "{covered:?}");
     let lines = std::fs::read_to_string(temp.path().join("log/events.jsonl")).unwrap();
     let events: Vec<Value> = lines
@@ -235,14 +235,6 @@ fn both_kinds_of_attestation_measure_number_and_record_the_same() {
         assert_eq!(nonce, expected);
         assert!(at < size, "event {at} under a checkpoint of {size}");
     }
-    // The tag covers the number and the checkpoint.
-    let statement = tagged.statement().unwrap();
-    let mut other = tagged.clone();
-    other.sequence += 1;
-    assert_ne!(other.statement().unwrap(), statement);
-    other = tagged;
-    other.checkpoint = bare.checkpoint;
-    assert_ne!(other.statement().unwrap(), statement);
 }
 
 #[test]

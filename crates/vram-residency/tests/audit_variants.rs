@@ -17,7 +17,7 @@ use vram_residency::audit::{AuditMode, MemorySink};
 use vram_residency::clock::Timestamp;
 use vram_residency::device::DeviceError;
 use vram_residency::error::Error;
-use vram_residency::key::{KeyContext, KeyError, KeyProvider, SealKey};
+use vram_residency::key::{KeyContext, KeyError, KeyId, KeyProvider, SealKey};
 use vram_residency::policy::OnFailure;
 use vram_residency::random::{Random, RandomError};
 use vram_residency::seal::Record;
@@ -105,6 +105,10 @@ struct NoKey(KeyError);
 
 impl KeyProvider for NoKey {
     fn seal_key(&self, _context: &KeyContext<'_>) -> Result<Arc<dyn SealKey>, KeyError> {
+        Err(self.0.clone())
+    }
+
+    fn id(&self) -> Result<KeyId, KeyError> {
         Err(self.0.clone())
     }
 }

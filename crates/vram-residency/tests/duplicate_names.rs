@@ -13,7 +13,7 @@ use vram_residency::clock::Timestamp;
 use vram_residency::format::index::parse as parse_index;
 use vram_residency::format::{Format, Limits, parse};
 use vram_residency::key::VerifyingKey;
-use vram_residency::receipt::{Attested, Certificate, Receipt, Revocations};
+use vram_residency::receipt::{Attested, Certificate, Receipt, Revocations, Tagged};
 use vram_residency::seal::Record;
 use vram_residency::shard::GroupRecord;
 
@@ -95,6 +95,9 @@ fn receipts_attestations_certificates_and_revocations() {
     });
     refused("attested", &vector["attested"], 120, |text| {
         Attested::from_json(text).is_ok()
+    });
+    refused("tagged", &vector["tagged"], 100, |text| {
+        Tagged::from_json(text).is_ok()
     });
     let certificate = &receipt["signed"]["certificate"];
     refused("certificate", certificate, 18, |text| {

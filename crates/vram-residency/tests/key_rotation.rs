@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::{Rig, rig, rig_of, root_key, weights};
 use vram_residency::error::{Error, VerifyError};
-use vram_residency::key::{KeyContext, KeyError, KeyProvider, SealKey};
+use vram_residency::key::{KeyContext, KeyError, KeyId, KeyProvider, SealKey};
 use vram_residency::verify::check_record;
 use vram_residency::{Mode, Policy, SealRequest};
 
@@ -161,6 +161,10 @@ impl KeyProvider for Failing {
             return Err(KeyError::Provider { reason });
         }
         root_key(9).seal_key(context)
+    }
+
+    fn id(&self) -> Result<KeyId, KeyError> {
+        root_key(9).id()
     }
 }
 

@@ -278,7 +278,7 @@ fn vram_ptr_not_in_json() {
     let address = lease.address().unwrap().raw();
     let attestation = stage.manager.attest_vram_residency(&shard, None).unwrap();
     let json = serde_json::to_string(&attestation).unwrap() + &shard.record().to_json().unwrap();
-    assert!(json.contains("\"schema\":\"vram-residency/attestation/v1\""));
+    assert!(json.contains("\"schema\":\"vram-residency/tagged/v1\""));
     for word in ["ptr", "addr", &address.to_string(), &format!("{address:x}")] {
         assert!(!json.contains(word), "{word} in {json}");
     }

@@ -14,7 +14,7 @@ use vram_residency::device::{
 use vram_residency::error::{Code, Error, InputError, Misuse, VerifyError};
 use vram_residency::policy::{OnFailure, PolicyError};
 use vram_residency::random::{Random, RandomError};
-use vram_residency::receipt::Nonce;
+use vram_residency::receipt::{Nonce, ReceiptError, Trust};
 use vram_residency::sim::{Op, SimDevice, SimOptions};
 use vram_residency::{Mode, Policy, SealRequest, VramManager};
 
@@ -562,34 +562,17 @@ fn policy_attestation() {
             .unwrap()
     };
     let attestation = attest(&[7; 32]);
-    assert_eq!(attestation.nonce, Some("07".repeat(32)));
-    assert_eq!(attestation.verification.bytes_checked, 5000);
-    assert_eq!(attestation.verification.witness.memory, MemoryKind::Device);
-    assert_eq!(attestation.device.uuid, shard.record().device_uuid);
-    assert_eq!(attestation.memory.total - attestation.memory.free, 5000);
-    assert_ne!(attest(&[8; 32]).tag.as_bytes(), attestation.tag.as_bytes());
-    let key = vram_residency::key::KeyContext {
-        salt: &shard.record().key_salt,
-        worker: &shard.record().worker_id,
-        device: shard.record().device_uuid,
-    };
-    let key = root_key(1).derive(&key).unwrap();
-    use vram_residency::key::SealKey as _;
-    assert!(
-        key.check(&attestation.statement().unwrap(), &attestation.tag)
-            .unwrap()
-    );
-    let mut forged = attestation.clone();
-    forged.memory.free += 1;
-    assert!(
-        !key.check(&forged.statement().unwrap(), &attestation.tag)
-            .unwrap()
-    );
-    // Neither kind of tag passes for the other.
-    assert!(
-        !key.check(&shard.record().statement(), &attestation.tag)
-            .unwrap()
-    );
+    let nonce = Nonce::new(&[7; 32]).unwrap();
+    // Believed of a GPU without being asked to believe a simulator.
+    let answered = attestation.check(&root_key(1), &Trust::default(), Some(&nonce));
+    let facts = answered.unwrap().facts();
+    assert_eq!(facts.bytes_checked, 5000);
+    assert_eq!(facts.witness.memory, MemoryKind::Device);
+    assert_eq!(facts.device.uuid, shard.record().device_uuid);
+    assert_eq!(facts.device.total_bytes - facts.device.free_bytes, 5000);
+    let other = attest(&[8; 32]);
+    let other = other.check(&root_key(1), &Trust::default(), Some(&nonce));
+    assert!(matches!(other, Err(Error::Receipt(ReceiptError::Nonce))));
     gpu.device
         .sim
         .flip_bit(newest(&gpu.device.sim), 0, 0)

@@ -9,14 +9,17 @@ use std::sync::{Arc, Mutex};
 use common::{Rig, root_key, weights};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+use vram_residency::clock::Timestamp;
 use vram_residency::error::{Error, VerifyError};
-use vram_residency::key::{KeyContext, KeyError, KeyId, KeyProvider, SealKey, SealTag};
+use vram_residency::key::{KeyContext, KeyError, KeyId, KeyProvider, SealKey, SealTag, SigningKey};
+use vram_residency::receipt::{Nonce, ReceiptError, Revocations, Trust};
 use vram_residency::sim::SimOptions;
 use vram_residency::verify::check_record;
 use vram_residency::{Mode, Policy, SealRequest, VramManager};
 
-/// What may be asked of the token: a session's id, or a MAC. Nothing else.
+/// What may be asked of the token: its own id, a session's id, or a MAC. Nothing else.
 enum Ask {
+    Name(Sender<KeyId>),
     Session(Vec<u8>, Sender<KeyId>),
     Mac(KeyId, Vec<u8>, Sender<Option<[u8; 32]>>),
 }
@@ -28,13 +31,14 @@ fn token(requests: &Receiver<Ask>, secret: &[u8; 32]) {
         parts.iter().for_each(|part| mac.update(part));
         mac.finalize().into_bytes().into()
     };
+    let name = |mac: [u8; 32]| KeyId::from_bytes(mac[..8].try_into().unwrap());
     let mut sessions: Vec<(KeyId, [u8; 32])> = Vec::new();
     while let Ok(ask) = requests.recv() {
         match ask {
+            Ask::Name(answer) => answer.send(name(mac(secret, &[b"name"]))).unwrap(),
             Ask::Session(context, answer) => {
                 let key = mac(secret, &[b"key", &context]);
-                let id: [u8; 32] = mac(secret, &[b"id", &context]);
-                let id = KeyId::from_bytes(id[..8].try_into().unwrap());
+                let id = name(mac(secret, &[b"id", &context]));
                 sessions.push((id, key));
                 answer.send(id).unwrap();
             }
@@ -84,6 +88,10 @@ impl KeyProvider for Token {
         let token = self.clone();
         Ok(Arc::new(TokenKey { token, id }))
     }
+
+    fn id(&self) -> Result<KeyId, KeyError> {
+        self.ask(Ask::Name)
+    }
 }
 
 /// Holds a name of the key, and no byte of it.
@@ -115,6 +123,40 @@ fn manager(token: Token) -> Rig {
     })
 }
 
+/// Simulators are believed, and what this list does not revoke.
+fn believing(revoked: Option<&Revocations>) -> Trust<'_> {
+    Trust {
+        simulated: true,
+        revoked,
+        ..Trust::default()
+    }
+}
+
+/// By the token's own name, whichever of its sessions sealed.
+// requirement: KD-10
+#[test]
+fn what_a_lost_token_sealed_is_believed_no_longer() {
+    let (lost, kept) = (Token::plug_in([0x5a; 32]), Token::plug_in([0xa5; 32]));
+    let operator = SigningKey::new(&root_key(9)).unwrap();
+    let at = Timestamp::from_nanos(1);
+    let list = Revocations::issue(&operator, at, [lost.id().unwrap()].into()).unwrap();
+    for (token, key_id) in [(&lost, Some(lost.id().unwrap())), (&kept, None)] {
+        let refused = key_id.map_or(Ok(()), |key_id| Err(ReceiptError::Revoked { key_id }));
+        for _ in 0..2 {
+            let rig = manager(token.clone());
+            let shard = rig.manager.seal(SealRequest::bytes(b"weights")).unwrap();
+            assert_eq!(list.check_sealed(token, shard.record()), refused);
+            let attested = rig.manager.attest_vram_residency(&shard, None).unwrap();
+            let answer = attested.check(token, &believing(Some(&list)), None);
+            match (answer, &refused) {
+                (Ok(_), Ok(())) => {}
+                (Err(Error::Receipt(found)), Err(expected)) => assert_eq!(found, *expected),
+                (answer, _) => panic!("{:?}", answer.map(drop)),
+            }
+        }
+    }
+}
+
 #[test]
 fn a_shard_lives_its_whole_life_on_a_tokens_key() {
     let token = Token::plug_in([0x5a; 32]);
@@ -124,9 +166,10 @@ fn a_shard_lives_its_whole_life_on_a_tokens_key() {
     let shard = manager.seal(SealRequest::bytes(&bytes)).unwrap();
     let lease = manager.lease(&shard, Mode::Full).unwrap();
     lease.finish();
-    manager
-        .attest_vram_residency(&shard, Some(&[1; 16]))
-        .unwrap();
+    let attested = manager.attest_vram_residency(&shard, Some(&[1; 16]));
+    let (attested, nonce) = (attested.unwrap(), Nonce::new(&[1; 16]).unwrap());
+    let answered = attested.check(&token, &believing(None), Some(&nonce));
+    assert_eq!(answered.unwrap().facts().record, *shard.record());
     // Offline, another session of the same token, and never of another one.
     assert!(check_record(shard.record(), &token).is_ok());
     let other = Token::plug_in([0xa5; 32]);

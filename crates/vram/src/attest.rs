@@ -1,4 +1,4 @@
-//! `vram attest`: seal a model, measure it for a nonce, sign what was measured.
+//! `vram attest`: seal a model, measure it for a nonce, sign or tag what was measured.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::output::Output;
 use crate::papers::Kind;
 use crate::progress::Progress;
 use crate::seal::args::{FormatArg, duration};
-use crate::signing::{believed, not_signed};
+use crate::signing::not_signed;
 use crate::worker::{Worker, WorkerArgs};
 use crate::{papers, replace};
 
@@ -22,15 +22,18 @@ use crate::{papers, replace};
 ///
 /// Seals FILE, measures its digest in device memory after the nonce is known,
 /// asks the driver about that memory, and signs the answers; then wipes and frees
-/// it. A process that keeps models resident answers through the library
-/// (`measure_residency`).
+/// it. With a sealing key and no --sign-key the answers are tagged instead, for who
+/// has that key, too. A process that keeps models resident answers through the
+/// library (`measure_residency`, `attest_vram_residency`).
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   vram attest model.safetensors --nonce 8f0c... --sign-key worker.sign --out answer.json
   vram verify answer.json --nonce 8f0c... --trust worker.pub
+  vram attest model.safetensors --nonce 8f0c... --key-file worker.key --out answer.json
+  vram verify answer.json --nonce 8f0c... --key-file worker.key
 
-A key in production scope signs for no simulated device.
+A signing key in production scope signs for no simulated device.
 
 Exit codes: 0 fine, 1 failure, 2 usage, 3 VRAM was damaged, or the model is not
 an approved one. SIGINT and SIGTERM cancel a load or what follows it (exit 1; the
@@ -62,7 +65,7 @@ impl Args {
         if let Some(path) = &self.out {
             papers::check_target(path, Kind::Attestation)?;
         }
-        if self.worker.sign.sign_key.is_none() {
+        if self.worker.sign.sign_key.is_none() && !self.worker.key.is_named() {
             return Err(no_key());
         }
         let worker = self.worker.start(std::slice::from_ref(&self.device))?;
@@ -86,13 +89,20 @@ impl Args {
         output: &Output,
     ) -> Result<String, Failure> {
         let (manager, name) = (&worker.manager, self.file.to_string_lossy());
-        let hand = worker.hand.as_ref().ok_or_else(no_key)?;
         let shard = manager.seal(self.request(token, output));
         let shard = shard.map_err(|error| Failure::to_seal(&name, error))?;
         go_on(token, &format!("{name} was measured"))?;
-        let attested = manager.answer(&shard, &self.nonce, &hand.signer());
-        let attested = attested.map_err(|error| not_signed(&name, error))?;
-        let text = attested.to_json().map_err(|error| believed(&name, error))?;
+        let text = match &worker.hand {
+            Some(hand) => {
+                let attested = manager.answer(&shard, &self.nonce, &hand.signer());
+                attested.and_then(|attested| Ok(attested.to_json()?))
+            }
+            None => {
+                let tagged = manager.attest_vram_residency(&shard, Some(self.nonce.as_bytes()));
+                tagged.and_then(|tagged| Ok(tagged.to_json()?))
+            }
+        };
+        let text = text.map_err(|error| not_signed(&name, error))?;
         manager.deallocate(&shard)?;
         go_on(token, "the attestation was written")?;
         Ok(text)
@@ -113,5 +123,6 @@ impl Args {
 }
 
 fn no_key() -> Failure {
-    Failure::usage("an attestation is signed: no key was named").hint("add --sign-key FILE")
+    Failure::usage("an attestation is signed or tagged: no key was named")
+        .hint("add --sign-key FILE, or the sealing key of who asks: --key-file FILE")
 }

@@ -25,7 +25,20 @@ pub(crate) struct KeyArgs {
     key_fd: Option<u32>,
 }
 
+/// Of what only the sealing key can tell.
+pub(crate) fn no_key(what: &str) -> Failure {
+    Failure::new(format!(
+        "no key: {what} can only be checked with the key it was sealed with"
+    ))
+    .hint("add --key-file FILE, --key-credential NAME or --key-fd N")
+}
+
 impl KeyArgs {
+    /// Whether a source was named.
+    pub(crate) const fn is_named(&self) -> bool {
+        self.key_file.is_some() || self.key_credential.is_some() || self.key_fd.is_some()
+    }
+
     /// The key, or `None` when no source was named (requirement: KD-6).
     pub(crate) fn load(&self) -> Result<Option<RootKey>, Failure> {
         if let Some(path) = &self.key_file {

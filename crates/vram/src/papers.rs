@@ -5,11 +5,15 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use vram_residency::Record;
 use vram_residency::device::DeviceKind;
+use vram_residency::error::Error;
+use vram_residency::key::{KeyId, RootKey};
 use vram_residency::receipt::{
-    ATTESTED_SCHEMA, Attested, Facts, Nonce, RECEIPT_SCHEMA, Receipt, ReceiptError, check_set,
+    ATTESTED_SCHEMA, Answered, Attested, Facts, Nonce, RECEIPT_SCHEMA, Receipt, ReceiptError,
+    TAGGED_SCHEMA, Tagged, check_set,
 };
 
 use crate::failure::Failure;
+use crate::keys::no_key;
 use crate::measure;
 use crate::output::Output;
 use crate::progress::Progress;
@@ -23,6 +27,7 @@ const MAX_BYTES: usize = 16 << 20;
 pub(crate) enum Papers {
     Receipts(Vec<Receipt>),
     Attested(Box<Attested>),
+    Tagged(Box<Tagged>),
 }
 
 #[derive(Deserialize)]
@@ -49,6 +54,10 @@ pub(crate) fn open(path: &Path) -> Result<Option<Papers>, Failure> {
         Ok(ATTESTED_SCHEMA) => {
             let attested = Attested::from_json(&text).map_err(wrong)?;
             Ok(Some(Papers::Attested(Box::new(attested))))
+        }
+        Ok(TAGGED_SCHEMA) => {
+            let tagged = Tagged::from_json(&text).map_err(wrong)?;
+            Ok(Some(Papers::Tagged(Box::new(tagged))))
         }
         _ => Ok(None),
     }
@@ -79,7 +88,10 @@ pub(crate) fn check_target(path: &Path, kind: Kind) -> Result<(), Failure> {
         matches!(
             (open(path), kind),
             (Ok(Some(Papers::Receipts(_))), Kind::Receipts)
-                | (Ok(Some(Papers::Attested(_))), Kind::Attestation)
+                | (
+                    Ok(Some(Papers::Attested(_) | Papers::Tagged(_))),
+                    Kind::Attestation
+                )
         )
     };
     if meta.is_file() && (meta.len() == 0 || is_one()) {
@@ -94,6 +106,8 @@ pub(crate) struct Check<'a> {
     pub(crate) name: &'a str,
     pub(crate) files: &'a [PathBuf],
     pub(crate) trusted: &'a Trusted,
+    /// The sealing key, for what is tagged and not signed.
+    pub(crate) key: Option<&'a RootKey>,
     pub(crate) nonce: Option<&'a Nonce>,
 }
 
@@ -110,12 +124,36 @@ struct Checked<'a> {
     record: &'a Record,
     #[serde(skip_serializing_if = "Option::is_none")]
     facts: Option<&'a Facts>,
-    signature: &'static str,
-    signed_by: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    certified_by: Option<String>,
+    #[serde(flatten)]
+    under: Under,
     file: Option<String>,
     contents: &'static str,
+}
+
+/// What makes a paper believed.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Under {
+    Signature {
+        signature: &'static str,
+        signed_by: KeyId,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        certified_by: Option<KeyId>,
+    },
+    Tag {
+        tag: &'static str,
+        key_id: KeyId,
+    },
+}
+
+impl Under {
+    const fn signature(signed_by: KeyId, certified_by: Option<KeyId>) -> Self {
+        Self::Signature {
+            signature: "ok",
+            signed_by,
+            certified_by,
+        }
+    }
 }
 
 impl Papers {
@@ -129,6 +167,7 @@ impl Papers {
                 checked
             }
             Self::Attested(attested) => vec![check.attested(attested)?],
+            Self::Tagged(tagged) => vec![check.tagged(tagged)?],
         };
         check.count(checked.len())?;
         for (one, path) in checked.iter_mut().zip(check.files) {
@@ -149,14 +188,12 @@ impl Check<'_> {
         }
         let checked = receipt.check(&self.trusted.trust());
         let checked = checked.map_err(|error| believed(self.name, error))?;
-        let operator = checked.certificate().map(|c| c.operator().id().to_string());
+        let operator = checked.certificate().map(|c| c.operator().id());
         Ok(Checked {
             kind: "receipt",
             record: checked.record(),
             facts: None,
-            signature: "ok",
-            signed_by: checked.key_id().to_string(),
-            certified_by: operator,
+            under: Under::signature(checked.key_id(), operator),
             file: None,
             contents: "not checked",
         })
@@ -169,25 +206,34 @@ impl Check<'_> {
     }
 
     fn attested<'r>(&self, attested: &'r Attested) -> Result<Checked<'r>, Failure> {
-        let nonce = self.nonce.ok_or_else(|| {
-            Failure::usage("an attestation is believed only for the nonce that you chose")
-                .hint("add --nonce HEX")
+        let nonce = self.nonce.ok_or_else(no_nonce)?;
+        let answered = attested.check(&self.trusted.trust(), nonce);
+        let answered = answered.map_err(|error| believed(self.name, error))?;
+        let operator = attested
+            .certificate()
+            .filter(|certificate| self.trusted.trust().vouches(certificate))
+            .map(|c| c.operator().id());
+        Ok(measured(
+            answered,
+            Under::signature(attested.key_id(), operator),
+        ))
+    }
+
+    fn tagged<'r>(&self, tagged: &'r Tagged) -> Result<Checked<'r>, Failure> {
+        let key = self.key.ok_or_else(|| no_key("an attestation"))?;
+        if tagged.facts().nonce.is_some() && self.nonce.is_none() {
+            return Err(no_nonce());
+        }
+        let answered = tagged.check(key, &self.trusted.trust(), self.nonce);
+        let answered = answered.map_err(|error| match error {
+            Error::Receipt(error) => believed(self.name, error),
+            error => Failure::from(error).naming(self.name),
         })?;
-        let facts = attested.check(&self.trusted.trust(), nonce);
-        let facts = facts.map_err(|error| believed(self.name, error))?;
-        Ok(Checked {
-            kind: "attestation",
-            record: &facts.record,
-            facts: Some(facts),
-            signature: "ok",
-            signed_by: attested.key_id().to_string(),
-            certified_by: attested
-                .certificate()
-                .filter(|certificate| self.trusted.trust().vouches(certificate))
-                .map(|c| c.operator().id().to_string()),
-            file: None,
-            contents: "not checked",
-        })
+        let under = Under::Tag {
+            tag: "ok",
+            key_id: answered.facts().record.key_id,
+        };
+        Ok(measured(answered, under))
     }
 
     fn count(&self, papers: usize) -> Result<(), Failure> {
@@ -200,6 +246,23 @@ impl Check<'_> {
             "{name} holds {papers} receipt(s), and {files} file(s) are named"
         )))
     }
+}
+
+fn measured(answered: Answered<'_>, under: Under) -> Checked<'_> {
+    let facts = answered.facts();
+    Checked {
+        kind: "attestation",
+        record: &facts.record,
+        facts: Some(facts),
+        under,
+        file: None,
+        contents: "not checked",
+    }
+}
+
+fn no_nonce() -> Failure {
+    Failure::usage("an attestation is believed only for the nonce that you chose")
+        .hint("add --nonce HEX")
 }
 
 /// The record is believed: now the file.
@@ -226,8 +289,16 @@ fn compare(record: &Record, path: &Path, output: &Output) -> Result<(), Failure>
 }
 
 fn report(checked: Vec<Checked<'_>>, output: &Output) -> Result<(), Failure> {
-    let mut not_checked =
-        vec!["the worker: a process that lies about its measurements can sign them"];
+    let is_tagged = |one: &Checked<'_>| matches!(one.under, Under::Tag { .. });
+    let mut not_checked = if checked.iter().any(is_tagged) {
+        vec!["the worker: whoever has the sealing key can make this"]
+    } else {
+        vec!["the worker: a process that lies about its measurements can sign them"]
+    };
+    let is_old = |facts: &Facts| facts.nonce.is_none();
+    if checked.iter().any(|one| one.facts.is_some_and(is_old)) {
+        not_checked.push("its age: it answers no nonce, so it may be an old one");
+    }
     if checked.iter().any(|one| one.facts.is_none()) {
         not_checked.push("VRAM: a receipt tells what was sealed, not what is resident now");
     }
@@ -279,10 +350,17 @@ fn lines(one: &Checked<'_>) -> Vec<String> {
             record.sealed_at, record.worker_id, record.device_kind, record.device_uuid
         ),
         format!("digest       sha256:{}", record.digest),
-        format!("signature    ok (key {})", one.signed_by),
+        match &one.under {
+            Under::Signature { signed_by, .. } => format!("signature    ok (key {signed_by})"),
+            Under::Tag { key_id, .. } => format!("tag          ok (key {key_id})"),
+        },
     ];
     lines.extend(signer(record));
-    if let Some(operator) = &one.certified_by {
+    if let Under::Signature {
+        certified_by: Some(operator),
+        ..
+    } = &one.under
+    {
         lines.push(format!("certificate  ok (operator {operator})"));
     }
     if let Some(facts) = one.facts {

@@ -12,7 +12,7 @@ use vram_residency::seal::Authentic;
 use vram_residency::verify::{FileCheck, check_digest, check_record};
 
 use crate::failure::Failure;
-use crate::keys::KeyArgs;
+use crate::keys::{KeyArgs, no_key};
 use crate::measure;
 use crate::output::Output;
 use crate::papers::{self, Check, Papers};
@@ -34,6 +34,7 @@ Examples:
   vram verify model.json --tag-only --key-file worker.key --revoked revoked.json --trust op.pub
   vram verify receipt.json model.safetensors --trust worker.pub
   vram verify answer.json --nonce 8f0c... --trust worker.pub
+  vram verify answer.json --nonce 8f0c... --key-file worker.key
 
 A RECORD that holds several records (a group, or one a line) needs as many
 FILEs, in its order.
@@ -43,10 +44,10 @@ not what was sealed.")]
 pub(crate) struct Args {
     /// What 'vram seal --record' or '--receipt' or 'vram attest' wrote
     record: PathBuf,
-    /// The files that were sealed; none is needed with --trust
+    /// The files that were sealed; none is needed with --trust or --nonce
     #[arg(
         value_name = "FILE",
-        required_unless_present_any = ["tag_only", "keys"],
+        required_unless_present_any = ["tag_only", "keys", "nonce"],
         conflicts_with = "tag_only"
     )]
     files: Vec<PathBuf>,
@@ -58,7 +59,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     trust: TrustArgs,
     /// The nonce that an attestation must answer
-    #[arg(long, value_name = "HEX", requires = "keys")]
+    #[arg(long, value_name = "HEX")]
     nonce: Option<Nonce>,
 }
 
@@ -82,20 +83,17 @@ struct Report {
 impl Args {
     pub(crate) fn run(self, output: &Output) -> Result<(), Failure> {
         if let Some(papers) = papers::open(&self.record)? {
-            return self.signed(&papers, output);
+            return self.paper(&papers, output);
         }
-        if !self.trust.keys.is_empty() && !self.trust.revoked.is_named() {
+        self.trusts_no_signer()?;
+        if self.nonce.is_some() || self.trust.simulated {
             let name = self.record.display();
             return Err(Failure::usage(format!(
-                "{name} is no receipt and no attestation; --trust is about those and about --revoked"
-            ))
-            .hint("check a record with the key that sealed it: --key-file FILE"));
+                "{name} is no attestation; --nonce and --simulated are about those"
+            )));
         }
         let trusted = self.trust.load()?;
-        let key = self.key.load()?.ok_or_else(|| {
-            Failure::new("no key: a record can only be checked with the key it was sealed with")
-                .hint("add --key-file FILE, --key-credential NAME or --key-fd N")
-        })?;
+        let key = self.key.load()?.ok_or_else(|| no_key("a record"))?;
         let found = records::read(&self.record)?;
         self.check_count(&found)?;
         let name = self.record.to_string_lossy();
@@ -112,7 +110,37 @@ impl Args {
         self.report(checked, found.is_group, output)
     }
 
-    fn signed(&self, papers: &Papers, output: &Output) -> Result<(), Failure> {
+    /// What is under the sealing key is under nobody's signature.
+    fn trusts_no_signer(&self) -> Result<(), Failure> {
+        if self.trust.keys.is_empty() || self.trust.revoked.is_named() {
+            return Ok(());
+        }
+        let name = self.record.display();
+        Err(Failure::usage(format!(
+            "{name} is not signed; --trust is about what is, and about --revoked"
+        ))
+        .hint("check it with the key that sealed it: --key-file FILE"))
+    }
+
+    fn paper(&self, papers: &Papers, output: &Output) -> Result<(), Failure> {
+        let tagged = matches!(papers, Papers::Tagged(_));
+        if tagged {
+            self.trusts_no_signer()?;
+        } else {
+            self.trusts_a_signer()?;
+        }
+        let key = if tagged { self.key.load()? } else { None };
+        let check = Check {
+            name: &self.record.to_string_lossy(),
+            files: &self.files,
+            trusted: &self.trust.load()?,
+            key: key.as_ref(),
+            nonce: self.nonce.as_ref(),
+        };
+        papers.verify(&check, output)
+    }
+
+    fn trusts_a_signer(&self) -> Result<(), Failure> {
         if self.trust.keys.is_empty() {
             return Err(
                 Failure::usage("a receipt or an attestation is checked with a public key")
@@ -124,13 +152,7 @@ impl Args {
                 "--tag-only is about records; a receipt or an attestation has a signature",
             ));
         }
-        let check = Check {
-            name: &self.record.to_string_lossy(),
-            files: &self.files,
-            trusted: &self.trust.load()?,
-            nonce: self.nonce.as_ref(),
-        };
-        papers.verify(&check, output)
+        Ok(())
     }
 
     fn check_count(&self, found: &Records) -> Result<(), Failure> {

@@ -25,7 +25,7 @@ use crate::signing::{Hand, SignArgs};
 #[derive(clap::Args)]
 pub(crate) struct WorkerArgs {
     #[command(flatten)]
-    key: KeyArgs,
+    pub(crate) key: KeyArgs,
     #[command(flatten)]
     pub(crate) sign: SignArgs,
     #[command(flatten)]

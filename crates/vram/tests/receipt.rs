@@ -4,13 +4,10 @@
 //! requirement: VP-006, KD-10
 
 mod common;
-#[path = "../../vram-residency/tests/common/python.rs"]
-mod python;
 
 use std::collections::BTreeSet;
-use std::process::Command;
 
-use common::{Outcome, Session, finish};
+use common::{Session, reference};
 use vram_residency::clock::Timestamp;
 use vram_residency::key::SigningKey;
 use vram_residency::receipt::Revocations;
@@ -453,25 +450,6 @@ fn keys_of_one_kind_do_not_pass_for_another() {
         .exit(1)
         .refuses("not replaced");
     assert_eq!(std::fs::read(session.path("model")).unwrap().len(), 20_000);
-}
-
-/// The checker that shares no code with us.
-fn reference(session: &Session, words: &[&str]) -> Option<Outcome> {
-    let instead = "receipts are checked by the library's own code only";
-    let python = python::python("cryptography", instead)?;
-    let script = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../vram-residency/testdata/receipt_reference.py"
-    );
-    let mut command = Command::new(python);
-    command
-        .arg(script)
-        .args(words)
-        .current_dir(session.path(""));
-    command
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped());
-    Some(finish(command.spawn().unwrap(), words.join(" ")))
 }
 
 #[test]

@@ -80,6 +80,10 @@ impl KeyProvider for RootKey {
     fn seal_key(&self, context: &KeyContext<'_>) -> Result<Arc<dyn SealKey>, KeyError> {
         Ok(Arc::new(self.derive(context)?))
     }
+
+    fn id(&self) -> Result<KeyId, KeyError> {
+        self.id()
+    }
 }
 
 /// Label, worker id and device UUID, each behind its 32-bit length, so that no

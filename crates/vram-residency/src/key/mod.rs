@@ -175,6 +175,15 @@ pub trait KeyProvider: Send + Sync {
     /// # Errors
     /// [`KeyError`] when no key can be had.
     fn seal_key(&self, context: &KeyContext<'_>) -> Result<Arc<dyn SealKey>, KeyError>;
+
+    /// Names the secret behind all of its keys, the same at every start, and tells
+    /// nothing about it: by this id a sealing key that was lost is revoked
+    /// ([`crate::receipt::Revocations::check_sealed`], requirement: KD-10). A token
+    /// can use 8 bytes of a MAC over a text of their own.
+    ///
+    /// # Errors
+    /// [`KeyError`] when the secret cannot be asked.
+    fn id(&self) -> Result<KeyId, KeyError>;
 }
 
 /// A key that cannot be used: a matter of configuration (requirement: KD-7, ER-9).

@@ -1,8 +1,7 @@
-//! Attestation: a tagged statement of facts measured now, for a verifier's
-//! nonce (requirement: API-F22, VP-006). It proves what this process measured
-//! and signed, to whoever can check the tag; see `docs/threat-model.md`.
+//! Attestation: a tagged or signed statement of facts measured now, for a
+//! verifier's nonce (requirement: API-F22, VP-006). It proves what this process
+//! measured and said, to whoever can check that; see `docs/threat-model.md`.
 
-use serde::Serialize;
 use tracing::info_span;
 
 use super::failure::About;
@@ -10,56 +9,17 @@ use super::{DeviceSlot, VramManager};
 use crate::audit::{Body, Text};
 use crate::device::{DeviceInfo, MemoryInfo};
 use crate::error::{Error, Result, VerifyError};
-use crate::key::SealTag;
-use crate::receipt::{Attested, DeviceFacts, Facts, Measured, Nonce, Receipt, Signer};
-use crate::seal::{Authentic, Record, authenticate};
+use crate::receipt::{Attested, DeviceFacts, Facts, Measured, Nonce, Receipt, Signer, Tagged};
+use crate::seal::{Authentic, authenticate};
 use crate::shard::SealedShard;
 use crate::trace;
-use crate::verify::{Mode, Verification};
-
-/// Separates attestation tags from seal tags under the same key.
-const LABEL: &[u8] = b"VRAMATTEST\x01\0";
-
-/// Facts measured for one attestation. The tag covers every other field.
-#[derive(Debug, Clone, Serialize)]
-pub struct Attestation {
-    /// Always `vram-residency/attestation/v1`.
-    pub schema: &'static str,
-    /// The verifier's nonce, hex; absent when none was given.
-    pub nonce: Option<String>,
-    /// The shard's record, its own tag included.
-    pub record: Record,
-    /// The full verification made for this attestation.
-    pub verification: Verification,
-    /// The device.
-    pub device: DeviceInfo,
-    /// Device memory as the driver reports it.
-    pub memory: MemoryInfo,
-    /// Counts seals and attestations of this manager: it never repeats.
-    pub sequence: u64,
-    /// The newest checkpoint of the audit log, which covers the verification
-    /// that this rests on; absent without a log, and where `AuditMode::BestEffort`
-    /// went on without one that gave none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub checkpoint: Option<String>,
-    /// HMAC-SHA256 under the shard's sealing key.
-    pub tag: SealTag,
-}
-
-/// What is measured for an attestation of either kind, after the nonce is known.
-struct Answers {
-    record: Record,
-    verification: Verification,
-    device: DeviceInfo,
-    memory: MemoryInfo,
-    sequence: u64,
-    checkpoint: Option<String>,
-}
+use crate::verify::Mode;
 
 impl VramManager {
     /// Verifies the shard in full and states what was measured: the facts of
-    /// [`VramManager::measure_residency`], under the sealing key. It is recorded
-    /// and numbered as those are.
+    /// [`VramManager::measure_residency`], tagged under the sealing key. Who has that
+    /// key checks it anywhere ([`Tagged::check`]). It is recorded and numbered as
+    /// those are.
     ///
     /// # Errors
     /// [`crate::error::InputError::Nonce`], or as [`VramManager::measure_residency`];
@@ -69,30 +29,19 @@ impl VramManager {
         &self,
         shard: &SealedShard,
         nonce: Option<&[u8]>,
-    ) -> Result<Attestation> {
+    ) -> Result<Tagged> {
         let span = info_span!("attest", shard_id = %shard.id());
         trace::operation(&span, || self.attest(shard, nonce))
     }
 
-    fn attest(&self, shard: &SealedShard, nonce: Option<&[u8]>) -> Result<Attestation> {
+    fn attest(&self, shard: &SealedShard, nonce: Option<&[u8]>) -> Result<Tagged> {
         let nonce = nonce.map(Nonce::new).transpose()?;
-        let answers = self.measure_now(shard, nonce.as_ref())?;
-        let about = About::shard(&answers.record);
-        let slot = self.slot(answers.record.gpu_device)?;
-        let attestation = Attestation {
-            schema: "vram-residency/attestation/v1",
-            nonce: nonce.map(String::from),
-            record: answers.record,
-            verification: answers.verification,
-            device: answers.device,
-            memory: answers.memory,
-            sequence: answers.sequence,
-            checkpoint: answers.checkpoint,
-            tag: SealTag::from_bytes([0; 32]),
-        };
-        let attestation = self.recorded("attest", about, tagged(slot, attestation))?;
+        let facts = self.measure_now(shard, nonce)?;
+        let about = About::shard(&facts.record);
+        let slot = self.slot(facts.record.gpu_device)?;
+        let tagged = self.recorded("attest", about, tagged(slot, facts))?;
         self.still_stands(shard)?;
-        Ok(attestation)
+        Ok(tagged)
     }
 
     /// What was measured of a shard is told only where nothing is held against it by
@@ -172,11 +121,11 @@ impl VramManager {
     /// durable.
     pub fn measure_residency(&self, shard: &SealedShard, nonce: &Nonce) -> Result<Measured> {
         let span = info_span!("attest", shard_id = %shard.id());
-        let answers = trace::operation(&span, || self.measure_now(shard, Some(nonce)))?;
-        Ok(Measured::new(self.facts(nonce, answers)))
+        let facts = trace::operation(&span, || self.measure_now(shard, Some(nonce.clone())))?;
+        Ok(Measured::new(facts))
     }
 
-    fn measure_now(&self, shard: &SealedShard, nonce: Option<&Nonce>) -> Result<Answers> {
+    fn measure_now(&self, shard: &SealedShard, nonce: Option<Nonce>) -> Result<Facts> {
         let verification = self.verify_sealed(shard, Mode::Full)?.into_verification();
         let record = shard.record().clone();
         let slot = self.slot(record.gpu_device)?;
@@ -188,36 +137,24 @@ impl VramManager {
             Body::VramAttested {
                 shard_id: record.shard_id.clone(),
                 gpu_device: record.gpu_device,
-                nonce: nonce.map(|nonce| Text::new(&nonce.to_string())),
+                nonce: nonce.as_ref().map(|one| Text::new(&one.to_string())),
                 sequence,
             },
         )?;
         let checkpoint = self.inner.recorder.checkpoint()?;
         self.still_stands(shard)?;
-        Ok(Answers {
-            record,
-            verification,
-            device,
-            memory,
-            sequence,
-            checkpoint,
-        })
-    }
-
-    fn facts(&self, nonce: &Nonce, answers: Answers) -> Facts {
-        let (record, verification) = (answers.record, answers.verification);
-        Facts {
-            nonce: nonce.clone(),
+        Ok(Facts {
+            nonce,
             digest: record.digest,
             bytes_checked: verification.bytes_checked,
             measured_at: verification.at,
-            sequence: answers.sequence,
+            sequence,
             instance: self.instance(),
             witness: verification.witness,
-            device: device_facts(&answers.device, answers.memory),
-            checkpoint: answers.checkpoint,
+            device: device_facts(&device, memory),
+            checkpoint,
             record,
-        }
+        })
     }
 }
 
@@ -233,32 +170,14 @@ fn device_facts(info: &DeviceInfo, memory: MemoryInfo) -> DeviceFacts {
     }
 }
 
-/// Tags an attestation with the key of its record.
-fn tagged(slot: &DeviceSlot, mut attestation: Attestation) -> Result<Attestation> {
+/// Tags facts with the key of their record.
+fn tagged(slot: &DeviceSlot, facts: Facts) -> Result<Tagged> {
     let keys = slot.keys.accepted();
-    let record = &attestation.record;
+    let record = &facts.record;
     let key = keys.iter().find(|key| key.id() == record.key_id);
     let key = key.ok_or_else(|| VerifyError::UnknownKey {
         shard_id: record.shard_id.clone(),
         key_id: record.key_id.to_string(),
     })?;
-    attestation.tag = key.tag(&attestation.statement()?)?;
-    Ok(attestation)
-}
-
-impl Attestation {
-    /// The bytes that the tag covers: a label, and this value's JSON with a
-    /// zero tag. Field order is the declaration's, so equal facts give equal bytes.
-    ///
-    /// # Errors
-    /// [`Error::Internal`], which no field of an attestation can cause.
-    pub fn statement(&self) -> Result<Vec<u8>> {
-        let blank = Self {
-            tag: SealTag::from_bytes([0; 32]),
-            ..self.clone()
-        };
-        let json = serde_json::to_vec(&blank);
-        let json = json.map_err(|_| Error::Internal("an attestation did not serialise"))?;
-        Ok([LABEL, json.as_slice()].concat())
-    }
+    Ok(Tagged::new(facts, key.as_ref())?)
 }

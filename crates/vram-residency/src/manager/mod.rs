@@ -26,7 +26,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tracing::trace;
 
-pub use attest::Attestation;
 pub use builder::VramManagerBuilder;
 pub use group_load::GroupLoad;
 pub use metrics::{DeviceMetrics, VramMetrics};

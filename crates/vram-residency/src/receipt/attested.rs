@@ -115,8 +115,9 @@ pub struct DeviceFacts {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Facts {
-    /// The verifier's.
-    pub nonce: Nonce,
+    /// The verifier's. Only what [`super::Tagged`] carries may answer none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<Nonce>,
     /// The shard's record, its tag included.
     pub record: Record,
     /// fs-verity digest of the bytes in device memory, computed now.
@@ -139,6 +140,19 @@ pub struct Facts {
     /// went on without one that gave none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<String>,
+}
+
+/// Proof that an attestation was checked: what it says is believed. Only
+/// [`Attested::check`] and [`super::Tagged::check`] make it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answered<'a>(&'a Facts);
+
+impl<'a> Answered<'a> {
+    /// What was measured.
+    #[must_use]
+    pub const fn facts(&self) -> &'a Facts {
+        self.0
+    }
 }
 
 /// Facts that a manager measured; only
@@ -226,12 +240,9 @@ impl Attested {
     ///
     /// # Errors
     /// [`ReceiptError`] saying which of them is not believed.
-    pub fn check(&self, trust: &Trust<'_>, nonce: &Nonce) -> Result<&Facts, ReceiptError> {
+    pub fn check(&self, trust: &Trust<'_>, nonce: &Nonce) -> Result<Answered<'_>, ReceiptError> {
         let facts = &self.facts;
-        let same: bool = facts.nonce.as_bytes().ct_eq(nonce.as_bytes()).into();
-        if !same {
-            return Err(ReceiptError::Nonce);
-        }
+        facts.answers(Some(nonce))?;
         let kinds = facts.kinds();
         let subject = Subject {
             now: trust.now,
@@ -239,13 +250,29 @@ impl Attested {
         };
         self.signed
             .check(trust, &subject, |key| facts.message(key))?;
-        facts.consistent()?;
-        Ok(facts)
+        facts.believed()
     }
 }
 
 impl Facts {
-    const fn kinds(&self) -> [DeviceKind; 2] {
+    /// Whether this is the answer to a nonce, or to none.
+    pub(super) fn answers(&self, nonce: Option<&Nonce>) -> Result<(), ReceiptError> {
+        let bytes = |nonce: Option<&Nonce>| nonce.map_or_else(Vec::new, |one| one.0.clone());
+        let same = bytes(self.nonce.as_ref()).ct_eq(&bytes(nonce)).into();
+        if same {
+            Ok(())
+        } else {
+            Err(ReceiptError::Nonce)
+        }
+    }
+
+    /// The end of a check.
+    pub(super) fn believed(&self) -> Result<Answered<'_>, ReceiptError> {
+        self.consistent()?;
+        Ok(Answered(self))
+    }
+
+    pub(super) const fn kinds(&self) -> [DeviceKind; 2] {
         [self.device.kind, self.record.device_kind]
     }
 
@@ -294,8 +321,14 @@ impl Facts {
     /// The bytes that a worker signs.
     fn message(&self, key: &VerifyingKey) -> Vec<u8> {
         let mut out = Encoder::new(MAGIC, VERSION);
-        out.raw(key.as_bytes())
-            .text(self.nonce.as_bytes())
+        out.raw(key.as_bytes());
+        self.encode(&mut out);
+        out.finish()
+    }
+
+    /// What is measured, as it is signed and tagged.
+    pub(super) fn encode(&self, out: &mut Encoder) {
+        out.text(self.nonce.as_ref().map_or(&[], Nonce::as_bytes))
             .text(&self.record.statement())
             .raw(self.record.tag.as_bytes())
             .raw(self.digest.as_bytes())
@@ -320,7 +353,6 @@ impl Facts {
         .option(self.checkpoint.as_ref(), |out, note| {
             out.text(note.as_bytes());
         });
-        out.finish()
     }
 }
 

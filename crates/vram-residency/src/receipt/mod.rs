@@ -4,7 +4,8 @@
 //! adds an Ed25519 signature (RFC 8032) by the worker's signing key over the
 //! same statement, so that it can be checked on any machine. It proves what the
 //! worker said that it measured when it sealed, not what is in VRAM now; that is
-//! what an attestation answers, for a nonce of the verifier's. A key in
+//! what an attestation answers, for a nonce of the verifier's: [`Attested`] to
+//! anybody, [`Tagged`] to who has the sealing key. A key in
 //! production scope signs for no simulated device (requirement: VP-006).
 //!
 //! The signed bytes are little-endian, without padding; `text` is a 32-bit
@@ -16,16 +17,18 @@ mod attested;
 mod certificate;
 mod revocation;
 mod set;
+mod tagged;
 mod trust;
 pub(crate) mod wire;
 
 pub use attested::{
-    ATTESTED_SCHEMA, Attested, DeviceFacts, Facts, MAX_NONCE_BYTES, MIN_NONCE_BYTES, Measured,
-    Nonce,
+    ATTESTED_SCHEMA, Answered, Attested, DeviceFacts, Facts, MAX_NONCE_BYTES, MIN_NONCE_BYTES,
+    Measured, Nonce,
 };
 pub use certificate::Certificate;
 pub use revocation::{REVOCATIONS_SCHEMA, REVOCATIONS_SKEW, Revocations};
 pub use set::{SetFault, check_set};
+pub use tagged::{TAGGED_SCHEMA, Tagged};
 pub use trust::{Signer, Trust};
 
 use serde::de::DeserializeOwned;
@@ -78,6 +81,9 @@ pub enum ReceiptError {
     /// The signature is not the signer's over this record.
     #[error("the signature is wrong: it was changed after it was signed")]
     Signature,
+    /// The tag is not the sealing key's over these facts.
+    #[error("the tag is wrong: it was changed after it was tagged, or nobody with the key made it")]
+    Tag,
     /// The certificate is not the operator's.
     #[error("the certificate's signature is wrong")]
     Certificate,

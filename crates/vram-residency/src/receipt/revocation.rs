@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::wire::{Encoder, PublicKey, Signature};
 use super::{MAX_REVOCATIONS_BYTES, ReceiptError, read};
 use crate::clock::Timestamp;
-use crate::key::{KeyError, KeyId, RootKey, SigningKey, VerifyingKey};
+use crate::key::{KeyError, KeyId, KeyProvider, SigningKey, VerifyingKey};
 use crate::seal::Record;
 
 /// Value of the `schema` field.
@@ -25,7 +25,7 @@ const VERSION: u16 = 1;
 /// time of issue, so that an older list can be told from a newer one.
 ///
 /// Signing keys and operators' keys are named by their own ids; a sealing key by
-/// [`RootKey::id`], or by the `key_id` of the records of one start of a manager.
+/// [`KeyProvider::id`], or by the `key_id` of the records of one start of a manager.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Revocations {
@@ -141,7 +141,7 @@ impl Revocations {
     ///
     /// # Errors
     /// [`ReceiptError::Revoked`], or [`ReceiptError::Key`] when the key cannot be used.
-    pub fn check_sealed(&self, key: &RootKey, record: &Record) -> Result<(), ReceiptError> {
+    pub fn check_sealed(&self, key: &dyn KeyProvider, record: &Record) -> Result<(), ReceiptError> {
         self.refuse(key.id()?)?;
         self.refuse(record.key_id)
     }

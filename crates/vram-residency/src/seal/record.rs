@@ -4,6 +4,7 @@
 //! A record read back is untrusted input until [`super::authenticate`] said yes.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -14,7 +15,7 @@ use crate::clock::Timestamp;
 use crate::device::{DeviceKind, DriverInfo, Uuid, Witness};
 use crate::error::{Error, InputError};
 use crate::hex;
-use crate::key::{KeyId, Salt, SealTag};
+use crate::key::{KeyContext, KeyError, KeyId, KeyProvider, Salt, SealKey, SealTag};
 use crate::shard::{ModelRef, ShardId, WorkerId};
 use crate::signed::SignerId;
 
@@ -221,6 +222,16 @@ impl Record {
         let record: Self = serde_json::from_str(text).map_err(refused)?;
         refuse_lists(text, &record)?;
         Ok(record)
+    }
+
+    /// The key that tagged it, if `provider` is where that came from: derived for the
+    /// salt, worker and device that the record itself names.
+    pub(crate) fn key(&self, provider: &dyn KeyProvider) -> Result<Arc<dyn SealKey>, KeyError> {
+        provider.seal_key(&KeyContext {
+            salt: &self.key_salt,
+            worker: &self.worker_id,
+            device: self.device_uuid,
+        })
     }
 
     /// The record as one line of JSON.

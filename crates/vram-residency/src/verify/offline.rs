@@ -2,12 +2,11 @@
 //! proves nothing about VRAM, and says so (requirement: API-F21).
 
 use std::io::Read;
-use std::sync::Arc;
 
 use vram_digest::{FileDigest, Hasher};
 
 use crate::error::Error;
-use crate::key::{KeyContext, KeyProvider};
+use crate::key::KeyProvider;
 use crate::load::LoadError;
 use crate::seal::{Authentic, Record, authenticate};
 
@@ -24,13 +23,7 @@ pub fn check_record<'r>(
     record: &'r Record,
     provider: &dyn KeyProvider,
 ) -> Result<Authentic<'r>, Error> {
-    let context = KeyContext {
-        salt: &record.key_salt,
-        worker: &record.worker_id,
-        device: record.device_uuid,
-    };
-    let key = provider.seal_key(&context)?;
-    authenticate(record, &[Arc::clone(&key)])
+    authenticate(record, &[record.key(provider)?])
 }
 
 /// How a file compares with a record.

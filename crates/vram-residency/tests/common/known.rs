@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hkdf::Hkdf;
 use sha2::Sha256;
-use vram_residency::key::{KeyContext, KeyError, KeyProvider, RootKey, SealKey};
+use vram_residency::key::{KeyContext, KeyError, KeyId, KeyProvider, RootKey, SealKey};
 
 use super::{listen, root_key, secret_of};
 
@@ -27,6 +27,10 @@ impl KeyProvider for KnownKey {
     fn seal_key(&self, context: &KeyContext<'_>) -> Result<Arc<dyn SealKey>, KeyError> {
         listen::plant(&derived_key(&self.secret, context));
         self.root.seal_key(context)
+    }
+
+    fn id(&self) -> Result<KeyId, KeyError> {
+        self.root.id()
     }
 }
 

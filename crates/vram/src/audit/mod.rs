@@ -15,6 +15,7 @@ use vram_residency::receipt::{Attested, MAX_RECEIPT_BYTES, Revocations};
 
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
+use crate::papers::{self, Papers};
 use crate::signing::{RevokedArgs, believed, public_keys, read};
 use crate::text::{count, printable};
 
@@ -144,8 +145,13 @@ fn checkpoint(path: &Path) -> Result<String, Failure> {
         return Ok(text);
     }
     let name = path.to_string_lossy();
-    let attested = Attested::from_json(&text).map_err(|error| believed(&name, error))?;
-    let checkpoint = attested.checkpoint().map(str::to_owned);
+    let checkpoint = match papers::open(path)? {
+        Some(Papers::Tagged(tagged)) => tagged.facts().checkpoint.clone(),
+        _ => {
+            let attested = Attested::from_json(&text).map_err(|error| believed(&name, error))?;
+            attested.checkpoint().map(str::to_owned)
+        }
+    };
     checkpoint.ok_or_else(|| {
         let text = format!("{name} is an attestation without a checkpoint: its worker had no log");
         Failure::usage(text)

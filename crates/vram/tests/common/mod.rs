@@ -2,6 +2,9 @@
 //! of any test prints is searched for the keys and the models of the sessions.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+#[path = "../../../vram-residency/tests/common/python.rs"]
+mod python;
+
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -118,6 +121,23 @@ impl Session {
             .stderr(Stdio::piped());
         command
     }
+}
+
+/// The checker of papers that shares no code with us.
+pub(crate) fn reference(session: &Session, words: &[&str]) -> Option<Outcome> {
+    let instead = "receipts are checked by the library's own code only";
+    let python = python::python("cryptography", instead)?;
+    let script = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../vram-residency/testdata/receipt_reference.py"
+    );
+    let mut command = Command::new(python);
+    command
+        .arg(script)
+        .args(words)
+        .current_dir(session.path(""));
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    Some(finish(command.spawn().unwrap(), words.join(" ")))
 }
 
 /// Ends the tests with a failure when what it returns lives longer than a test may.

@@ -12,9 +12,8 @@ use vram_residency::capacity::Sharing;
 use vram_residency::clock::{ManualClock, Timestamp};
 use vram_residency::device::{Allocated, Device};
 use vram_residency::key::RootKey;
-use vram_residency::manager::Attestation;
 use vram_residency::random::{Random, RandomError};
-use vram_residency::receipt::Receipt;
+use vram_residency::receipt::{Receipt, Tagged};
 use vram_residency::seal::Record;
 use vram_residency::{
     Error, Lease, Mode, Policy, SealRequest, SealedGroup, SealedShard, VramManager,
@@ -123,7 +122,7 @@ pub(crate) struct Stage {
     pub(crate) models: BTreeMap<String, Vec<u8>>,
     pub(crate) kept: Option<Record>,
     pub(crate) receipt: Option<Receipt>,
-    pub(crate) attestation: Option<Attestation>,
+    pub(crate) attestation: Option<Tagged>,
     pub(crate) buffers: BTreeMap<String, (usize, Allocated)>,
     // What was tried last.
     pub(crate) outcome: Option<Result<(), Error>>,

@@ -1,9 +1,9 @@
 //! Leases, the operator, and the end of things.
 
 use cucumber::{then, when};
-use vram_residency::Mode;
 use vram_residency::device::Extent;
-use vram_residency::key::{KeyContext, KeyProvider as _};
+use vram_residency::receipt::{Facts, Nonce, ReceiptError, Tagged, Trust};
+use vram_residency::{Error, Mode};
 
 use crate::suite::stage::Stage;
 
@@ -85,35 +85,29 @@ fn attest(stage: &mut Stage, name: String) {
     stage.attestation = Some(attested.unwrap());
 }
 
-fn tag_is_good(stage: &Stage) -> bool {
-    let attestation = stage.attestation.as_ref().unwrap();
-    let record = &attestation.record;
-    let context = KeyContext {
-        salt: &record.key_salt,
-        worker: &record.worker_id,
-        device: record.device_uuid,
+/// What its reader, who has the sealing key, says of the text.
+fn answered(stage: &Stage, nonce: [u8; 32]) -> Result<Facts, Error> {
+    let text = stage.attestation.as_ref().unwrap().to_json().unwrap();
+    let trust = Trust {
+        simulated: true,
+        ..Trust::default()
     };
-    let key = stage.root_key().seal_key(&context).unwrap();
-    key.check(&attestation.statement().unwrap(), &attestation.tag)
-        .unwrap()
+    let nonce = Nonce::new(&nonce).unwrap();
+    let tagged = Tagged::from_json(&text).unwrap();
+    let answered = tagged.check(&stage.root_key(), &trust, Some(&nonce));
+    answered.map(|answered| answered.facts().clone())
 }
 
 #[then("the attestation carries the nonce, a full verification and a good tag")]
 fn attested(stage: &mut Stage) {
-    let attestation = stage.attestation.as_ref().unwrap();
-    assert_eq!(attestation.nonce, Some("07".repeat(32)));
-    assert_eq!(attestation.verification.mode, Mode::Full);
-    assert_eq!(
-        attestation.verification.bytes_checked,
-        attestation.record.vram_bytes
-    );
-    assert!(tag_is_good(stage));
+    let facts = answered(stage, NONCE).unwrap();
+    assert_eq!(facts.bytes_checked, facts.record.vram_bytes);
 }
 
 #[then("no other nonce fits it")]
 fn other_nonce(stage: &mut Stage) {
-    stage.attestation.as_mut().unwrap().nonce = Some("08".repeat(32));
-    assert!(!tag_is_good(stage));
+    let refused = answered(stage, [8; 32]).unwrap_err();
+    assert!(matches!(refused, Error::Receipt(ReceiptError::Nonce)));
 }
 
 #[then(expr = "nothing of {string} is in the memory that the device gives next")]
