@@ -110,7 +110,7 @@ fn has_file_that_starts_with(start: &str) -> bool {
 fn has_function(name: &str) -> bool {
     let source = tests().join("../src");
     let function = format!("fn {name}(");
-    let conformance = source.join("device/conformance.rs");
+    let conformance = source.join("device/conformance");
     let beside = vec![tests(), command(), backend(), conformance];
     let is_unit_test = |text: &str| {
         let lines = text.lines().zip(text.lines().skip(1));

@@ -18,8 +18,8 @@ const WITHOUT: &[&str] = &[
     "What is not claimed",
 ];
 
-/// Functions of this file are made tests by a macro.
-const SUITE: &str = "conformance.rs";
+/// Functions in this folder are made tests by a macro.
+const SUITE: &str = "conformance";
 
 /// Finds claims without tests, and tests that are cited and are not there.
 pub(super) fn of_tests(tree: &Tree, sources: &Sources, found: &mut Vec<Finding>) {
@@ -83,6 +83,10 @@ struct Tests<'t> {
     sources: &'t Sources,
 }
 
+fn is_of_suite(path: &str) -> bool {
+    path.split('/').rev().nth(1) == Some(SUITE)
+}
+
 impl Tests<'_> {
     fn wrong_with(&self, (places, names): &(Vec<&str>, Vec<&str>)) -> Vec<String> {
         let gone = places.iter().filter(|place| self.files(place).is_empty());
@@ -102,7 +106,10 @@ impl Tests<'_> {
             let stem = stem
                 .or_else(|| file.path.strip_suffix(".rs"))
                 .unwrap_or_default();
-            let name = stem.rsplit('/').next().unwrap_or_default();
+            let name = match stem.rsplit('/').next() {
+                _ if is_of_suite(&file.path) => SUITE,
+                name => name.unwrap_or_default(),
+            };
             let named = match place.strip_suffix('*') {
                 Some(beginning) => name.starts_with(beginning),
                 None => name == place,
@@ -111,7 +118,7 @@ impl Tests<'_> {
                 .text
                 .as_deref()
                 .is_some_and(|text| text.contains("#[test]"));
-            named && (tests || file.path.ends_with(SUITE))
+            named && (tests || is_of_suite(&file.path))
         };
         let files = self.tree.files.iter().filter(is);
         files.map(|file| file.path.as_str()).collect()
@@ -120,9 +127,8 @@ impl Tests<'_> {
     fn has(&self, path: &str, name: &str) -> bool {
         self.sources.get(path).is_some_and(|source| {
             let listed = source.test_functions.iter().any(|test| test == name);
-            let suite = path.ends_with(SUITE);
             listed
-                || suite
+                || is_of_suite(path)
                     && source
                         .functions
                         .iter()
@@ -143,7 +149,7 @@ mod tests {
             ("crates/a/tests/load.rs", TESTS),
             ("crates/a/tests/load_more.rs", TESTS),
             ("crates/a/tests/common.rs", "fn helper() {}"),
-            ("crates/a/src/conformance.rs", "pub fn suite() {}"),
+            ("crates/a/src/conformance/memory.rs", "pub fn suite() {}"),
         ]);
         let mut found = Vec::new();
         of_tests(&tree, &Sources::read(&tree), &mut found);
