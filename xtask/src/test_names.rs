@@ -2,7 +2,7 @@
 //! tree, or the list says where else it is proved. requirement: DOC-2
 
 use crate::modules::Sources;
-use crate::tree::{Finding, Tree};
+use crate::tree::{File, Finding, Tree};
 use std::collections::BTreeSet;
 
 /// The file that lists the names, from the repository root.
@@ -27,14 +27,21 @@ pub(crate) fn findings(tree: &Tree, sources: &Sources) -> Vec<Finding> {
     let list = tree.get(LIST).and_then(|file| file.text.as_deref());
     let tests = sources.tests();
     let mut findings = Vec::new();
-    let mut seen = BTreeSet::new();
+    let (mut seen, mut scenarios) = (BTreeSet::new(), BTreeSet::new());
     for (number, line) in list.unwrap_or_default().lines().enumerate() {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
         let wrong = match read(line) {
-            Ok((name, _)) if !seen.insert(name) => Some(format!("`{name}` is listed twice")),
-            Ok((name, place)) => missing(tree, &tests, name, &place),
+            Ok(entry) if !seen.insert((entry.name, entry.section)) => {
+                Some(format!("`{}` is listed twice", entry.name))
+            }
+            Ok(entry) => {
+                if let Place::Scenario(path) = entry.place {
+                    let _ = scenarios.insert((path, entry.name));
+                }
+                missing(tree, &tests, entry.name, &entry.place)
+            }
             Err(why) => Some(why),
         };
         findings.extend(wrong.map(|message| Finding {
@@ -50,11 +57,47 @@ pub(crate) fn findings(tree: &Tree, sources: &Sources) -> Vec<Finding> {
             message: "the list is missing or empty".to_owned(),
         });
     }
+    findings.extend(unlisted(tree, &scenarios));
     findings
 }
 
+/// Scenarios that could go without anybody's notice.
+fn unlisted<'t>(
+    tree: &'t Tree,
+    listed: &'t BTreeSet<(&str, &str)>,
+) -> impl Iterator<Item = Finding> + 't {
+    let of = |file: &'t File| {
+        let lines = file.lines().map(move |(number, line)| (file, number, line));
+        lines.filter_map(|(file, number, line)| Some((file, number, title(line)?)))
+    };
+    let features = tree
+        .files
+        .iter()
+        .filter(|file| file.path.ends_with(".feature"));
+    let unlisted = features
+        .flat_map(of)
+        .filter(|(file, _, title)| !listed.contains(&(file.path.as_str(), *title)));
+    unlisted.map(|(file, number, title)| {
+        file.finding(number, format!("the scenario `{title}` is not in {LIST}"))
+    })
+}
+
+/// What a line of a feature file calls a scenario.
+fn title(line: &str) -> Option<&str> {
+    let line = line.trim();
+    let title = line.strip_prefix("Scenario: ");
+    title.or_else(|| line.strip_prefix("Scenario Outline: "))
+}
+
+/// A line of the list.
+struct Entry<'l> {
+    name: &'l str,
+    section: &'l str,
+    place: Place<'l>,
+}
+
 /// Reads `NAME | SECTION | PLACE`, and what the place needs after it.
-fn read(line: &str) -> Result<(&str, Place<'_>), String> {
+fn read(line: &str) -> Result<Entry<'_>, String> {
     let fields: Vec<&str> = line.splitn(4, " | ").collect();
     let [name, section, place, rest @ ..] = fields.as_slice() else {
         return Err("a line is `NAME | SECTION | PLACE`".to_owned());
@@ -64,7 +107,8 @@ fn read(line: &str) -> Result<(&str, Place<'_>), String> {
     if name.is_empty() || !(words || name.chars().all(good)) {
         return Err(format!("`{name}` is not the name of a function"));
     }
-    if !section.starts_with("1.13.") {
+    let known = ["1.13.", "1.14", "ours"];
+    if !known.iter().any(|known| section.starts_with(known)) {
         return Err(format!("`{name}` has the unknown section `{section}`"));
     }
     let rest = rest
@@ -82,7 +126,11 @@ fn read(line: &str) -> Result<(&str, Place<'_>), String> {
         }
         _ => return Err(format!("`{name}` has the unknown place `{place}`")),
     };
-    Ok((name, place))
+    Ok(Entry {
+        name,
+        section,
+        place,
+    })
 }
 
 /// What is not there although the list says so.
@@ -98,11 +146,8 @@ fn missing(tree: &Tree, tests: &BTreeSet<String>, name: &str, place: &Place<'_>)
         }
         Place::Scenario(path) => {
             let text = tree.get(path).and_then(|file| file.text.as_deref());
-            let mut lines = text.unwrap_or_default().lines().map(str::trim);
-            let found = lines.any(|line| {
-                let title = line.strip_prefix("Scenario: ");
-                title.or_else(|| line.strip_prefix("Scenario Outline: ")) == Some(name)
-            });
+            let mut titles = text.unwrap_or_default().lines().filter_map(title);
+            let found = titles.any(|title| title == name);
             (!found).then(|| format!("`{path}` has no scenario `{name}`"))
         }
         Place::Elsewhere => tests
@@ -135,7 +180,7 @@ each! { fn made(x: u8) {} }
 
     #[test]
     fn a_list_that_holds_is_silent() {
-        let list = "# A comment.\nfound | 1.13.4 | test\nphrase | 1.13.4 | as | found\n\
+        let list = "# A comment.\nfound | 1.13.4 | test\nfound | 1.14 | test\nphrase | 1.13.4 | as | found\n\
                     made | 1.13.6 | in | crates/a/tests/t.rs\nbench | 1.13.4 | elsewhere | a bench\n";
         assert_eq!(check(list), [""; 0]);
     }
@@ -155,7 +200,8 @@ each! { fn made(x: u8) {} }
 
     #[test]
     fn a_scenario_that_is_gone_is_found() {
-        let feature = "Feature: f\n  Scenario: It holds\n  Scenario Outline: All hold\n";
+        let feature = "Feature: f\n  Scenario: It holds\n  Scenario Outline: All hold\n\
+                       \x20 Scenario: New\n";
         let list = "It holds | 1.13.8 | scenario | f.feature\n\
                     All hold | 1.13.8 | scenario | f.feature\n\
                     It | 1.13.8 | scenario | f.feature\n\
@@ -168,6 +214,7 @@ each! { fn made(x: u8) {} }
             [
                 "`f.feature` has no scenario `It`",
                 "`g.feature` has no scenario `All hold so`",
+                "the scenario `New` is not in xtask/test-names.txt",
             ]
         );
     }
@@ -188,7 +235,7 @@ each! { fn made(x: u8) {} }
             ("found | 1.13.3 | test | why", "unknown place"),
             ("found | 1.13.3 | elsewhere", "does not say where"),
             (
-                "found | 1.13.3 | test\nfound | 1.13.4 | test",
+                "found | 1.13.3 | test\nfound | 1.13.3 | test",
                 "listed twice",
             ),
         ] {

@@ -165,7 +165,7 @@ fn scenarios_written() -> Result<u64, String> {
 /// CUDA, and what was left out.
 fn judge_tests(tally: &Tally, scenarios_written: u64) -> Outcome {
     let (suites, scenarios) = (tally.suites, tally.scenarios);
-    // Outlines are written once and run with each of their examples.
+    // Outlines run with each of their examples; that nothing else is left out the runner sees.
     if suites < 2 || scenarios < scenarios_written.saturating_mul(suites) {
         return Outcome::Failed(format!(
             "{scenarios} behaviour scenarios ran, on {suites} kinds of devices; \

@@ -75,6 +75,12 @@ pub(super) const TARGETS: &[Target] = &[
     Target {
         name: "verify",
         package: "vram-residency",
+        files: "crates/vram-residency/src/manager/hashes.rs",
+        stages: &[&["--lib"], &["--test=audit_complete", "--test=keyed"]],
+    },
+    Target {
+        name: "verify",
+        package: "vram-residency",
         files: "crates/vram-residency/src/verify/pace.rs",
         stages: &[&["--lib", "--test=keyed"]],
     },

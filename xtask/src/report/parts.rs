@@ -88,8 +88,9 @@ fn read(place: &Place<'_>, path: &Path) -> Result<Option<(String, Value)>, Strin
         .as_object_mut()
         .and_then(|value| value.remove("commit"));
     let made_at = match made_at.as_ref().and_then(Value::as_str) {
-        Some(commit) if commit != place.commit => format!(", OF ANOTHER COMMIT: {commit}"),
-        _ => String::new(),
+        Some(commit) if commit == place.commit => String::new(),
+        Some(commit) => format!(", OF ANOTHER COMMIT: {commit}"),
+        None => ", of a commit that it does not tell".to_owned(),
     };
     Ok(Some((format!("From `{shown}`{age}{made_at}.\n\n"), value)))
 }

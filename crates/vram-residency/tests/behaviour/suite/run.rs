@@ -53,9 +53,17 @@ pub(crate) fn run(setting: Setting) -> bool {
     !failed
 }
 
-/// Plays the scenarios whose name contains `wanted`; whether one failed, and what
-/// the runner says.
+/// Plays the scenarios whose name contains `wanted`; whether one failed, or any of
+/// their steps did not run, and what the runner says.
 pub(super) fn play(features: Vec<Feature>, setting: Setting, wanted: String) -> (bool, String) {
+    let selects = move |feature: &Feature, scenario: &Scenario| {
+        let mut tags = feature.tags.iter().chain(&scenario.tags);
+        scenario.name.contains(&wanted) && tags.all(|tag| setting.runs(tag))
+    };
+    let expected: usize = features
+        .iter()
+        .map(|feature| steps(feature, &selects))
+        .sum();
     let pages = Pages::default();
     let raw = writer::Basic::raw(pages.clone(), Coloring::Never, Verbosity::Default);
     let runner = Stage::cucumber::<&str>()
@@ -72,12 +80,22 @@ pub(super) fn play(features: Vec<Feature>, setting: Setting, wanted: String) -> 
             }
             .boxed_local()
         });
-    let runs = runner.filter_run("", move |feature, _, scenario: &Scenario| {
-        let mut tags = feature.tags.iter().chain(&scenario.tags);
-        scenario.name.contains(&wanted) && tags.all(|tag| setting.runs(tag))
-    });
+    let runs = runner.filter_run("", move |feature, _, scenario| selects(feature, scenario));
     let done = futures::executor::block_on(runs);
-    let failed = done.execution_has_failed();
-    let text = String::from_utf8_lossy(&pages.0.lock().unwrap()).into_owned();
-    (failed, text)
+    let mut text = String::from_utf8_lossy(&pages.0.lock().unwrap()).into_owned();
+    let passed = done.passed_steps();
+    if passed != expected {
+        text += &format!("{passed} of {expected} steps passed\n");
+    }
+    (done.execution_has_failed() || passed != expected, text)
+}
+
+/// How many steps the selected scenarios of a feature have.
+fn steps(feature: &Feature, selects: impl Fn(&Feature, &Scenario) -> bool) -> usize {
+    let given = feature.background.as_ref().map_or(0, |b| b.steps.len());
+    let selected = feature
+        .scenarios
+        .iter()
+        .filter(|scenario| selects(feature, scenario));
+    selected.map(|scenario| given + scenario.steps.len()).sum()
 }
