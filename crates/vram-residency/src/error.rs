@@ -201,6 +201,24 @@ pub enum VerifyError {
     },
 }
 
+impl VerifyError {
+    /// The shard that it is about; none where the bytes were never sealed.
+    #[must_use]
+    pub const fn shard_id(&self) -> Option<&ShardId> {
+        match self {
+            Self::Tag { shard_id }
+            | Self::UnknownKey { shard_id, .. }
+            | Self::NotHeld { shard_id }
+            | Self::Contents { shard_id, .. }
+            | Self::Witness { shard_id, .. }
+            | Self::Quarantined { shard_id }
+            | Self::ReadBack { shard_id, .. }
+            | Self::RepairSource { shard_id, .. } => Some(shard_id),
+            Self::Unexpected { .. } | Self::GroupMember { .. } | Self::Copy { .. } => None,
+        }
+    }
+}
+
 /// Where contents differ from the seal. Blocks are told by the block hashes kept in
 /// host memory; where those are not the sealed ones either, nothing tells a bad block
 /// from a bad hash: `blocks` is `None`, and no run and no tensor is named.

@@ -4,9 +4,10 @@
 mod common;
 
 use std::error::Error as _;
+use std::io::{BufRead as _, BufReader};
 use std::process::Command;
 
-use common::{Outcome, Session, finish, skipped};
+use common::{Outcome, Session, finish, interrupt, skipped};
 use test_listener::address_in;
 
 /// `$ vram ARGS` where the fake driver is installed; `machine` describes it.
@@ -359,6 +360,33 @@ fn seal_with(session: &Session, folder: &str) -> Outcome {
     let mut command = session.command(&["seal", "model", "--device", "cuda:0"]);
     command.env("LD_LIBRARY_PATH", session.path(folder));
     finish(command.spawn().unwrap(), "seal".to_owned())
+}
+
+/// The kernel of the keyed tags runs no more after the load: each round a second opinion
+/// finds the memory good, and says so.
+// requirement: AU-3
+#[test]
+fn a_hold_tells_that_the_checker_erred() {
+    let session = Session::new();
+    session.file("model", 50_000);
+    let machine = "reset gpus=1 vram=256M; skip exec.launch.vram_nh_tags_2 2+";
+    let seal = "seal model --device cuda:0 --hold --every 10ms --scrub-rate 0 --mode keyed";
+    let mut child = driven(&session, machine, seal).spawn().unwrap();
+    let told = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut told = told
+        .map(Result::unwrap)
+        .filter(|line| line.contains("erred"));
+    for all in 1..3 {
+        let line = told.next().unwrap();
+        let counted = format!("the checker erred 1 time(s), {all} in all: ");
+        assert!(
+            line.starts_with("vram: note: ") && line.contains(&counted),
+            "{line}"
+        );
+    }
+    interrupt(&child);
+    drop(told);
+    let _ = finish(child, seal.to_owned());
 }
 
 /// Whether the loader finds a library of this name, whatever it is.

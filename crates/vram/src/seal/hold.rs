@@ -1,5 +1,6 @@
 //! Keeping shards resident and proving them again and again.
 
+use std::cell::Cell;
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
@@ -54,12 +55,16 @@ pub(super) fn hold(
         output,
         scrubbing,
         view: View::new(output),
+        faults: Cell::new(manager.metrics().checker_faults_total),
     };
-    let held = holding.run();
+    let ended = holding.run();
     // Also what it found in the last moment.
-    match (held, holding.scrubbing.map_or(Ok(()), Scrubbing::end)) {
-        (Err(held), Err(found)) => Err(held.graver(found)),
-        (held, found) => held.and(found),
+    let found = holding
+        .scrubbing
+        .map_or(Ok(()), |scrubbing| scrubbing.end(held));
+    match (ended, found) {
+        (Err(ended), Err(found)) => Err(ended.graver(found)),
+        (ended, found) => ended.and(found),
     }
 }
 
@@ -73,6 +78,8 @@ struct Holding<'a> {
     output: &'a Output,
     scrubbing: Option<Scrubbing>,
     view: Option<View>,
+    /// Errors of the checker that people were told of.
+    faults: Cell<u64>,
 }
 
 impl Holding<'_> {
@@ -91,6 +98,7 @@ impl Holding<'_> {
                 round.push(self.verify(one)?);
             }
             (self.keep)()?;
+            self.tell_faults();
             let mut told = self.held.iter().zip(&round).filter(|_| lines);
             told.try_for_each(|(one, verification)| line(one, verification, self.output))?;
         }
@@ -121,13 +129,27 @@ impl Holding<'_> {
         }
     }
 
+    /// A check that passed although the checker erred looks like any other; what erred
+    /// the log and the audit log tell.
+    fn tell_faults(&self) {
+        let all = self.manager.metrics().checker_faults_total;
+        let new = all.saturating_sub(self.faults.replace(all));
+        if new > 0 {
+            self.output.note(&format!(
+                "the checker erred {new} time(s), {all} in all: a second opinion found the memory \
+                 good; see `--log warn` or `--audit`, and check the device if it happens again"
+            ));
+        }
+    }
+
     /// What signals ask of the scrubber, and what it found.
     fn heed_scrubber(&self) -> Result<(), Failure> {
+        self.tell_faults();
         let Some(scrubbing) = &self.scrubbing else {
             return Ok(());
         };
         scrubbing.obey(self.interrupt.orders(), self.output);
-        scrubbing.check()
+        scrubbing.check(self.held)
     }
 
     /// A shard that the scrubber just condemned fails in the round, too; what
@@ -135,7 +157,8 @@ impl Holding<'_> {
     /// kept the scrubber from finding anything.
     fn failure(&self, file: &str, error: vram_residency::Error) -> Failure {
         let failure = Failure::about(file, error);
-        let found = self.scrubbing.as_ref().map_or(Ok(()), Scrubbing::check);
+        let scrubbing = self.scrubbing.as_ref();
+        let found = scrubbing.map_or(Ok(()), |scrubbing| scrubbing.check(self.held));
         match found {
             Err(found) => found.graver(failure),
             Ok(()) => failure,
@@ -209,6 +232,7 @@ mod tests {
         assert_eq!(failure.exit(), Exit::Verification);
         let (message, notes) = (failure.message(), failure.notes().join(" "));
         assert!(message.contains("file offset 2097152"), "{message}");
+        assert!(message.starts_with("model: "), "{message}");
         assert!(notes.contains("bad 4 KiB block 512"), "{notes}");
     }
 
@@ -216,13 +240,13 @@ mod tests {
     // requirement: PM-8
     #[test]
     fn what_the_scrubber_found_last_is_told_when_it_ends() {
-        let (device, manager, _held) = held();
+        let (device, manager, held) = held();
         device.flip_bit(device.buffers()[0], 2 << 20, 3).unwrap();
         let scrubbing = Scrubbing::start(&manager, 1 << 40).unwrap().unwrap();
         while manager.state() == vram_residency::manager::RunState::Running {
             std::thread::sleep(Duration::from_millis(10));
         }
-        let failure = scrubbing.end().unwrap_err();
+        let failure = scrubbing.end(&held).unwrap_err();
         assert_eq!(failure.exit(), Exit::Verification);
     }
 
@@ -275,6 +299,7 @@ mod tests {
             output: &Output::new(false, true, false),
             scrubbing: Scrubbing::start(&manager, rounds.scrub_rate).unwrap(),
             view: None,
+            faults: Cell::new(0),
         };
         while manager.metrics().verify_failures_total == 0 {
             std::thread::yield_now();
@@ -367,6 +392,7 @@ mod tests {
             output: &output,
             scrubbing: Scrubbing::start(&manager, rounds.scrub_rate).unwrap(),
             view: None,
+            faults: Cell::new(0),
         };
         for (signal, paused) in [(SIGIO, true), (SIGPROF, false)] {
             signal_hook::low_level::raise(signal).unwrap();

@@ -2,9 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use vram_residency::VramManager;
 use vram_residency::manager::Scrubber;
+use vram_residency::{Error, VramManager};
 
+use super::run::Held;
 use crate::failure::Failure;
 use crate::interrupt::{Order, Orders};
 use crate::output::Output;
@@ -48,16 +49,13 @@ impl Scrubbing {
     }
 
     /// What the scrubber found, as the failure that ends the hold.
-    pub(super) fn check(&self) -> Result<(), Failure> {
-        match self.scrubber.take_failure() {
-            Some(error) => Err(Failure::from(error)),
-            None => Ok(()),
-        }
+    pub(super) fn check(&self, held: &[Held]) -> Result<(), Failure> {
+        told(held, self.scrubber.take_failure())
     }
 
     /// Ends it; what it found and nobody has told yet.
-    pub(super) fn end(self) -> Result<(), Failure> {
-        self.scrubber.end().map_or(Ok(()), |e| Err(e.into()))
+    pub(super) fn end(self, held: &[Held]) -> Result<(), Failure> {
+        told(held, self.scrubber.end())
     }
 
     /// For the live view.
@@ -71,4 +69,18 @@ impl Scrubbing {
         let seconds = held.div_ceil(self.rate.max(1));
         format!("scrubber: {checked} checked, {rate} a second, one round in {seconds} s or more")
     }
+}
+
+/// Names the file, for people know shards by their files.
+fn told(held: &[Held], found: Option<Error>) -> Result<(), Failure> {
+    let Some(error) = found else { return Ok(()) };
+    let shard = match &error {
+        Error::Verify(error) => error.shard_id(),
+        _ => None,
+    };
+    let file = held.iter().find(|one| Some(one.shard.id()) == shard);
+    Err(match file {
+        Some(one) => Failure::about(&one.file, error),
+        None => error.into(),
+    })
 }
