@@ -362,6 +362,35 @@ fn seal_with(session: &Session, folder: &str) -> Outcome {
     finish(command.spawn().unwrap(), "seal".to_owned())
 }
 
+/// The device hashes one byte wrongly while the model arrives, and never again: no seal
+/// states that digest, and neither the file nor the memory is accused.
+// requirement: AU-3
+#[test]
+fn a_checker_that_errs_while_loading_seals_nothing() {
+    let session = Session::new();
+    let bytes = session.file("model", 50_000);
+    let digest = vram_digest::digest(&bytes).to_string();
+    let kernel = "exec.launch.vram_sha256_blocks";
+    let mut refused = 0;
+    for nth in 1..=3 {
+        let flip = |when: &str| format!("{when} {kernel} {nth} flip 9 40000 1");
+        let (before, after) = (flip("before"), flip("after"));
+        let machine = format!("reset gpus=1 vram=256M; {before}; {after}");
+        for expect in [String::new(), format!(" --expect {digest}")] {
+            let seal = format!("seal model --device cuda:0{expect}");
+            let outcome = with_driver(&session, &machine, &seal);
+            if outcome.err.is_empty() {
+                let _ = outcome.exit(0).says(&digest);
+                continue;
+            }
+            refused += 1;
+            let _ = outcome.exit(1).refuses("the digest of what was loaded");
+        }
+    }
+    // Its first answer with and without an expectation, and the second one without.
+    assert_eq!(refused, 3);
+}
+
 /// The kernel of the keyed tags runs no more after the load: each round a second opinion
 /// finds the memory good, and says so.
 // requirement: AU-3

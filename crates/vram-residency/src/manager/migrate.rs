@@ -124,7 +124,9 @@ impl VramManager {
         let claim = Arc::clone(resident.claim());
         let filling = self.take_room(target, extent.len, extent.start, claim, None)?;
         let from = source.device().as_ref() as &dyn Device;
-        let filled = self.lost_is_recorded(filling.copy_from(from, extent))?;
+        let filled = filling.copy_from(from, extent);
+        let filled = filled.and_then(|filled| Ok(filled.agreed(Some(record.digest))?));
+        let filled = self.lost_is_recorded(filled)?;
         let filled = filled
             .expect(Some(record.digest), None)?
             .with_content(record.content_sha256);

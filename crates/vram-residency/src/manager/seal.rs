@@ -308,6 +308,7 @@ impl VramManager {
         let key = fresh_key(self.inner.random.as_ref())?;
         let source = request.source.as_ref();
         let filled = filling.fill(source, key, &request.control, request.content);
+        let filled = filled.and_then(|filled| Ok(filled.agreed(request.expected.digest)?));
         let filled = self.lost_is_recorded(filled)?;
         debug!(digest = %filled.tree.digest(), "the digest was measured in VRAM");
         let expected = filled.expect(request.expected.digest, request.expected.content);

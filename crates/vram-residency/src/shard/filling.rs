@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use vram_digest::{BlockHash, FileDigest, Tree, nh};
+use vram_digest::{BlockHash, FileDigest, Tree, file_digest, nh, root};
 
 use super::Claim;
 use crate::audit::{Recorder, Text};
@@ -12,7 +12,7 @@ use crate::device::{Device, DeviceError, Extent, Protection};
 use crate::error::{Error, VerifyError};
 use crate::load::{Control, Source, cores, load};
 use crate::policy::{ConfirmedMemory, Policy};
-use crate::verify::Reference;
+use crate::verify::{Reference, measure};
 
 /// Memory that is being filled.
 pub(crate) struct Filling {
@@ -70,7 +70,7 @@ impl Filling {
         let extent = self.allocation.extent();
         let device = Arc::clone(self.allocation.device());
         from.copy_to(source, device.as_ref(), extent)?;
-        let level0 = crate::verify::measure(device.as_ref(), extent)?;
+        let level0 = measure(device.as_ref(), extent)?;
         self.filled(level0, None, None)
     }
 
@@ -94,6 +94,30 @@ impl Filling {
 }
 
 impl Filled {
+    /// One answer of the checker is no digest to seal: what is not the expected one,
+    /// for that or because none is expected, is measured again. Two answers that
+    /// differ accuse neither the file nor the memory, and nothing is sealed. Where the
+    /// device cannot hash the tree itself and nothing is expected, the one answer
+    /// stands.
+    pub(crate) fn agreed(self, expected: Option<FileDigest>) -> Result<Self, DeviceError> {
+        let digest = self.tree.digest();
+        if expected.is_some_and(|expected| expected.ct_eq(&digest)) {
+            return Ok(self);
+        }
+        let (device, extent) = (self.allocation.device().as_ref(), self.allocation.extent());
+        let root = match device.tree_root(extent)? {
+            Some(root) => root,
+            None if expected.is_some() => root(&measure(device, extent)?),
+            None => return Ok(self),
+        };
+        match file_digest(&root, extent.len).ct_eq(&digest) {
+            true => Ok(self),
+            false => Err(DeviceError::NoResult {
+                op: "the digest of what was loaded",
+            }),
+        }
+    }
+
     /// Compares with the digests that the caller expects (requirement: DG-4).
     pub(crate) fn expect(
         self,
