@@ -30,8 +30,8 @@ use crate::{papers, replace};
 Examples:
   vram attest model.safetensors --nonce 8f0c... --sign-key worker.sign --out answer.json
   vram verify answer.json --nonce 8f0c... --trust worker.pub
-  vram attest model.safetensors --nonce 8f0c... --key-file worker.key --out answer.json
-  vram verify answer.json --nonce 8f0c... --key-file worker.key
+  vram attest model.safetensors --nonce 8f0c... --key-file worker.key --out tagged.json
+  vram verify tagged.json --nonce 8f0c... --key-file worker.key
 
 A signing key in production scope signs for no simulated device.
 

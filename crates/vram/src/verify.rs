@@ -34,7 +34,7 @@ Examples:
   vram verify model.json --tag-only --key-file worker.key --revoked revoked.json --trust op.pub
   vram verify receipt.json model.safetensors --trust worker.pub
   vram verify answer.json --nonce 8f0c... --trust worker.pub
-  vram verify answer.json --nonce 8f0c... --key-file worker.key
+  vram verify tagged.json --nonce 8f0c... --key-file worker.key
 
 A RECORD that holds several records (a group, or one a line) needs as many
 FILEs, in its order.

@@ -98,6 +98,8 @@ fn furnished() -> Session {
         "vram seal model.safetensors --receipt receipt.json --sign-key worker.sign",
         "vram attest model.safetensors --nonce 000102030405060708090a0b0c0d0e0f \
          --sign-key worker.sign --out answer.json",
+        "vram attest model.safetensors --nonce 000102030405060708090a0b0c0d0e0f \
+         --key-file worker.key --out tagged.json",
         "vram seal model.safetensors --key-file worker.key --record model.json \
          --audit log --audit-key audit.key",
         "vram seal part1.safetensors part2.safetensors --key-file worker.key --group \
@@ -159,7 +161,8 @@ fn filled_in(example: &str, digest: &str) -> (String, Vec<String>) {
         .replace("sha256:35b370b4...", digest)
         .replace("curl -s URL", "cat model.safetensors")
         .replace("8f0c...", "000102030405060708090a0b0c0d0e0f")
-        .replace("--trust worker.pub", "--trust worker.pub --simulated");
+        .replace("--trust worker.pub", "--trust worker.pub --simulated")
+        .replace("verify tagged.json", "verify tagged.json --simulated");
     for (large, few) in [
         ("--size-mib 1024", "--size-mib 1"),
         ("--size-mib 4096", "--size-mib 1"),
