@@ -1,12 +1,18 @@
-//! `cargo xtask mutants`: whether the tests notice changed code. cargo-mutants makes the changes,
-//! in a copy of the tree; outcomes add up over runs, so that a campaign of hours can be stopped
-//! and taken up again. A survivor must be listed in `xtask/mutants.txt` with the reason.
+//! `cargo xtask mutants`: whether the tests notice changed code. cargo-mutants tells the changes;
+//! one build of a copy of the tree holds each behind a switch, and those that cannot be switched
+//! are left to cargo-mutants. Outcomes add up over runs, so that a campaign can be stopped and
+//! taken up again. A survivor must be listed in `xtask/mutants.txt` with the reason.
 
+mod built;
 mod campaign;
 mod listed;
 mod mutant;
 mod outcomes;
+mod sites;
+mod switch;
+mod switched;
 mod targets;
+mod trial;
 mod verdict;
 
 use crate::{Task, exec};
@@ -32,6 +38,8 @@ MODULE        of: seal verify capacity key policy audit digest, taken in this or
 --check       run nothing: count what is known and hold it against xtask/mutants.txt; without
               cargo-mutants nothing tells which mutants there are, and only the two files are
               held against each other
+One build holds every change that can be switched on by itself, and the tests run once for each;
+the others are built one by one, which takes far longer.
 Outcomes add up in xtask/mutant-outcomes.txt, each until its function changes. Fails on a survivor
 that the list does not name, the same for one whose tests did not end in time, and on a listed
 one that is caught or no longer there.

@@ -1,8 +1,10 @@
-//! Running mutants: a few at a time, each few written down before the next.
+//! Running mutants: those that can be switched from one build, and the others a few at a time by
+//! cargo-mutants, each few written down before the next.
 
 use super::Wish;
 use super::mutant::{self, Mutant};
 use super::outcomes::{Outcome, Outcomes};
+use super::switched;
 use super::targets::Target;
 use crate::exec;
 use crate::twin::Twin;
@@ -19,11 +21,11 @@ const TEST_SECONDS: &str = "120";
 const BUILD_SECONDS: &str = "900";
 
 /// The build profile: see `Cargo.toml`.
-const PROFILE: &str = "mutants";
+pub(super) const PROFILE: &str = "mutants";
 
 /// Cases of a property test, for proptest: a change that is to be noticed fails in the first few,
 /// and a thousand take longer than the build.
-const CASES: (&str, &str) = ("PROPTEST_CASES", "50");
+pub(super) const CASES: (&str, &str) = ("PROPTEST_CASES", "50");
 
 /// Runs what is wished and not yet known.
 pub(super) fn run(
@@ -36,22 +38,45 @@ pub(super) fn run(
         .minutes
         .map(|minutes| Instant::now() + Duration::from_secs(60 * minutes));
     let over = || end.is_some_and(|end| Instant::now() >= end);
+    let mut todo = Vec::new();
     for target in targets {
         // Of the twin: here the sources may change meanwhile.
         let all = mutant::list(twin.root(), target)?;
         outcomes.drop_gone(target, &all);
-        let todo = pending(&all, wish, outcomes);
-        println!("=== {}: {} mutants to run", target.name, todo.len());
-        if todo.is_empty() || over() {
-            continue;
+        let mutants = pending(&all, wish, outcomes);
+        outcomes.forget(&mutants);
+        todo.push((*target, mutants));
+    }
+    todo.retain(|(_, mutants)| !mutants.is_empty());
+    for todo in todo.chunk_by(|(one, _), (next, _)| one.package == next.package) {
+        if !over() {
+            switched::run(&twin, todo, outcomes, &over)?;
         }
-        baseline(&twin, target)?;
-        let of_one_file = todo.chunk_by(|one, next| one.file == next.file);
-        let few = of_one_file.flat_map(|mutants| mutants.chunks(AT_ONCE));
-        for few in few.take_while(|_| !over()) {
-            stages(&twin, target, few, outcomes)?;
-            outcomes.write()?;
+    }
+    for (target, mutants) in &mut todo {
+        mutants.retain(|mutant| outcomes.of(mutant).is_none());
+        if !mutants.is_empty() && !over() {
+            one_by_one(&twin, target, mutants, outcomes, &over)?;
         }
+    }
+    Ok(())
+}
+
+/// Runs what cannot be switched.
+fn one_by_one(
+    twin: &Twin,
+    target: &Target,
+    mutants: &[Mutant],
+    outcomes: &mut Outcomes,
+    over: &impl Fn() -> bool,
+) -> Result<(), String> {
+    println!("=== {}: {} mutants to build", target.name, mutants.len());
+    baseline(twin, target)?;
+    let of_one_file = mutants.chunk_by(|one, next| one.file == next.file);
+    let few = of_one_file.flat_map(|mutants| mutants.chunks(AT_ONCE));
+    for few in few.take_while(|_| !over()) {
+        stages(twin, target, few, outcomes)?;
+        outcomes.write()?;
     }
     Ok(())
 }
@@ -64,7 +89,6 @@ fn stages(
     outcomes: &mut Outcomes,
 ) -> Result<(), String> {
     let mut left = mutants.to_vec();
-    outcomes.forget(mutants);
     for tests in target.stages {
         let report = mutate(twin, target, tests, &left)?;
         // Of these only, for it may have run more than it was asked to.
@@ -141,6 +165,7 @@ fn mutate(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mutants::switch::Change;
     use serde_json::json;
 
     fn mutant(number: u32) -> Mutant {
@@ -149,6 +174,7 @@ mod tests {
             exact: format!("a.rs:{number}:1: change {number}"),
             name: format!("a.rs: change {number}"),
             digest: "x".to_owned(),
+            change: Change::default(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! One mutant, as cargo-mutants lists it and as our own files name it.
 
 use crate::exec;
+use crate::mutants::switch::Change;
 use crate::mutants::targets::Target;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -19,6 +20,7 @@ pub(super) struct Mutant {
     pub(super) name: String,
     /// Of its function, or its line in none: what came of it holds for this text only.
     pub(super) digest: String,
+    pub(super) change: Change,
 }
 
 /// Models for `cargo xtask races`: no test that runs here is built with them.
@@ -70,6 +72,7 @@ fn from_list(
                 count => format!("{plain} ({count})"),
             },
             digest: digest(&lines(&sources[file], entry)),
+            change: change(&sources[file], entry).ok_or_else(strange)?,
         });
     }
     Ok(mutants)
@@ -92,6 +95,33 @@ fn lines<'a>(source: &'a str, entry: &Value) -> Vec<&'a str> {
         .filter(|(_, number)| (first..=last).contains(number))
         .map(|(text, _)| text)
         .collect()
+}
+
+fn change(source: &str, entry: &Value) -> Option<Change> {
+    let place = |end: &str| {
+        let place = &entry["span"][end];
+        let number = |name: &str| place[name].as_u64()?.try_into().ok();
+        offset(source, number("line")?, number("column")?)
+    };
+    Some(Change {
+        genre: entry["genre"].as_str()?.to_owned(),
+        span: place("start")?..place("end")?,
+        replacement: entry["replacement"].as_str()?.to_owned(),
+    })
+}
+
+/// Where this line and this character of it begin, both counted from 1; none after the end.
+fn offset(source: &str, line: usize, column: usize) -> Option<usize> {
+    let mut lines = source.split_inclusive('\n');
+    let before: usize = lines
+        .by_ref()
+        .take(line.checked_sub(1)?)
+        .map(str::len)
+        .sum();
+    let text = lines.next()?;
+    let ends = std::iter::once(text.len());
+    let mut starts = text.char_indices().map(|(start, _)| start).chain(ends);
+    Some(before + starts.nth(column.checked_sub(1)?)?)
 }
 
 /// The first 48 bits of a SHA-256: it tells texts apart that nobody chose to be alike.
@@ -129,17 +159,28 @@ mod tests {
     use super::*;
 
     const LIST: &str = r#"[
-        {"file": "src/a.rs", "name": "src/a.rs:3:9: replace == with != in S::f",
-         "function": {"span": {"start": {"line": 3}, "end": {"line": 5}}}},
-        {"file": "src/a.rs", "name": "src/a.rs:7:1: replace f -> &'r T with None",
-         "function": {"span": {"start": {"line": 7}, "end": {"line": 7}}}},
-        {"file": "src/a.rs", "name": "src/a.rs:9:20: replace == with != in S::f",
-         "function": null, "span": {"start": {"line": 9}, "end": {"line": 9}}}
+        {"file": "src/a.rs", "name": "src/a.rs:4:7: replace == with != in S::f",
+         "function": {"span": {"start": {"line": 3}, "end": {"line": 5}}},
+         "genre": "BinaryOperator", "replacement": "!=",
+         "span": {"start": {"line": 4, "column": 7}, "end": {"line": 4, "column": 9}}},
+        {"file": "src/a.rs", "name": "src/a.rs:7:9: replace f -> &'r T with None",
+         "function": {"span": {"start": {"line": 7}, "end": {"line": 7}}},
+         "genre": "FnValue", "replacement": "None",
+         "span": {"start": {"line": 7, "column": 8}, "end": {"line": 7, "column": 9}}},
+        {"file": "src/a.rs", "name": "src/a.rs:9:4: replace == with != in S::f",
+         "function": null, "genre": "BinaryOperator", "replacement": "!=",
+         "span": {"start": {"line": 9, "column": 4}, "end": {"line": 9, "column": 6}}}
     ]"#;
+
+    /// A change behind the end of its file.
+    const LATER: &str = r#"[{"file": "a", "name": "a:1:1: c", "genre": "FnValue",
+        "replacement": "", "span": {"start": {"line": 8, "column": 1}, "end": {"line": 8, "column": 2}}}]"#;
+
+    const SOURCE: &str = "use x;\n\nfn f() {\n    a == b;\n}\n\nfn g() {}\n\nfn h() {}\n";
 
     #[test]
     fn names_outlive_moved_lines_and_alike_ones_are_counted() {
-        let mutants = from_list(LIST, |_| Ok(String::new())).unwrap();
+        let mutants = from_list(LIST, |_| Ok(SOURCE.to_owned())).unwrap();
         let names: Vec<&str> = mutants.iter().map(|mutant| mutant.name.as_str()).collect();
         assert_eq!(
             names,
@@ -149,10 +190,7 @@ mod tests {
                 "src/a.rs: replace == with != in S::f (2)",
             ]
         );
-        assert_eq!(
-            mutants[2].exact,
-            "src/a.rs:9:20: replace == with != in S::f"
-        );
+        assert_eq!(mutants[2].exact, "src/a.rs:9:4: replace == with != in S::f");
     }
 
     #[test]
@@ -161,7 +199,7 @@ mod tests {
             let mutants = from_list(LIST, |_| Ok(source.to_owned())).unwrap();
             mutants.into_iter().map(|mutant| mutant.digest).collect()
         };
-        let before = of("use x;\n\nfn f() {\n    a == b;\n}\n\nfn g() {}\n\nfn h() {}\n");
+        let before = of(SOURCE);
         assert_eq!(before[0].len(), 12);
         let after = of("use y;\n\nfn f() {\n    a == b;\n}\n\nfn g() { }\n\nfn h() {}\n");
         let same: Vec<bool> = before.iter().zip(&after).map(|(a, b)| a == b).collect();
@@ -169,9 +207,34 @@ mod tests {
     }
 
     #[test]
+    fn a_change_is_found_in_the_bytes_of_its_file() {
+        let source = SOURCE.replace("a == b", "\u{fc} == b");
+        let mutants = from_list(LIST, |_| Ok(source.clone())).unwrap();
+        let Change {
+            genre,
+            span,
+            replacement,
+        } = &mutants[0].change;
+        assert_eq!(&source[span.clone()], "==");
+        assert_eq!(
+            (genre.as_str(), replacement.as_str()),
+            ("BinaryOperator", "!=")
+        );
+        assert_eq!(offset("a\nb", 2, 2), Some(3), "the end");
+        assert_eq!(offset("a\nb", 2, 3), None);
+        assert_eq!(offset("a\nb", 3, 1), None);
+    }
+
+    #[test]
     fn a_list_of_another_form_is_refused() {
         let sum = |_: &str| Ok(String::new());
-        for text in ["", "{}", "[{}]", r#"[{"file": "a", "name": "b:1:1: c"}]"#] {
+        for text in [
+            "",
+            "{}",
+            "[{}]",
+            r#"[{"file": "a", "name": "b:1:1: c"}]"#,
+            LATER,
+        ] {
             assert!(from_list(text, sum).is_err(), "{text}");
         }
         let unreadable = from_list(LIST, |file| Err(file.to_owned()));
@@ -180,10 +243,12 @@ mod tests {
 
     #[test]
     fn a_pattern_takes_every_sign_literally() {
-        let mutant = from_list(LIST, |_| Ok(String::new())).unwrap().remove(1);
+        let mutant = from_list(LIST, |_| Ok(SOURCE.to_owned()))
+            .unwrap()
+            .remove(1);
         assert_eq!(
             pattern(&mutant),
-            "^src\\x{2f}a\\x{2e}rs\\x{3a}7\\x{3a}1\\x{3a} replace f \\x{2d}\\x{3e} \
+            "^src\\x{2f}a\\x{2e}rs\\x{3a}7\\x{3a}9\\x{3a} replace f \\x{2d}\\x{3e} \
              \\x{26}\\x{27}r T with None$"
         );
     }

@@ -106,12 +106,17 @@ impl Outcomes {
             let outcome = Outcome::from_summary(word)
                 .ok_or_else(|| format!("`cargo mutants` says `{word}` of {exact}"))?;
             if let Some(mutant) = mutants.iter().find(|mutant| mutant.exact == exact) {
-                let digest = mutant.digest.clone();
-                let known = Known { outcome, digest };
-                self.by_name.insert(mutant.name.clone(), known);
+                self.note(mutant, outcome);
             }
         }
         Ok(())
+    }
+
+    /// Takes down what came of one.
+    pub(super) fn note(&mut self, mutant: &Mutant, outcome: Outcome) {
+        let digest = mutant.digest.clone();
+        let known = Known { outcome, digest };
+        self.by_name.insert(mutant.name.clone(), known);
     }
 
     /// Drops what is known of these, which are run again.
@@ -171,6 +176,7 @@ fn render(by_name: &BTreeMap<String, Known>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mutants::switch::Change;
     use crate::mutants::targets::TARGETS;
     use serde_json::json;
 
@@ -180,6 +186,7 @@ mod tests {
             exact: format!("a.rs:{line}:1: change {line}"),
             name: format!("a.rs: change {line}"),
             digest: digest.to_owned(),
+            change: Change::default(),
         }
     }
 

@@ -179,6 +179,7 @@ fn to_json(name: &str, counts: &Counts) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mutants::switch::Change;
 
     fn mutant(number: usize) -> Mutant {
         Mutant {
@@ -186,6 +187,7 @@ mod tests {
             exact: format!("a.rs:{number}:1: change {number}"),
             name: format!("a.rs: change {number}"),
             digest: "x".to_owned(),
+            change: Change::default(),
         }
     }
 

@@ -1,0 +1,197 @@
+//! Test programs, run with one mutant switched on.
+
+use super::campaign::CASES;
+use super::outcomes::Outcome;
+use super::switch::VARIABLE;
+use crate::exec::{self, Ended};
+use crate::programs::Program;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Address space of a test program in KiB; a loop without an end may ask for all there is.
+const MEMORY_KIB: u64 = 32 << 20;
+
+/// How much longer than without a mutant a program may take, and how much longer at least.
+const SLOWER: u32 = 5;
+const LONGER: Duration = Duration::from_secs(20);
+
+/// The programs that a build made, as cargo's options for tests name them.
+pub(super) struct Trials {
+    programs: BTreeMap<&'static str, Program>,
+    limits: BTreeMap<&'static str, Duration>,
+}
+
+impl Trials {
+    /// Runs all of these without a mutant, as many at once as mutants will be: what fails by
+    /// itself, or beside another, would catch every mutant.
+    pub(super) fn prepare(
+        package: &str,
+        tests: &[&'static str],
+        built: Vec<Program>,
+    ) -> Result<Self, String> {
+        let mut left = built;
+        let mut programs = BTreeMap::new();
+        for test in tests {
+            let name = test.strip_prefix("--test=").map(str::to_owned);
+            let name = name.unwrap_or_else(|| package.replace('-', "_"));
+            let index = left.iter().position(|p| p.is_test && p.name == name);
+            let index = index.ok_or_else(|| format!("no program of `{test}` was built"))?;
+            programs.insert(*test, left.swap_remove(index));
+        }
+        let mut trials = Self {
+            programs,
+            limits: BTreeMap::new(),
+        };
+        for test in tests {
+            let times = Mutex::new(Vec::new());
+            let run = |worker: usize| {
+                let start = Instant::now();
+                let ended = trials.run(test, 0, worker, exec::LIMIT);
+                times.lock().unwrap().push((start.elapsed(), ended));
+            };
+            thread::scope(|scope| {
+                (0..workers()).for_each(|worker| drop(scope.spawn(move || run(worker))));
+            });
+            let mut limit = Duration::ZERO;
+            for (time, outcome) in times.into_inner().unwrap() {
+                if outcome? != Outcome::Missed {
+                    return Err(format!("{package} {test}: fails without a mutant"));
+                }
+                limit = limit.max(time * SLOWER + LONGER);
+            }
+            trials.limits.insert(test, limit);
+        }
+        Ok(trials)
+    }
+
+    /// What these tests say of the mutant with this number, the quickest first: all are built.
+    pub(super) fn outcome(
+        &self,
+        stages: &[&[&'static str]],
+        number: u32,
+        worker: usize,
+    ) -> Result<Outcome, String> {
+        let mut tests = stages.concat();
+        tests.sort_by_key(|test| self.limits[test]);
+        for test in tests {
+            let outcome = self.run(test, number, worker, self.limits[test])?;
+            if outcome != Outcome::Missed {
+                return Ok(outcome);
+            }
+        }
+        Ok(Outcome::Missed)
+    }
+
+    fn run(
+        &self,
+        test: &str,
+        number: u32,
+        worker: usize,
+        limit: Duration,
+    ) -> Result<Outcome, String> {
+        let program = &self.programs[test];
+        let mut command = Command::new("sh");
+        command
+            .arg("-c")
+            .arg(format!("ulimit -v {MEMORY_KIB}; exec \"$0\" \"$@\""))
+            .arg(&program.path)
+            .args(["-Z", "unstable-options", "--fail-fast", "--quiet"])
+            .current_dir(&program.folder)
+            .env("CARGO_MANIFEST_DIR", &program.folder)
+            .env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1")
+            // For `--fail-fast`.
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env("RUST_BACKTRACE", "0")
+            .env(CASES.0, CASES.1)
+            .env(VARIABLE, number.to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        Ok(match exec::run_within(&mut command, limit, &log(worker))? {
+            Ended::TimedOut => Outcome::Timeout,
+            Ended::Exited { success: true, .. } => Outcome::Missed,
+            Ended::Exited { success: false, .. } => Outcome::Caught,
+        })
+    }
+}
+
+/// How many test programs run at once.
+pub(super) fn workers() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn log(worker: usize) -> PathBuf {
+    exec::root().join(format!("target/mutants/trial-{worker}.log"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A program that runs this script; another process writes it, so that ours never holds it
+    /// open while a test beside this one starts a process.
+    fn program(name: &str, script: &str) -> Program {
+        let folder = exec::root().join("target/xtask");
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join(format!("trial-{name}-{}", std::process::id()));
+        let write = "printf '#!/bin/sh\n%s\n' \"$1\" > \"$0\" && chmod +x \"$0\"";
+        let mut command = Command::new("sh");
+        exec::run(command.args(["-c", write]).arg(&path).arg(script)).unwrap();
+        Program {
+            package: "a".to_owned(),
+            name: name.to_owned(),
+            path,
+            folder,
+            is_test: true,
+        }
+    }
+
+    fn done(trials: Trials) {
+        for program in trials.programs.into_values() {
+            std::fs::remove_file(program.path).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_first_program_that_notices_or_hangs_tells_the_outcome() {
+        let one = program(
+            "one",
+            "case $XTASK_MUTANT in 1) exit 1;; 2) sleep 600;; esac",
+        );
+        let two = program("two", "test $XTASK_MUTANT -ne 3");
+        let tests = ["--test=one", "--test=two"];
+        let mut trials = Trials::prepare("a-b", &tests, vec![two, one]).unwrap();
+        assert!(trials.limits.values().all(|limit| *limit >= LONGER));
+        let stages: &[&[&'static str]] = &[&tests[..1], &tests[1..]];
+        let outcome = |trials: &Trials, number| trials.outcome(stages, number, 7).unwrap();
+        assert_eq!(outcome(&trials, 1), Outcome::Caught);
+        assert_eq!(outcome(&trials, 3), Outcome::Caught, "by the second");
+        assert_eq!(outcome(&trials, 4), Outcome::Missed);
+        trials.limits.insert(tests[0], Duration::ZERO);
+        assert_eq!(outcome(&trials, 2), Outcome::Timeout);
+        trials.limits.insert(tests[0], 2 * trials.limits[tests[1]]);
+        let both = "case $XTASK_MUTANT in 2) exit 1;; esac";
+        trials.programs.insert(tests[1], program("two", both));
+        assert_eq!(
+            outcome(&trials, 2),
+            Outcome::Caught,
+            "the quicker one is first"
+        );
+        done(trials);
+        std::fs::remove_file(log(7)).unwrap();
+    }
+
+    #[test]
+    fn a_program_that_fails_by_itself_or_is_not_there_stops_the_campaign() {
+        let failing = program("a_b", "exit 1");
+        let path = failing.path.clone();
+        let error = Trials::prepare("a-b", &["--lib"], vec![failing]).err();
+        assert_eq!(error.unwrap(), "a-b --lib: fails without a mutant");
+        std::fs::remove_file(path).unwrap();
+        let error = Trials::prepare("a-b", &["--test=one"], Vec::new()).err();
+        assert_eq!(error.unwrap(), "no program of `--test=one` was built");
+    }
+}
