@@ -128,7 +128,10 @@ impl Signed {
             });
         }
         self.not_revoked(trust, subject.record, direct)?;
-        if let Some(certificate) = &self.certificate {
+        // Whoever hands the paper on can lay one beside it: where the worker itself is
+        // trusted, one of somebody who is not counts for nothing.
+        let certificate = self.certificate.as_ref();
+        if let Some(certificate) = certificate.filter(|one| !direct || trust.vouches(one)) {
             certificate.check()?;
             certificate.covers(key, &subject.record.worker_id, subject.at)?;
             if let Some(now) = subject.now.filter(|_| !direct) {
