@@ -109,7 +109,7 @@ impl Args {
         let checked = checked.map_err(|error| judged(&root, &error))?;
         let list = AllowList::issue(&checked, &key, SystemClock::new().now());
         let list = list.map_err(|error| Failure::new(error.to_string()))?;
-        replace::one(&self.out, &list)?;
+        replace::nothing(&self.out, &list)?;
         self.report(&checked, &key, output)
     }
 

@@ -290,7 +290,7 @@ impl Certify {
         let made = Certificate::issue(&operator, &worker, self.worker_id.clone(), from, to)?;
         let name = self.out.to_string_lossy();
         let text = made.to_json().map_err(|error| believed(&name, error))?;
-        replace::one(&self.out, &format!("{text}\n"))?;
+        replace::nothing(&self.out, &format!("{text}\n"))?;
         if output.is_json() {
             return output.line(text);
         }

@@ -8,7 +8,7 @@ use vram_residency::Record;
 use vram_residency::shard::{GROUP_SCHEMA, GroupRecord, MAX_GROUP_RECORD_BYTES};
 
 use crate::failure::Failure;
-use crate::regular;
+use crate::{regular, replace};
 
 /// Longest file of records that is read, in bytes.
 const MAX_BYTES: u64 = MAX_GROUP_RECORD_BYTES as u64;
@@ -100,8 +100,7 @@ pub(crate) fn new_only(path: &Path) -> Result<(), Failure> {
     if std::fs::symlink_metadata(path).is_err() {
         return Ok(());
     }
-    let message = format!("{} exists; it is not replaced", path.display());
-    Err(Failure::new(message).hint("name a new file"))
+    Err(replace::exists(path))
 }
 
 #[cfg(test)]

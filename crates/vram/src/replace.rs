@@ -1,4 +1,5 @@
-//! Files that take the place of older ones: each whole, and all of them or none.
+//! Files that take the place of older ones, or of none: each whole, and all of them
+//! or none.
 //!
 //! All are on the disk under temporary names before the first one gets its own.
 //! Should one not get it, what those before it replaced is put back, or it is told
@@ -10,11 +11,31 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
+use crate::fresh::Fresh;
 use crate::{folder, fresh};
 
 /// Writes `text` so that readers see the old file or the whole new one.
 pub(crate) fn one(path: &Path, text: &str) -> Result<(), Failure> {
     all(&[(path, text.to_owned())])
+}
+
+/// Writes a file that takes nobody's place, not even of what appears meanwhile.
+pub(crate) fn nothing(path: &Path, text: &str) -> Result<(), Failure> {
+    let made = Fresh::create(path).and_then(|(fresh, mut file)| {
+        file.write_all(text.as_bytes())?;
+        fresh.finish()
+    });
+    made.map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => exists(path),
+        _ => failed(path, &error),
+    })?;
+    folder::sync(path).map_err(|error| not_durable(path, &error))
+}
+
+/// Of a name that is to be a new file's.
+pub(crate) fn exists(path: &Path) -> Failure {
+    let message = format!("{} exists; it is not replaced", path.display());
+    Failure::new(message).hint("name a new file")
 }
 
 /// Writes all of them or none.
@@ -161,6 +182,22 @@ mod tests {
         std::fs::create_dir(&occupied).unwrap();
         assert!(one(&occupied, "{}").is_err());
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_takes_nobodys_place_replaces_nothing_that_appeared_meanwhile() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("paper");
+        nothing(&path, "first").unwrap();
+        let refused = nothing(&path, "second").unwrap_err();
+        assert!(refused.message().contains("is not replaced"));
+        assert_eq!(std::fs::read(&path).unwrap(), b"first");
+        // Also between the look and the name.
+        let (late, _) = Fresh::create(&dir.path().join("late")).unwrap();
+        nothing(&dir.path().join("late"), "theirs").unwrap();
+        assert_eq!(late.finish().unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert!(nothing(&dir.path().join("none/x"), "").is_err());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 
     #[test]
