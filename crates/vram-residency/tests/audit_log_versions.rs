@@ -8,6 +8,8 @@ use std::path::Path;
 use audit_log_support::*;
 use vram_residency::audit::check::{self, DirFiles, Filter, Shown};
 use vram_residency::audit::proof::{Proof, Proved, Trust};
+use vram_residency::audit::{Body, Event};
+use vram_residency::key::KeyId;
 
 const UNKNOWN: usize = 3;
 const MORE: usize = 5;
@@ -105,6 +107,13 @@ fn a_line_without_what_surrounds_an_event_is_no_event() {
         (count, damaged.unwrap().len())
     };
     assert_eq!(shows(&line), (1, 0), "{line}");
+    // Of a type that is known it would be an event, were it whole.
+    let known = forged(0, &event(1));
+    let whole = "\"event_type\":\"vram.";
+    assert!(known.contains(whole));
+    let cut = known.replace("\"gpu_device\":", "\"device\":");
+    assert_ne!(cut, known);
+    assert_eq!(shows(&cut), (0, 1), "{cut}");
     for (from, to) in [
         ("\"audit_id\":", "\"id\":"),
         ("\"severity\":\"", "\"severity\":\"un"),
@@ -119,5 +128,44 @@ fn a_line_without_what_surrounds_an_event_is_no_event() {
         assert!(line.contains(from), "{from}");
         let bad = line.replace(from, to);
         assert_eq!(shows(&bad), (0, 1), "{bad}");
+    }
+}
+
+/// Such lines are events, and a start after a kill adopts them as they stand.
+// requirement: AU-10
+#[test]
+fn lines_of_before_the_ids_of_keys_are_events() {
+    let (from, to) = (KeyId::from_bytes([1; 8]), KeyId::from_bytes([2; 8]));
+    for (body, names) in [
+        (
+            Body::KeyRotated {
+                devices: 1,
+                from: vec![from],
+                to: vec![to],
+            },
+            ["from", "to"],
+        ),
+        (
+            Body::KeyRetired {
+                keys: 1,
+                key_ids: vec![from],
+            },
+            ["key_ids", "key_ids"],
+        ),
+    ] {
+        let now = serde_json::to_value(Event { body, ..event(1) }).unwrap();
+        let mut before = now.clone();
+        for name in names {
+            before.as_object_mut().unwrap().remove(name);
+        }
+        assert_ne!(before, now);
+        let read: Event = serde_json::from_value(before.clone()).unwrap();
+        assert_eq!(
+            serde_json::to_value(&read).unwrap(),
+            before,
+            "as it was written"
+        );
+        let again: Event = serde_json::from_value(now.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&again).unwrap(), now);
     }
 }

@@ -502,9 +502,11 @@ pub enum Body {
     KeyRotated {
         /// Devices whose key changed.
         devices: u32,
-        /// Ids of the keys that sealed until now, by device.
+        /// Ids of the keys that sealed until now, by device. Earlier versions wrote none.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
         from: Vec<KeyId>,
         /// Ids of the keys that seal from now on, by device.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
         to: Vec<KeyId>,
     },
     /// Older keys are no longer accepted.
@@ -512,7 +514,8 @@ pub enum Body {
     KeyRetired {
         /// Keys that were dropped.
         keys: u32,
-        /// Their ids.
+        /// Their ids. Earlier versions wrote none.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
         key_ids: Vec<KeyId>,
     },
     /// A device is gone until the process restarts.

@@ -62,11 +62,11 @@ pub(crate) fn event(line: &[u8]) -> Option<Event> {
     json::read(line).ok()
 }
 
-/// Whether a line has what surrounds an event, the same in every version: one that is
-/// no event here may be of a type, or have fields, that this version does not know.
-pub(crate) fn is_enveloped(line: &[u8]) -> bool {
+/// The type of the event in a line that has what surrounds one, the same in every
+/// version: one that is no event here may be of a type that this version does not know.
+pub(crate) fn event_type(line: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
-    #[expect(dead_code, reason = "read for their types")]
+    #[allow(dead_code, reason = "some are read for their types")]
     struct Envelope {
         audit_id: u64,
         timestamp: Timestamp,
@@ -74,7 +74,7 @@ pub(crate) fn is_enveloped(line: &[u8]) -> bool {
         severity: Severity,
         event_type: String,
     }
-    json::read::<Envelope>(line).is_ok()
+    Some(json::read::<Envelope>(line).ok()?.event_type)
 }
 
 /// The time of a line, whether this version knows its event or not.

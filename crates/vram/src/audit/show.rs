@@ -33,8 +33,9 @@ const NAMED: usize = 20;
 
 /// Print events; with --json the lines as they stand in the log
 ///
-/// A line that is no event is named on stderr, and the exit code is 3 then. Events of
-/// types or with fields of another version are shown as they stand, and marked. Events
+/// A line that is no event, or lacks what events of its type have, is named on stderr,
+/// and the exit code is 3 then. Events of types that this version does not know are
+/// shown as they stand, and marked; with --json they are not marked. Events
 /// that no checkpoint covered when their writer was killed are marked: whoever could
 /// write to the directory then may have written them. With --json they end in
 /// "adopted":true, which no line in a log has.
@@ -43,6 +44,7 @@ const NAMED: usize = 20;
 #[command(after_help = "\
 Examples:
   vram audit show log --shard model-a
+  vram audit show log --correlation request-7
   vram audit show log --event seal.verification_failed --json
   vram audit show log --since 2026-01-31T12 --until 2026-02-01
 
@@ -76,6 +78,9 @@ struct FilterArgs {
     /// Events of this shard
     #[arg(long, value_name = "ID")]
     shard: Option<String>,
+    /// Events of the request with this correlation id
+    #[arg(long, value_name = "ID")]
+    correlation: Option<String>,
     /// Events of this type, or of a family that ends in a dot: seal.
     #[arg(long, value_name = "TYPE", value_parser = event_type)]
     event: Option<String>,
@@ -91,6 +96,7 @@ impl FilterArgs {
     fn filter(self) -> Filter {
         Filter {
             shard: self.shard,
+            correlation_id: self.correlation,
             event_type: self.event,
             since: self.since,
             until: self.until,

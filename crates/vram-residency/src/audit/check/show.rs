@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead};
 
-use super::super::event::{Body, Event};
+use super::super::event::{Body, Event, Text};
 use super::super::line::{self, CURRENT, MAX_LINE_BYTES};
 use super::adopted::Adopted;
 use super::files::{Files, open_if_there};
@@ -14,6 +14,8 @@ use super::scan;
 pub struct Filter {
     /// Events that name this shard.
     pub shard: Option<String>,
+    /// Events of the request with this correlation id.
+    pub correlation_id: Option<String>,
     /// Events of this type, or of this family when it ends in a dot
     /// (`seal.` for all of `seal.*`).
     pub event_type: Option<String>,
@@ -30,7 +32,7 @@ pub struct Shown {
     pub seq: u64,
     /// Its time, ISO 8601.
     pub time: String,
-    /// The event; none when another version wrote it and this one does not know it.
+    /// The event; none when another version wrote it and this one does not know its type.
     pub event: Option<Event>,
     /// The log says that no checkpoint covered the event when its writer was
     /// killed: nothing proves it.
@@ -45,6 +47,8 @@ impl Filter {
         let text = |name: &str| value.get(name).and_then(serde_json::Value::as_str);
         let shard = self.shard.as_deref();
         let shard = shard.is_none_or(|id| text("shard_id") == Some(id));
+        let request = self.correlation_id.as_deref().map(Text::new);
+        let request = request.is_none_or(|id| text("correlation_id") == Some(id.as_str()));
         let event = self.event_type.as_deref().is_none_or(|wanted| {
             let is = text("event_type").unwrap_or_default();
             is == wanted || (wanted.ends_with('.') && is.starts_with(wanted))
@@ -52,7 +56,7 @@ impl Filter {
         let time = shown.time.as_str();
         let since = self.since.as_deref().is_none_or(|since| time >= since);
         let until = self.until.as_deref().is_none_or(|until| time < until);
-        shard && event && since && until
+        shard && request && event && since && until
     }
 }
 
@@ -148,7 +152,9 @@ fn read(bytes: &[u8]) -> Option<Shown> {
     let text = std::str::from_utf8(bytes.strip_suffix(b"\n")?).ok()?;
     let (seq, time) = line::claims(text.as_bytes())?;
     let event = line::event(text.as_bytes());
-    if event.is_none() && !line::is_enveloped(text.as_bytes()) {
+    // Of a type that is known it would be an event, were it whole.
+    let of_another_version = |name: String| !Body::TYPES.contains(&name.as_str());
+    if event.is_none() && !line::event_type(text.as_bytes()).is_some_and(of_another_version) {
         return None;
     }
     Some(Shown {

@@ -113,7 +113,7 @@ fn event(text: &str, seq: u64, last: &Checkpoint, path: &[Hash]) -> Option<Prove
     }
     match line::event(text.as_bytes()) {
         Some(event) => Some(Proved::Event(Box::new(event), seq, last.clone())),
-        None if line::is_enveloped(text.as_bytes()) => {
+        None if line::event_type(text.as_bytes()).is_some() => {
             Some(Proved::Unknown(text.to_owned(), seq, last.clone()))
         }
         None => None,
