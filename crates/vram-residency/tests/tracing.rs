@@ -5,11 +5,14 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{days, rig, weights};
+use common::{Rig, days, rig, root_key, weights};
 use serde_json::Value;
 use test_listener as listen;
 use vram_residency::audit::Severity;
-use vram_residency::{Mode, SealRequest};
+use vram_residency::key::{Scope, SigningKey};
+use vram_residency::receipt::{Nonce, Signer};
+use vram_residency::sim::SimOptions;
+use vram_residency::{Mode, Policy, SealRequest};
 
 /// The fields of each line that has this one.
 fn with<'v>(lines: &'v [Value], field: &str) -> Vec<&'v Value> {
@@ -113,6 +116,7 @@ fn operations_end_with_a_result_and_a_duration() {
         ("group_load", &["ok"]),
         ("lease", &["ok", "refused"]),
         ("attest", &["ok"]),
+        ("sign", &["ok"]),
         ("export", &["ok"]),
         ("repair", &["ok", "failed"]),
         ("migrate", &["ok", "failed"]),
@@ -128,7 +132,7 @@ fn operations_end_with_a_result_and_a_duration() {
                 .next()
                 .unwrap_or_else(|| panic!("no {name} that is {outcome}"));
             let fields = &end["fields"];
-            assert_eq!(fields["nanos"].is_u64(), *outcome != "refused", "{end}");
+            assert!(fields["nanos"].is_u64(), "{end}");
             assert_eq!(fields["code"].is_string(), *outcome != "ok", "{end}");
         }
     }
@@ -137,6 +141,73 @@ fn operations_end_with_a_result_and_a_duration() {
         (&scrub["bytes"], &scrub["shard_id"]),
         (&8.into(), &shard.id().as_str().into())
     );
+}
+
+/// A field of a line, or of a span that it stands in.
+fn field<'v>(line: &'v Value, name: &str) -> &'v Value {
+    let spans = line["spans"].as_array().into_iter().flatten().rev();
+    let mut all = [&line["fields"]].into_iter().chain(spans);
+    let found = all.find(|fields| !fields[name].is_null());
+    found.map_or(&Value::Null, |fields| &fields[name])
+}
+
+/// Every operation of the list, what it did among it, and a question that is none.
+// requirement: OB-6, AU-17
+#[test]
+fn what_is_told_names_device_request_and_duration() {
+    let keeping = listen::keep();
+    let policy = Policy {
+        allow_repair: true,
+        ..Policy::default()
+    };
+    let rig = Rig::build(&[SimOptions::new(1 << 20)], policy, |builder| builder);
+    let manager = rig.manager.for_request("narrated");
+    let bytes = weights(9000, 1);
+    assert!(manager.seal(SealRequest::bytes(b"").device(0)).is_err());
+    let shard = manager.seal(SealRequest::bytes(&bytes)).unwrap();
+    manager.lease(&shard, Mode::Full).unwrap().finish();
+    let key = SigningKey::scoped(&root_key(3), Scope::Test).unwrap();
+    let signer = Signer {
+        key: &key,
+        certificate: None,
+    };
+    manager.issue_receipt(&shard, &signer).map(drop).unwrap();
+    let nonce = Nonce::new(&[1; 16]).unwrap();
+    manager.answer(&shard, &nonce, &signer).map(drop).unwrap();
+    manager.unseal_model(&shard).map(drop).unwrap();
+    let _ = manager.repair(&shard, &bytes.as_slice()).unwrap();
+    assert!(manager.capacity(0).is_ok());
+    manager.deallocate(&shard).unwrap();
+    let (lines, _) = keeping.told();
+    let said = |line: &&Value, words: &str| line["fields"]["message"] == words;
+    let ours = |line: &&Value| field(line, "correlation_id") == "narrated";
+    for words in [
+        "seal was refused",
+        "the digest was measured in VRAM",
+        "the statement was tagged",
+        "seal is done",
+        "verify is done",
+        "lease is done",
+        "attest is done",
+        "sign is done",
+        "export is done",
+        "repair is done",
+        "free is done",
+        "the budget was asked for",
+    ] {
+        let told = lines.iter().filter(ours).find(|line| said(line, words));
+        let told = told.unwrap_or_else(|| panic!("no {words:?}"));
+        assert!(told["fields"]["nanos"].is_u64(), "{told}");
+        assert_eq!(field(told, "gpu_device"), 0, "{told}");
+        let of_none = ["seal was refused", "the budget was asked for"].contains(&words);
+        let shard_id = field(told, "shard_id");
+        assert_eq!(shard_id == shard.id().as_str(), !of_none, "{told}");
+    }
+    // And every event between them.
+    let events = lines
+        .iter()
+        .filter(|line| !line["fields"]["event"].is_null());
+    assert!(events.filter(ours).count() >= 10);
 }
 
 // requirement: OB-6

@@ -43,6 +43,9 @@ pub(crate) struct WorkerArgs {
     /// Who works; bound into the record and its key
     #[arg(long, value_name = "ID", default_value = "worker")]
     worker_id: WorkerId,
+    /// Every event of this command carries this id of the request that it serves
+    #[arg(long, value_name = "ID")]
+    correlation_id: Option<String>,
 }
 
 /// A manager of the devices, its log, and who signs for it.
@@ -78,6 +81,10 @@ impl WorkerArgs {
         let log = self.log.open(&self.worker_id)?;
         let builder = VramManager::builder().worker_id(self.worker_id.as_str());
         let builder = log.attach(builder);
+        let builder = match &self.correlation_id {
+            Some(id) => builder.for_request(id),
+            None => builder,
+        };
         let parts = match self.parts(devices) {
             Ok(parts) => parts,
             Err((step, failure)) => {

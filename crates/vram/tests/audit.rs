@@ -148,3 +148,46 @@ fn a_failed_verification_is_in_the_log() {
         .vram("audit verify log --trust akey.pub --closed")
         .exit(0);
 }
+
+/// Of all that a command does, from its start to the last byte that it wipes.
+// requirement: AU-17
+#[test]
+fn the_events_of_a_request_are_found_by_its_id() {
+    let session = logged();
+    let nonce = "00112233445566778899aabbccddeeff";
+    let attest = format!(
+        "attest model --device sim --key-file key --nonce {nonce} --audit log --audit-key akey"
+    );
+    let before = session.vram("audit tail log -n 1 --json").exit(0);
+    let before: serde_json::Value = serde_json::from_str(&before.out).unwrap();
+    let before = before["seq"].as_u64().unwrap();
+    session
+        .vram(&format!("{attest} --correlation-id request-7"))
+        .exit(0);
+    let refused = SEAL.replace("sim ", "sim:16KiB ");
+    session
+        .vram(&format!("{refused} --correlation-id other"))
+        .exit(1);
+    let shown = |words: &str| -> Vec<serde_json::Value> {
+        let shown = session.vram(&format!("audit show log --json {words}"));
+        let lines = shown.exit(0).out;
+        let read = |line: &str| serde_json::from_str(line).unwrap();
+        lines.lines().map(read).collect()
+    };
+    let of_request = shown("--correlation request-7");
+    for event in ["vram.sealed", "vram.attested", "vram.deallocated"] {
+        let there = of_request.iter().any(|line| line["event_type"] == event);
+        assert!(there, "{event}: {of_request:?}");
+    }
+    assert!(!shown("--correlation other").is_empty());
+    // What a manager recorded since is of one or of the other.
+    let since = shown("")
+        .into_iter()
+        .filter(|line| line["seq"].as_u64() > Some(before));
+    let own = |line: &serde_json::Value| line["audit_id"] == 0;
+    let unknown: Vec<_> = since
+        .filter(|line| !own(line) && line["correlation_id"].is_null())
+        .collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+    assert_eq!(shown("--correlation request"), [] as [serde_json::Value; 0]);
+}

@@ -46,12 +46,7 @@ impl Recorder {
         }
     }
 
-    /// Records one event of no particular request.
-    pub(crate) fn emit(&self, body: Body) -> Result<(), AuditError> {
-        self.emit_for(None, body)
-    }
-
-    /// Records one event. An error only when the mode is `Required`.
+    /// Records one event, of a request or of none. An error only when the mode is `Required`.
     pub(crate) fn emit_for(
         &self,
         correlation_id: Option<&Text>,

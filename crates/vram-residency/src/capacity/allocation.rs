@@ -66,8 +66,12 @@ impl Allocation {
     }
 
     /// Scrubs and frees now, so that the caller learns of a failure: of the
-    /// memory first, else of the record.
-    pub(crate) fn free(mut self) -> Result<(), Error> {
+    /// memory first, else of the record. The event is of `request`, or of the one that
+    /// took the memory.
+    pub(crate) fn free(mut self, request: Option<&Text>) -> Result<(), Error> {
+        if let Some(id) = request {
+            self.correlation_id = Some(id.clone());
+        }
         let (freed, recorded) = self.release();
         freed?;
         Ok(recorded?)

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Capacity, Sharing};
-use crate::audit::{AuditError, Body, Recorder};
+use crate::audit::{AuditError, Body, Recorder, Text};
 use crate::device::{Allocated, Checked, Device, DeviceError};
 use crate::error::{Error, InsufficientVram};
 use crate::policy::{Admitted, AdmittedSize};
@@ -185,7 +185,7 @@ pub struct Reservation {
     requested: u64,
     /// Where its release is recorded; none for those that become a shard, whose
     /// memory has events of its own.
-    recorder: Option<Arc<Recorder>>,
+    recorder: Option<(Arc<Recorder>, Option<Text>)>,
 }
 
 impl fmt::Debug for Reservation {
@@ -199,15 +199,20 @@ impl fmt::Debug for Reservation {
 
 impl Reservation {
     /// Records a reservation of the caller's own, now and when it ends.
-    pub(crate) fn recorded(mut self, recorder: &Arc<Recorder>) -> Result<Self, AuditError> {
+    pub(crate) fn recorded(
+        mut self,
+        recorder: &Arc<Recorder>,
+        correlation_id: Option<Text>,
+    ) -> Result<Self, AuditError> {
         let capacity = self.ledger.capacity();
-        recorder.emit(Body::VramReserved {
+        let body = Body::VramReserved {
             reserved_bytes: self.bytes,
             available_bytes: capacity.available,
             used_bytes: capacity.used,
             gpu_device: capacity.ordinal,
-        })?;
-        self.recorder = Some(Arc::clone(recorder));
+        };
+        recorder.emit_for(correlation_id.as_ref(), body)?;
+        self.recorder = Some((Arc::clone(recorder), correlation_id));
         Ok(self)
     }
 
@@ -253,14 +258,15 @@ impl Drop for Reservation {
             return;
         }
         self.ledger.release_reservation(self.bytes);
-        if let Some(recorder) = &self.recorder {
+        if let Some((recorder, correlation_id)) = &self.recorder {
             let capacity = self.ledger.capacity();
-            // Nobody is left to tell; a lost event is counted.
-            let _ = recorder.emit(Body::VramReservationReleased {
+            let body = Body::VramReservationReleased {
                 freed_bytes: self.bytes,
                 remaining_used: capacity.used,
                 gpu_device: capacity.ordinal,
-            });
+            };
+            // Nobody is left to tell; a lost event is counted.
+            let _ = recorder.emit_for(correlation_id.as_ref(), body);
         }
     }
 }

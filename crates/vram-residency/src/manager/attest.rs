@@ -2,7 +2,7 @@
 //! verifier's nonce (requirement: API-F22, VP-006). It proves what this process
 //! measured and said, to whoever can check that; see `docs/threat-model.md`.
 
-use tracing::info_span;
+use tracing::{Span, info_span};
 
 use super::failure::About;
 use super::{DeviceSlot, VramManager};
@@ -30,8 +30,7 @@ impl VramManager {
         shard: &SealedShard,
         nonce: Option<&[u8]>,
     ) -> Result<Tagged> {
-        let span = info_span!("attest", shard_id = %shard.id());
-        trace::operation(&span, || self.attest(shard, nonce))
+        trace::operation(&self.span_of_attest(shard), || self.attest(shard, nonce))
     }
 
     fn attest(&self, shard: &SealedShard, nonce: Option<&[u8]>) -> Result<Tagged> {
@@ -77,6 +76,10 @@ impl VramManager {
     /// # Errors
     /// As [`VramManager::authenticate`] and [`Receipt::sign`].
     pub fn issue_receipt(&self, shard: &SealedShard, signer: &Signer<'_>) -> Result<Receipt> {
+        trace::operation(&self.span_of_sign(shard), || self.receipt(shard, signer))
+    }
+
+    fn receipt(&self, shard: &SealedShard, signer: &Signer<'_>) -> Result<Receipt> {
         let record = shard.record();
         let signed = Receipt::sign(&self.authenticate(shard)?, signer);
         let signed = signed.map_err(Error::from);
@@ -103,8 +106,10 @@ impl VramManager {
         signer: &Signer<'_>,
     ) -> Result<Attested> {
         let measured = self.measure_residency(shard, nonce)?;
-        let signed = measured.sign(signer).map_err(Error::from);
-        let signed = self.recorded("answer", About::shard(shard.record()), signed)?;
+        let signed = trace::operation(&self.span_of_sign(shard), || {
+            let signed = measured.sign(signer).map_err(Error::from);
+            self.recorded("answer", About::shard(shard.record()), signed)
+        })?;
         self.still_stands(shard)?;
         Ok(signed)
     }
@@ -120,9 +125,28 @@ impl VramManager {
     /// runs; [`crate::audit::AuditError`] in `required` mode when the log cannot be made
     /// durable.
     pub fn measure_residency(&self, shard: &SealedShard, nonce: &Nonce) -> Result<Measured> {
-        let span = info_span!("attest", shard_id = %shard.id());
-        let facts = trace::operation(&span, || self.measure_now(shard, Some(nonce.clone())))?;
+        let measure = || self.measure_now(shard, Some(nonce.clone()));
+        let facts = trace::operation(&self.span_of_attest(shard), measure)?;
         Ok(Measured::new(facts))
+    }
+
+    fn span_of_attest(&self, shard: &SealedShard) -> Span {
+        info_span!(
+            "attest",
+            shard_id = %shard.id(),
+            gpu_device = shard.record().gpu_device,
+            correlation_id = self.request_id()
+        )
+    }
+
+    /// A signature is made in it.
+    fn span_of_sign(&self, shard: &SealedShard) -> Span {
+        info_span!(
+            "sign",
+            shard_id = %shard.id(),
+            gpu_device = shard.record().gpu_device,
+            correlation_id = self.request_id()
+        )
     }
 
     fn measure_now(&self, shard: &SealedShard, nonce: Option<Nonce>) -> Result<Facts> {

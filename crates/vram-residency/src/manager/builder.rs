@@ -10,7 +10,7 @@ use super::keys::KeyRing;
 use super::metrics::Counters;
 use super::state::StateCell;
 use super::{DeviceSlot, Inner, VramManager};
-use crate::audit::{AuditMode, Body, Recorder, Sink};
+use crate::audit::{AuditMode, Body, Recorder, Sink, Text};
 use crate::capacity::{Ledger, Sharing};
 use crate::clock::{Clock, SystemClock};
 use crate::device::{Checked, Device, DeviceInfo};
@@ -45,6 +45,7 @@ pub struct VramManagerBuilder {
     random: Arc<dyn Random>,
     sinks: Vec<Arc<dyn Sink>>,
     audit_mode: AuditMode,
+    request: Option<Text>,
 }
 
 impl VramManagerBuilder {
@@ -58,6 +59,7 @@ impl VramManagerBuilder {
             random: Arc::new(OsRandom),
             sinks: Vec::new(),
             audit_mode: AuditMode::default(),
+            request: None,
         }
     }
 
@@ -124,6 +126,13 @@ impl VramManagerBuilder {
         self
     }
 
+    /// The request that the start is for: its events, and those of the manager that
+    /// is built, carry this id (requirement: AU-17, [`VramManager::for_request`]).
+    pub fn for_request(mut self, correlation_id: &str) -> Self {
+        self.request = Some(Text::new(correlation_id));
+        self
+    }
+
     /// Records why a start came to nothing before [`Self::build`], as with
     /// [`Body::start_blocked`]: no device could be opened, no key read, or a
     /// policy is not believed (requirement: AU-7, POL-3).
@@ -132,7 +141,7 @@ impl VramManagerBuilder {
     /// [`InputError`] for a bad worker id; [`crate::audit::AuditError`] in
     /// `required` mode.
     pub fn record(&self, body: Body) -> Result<()> {
-        Ok(self.recorder()?.emit(body)?)
+        Ok(self.recorder()?.emit_for(self.request.as_ref(), body)?)
     }
 
     fn recorder(&self) -> Result<Recorder, InputError> {
@@ -155,16 +164,20 @@ impl VramManagerBuilder {
         let key = self
             .key
             .ok_or(Misuse::Builder("no key; add one with key(..)"))?;
-        let span = info_span!("build", %worker_id, devices = self.devices.len());
+        let (devices, request) = (self.devices.len(), self.request);
+        let correlation_id = request.as_ref().map(Text::as_str);
+        let span = info_span!("build", %worker_id, devices, correlation_id);
         let start = Start {
             policy: self.policy,
             clock: self.clock,
             random: self.random,
             recorder: Arc::clone(&recorder),
             worker_id,
+            request: request.clone(),
         };
         trace::operation(&span, || {
-            started(&recorder, start.manager(self.devices, key.as_ref()))
+            let manager = start.manager(self.devices, key.as_ref());
+            started(&recorder, request.as_ref(), manager)
         })
     }
 }
@@ -176,6 +189,7 @@ struct Start {
     random: Arc<dyn Random>,
     recorder: Arc<Recorder>,
     worker_id: WorkerId,
+    request: Option<Text>,
 }
 
 impl Start {
@@ -186,7 +200,8 @@ impl Start {
         for planned in devices {
             let device = Arc::new(Checked::new(planned.device));
             let info = device.info();
-            let admitted = admit(&self.policy, info, &self.recorder)?;
+            let request = self.request.as_ref();
+            let admitted = admit((&self.policy, info), &self.recorder, request)?;
             info!(
                 gpu_device = info.ordinal,
                 device_uuid = %info.uuid,
@@ -225,6 +240,7 @@ impl Start {
         };
         Ok(VramManager {
             inner: Arc::new(inner),
+            request: self.request,
         })
     }
 }
@@ -248,12 +264,17 @@ fn check_devices(devices: &[Planned]) -> Result<(), Misuse> {
     Ok(())
 }
 
-fn admit(policy: &Policy, info: &DeviceInfo, recorder: &Recorder) -> Result<Admitted> {
+fn admit(
+    (policy, info): (&Policy, &DeviceInfo),
+    recorder: &Recorder,
+    request: Option<&Text>,
+) -> Result<Admitted> {
     let admitted = policy.admit_device(info);
     if let Err(error @ PolicyError::Device { .. }) = &admitted {
         let action = "worker_startup_blocked";
         // As `VramManager::tell`.
-        let _ = recorder.emit(Body::policy_violation(error, None, info, action));
+        let body = Body::policy_violation(error, None, info, action);
+        let _ = recorder.emit_for(request, body);
     }
     Ok(admitted?)
 }

@@ -107,7 +107,14 @@ impl VramManager {
         len: u64,
         sink: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
-        let span = info_span!("export", shard_id = %shard.id(), offset, len);
+        let span = info_span!(
+            "export",
+            shard_id = %shard.id(),
+            gpu_device = shard.record().gpu_device,
+            offset,
+            len,
+            correlation_id = self.request_id()
+        );
         trace::operation(&span, || self.export_range(shard, offset, len, sink))
     }
 

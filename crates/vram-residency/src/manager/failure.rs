@@ -50,13 +50,18 @@ impl About {
 
 /// Passes the answer of a builder on; what failed is recorded. A device that the
 /// policy does not admit has an event already.
-pub(super) fn started<T>(recorder: &Recorder, answer: Result<T>) -> Result<T> {
+pub(super) fn started<T>(
+    recorder: &Recorder,
+    request: Option<&Text>,
+    answer: Result<T>,
+) -> Result<T> {
     if let Err(error) = &answer
         && !error.is_refusal()
         && !matches!(error, Error::Policy(_))
     {
         // As `VramManager::tell`.
-        let _ = recorder.emit(Body::operation_failed("build", None, None, error));
+        let body = Body::operation_failed("build", None, None, error);
+        let _ = recorder.emit_for(request, body);
     }
     answer
 }

@@ -18,7 +18,12 @@ impl VramManager {
     /// when bytes had to be stranded, [`Error::Audit`] when the free could not be
     /// recorded: the memory is gone and the handle is inert all the same.
     pub fn deallocate(&self, shard: &SealedShard) -> Result<()> {
-        let span = info_span!("free", shard_id = %shard.id());
+        let span = info_span!(
+            "free",
+            shard_id = %shard.id(),
+            gpu_device = shard.record().gpu_device,
+            correlation_id = self.request_id()
+        );
         trace::operation(&span, || self.free(shard))
     }
 
@@ -27,7 +32,7 @@ impl VramManager {
         if !shard.retire()? {
             return Ok(());
         }
-        let freed = resident.free();
+        let freed = resident.free(self.request.as_ref());
         match &freed {
             Err(Error::Misuse(Misuse::Busy { .. })) => shard.reinstate(),
             _ => self.inner.counters.freed(),

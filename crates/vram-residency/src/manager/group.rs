@@ -33,7 +33,8 @@ impl VramManager {
     /// quarantined with a member whose bytes are bad; the policy can isolate it
     /// instead.
     pub fn verify_group(&self, group: &SealedGroup, mode: Mode) -> Result<Vec<Verified>> {
-        let span = info_span!("verify_group", members = group.shards().len(), %mode);
+        let (members, correlation_id) = (group.shards().len(), self.request_id());
+        let span = info_span!("verify_group", members, %mode, correlation_id);
         trace::operation(&span, || self.verify_members(group, mode))
     }
 

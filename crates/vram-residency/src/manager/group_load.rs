@@ -207,7 +207,8 @@ impl<'a> GroupLoad<'a> {
     }
 
     fn run_with(&mut self, halts: bool) -> Result<()> {
-        let span = info_span!("group_load", members = self.members.len());
+        let correlation_id = self.manager.request_id();
+        let span = info_span!("group_load", members = self.members.len(), correlation_id);
         trace::operation(&span, || self.load_members(halts))
     }
 

@@ -28,7 +28,13 @@ impl VramManager {
     /// # Errors
     /// [`Misuse::Stopped`], [`VerifyError`] or a device failure.
     pub fn lease(&self, shard: &SealedShard, mode: Mode) -> Result<Lease> {
-        let span = debug_span!("lease", shard_id = %shard.id(), %mode);
+        let span = debug_span!(
+            "lease",
+            shard_id = %shard.id(),
+            gpu_device = shard.record().gpu_device,
+            %mode,
+            correlation_id = self.request_id()
+        );
         trace::operation(&span, || self.verified_lease(shard, mode))
     }
 

@@ -26,7 +26,13 @@ impl VramManager {
     /// source is then as before, unless it turned out to be damaged.
     pub fn migrate_shard(&self, shard: &SealedShard, ordinal: u32) -> Result<SealedShard> {
         let from_device = shard.record().gpu_device;
-        let span = info_span!("migrate", shard_id = %shard.id(), from_device, to_device = ordinal);
+        let span = info_span!(
+            "migrate",
+            shard_id = %shard.id(),
+            gpu_device = from_device,
+            to_device = ordinal,
+            correlation_id = self.request_id()
+        );
         trace::operation(&span, || self.move_shard(shard, ordinal))
     }
 
@@ -86,7 +92,7 @@ impl VramManager {
         // The new shard stands; a source that cannot be scrubbed is stranded
         // and recorded, and does not undo the move.
         // A lease that is being refused meanwhile frees it when it goes.
-        let _ = self.lost_is_recorded(resident.abandon());
+        let _ = self.lost_is_recorded(resident.abandon(self.request.as_ref()));
         self.inner.counters.migrated();
         Ok(moved)
     }

@@ -24,7 +24,7 @@ mod verify;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use tracing::trace;
+use tracing::{Level, trace};
 
 pub use builder::VramManagerBuilder;
 pub use group_load::GroupLoad;
@@ -43,6 +43,7 @@ use crate::policy::{Admitted, Policy, PolicyError};
 use crate::random::Random;
 use crate::seal::{InstanceId, Record};
 use crate::shard::{Registry, Resident, SealedShard, ShardId, WorkerId};
+use crate::trace::Began;
 use failure::About;
 use keys::KeyRing;
 use metrics::Counters;
@@ -56,6 +57,8 @@ use state::StateCell;
 #[derive(Clone)]
 pub struct VramManager {
     inner: Arc<Inner>,
+    /// The request that this handle works for: its events carry the id.
+    request: Option<Text>,
 }
 
 struct Inner {
@@ -97,6 +100,25 @@ impl VramManager {
         VramManagerBuilder::new()
     }
 
+    /// A handle of the same manager whose every event and span carries this
+    /// correlation id, cleaned and cut like all text in events: for the operations of
+    /// one request (requirement: AU-17). A [`SealRequest`] may name another one; a
+    /// [`Scrubber`] works for no request.
+    ///
+    /// [`SealRequest`]: crate::SealRequest
+    #[must_use]
+    pub fn for_request(&self, correlation_id: &str) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            request: Some(Text::new(correlation_id)),
+        }
+    }
+
+    /// What spans say of it.
+    fn request_id(&self) -> Option<&str> {
+        self.request.as_ref().map(Text::as_str)
+    }
+
     /// Facts about each device, in the order they were added.
     #[must_use]
     pub fn devices(&self) -> Vec<&DeviceInfo> {
@@ -120,9 +142,17 @@ impl VramManager {
     /// # Errors
     /// [`InputError::NoSuchDevice`] (requirement: IV-002).
     pub fn capacity(&self, ordinal: u32) -> Result<Capacity> {
+        let began = Began::at(Level::TRACE);
         let capacity = self.slot(ordinal)?.ledger.capacity();
         let (used, free) = (capacity.used, capacity.free);
-        trace!(gpu_device = ordinal, used, free, "the budget was asked for");
+        trace!(
+            gpu_device = ordinal,
+            correlation_id = self.request_id(),
+            nanos = began.nanos(),
+            used,
+            free,
+            "the budget was asked for"
+        );
         Ok(capacity)
     }
 
@@ -200,7 +230,10 @@ impl VramManager {
         drop(attempt);
         match reserved {
             // One that cannot be recorded is given back again.
-            Ok(reservation) => Ok(reservation.recorded(&self.inner.recorder)?),
+            Ok(reservation) => {
+                let request = self.request.clone();
+                Ok(reservation.recorded(&self.inner.recorder, request)?)
+            }
             Err(error) => {
                 self.room_refused(slot, size.bytes(), None, &error);
                 Err(error)
@@ -345,7 +378,9 @@ impl VramManager {
         Ok(resident)
     }
 
+    /// Records an event of the request that is named, or of this handle's.
     fn emit(&self, correlation_id: Option<&Text>, body: Body) -> Result<(), AuditError> {
+        let correlation_id = correlation_id.or(self.request.as_ref());
         self.inner.recorder.emit_for(correlation_id, body)
     }
 

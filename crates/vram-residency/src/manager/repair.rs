@@ -39,7 +39,12 @@ impl VramManager {
     /// [`crate::error::Misuse::Busy`] while leases are out, [`VerifyError`] when
     /// the source's blocks are not the sealed ones: nothing bad is written.
     pub fn repair(&self, shard: &SealedShard, source: &dyn Source) -> Result<Repaired> {
-        let span = info_span!("repair", shard_id = %shard.id());
+        let span = info_span!(
+            "repair",
+            shard_id = %shard.id(),
+            gpu_device = shard.record().gpu_device,
+            correlation_id = self.request_id()
+        );
         trace::operation(&span, || self.repair_from(shard, source))
     }
 

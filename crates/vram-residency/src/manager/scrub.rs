@@ -77,7 +77,14 @@ impl VramManager {
 
     /// The same; `read` grows by what was read, also for a step that fails.
     fn scrub_counted(&self, max_bytes: u64, read: &mut u64) -> Result<Option<ScrubStep>> {
-        let span = debug_span!("scrub", max_bytes, shard_id = Empty, bytes = Empty);
+        let span = debug_span!(
+            "scrub",
+            max_bytes,
+            shard_id = Empty,
+            gpu_device = Empty,
+            bytes = Empty,
+            correlation_id = self.request_id()
+        );
         trace::operation(&span, || {
             let step = self.scrub_oldest(max_bytes, read)?;
             if let Some(step) = &step {
@@ -211,7 +218,11 @@ impl Scrubber {
     /// [`std::io::Error`] when no thread can be had.
     pub fn start(manager: &VramManager, bytes_per_second: u64) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
-        let (manager, theirs) = (manager.clone(), Arc::clone(&shared));
+        let manager = VramManager {
+            request: None,
+            ..manager.clone()
+        };
+        let theirs = Arc::clone(&shared);
         let thread = thread::Builder::new().name("vram-scrubber".to_owned());
         let thread = thread.spawn(move || run(&manager, &theirs, bytes_per_second))?;
         debug!(bytes_per_second, "the scrubber starts");
@@ -364,7 +375,6 @@ mod tests {
     use crate::device::DeviceError;
     use crate::key::RootKey;
     use crate::policy::Policy;
-    use crate::random::OsRandom;
     use crate::sim::SimDevice;
     use crate::{SealRequest, SealedShard};
 
@@ -382,7 +392,7 @@ mod tests {
     ) -> (VramManager, SealedShard) {
         let manager = VramManager::builder()
             .device(device.clone())
-            .key(RootKey::generate(&OsRandom).unwrap())
+            .key(RootKey::from_token(&test_listener::secret()).unwrap())
             .policy(policy)
             .clock(clock)
             .build()
@@ -545,7 +555,7 @@ mod tests {
         let sink = Arc::new(Ending::default());
         let manager = VramManager::builder()
             .device(device.clone())
-            .key(RootKey::generate(&OsRandom).unwrap())
+            .key(RootKey::from_token(&test_listener::secret()).unwrap())
             .sink(sink.clone())
             .build()
             .unwrap();

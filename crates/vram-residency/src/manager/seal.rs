@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use tracing::{debug, info_span, warn};
+use tracing::{Level, debug, info_span, warn};
 use vram_digest::FileDigest;
 
 use super::failure::About;
@@ -22,7 +22,7 @@ use crate::policy::{AdmittedSize, ConfirmedMemory, PolicyError};
 use crate::seal::{GroupId, RECORD_SCHEMA, Record, SIGNED_RECORD_SCHEMA, ShardPosition};
 use crate::shard::{Filled, Filling, ModelRef, Resident, SealedShard, ShardId};
 use crate::signed::Approved;
-use crate::trace;
+use crate::trace::{self, Began};
 use crate::verify::{Rolling, fresh_key};
 
 /// Less than this part of the budget left is worth a warning (requirement: OB-1).
@@ -123,14 +123,26 @@ impl VramManager {
         request: SealRequest<'a>,
         member: Option<(GroupId, ShardPosition)>,
     ) -> Result<Checked<'a>> {
-        let about = About::request(request.correlation_id.clone());
+        let began = Began::at(Level::WARN);
+        let correlation_id = request.correlation_id.clone();
+        let correlation_id = correlation_id.or_else(|| self.request.clone());
+        let span = info_span!(
+            "seal",
+            gpu_device = request.ordinal,
+            correlation_id = correlation_id.as_ref().map(Text::as_str)
+        );
+        let _entered = span.enter();
+        let about = About::request(correlation_id.clone());
         let checked = self.recorded("seal", about, self.check_parts(request, member));
         if let Err(error) = &checked
             && error.is_refusal()
         {
-            trace::refused("seal", error);
+            trace::refused("seal", error, began.nanos());
         }
-        checked
+        checked.map(|checked| Checked {
+            correlation_id,
+            ..checked
+        })
     }
 
     fn check_parts<'a>(
@@ -266,6 +278,7 @@ impl VramManager {
         let shard_id = claim.id().clone();
         let wanted = self.inner.policy.admit_size(len)?.padded(start);
         let recorder = Arc::clone(&self.inner.recorder);
+        let correlation_id = correlation_id.or(self.request.as_ref());
         let about = (claim, correlation_id.cloned());
         let attempt = self.inner.counters.attempt();
         let taken = slot
@@ -307,10 +320,12 @@ impl VramManager {
         self.load_starts(&request)?;
         let key = fresh_key(self.inner.random.as_ref())?;
         let source = request.source.as_ref();
+        let began = Began::at(Level::DEBUG);
         let filled = filling.fill(source, key, &request.control, request.content);
         let filled = filled.and_then(|filled| Ok(filled.agreed(request.expected.digest)?));
         let filled = self.lost_is_recorded(filled)?;
-        debug!(digest = %filled.tree.digest(), "the digest was measured in VRAM");
+        let (digest, nanos) = (filled.tree.digest(), began.nanos());
+        debug!(%digest, nanos, "the digest was measured in VRAM");
         let expected = filled.expect(request.expected.digest, request.expected.content);
         let filled = self.mismatch_is_recorded(&request, expected)?;
         // The names, types and places are those of the bytes that are sealed.
@@ -405,8 +420,10 @@ impl VramManager {
             Err(Error::Policy(error)) => return Err(refused(error)),
             other => other?,
         };
+        let began = Began::at(Level::DEBUG);
         let record = self.sealed_record(slot, &filled, identity, (confirmed, approved))?;
-        debug!(key_id = %record.key_id, sequence = record.sequence, "the statement was tagged");
+        let (key_id, sequence, nanos) = (record.key_id, record.sequence, began.nanos());
+        debug!(%key_id, sequence, nanos, "the statement was tagged");
         let body = Body::VramSealed {
             shard_id: record.shard_id.clone(),
             model_ref: record.model_ref.clone(),

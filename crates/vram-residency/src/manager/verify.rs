@@ -89,7 +89,8 @@ impl VramManager {
     ) -> Result<Verified> {
         let record = resident.record();
         let (shard_id, gpu_device) = (&record.shard_id, record.gpu_device);
-        let span = info_span!("verify", %shard_id, gpu_device, %mode);
+        let correlation_id = self.request_id();
+        let span = info_span!("verify", %shard_id, gpu_device, %mode, correlation_id);
         trace::operation(&span, || self.prove_and_record(resident, mode))
     }
 

@@ -87,7 +87,7 @@ fn room_that_becomes_memory_is_counted_once() {
             (MIB, 0)
         );
         for allocation in allocations {
-            allocation.free().unwrap();
+            allocation.free(None).unwrap();
         }
         assert_eq!((ledger.capacity().used, ledger.capacity().holders), (0, 0));
     });

@@ -3,6 +3,7 @@
 use vram_digest::BlockHash;
 
 use super::{Claim, Condemned, Filled};
+use crate::audit::Text;
 use crate::capacity::Allocation;
 use crate::device::Witness;
 use crate::error::{Error, Misuse};
@@ -327,7 +328,7 @@ impl Resident {
     pub(crate) fn drop_lease(&self) {
         let last = self.leases.fetch_sub(1, Ordering::SeqCst) == 1;
         if last && self.abandoned.load(Ordering::SeqCst) {
-            let _ = self.free();
+            let _ = self.free(None);
         }
     }
 
@@ -336,9 +337,9 @@ impl Resident {
     ///
     /// # Errors
     /// [`Misuse::Busy`] where it is left to a lease, else as [`Allocation::free`].
-    pub(crate) fn abandon(&self) -> Result<(), Error> {
+    pub(crate) fn abandon(&self, request: Option<&Text>) -> Result<(), Error> {
         self.abandoned.store(true, Ordering::SeqCst);
-        self.free()
+        self.free(request)
     }
 
     pub(crate) fn add_handle(&self) {
@@ -405,7 +406,7 @@ impl Resident {
     }
 
     /// Frees the memory now.
-    pub(crate) fn free(&self) -> Result<(), Error> {
-        self.take()?.free()
+    pub(crate) fn free(&self, request: Option<&Text>) -> Result<(), Error> {
+        self.take()?.free(request)
     }
 }

@@ -121,7 +121,7 @@ impl Drop for SealedShard {
     fn drop(&mut self) {
         // With leases out the last lease frees the memory instead.
         if self.retire().unwrap_or(false) {
-            let _ = self.resident.abandon();
+            let _ = self.resident.abandon(None);
         }
     }
 }

@@ -1,7 +1,8 @@
 //! What the library does, told through `tracing` (requirement: OB-1, OB-6, OB-7).
 //!
-//! Operations are spans; each tells how it ended and how long it took, at the
-//! span's own level, or as a warning when it was refused. Every audit event is
+//! Operations are spans that name shard, device and correlation id where there are
+//! such; each tells how it ended and how long it took, at the span's own level, or as
+//! a warning when it was refused. Every audit event is
 //! told as well, at the level of its severity ([`told`]), whether or not there
 //! is a sink. Calls of a device are told at debug level.
 //!
@@ -15,6 +16,7 @@ mod body;
 
 use std::time::Instant;
 
+use tracing::level_filters::LevelFilter;
 use tracing::{Level, Span, debug, info, warn};
 
 pub(crate) use body::{lost, told};
@@ -48,13 +50,27 @@ pub(crate) fn operation<T>(span: &Span, work: impl FnOnce() -> Result<T>) -> Res
     answer
 }
 
+/// When something began that ends with an event; without a listener no clock is read.
+pub(crate) struct Began(Option<Instant>);
+
+impl Began {
+    /// The event will be of this level.
+    pub(crate) fn at(level: Level) -> Self {
+        Self((level <= LevelFilter::current()).then(Instant::now))
+    }
+
+    pub(crate) fn nanos(&self) -> Option<u64> {
+        self.0.map(nanos_since)
+    }
+}
+
 fn ended(span: &Span, error: Option<&Error>, nanos: u64) {
     let Some(of) = span.metadata() else { return };
     let name = of.name();
     match error {
         None if *of.level() == Level::INFO => info!(nanos, outcome = "ok", "{name} is done"),
         None => debug!(nanos, outcome = "ok", "{name} is done"),
-        Some(error) if error.is_refusal() => refused(name, error),
+        Some(error) if error.is_refusal() => refused(name, error, Some(nanos)),
         // What failed has an event of its own severity; this is about the time.
         Some(error) if *of.level() == Level::INFO => {
             info!(
@@ -75,8 +91,9 @@ fn ended(span: &Span, error: Option<&Error>, nanos: u64) {
 
 /// Tells of a request that was refused, which is no event of the log
 /// (requirement: OB-6, AU-14).
-pub(crate) fn refused(operation: &str, error: &Error) {
+pub(crate) fn refused(operation: &str, error: &Error, nanos: Option<u64>) {
     warn!(
+        nanos,
         outcome = "refused",
         code = error.code().as_str(),
         reason = %Text::new(&error.to_string()),
