@@ -58,6 +58,7 @@ fn findings(tree: &Tree, root: &Path) -> Vec<Finding> {
     sources::denied(tree, &mut found);
     sources::ignored_tests(tree, &mut found);
     sources::environment(tree, &sources, &mut found);
+    sources::planted_keys(tree, &sources, &mut found);
     manifests::reasons(tree, &mut found);
     citations::of_tests(tree, &sources, &mut found);
     found.sort();
@@ -81,6 +82,10 @@ mod tests {
             ("crates/a/src/bad.rs", "fn ("),
             ("crates/a/Cargo.toml", "[dependencies]\nserde = \"1\"\n"),
             ("NOTES.md", "see /desk/notes"),
+            (
+                "crates/a/tests/t.rs",
+                "fn f() { VramManager::builder().key(RootKey::generate(r)); }",
+            ),
             ("SECURITY.md", "## When it ends\n"),
             ("big.bin", ""),
         ]);
@@ -104,6 +109,7 @@ mod tests {
             "lib.rs: lacks `#![deny",
             "lib.rs:2: ignored test without",
             "lib.rs:1: reads the environment",
+            "t.rs:1: makes a manager of a key",
             "Cargo.toml:2: `serde` has no comment",
         ] {
             assert!(text.contains(expected), "no `{expected}` in:\n{text}");

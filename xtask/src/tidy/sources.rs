@@ -35,6 +35,18 @@ const ENVIRONMENT_FILES: &[&str] = &["crates/vram/src/environment.rs"];
 /// Functions of `std::env` that read or change variables.
 const ENVIRONMENT_CALLS: &[&str] = &["var", "var_os", "vars", "vars_os", "set_var", "remove_var"];
 
+/// What tells that a test looks for its keys in all that is told.
+const PLANTED: &[&str] = &[
+    "test_listener",
+    "listen",
+    "root_key",
+    "secret_of",
+    "KnownKey",
+];
+
+/// Models that run thousands of schedules, and benches, which measure: no listener keeps up.
+const UNHEARD: &[&str] = &["/src/races/", "/benches/"];
+
 /// Every source must be readable, or the other rules saw nothing of it.
 pub(super) fn parsed(sources: &Sources, found: &mut Vec<Finding>) {
     for (path, error) in &sources.broken {
@@ -136,6 +148,45 @@ pub(super) fn environment(tree: &Tree, sources: &Sources, found: &mut Vec<Findin
             }
         }
     }
+}
+
+/// No test makes a manager of a key that nobody looks for. requirement: AU-11
+pub(super) fn planted_keys(tree: &Tree, sources: &Sources, found: &mut Vec<Finding>) {
+    let heard = |file: &&File| !UNHEARD.iter().any(|path| file.path.contains(path));
+    for file in tree.rust().filter(heard) {
+        let tokens = tokens(file);
+        let in_tests = |matches: &dyn Fn(&[TokenTree]) -> bool| {
+            let mut lines = search(&tokens, matches);
+            lines
+                .retain(|line| file.path.contains("/tests/") || sources.is_test(&file.path, *line));
+            lines
+        };
+        let managers = in_tests(&|window| calls(window, "VramManager", "builder"));
+        let keys =
+            |window: &[TokenTree]| is_punct(window.first(), '.') && is_ident(window.get(1), "key");
+        let planted =
+            |window: &[TokenTree]| PLANTED.iter().any(|name| is_ident(window.first(), name));
+        let Some(first) = managers.first().filter(|_| !in_tests(&keys).is_empty()) else {
+            continue;
+        };
+        let mut unheard = in_tests(&|window| calls(window, "RootKey", "generate"));
+        if unheard.is_empty() && search(&tokens, &planted).is_empty() {
+            unheard.push(*first);
+        }
+        for line in unheard {
+            let message = "makes a manager of a key that nobody looks for; \
+                           RootKey::from_token(&test_listener::secret()) is one";
+            found.push(file.finding(line, message));
+        }
+    }
+}
+
+/// `of::what`.
+fn calls(window: &[TokenTree], of: &str, what: &str) -> bool {
+    is_ident(window.first(), of)
+        && is_punct(window.get(1), ':')
+        && is_punct(window.get(2), ':')
+        && is_ident(window.get(3), what)
 }
 
 /// `env::var`, `env::{.., var, ..}` and `env as other`.
@@ -274,6 +325,37 @@ mod tests {
         environment(&tree, &Sources::read(&tree), &mut found);
         let path = "crates/vram-residency/src/lib.rs";
         assert_eq!(places(&found), [(path, 1), (path, 2), (path, 3), (path, 4)]);
+    }
+
+    // requirement: AU-11
+    #[test]
+    fn a_test_makes_no_manager_of_a_key_that_nobody_looks_for() {
+        let make = |key: &str| format!("fn f() {{ VramManager::builder().key({key}); }}\n");
+        let bad = make("RootKey::generate(&OsRandom)");
+        let literal = make("RootKey::from_token(b\"0\")");
+        let good = make("RootKey::from_token(&test_listener::secret())");
+        let in_module = format!("{bad}#[cfg(test)]\nmod tests {{ {bad} }}\n");
+        let tree = Tree::of(&[
+            ("crates/vram/src/a.rs", &in_module),
+            ("crates/vram/tests/bad.rs", &format!("{good}{bad}")),
+            ("crates/vram/tests/literal.rs", &literal),
+            ("crates/vram/tests/good.rs", &good),
+            (
+                "crates/vram/tests/none.rs",
+                "fn f() { VramManager::builder().build(); }",
+            ),
+            ("crates/vram-residency/src/races/rig.rs", &literal),
+            ("crates/vram/examples/e.rs", &bad),
+            ("crates/vram/benches/b.rs", &bad),
+        ]);
+        let mut found = Vec::new();
+        planted_keys(&tree, &Sources::read(&tree), &mut found);
+        let expected = [
+            ("crates/vram/src/a.rs", 3),
+            ("crates/vram/tests/bad.rs", 2),
+            ("crates/vram/tests/literal.rs", 1),
+        ];
+        assert_eq!(places(&found), expected);
     }
 
     // requirement: HY-2

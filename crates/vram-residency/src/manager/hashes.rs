@@ -106,7 +106,6 @@ mod tests {
     use crate::error::VerifyError;
     use crate::key::RootKey;
     use crate::policy::Policy;
-    use crate::random::OsRandom;
     use crate::sim::{Flip, Moment, SimDevice, SimOptions};
     use crate::{SealRequest, SealedShard};
 
@@ -122,7 +121,7 @@ mod tests {
         let sink = Arc::new(MemorySink::new());
         let manager = VramManager::builder()
             .device(device.clone())
-            .key(RootKey::generate(&OsRandom).unwrap())
+            .key(RootKey::from_token(&test_listener::secret()).unwrap())
             .policy(Policy {
                 allow_repair: true,
                 ..Policy::default()

@@ -293,7 +293,6 @@ mod tests {
 
     use super::*;
     use crate::key::RootKey;
-    use crate::random::OsRandom;
     use crate::sim::SimDevice;
     use crate::verify::forward::forward;
     use crate::{SealRequest, SealedShard, VramManager, device};
@@ -304,7 +303,7 @@ mod tests {
         let device = SimDevice::new(16 << 20);
         let manager = VramManager::builder()
             .device(device.clone())
-            .key(RootKey::generate(&OsRandom).unwrap())
+            .key(RootKey::from_token(&test_listener::secret()).unwrap())
             .build()
             .unwrap();
         let bytes: Vec<u8> = (0..=250).cycle().take(LEN).collect();

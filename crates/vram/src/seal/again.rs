@@ -174,7 +174,6 @@ mod tests {
     use vram_residency::format::ReadAt;
     use vram_residency::key::RootKey;
     use vram_residency::load::{FileSource, Source};
-    use vram_residency::random::OsRandom;
     use vram_residency::sim::{SimDevice, SimOptions};
 
     use super::*;
@@ -288,7 +287,8 @@ mod tests {
         /// Seals the group; `meanwhile` happens before files are read again, and
         /// says whether they are.
         fn seal(&self, retries: u32, meanwhile: impl Fn(&Self) -> bool) -> Result<(), Error> {
-            let mut builder = VramManager::builder().key(RootKey::generate(&OsRandom).unwrap());
+            let mut builder =
+                VramManager::builder().key(RootKey::from_token(&test_listener::secret()).unwrap());
             for ordinal in 0..self.devices {
                 builder = builder.device(SimDevice::with_options(
                     SimOptions::new(1 << 20).ordinal(ordinal),

@@ -192,7 +192,6 @@ mod tests {
     use crate::failure::Exit;
     use vram_residency::SealRequest;
     use vram_residency::key::RootKey;
-    use vram_residency::random::OsRandom;
     use vram_residency::sim::SimDevice;
 
     /// A shard of 3 MiB on a simulated device.
@@ -200,7 +199,7 @@ mod tests {
         let device = SimDevice::new(8 << 20);
         let manager = VramManager::builder()
             .device(device.clone())
-            .key(RootKey::generate(&OsRandom).unwrap())
+            .key(RootKey::from_token(&test_listener::secret()).unwrap())
             .build()
             .unwrap();
         let shard = manager.seal(SealRequest::bytes(&[7; 3 << 20])).unwrap();
@@ -337,7 +336,7 @@ mod tests {
         let token = interrupt.token().clone();
         let manager = VramManager::builder()
             .device(SimDevice::new(8 << 20))
-            .key(RootKey::generate(&OsRandom).unwrap())
+            .key(RootKey::from_token(&test_listener::secret()).unwrap())
             .sink(Arc::new(Cancelling(token, AtomicU64::new(0))))
             .build()
             .unwrap();

@@ -131,7 +131,6 @@ fn screen(
 mod tests {
     use super::*;
     use vram_residency::key::RootKey;
-    use vram_residency::random::OsRandom;
     use vram_residency::sim::SimDevice;
     use vram_residency::{Mode, SealRequest};
 
@@ -139,7 +138,7 @@ mod tests {
     fn the_screen_shows_devices_budget_shards_and_age() {
         let manager = VramManager::builder()
             .device(SimDevice::new(1 << 20))
-            .key(RootKey::generate(&OsRandom).unwrap())
+            .key(RootKey::from_token(&test_listener::secret()).unwrap())
             .build()
             .unwrap();
         let shard = manager

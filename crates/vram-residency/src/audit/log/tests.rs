@@ -430,7 +430,7 @@ fn work_on_a_disk_that_turns_read_only_fails_or_is_counted_as_the_mode_says() {
             ..Failing::new()
         };
         let log = Arc::new(start(&disk, &options()));
-        let root = RootKey::from_token(b"0123456789abcdef0123456789abcdef").unwrap();
+        let root = RootKey::from_token(&test_listener::secret()).unwrap();
         let builder = VramManager::builder().device(SimDevice::new(1 << 20));
         let builder = builder.key(root).sink(log.clone()).audit_mode(mode);
         let manager = builder.build().unwrap();
