@@ -3,9 +3,14 @@
 //! No message, `Debug` or code ever holds an address, a key, a tag or a weight
 //! byte (requirement: WORKER-4152).
 
+mod answer;
+
 use std::time::Duration;
 
 use vram_digest::FileDigest;
+
+pub(crate) use answer::Said;
+pub use answer::{Answer, Checker};
 
 use crate::audit::{AuditError, Text};
 use crate::device::{DeviceError, FreeError};
@@ -235,6 +240,23 @@ pub struct Damage {
     pub read_back: u64,
     /// Those of them in which the CPU found what the device found.
     pub confirmed: u64,
+    /// Other blocks that the device had found bad before and did not when it was
+    /// asked again, after the CPU had found nothing either: its own error.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub withdrawn: u64,
+    /// What every checker said, in the order in which they were asked; also those of
+    /// an earlier check that could not be finished.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub answers: Vec<Answer>,
+}
+
+/// As serde asks: by reference.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature is serde's"
+)]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Damage {
@@ -251,7 +273,8 @@ impl Damage {
     }
 
     /// The same for a log: names without control characters, and short enough
-    /// that one event holds them all (requirement: AU-11).
+    /// that one event holds them all (requirement: AU-11). The event has the answers
+    /// beside it.
     pub(crate) fn for_log(&self) -> Self {
         const MAX_NAME_CHARS: usize = 512;
         let clean = |name: &String| {
@@ -260,6 +283,7 @@ impl Damage {
         };
         Self {
             tensors: self.tensors.iter().map(clean).collect(),
+            answers: Vec::new(),
             ..self.clone()
         }
     }
@@ -278,13 +302,19 @@ impl Damage {
     /// What the second opinion said (requirement: AU-3).
     fn opinion_text(&self) -> String {
         let confirmed = self.confirmed;
-        match (self.read_back, self.blocks) {
+        let cpu = match (self.read_back, self.blocks) {
             (0, _) => String::new(),
             (read, Some(_)) => {
                 format!("; the CPU found {confirmed} of {read} blocks bad that it read back")
             }
             (read, None) => format!(
                 "; of {read} blocks that the CPU read back {confirmed} are as the device said"
+            ),
+        };
+        match self.withdrawn {
+            0 => cpu,
+            blocks => format!(
+                "{cpu}; {blocks} other block(s) that the device had found bad before are not, by both"
             ),
         }
     }

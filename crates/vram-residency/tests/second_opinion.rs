@@ -11,7 +11,7 @@ use common::{Rig, newest, rig_of, root_key, weights};
 use vram_digest::{BlockHash, hash_block, root};
 use vram_residency::audit::{Body, MemorySink};
 use vram_residency::device::DeviceError;
-use vram_residency::error::{Damage, Error, VerifyError};
+use vram_residency::error::{Answer, Checker, Damage, Error, VerifyError};
 use vram_residency::format::{Format, Limits};
 use vram_residency::load::FormatChoice;
 use vram_residency::policy::OnFailure;
@@ -114,9 +114,35 @@ fn erring_checker(blocks: u64) -> (Rig, SealedShard) {
     let rig = Rig::build(&[SimOptions::new(16 << 20)], lenient(), |b| b);
     let bytes = weights(1100 * 4096, 2);
     let shard = rig.manager.seal(SealRequest::bytes(&bytes)).unwrap();
-    for block in 0..blocks {
+    let offsets: Vec<u64> = (0..blocks).map(|block| block * 4096).collect();
+    err_once(&rig, &offsets);
+    (rig, shard)
+}
+
+/// What the checkers said, by the events of checker faults and of failed verifications.
+fn answers(sink: &MemorySink) -> Vec<Vec<Answer>> {
+    let events = sink.events().into_iter();
+    let answers = events.filter_map(|event| match event.body {
+        Body::CheckerFault { answers, .. } | Body::SealVerificationFailed { answers, .. } => {
+            Some(answers)
+        }
+        _ => None,
+    });
+    answers.collect()
+}
+
+/// Checker, blocks that it looked at, bad ones, and their runs.
+type Brief = (Checker, u64, u64, Vec<(u64, u64)>);
+
+fn brief(answers: &[Answer]) -> Vec<Brief> {
+    let brief = |a: &Answer| (a.checker, a.looked_at, a.bad, a.runs.clone());
+    answers.iter().map(brief).collect()
+}
+
+/// Has the next check see a bit at each of these offsets that is not there.
+fn err_once(rig: &Rig, offsets: &[u64]) {
+    for offset in offsets.iter().copied() {
         for moment in [Moment::BeforeCheck, Moment::AfterCheck] {
-            let offset = block * 4096;
             rig.device().flip_at(Flip {
                 moment,
                 offset,
@@ -124,7 +150,162 @@ fn erring_checker(blocks: u64) -> (Rig, SealedShard) {
             });
         }
     }
+}
+
+/// A shard of two segments and a block.
+fn of_513_blocks() -> (Rig, SealedShard) {
+    let rig = Rig::build(&[SimOptions::new(16 << 20)], lenient(), |b| b);
+    let bytes = weights(2 * MIB + 5, 2);
+    let shard = rig.manager.seal(SealRequest::bytes(&bytes)).unwrap();
     (rig, shard)
+}
+
+/// Who was wrong about which blocks, and who said otherwise: two faults of one block can
+/// be told from two anywhere.
+// requirement: AU-3, DG-2
+#[test]
+fn the_answers_of_all_checkers_stand_in_the_event_of_a_checker_fault() {
+    let (rig, shard) = of_513_blocks();
+    let sealed = Some(shard.record().digest.to_string());
+    err_once(&rig, &[7 * 4096]);
+    let _ = rig.manager.verify_sealed(&shard, Mode::Full).unwrap();
+    err_once(&rig, &[MIB as u64]);
+    let _ = rig.manager.verify_sealed(&shard, Mode::Keyed).unwrap();
+    let [full, keyed] = &answers(&rig.sink)[..] else {
+        panic!("two faults")
+    };
+    let (one, good) = (vec![(7, 1)], vec![]);
+    let expected = [
+        (Checker::Blocks, 513, 1, one),
+        (Checker::Cpu, 1, 0, good.clone()),
+        (Checker::Blocks, 513, 0, good.clone()),
+    ];
+    assert_eq!(brief(full), expected);
+    assert!(full[0].digest.is_some() && full[0].digest != sealed);
+    assert_eq!((&full[1].digest, &full[2].digest), (&None, &sealed));
+    let expected = [
+        (Checker::Tags, 513, 256, vec![(256, 256)]),
+        (Checker::Blocks, 513, 0, good),
+    ];
+    assert_eq!(brief(keyed), expected);
+    assert_eq!((&keyed[0].digest, &keyed[1].digest), (&None, &sealed));
+
+    // A tree of the device, and the hashes that it made it of.
+    let (device, sink, manager, shard, mut wrong) = with_trees();
+    wrong[0] ^= 1;
+    device.claim_root(wrong);
+    let _ = manager.verify_sealed(&shard, Mode::Full).unwrap();
+    let expected = [
+        (Checker::Tree, 3, 3, vec![(0, 3)]),
+        (Checker::Blocks, 3, 0, vec![]),
+    ];
+    assert_eq!(brief(&answers(&sink)[0]), expected);
+    assert_ne!(answers(&sink)[0][0].digest, answers(&sink)[0][1].digest);
+}
+
+/// What was found first is told where others condemn, too.
+// requirement: AU-3, DG-2
+#[test]
+fn the_answers_of_all_checkers_stand_in_the_event_of_damage() {
+    let (rig, shard) = of_513_blocks();
+    rig.flip_newest(&shard, MIB as u64 + 5, 1);
+    let error = rig.manager.verify_sealed(&shard, Mode::Keyed).err();
+    let Some(Error::Verify(VerifyError::Contents { actual, damage, .. })) = error else {
+        panic!("the damage is hidden")
+    };
+    let expected = [
+        (Checker::Tags, 513, 256, vec![(256, 256)]),
+        (Checker::Blocks, 513, 1, vec![(256, 1)]),
+        (Checker::Cpu, 1, 1, vec![(256, 1)]),
+    ];
+    assert_eq!(brief(&damage.answers), expected);
+    assert_eq!(damage.answers[1].digest, Some(actual.to_string()));
+    assert_eq!(answers(&rig.sink), [damage.answers]);
+    assert_eq!(rig.manager.metrics().checker_faults_total, 0);
+}
+
+/// The CPU finds nothing in what the device blamed first, and the device blames another
+/// block then: that one is bad, and the checker has erred as well.
+// requirement: AU-3, DG-2
+#[test]
+fn a_checker_that_erred_before_the_damage_was_found_is_told_beside_it() {
+    let (rig, shard) = of_513_blocks();
+    err_once(&rig, &[7 * 4096, 9 * 4096]);
+    rig.device().flip_at(Flip {
+        moment: Moment::AfterCheck,
+        offset: 3 * 4096,
+        bit: 1,
+    });
+    let error = rig.manager.verify_sealed(&shard, Mode::Full).err().unwrap();
+    let text = "2 other block(s) that the device had found bad before are not, by both";
+    assert!(error.to_string().ends_with(text), "{error}");
+    let Error::Verify(VerifyError::Contents { damage, .. }) = error else {
+        panic!("{error}")
+    };
+    let first = vec![(7, 1), (9, 1)];
+    let expected = [
+        (Checker::Blocks, 513, 2, first),
+        (Checker::Cpu, 2, 0, vec![]),
+        (Checker::Blocks, 513, 1, vec![(3, 1)]),
+        (Checker::Cpu, 1, 1, vec![(3, 1)]),
+    ];
+    assert_eq!(brief(&damage.answers), expected);
+    assert_eq!((damage.blocks, damage.withdrawn), (Some(1), 2));
+    let both = [damage.answers.clone(), damage.answers];
+    assert_eq!(answers(&rig.sink), both, "the failure and the fault");
+    assert_eq!(checker_faults(&rig.sink), [2]);
+    assert_eq!(rig.manager.metrics().checker_faults_total, 1);
+    assert!(shard.is_quarantined());
+}
+
+/// Age of the oldest verification that counts, by the gauge.
+fn oldest(rig: &Rig) -> Option<u64> {
+    rig.manager.metrics().devices[0].oldest_verification_nanos
+}
+
+/// What left the shard in doubt is told then, and with what settles it.
+// requirement: AU-3, DG-2, OB-2
+#[test]
+fn the_answers_of_a_check_that_could_not_be_finished_are_kept() {
+    let (rig, shard) = of_513_blocks();
+    let _ = rig.manager.verify_sealed(&shard, Mode::Full).unwrap();
+    assert_eq!(oldest(&rig), Some(0));
+    err_once(&rig, &[5]);
+    rig.device().fail(Op::BlockDigests, 1, scripted());
+    let error = rig.manager.verify_sealed(&shard, Mode::Keyed).err();
+    assert!(matches!(error, Some(Error::Device(_))));
+    let first = (Checker::Tags, 513, 256, vec![(0, 256)]);
+    assert_eq!(brief(&answers(&rig.sink)[0]), std::slice::from_ref(&first));
+    let told = |body: &Body| {
+        matches!(body, Body::SealVerificationFailed { details, .. }
+            if details.as_str().contains("(keyed tags: 256 of 513 blocks bad: 0 to 255)"))
+    };
+    assert!(rig.bodies().iter().any(told));
+    assert_eq!(oldest(&rig), None, "whatever passed before");
+    // It fails again, and finds nothing new.
+    rig.device().fail(Op::BlockDigests, 1, scripted());
+    assert!(rig.manager.verify_sealed(&shard, Mode::Full).is_err());
+    let _ = rig.manager.verify_sealed(&shard, Mode::TagOnly).unwrap();
+    let second = (Checker::Blocks, 513, 0, vec![]);
+    assert_eq!(brief(&answers(&rig.sink)[2]), [first, second]);
+    // Settled is settled.
+    assert_eq!(oldest(&rig), Some(0));
+    err_once(&rig, &[5]);
+    let _ = rig.manager.verify_sealed(&shard, Mode::Full).unwrap();
+    assert_eq!(answers(&rig.sink)[3][0].checker, Checker::Blocks);
+}
+
+/// Lines of logs that were written before an event had them.
+// requirement: AU-11
+#[test]
+fn an_event_without_answers_reads_and_writes_as_before() {
+    for line in [
+        r#"{"event_type":"seal.checker_fault","shard_id":"s","gpu_device":0,"suspect_blocks":3}"#,
+        r#"{"event_type":"seal.verification_failed","shard_id":"s","gpu_device":0,"reason":"digest_mismatch","expected_digest":"a","actual_digest":"b","damage":{"blocks":1,"runs":[[0,1]],"tensors":[],"read_back":1,"confirmed":1},"details":"d"}"#,
+    ] {
+        let body: Body = serde_json::from_str(line).unwrap();
+        assert_eq!(serde_json::to_string(&body).unwrap(), line);
+    }
 }
 
 // requirement: DG-2
@@ -143,13 +324,18 @@ fn any_number_of_suspect_blocks_gets_a_second_opinion() {
 // requirement: DG-2, AU-3
 #[test]
 fn damage_among_very_many_suspect_blocks_is_damage() {
-    for (erring, blocks, read_back) in [(1023, 1024, 1024), (1049, 1, 1), (1050, 1051, 526)] {
+    for (erring, blocks, read_back, withdrawn) in [
+        (1023, 1024, 1024, 0),
+        (1049, 1, 1, 1049),
+        (1050, 1051, 526, 0),
+    ] {
         let (rig, shard) = erring_checker(erring);
         rig.flip_newest(&shard, 1099 * 4096 + 5, 6);
         let damage = damage(&rig.manager, &shard);
         assert_eq!((damage.blocks, damage.confirmed), (Some(blocks), 1));
-        assert_eq!(damage.read_back, read_back);
-        assert!(checker_faults(&rig.sink).is_empty());
+        assert_eq!((damage.read_back, damage.withdrawn), (read_back, withdrawn));
+        let told = checker_faults(&rig.sink);
+        assert_eq!(told, [withdrawn].repeat(usize::from(withdrawn > 0)));
         assert!(shard.is_quarantined());
     }
 }

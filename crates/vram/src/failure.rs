@@ -443,6 +443,8 @@ mod tests {
             tensors: vec!["a.weight".to_owned(), "b".to_owned()],
             read_back: 4,
             confirmed: 4,
+            withdrawn: 0,
+            answers: Vec::new(),
         };
         assert_eq!(
             places(&damage),

@@ -69,6 +69,12 @@ pub(super) const TARGETS: &[Target] = &[
     Target {
         name: "verify",
         package: "vram-residency",
+        files: "crates/vram-residency/src/verify/suspects.rs",
+        stages: &[&["--test=second_opinion"], &["--lib"]],
+    },
+    Target {
+        name: "verify",
+        package: "vram-residency",
         files: "crates/vram-residency/src/verify/keyed.rs",
         stages: &[&["--test=keyed"], &["--lib", "--test=anchors"]],
     },

@@ -55,9 +55,9 @@ pub(crate) const FAULTS: &[Fault] = &[
     Fault {
         name: "wrong-block-index",
         harm: "damage is reported, and repaired, one block off",
-        file: "crates/vram-residency/src/verify/contents.rs",
-        good: "differ.map(|(block, _)| block)\n",
-        bad: "differ.map(|(block, _)| block.saturating_add(1))\n",
+        file: "crates/vram-residency/src/verify/suspects.rs",
+        good: "false => self.differ.push(block),",
+        bad: "false => self.differ.push(block.saturating_add(1)),",
         test: "vram-residency::goto_fail::every_flipped_bit_of_a_shard_is_found_and_its_block_named",
     },
     Fault {

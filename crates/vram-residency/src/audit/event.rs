@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::device::{DeviceKind, Uuid, Witness};
-use crate::error::{Code, Damage};
+use crate::error::{Answer, Code, Damage};
 use crate::key::KeyId;
 use crate::shard::{ModelRef, ShardId, WorkerId};
 use crate::signed::SignerId;
@@ -324,6 +324,10 @@ pub enum Body {
         /// Bad blocks and the tensors that they lie in, when contents differ.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         damage: Option<Box<Damage>>,
+        /// What every checker said, in the order in which they were asked, when
+        /// contents differ or are in doubt.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        answers: Vec<Answer>,
         /// What the driver said of the memory when the shard was sealed, when a
         /// verification that asked again condemns it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -334,7 +338,7 @@ pub enum Body {
         /// The error in full.
         details: Text,
     },
-    /// The checker's first answer was wrong and a second, independent one right.
+    /// A checker found blocks bad that are not: the answers of others outvoted it.
     #[serde(rename = "seal.checker_fault")]
     CheckerFault {
         /// The shard.
@@ -344,6 +348,10 @@ pub enum Body {
         /// Blocks that the first answer was wrong about: that many at most looked bad
         /// and are not.
         suspect_blocks: u64,
+        /// What every checker said, in the order in which they were asked; also those
+        /// of an earlier check that could not be finished.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        answers: Vec<Answer>,
     },
     /// Block hashes that were kept in host memory were not the sealed ones any more,
     /// and were measured again; the contents are as sealed.

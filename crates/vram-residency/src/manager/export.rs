@@ -10,7 +10,7 @@ use super::failure::About;
 use super::read_back::ReadBack;
 use crate::audit::Body;
 use crate::device::DeviceError;
-use crate::error::{Error, InputError, Result, VerifyError};
+use crate::error::{Answer, Checker, Error, InputError, Result, VerifyError};
 use crate::load::{LoadError, cores};
 use crate::policy::{ExportAllowed, PolicyError};
 use crate::shard::{Resident, SealedShard};
@@ -160,7 +160,8 @@ impl VramManager {
     /// memory is bad. If it is not, the way back to the host is.
     fn export_failed(&self, resident: &Arc<Resident>, block: u64) -> Result<()> {
         let _one_at_a_time = resident.verifying();
-        resident.doubt(1);
+        let answer = Answer::of_blocks(Checker::Export, 1, &[block]);
+        resident.doubt(1, [answer]);
         let _ = self.verify_resident(resident, Mode::Full)?;
         let shard_id = resident.record().shard_id.clone();
         let error = VerifyError::ReadBack { shard_id, block };

@@ -7,7 +7,7 @@ use vram_digest::{BlockHash, file_digest, root};
 use super::failure::About;
 use super::{DeviceSlot, VramManager};
 use crate::audit::Body;
-use crate::error::{Error, Result};
+use crate::error::{Answer, Checker, Error, Result};
 use crate::seal::Record;
 use crate::shard::Resident;
 use crate::verify::{Mode, measure};
@@ -36,7 +36,10 @@ impl VramManager {
         let measured = self.watched(measured)?;
         resident.count_read(record.vram_bytes);
         if !vouched(record, &measured) {
-            resident.doubt(measured.len() as u64);
+            let blocks = measured.len() as u64;
+            let digest = file_digest(&root(&measured), record.vram_bytes);
+            let answer = Answer::new(Checker::Blocks, blocks, [(0, blocks)]).with_digest(digest);
+            resident.doubt(blocks, [answer]);
             return Err(Error::Internal(
                 "neither the kept block hashes nor the contents match the seal; verify the shard in full",
             ));
@@ -268,7 +271,7 @@ mod tests {
             let resident = Arc::clone(shard.resident().unwrap());
             manager.deallocate(&shard).unwrap();
             if looked_bad {
-                resident.doubt(2);
+                resident.doubt(2, []);
             }
             let error = manager.verify_resident(&resident, Mode::Keyed).unwrap_err();
             assert!(matches!(error, Error::Misuse(_)), "{error}");
@@ -295,7 +298,7 @@ mod tests {
             let resident = shard.resident().unwrap();
             let _ = manager.verify_sealed(&shard, Mode::Keyed).unwrap();
             let rolling = resident.take_rolling();
-            resident.doubt(1);
+            resident.doubt(1, []);
             resident.set_rolling(rolling);
             let _ = manager.verify_sealed(&shard, mode).unwrap();
             assert_eq!(resident.doubts(), 0, "{mode}");

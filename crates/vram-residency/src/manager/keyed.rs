@@ -86,7 +86,8 @@ impl VramManager {
             });
         }
         // A second opinion by other means: the tree condemns or acquits.
-        resident.doubt(pass.suspect_blocks());
+        let answer = pass.answer();
+        resident.doubt(answer.bad, [answer]);
         self.anchor(slot, resident, span, rolling.pace)
     }
 
@@ -126,16 +127,20 @@ impl VramManager {
         drop(held);
         resident.count_read(read);
         let made = self.lost_is_recorded(made)?;
-        if let Made::Doubted(blocks) = made {
-            resident.doubt(blocks);
-        }
+        let made = match made {
+            Made::Pair(reference, spare) => Some((reference, spare)),
+            Made::Doubted(answer) => {
+                resident.doubt(answer.bad, [answer]);
+                None
+            }
+        };
         let contents = self.check_contents(slot, resident)?;
         let mut checked = Checked {
             contents,
             bytes: extent.len,
             passes: 1,
         };
-        if let Made::Pair(reference, spare) = made {
+        if let Some((reference, spare)) = made {
             let now = self.inner.clock.monotonic();
             let mut rolling = Rolling::new(reference, Some(spare), now, random)?;
             rolling.pace = pace;
@@ -187,7 +192,7 @@ impl VramManager {
         let mut pass = Pass::default();
         loop {
             let count = batch.clamp(1, whole.saturating_sub(done).max(1));
-            pass.add(&rolling.visit(device, extent, count, self.inner.random.as_ref())?);
+            pass.add(rolling.visit(device, extent, count, self.inner.random.as_ref())?);
             done = done.saturating_add(count);
             let last = spent;
             let now = clock.monotonic().checked_sub(started);
@@ -205,7 +210,7 @@ impl VramManager {
             };
             let left = budget.saturating_sub(all).saturating_sub(shortest);
             batch = pace.fits(left).unwrap_or(0);
-            if batch == 0 || done >= whole || pass.suspect_blocks() > 0 {
+            if batch == 0 || done >= whole || pass.is_suspect() {
                 rolling.pace.learn(pace, done >= whole);
                 return Ok(pass);
             }

@@ -236,7 +236,11 @@ impl VramManager {
         let here: Vec<_> = all.filter(here).collect();
         let now = self.inner.clock.monotonic();
         // Where one has none, there is no such time: nobody knows how old it is.
-        let last = here.iter().map(|r| r.last_that_covers(Mode::Keyed));
+        // What is in doubt has none either, until the tree has told.
+        let last = here.iter().map(|r| match r.doubts() {
+            0 => r.last_that_covers(Mode::Keyed),
+            _ => None,
+        });
         let oldest = last.map(|stamp| stamp.map(|stamp| stamp.monotonic)).min();
         let oldest = oldest.flatten();
         // What stands condemned is scrubbed no more.

@@ -258,7 +258,8 @@ impl Scrubber {
     }
 
     /// Ends it once the step under way is done; the gravest failure that nobody took. A
-    /// sink that is called in that step ends it, too, and is not waited for.
+    /// sink that is called in that step ends it, too, and is not waited for: what that
+    /// step found is in the records only, and the manager lives until it is done.
     #[must_use = "it may be what the scrubber was there for"]
     pub fn end(mut self) -> Option<Error> {
         self.join();

@@ -9,7 +9,7 @@ use super::keyed::{Checked, Span};
 use super::{DeviceSlot, VramManager};
 use crate::audit::{Body, Text};
 use crate::device::{Device, DeviceError, Witness};
-use crate::error::{Error, InputError, Result, VerifyError};
+use crate::error::{Answer, Damage, Error, InputError, Result, Said, VerifyError};
 use crate::policy::{ConfirmedMemory, OnFailure, OnGroupFailure, PolicyError};
 use crate::seal::{self, Authentic, Record};
 use crate::shard::{Resident, SealedShard, ShardId, Stamp};
@@ -263,18 +263,27 @@ impl VramManager {
             sealed: record.digest,
             tensors: resident.tensors(),
             read: 0,
+            answers: Vec::new(),
         };
         let outcome = check.run();
+        let said = check.answers;
         resident.count_read(check.read);
         // Before anything is recorded: a sink may free the shard.
         drop(held);
-        let outcome = outcome.map_err(|unfinished| {
-            resident.doubt(unfinished.suspect_blocks);
-            unfinished.error
-        });
-        let (contents, faults) = match self.watched(outcome)? {
+        let outcome = match outcome {
+            Ok(outcome) => Ok(outcome),
+            Err(unfinished) => {
+                resident.doubt(unfinished.suspect_blocks, said.iter().cloned());
+                Err(unfinished.error)
+            }
+        };
+        let outcome = self.watched(outcome)?;
+        let mut answers = resident.take_answers();
+        answers.extend(said);
+        let (contents, faults) = match outcome {
             Outcome::Intact(contents, faults) => (contents, faults),
             Outcome::Damaged(actual, damage) => {
+                let damage = Damage { answers, ..damage };
                 return Err(VerifyError::Contents {
                     shard_id: record.shard_id.clone(),
                     expected: record.digest,
@@ -291,20 +300,23 @@ impl VramManager {
         }
         match faults.checker.max(outvoted) {
             0 => {}
-            blocks => self.checker_fault(record, blocks)?,
+            blocks => {
+                let fault = self.checker_fault(record, blocks, answers);
+                self.emit(None, fault)?;
+            }
         }
         Ok(contents)
     }
 
-    /// Records that the checker erred, not the memory.
-    fn checker_fault(&self, record: &Record, suspect_blocks: u64) -> Result<()> {
+    /// Counts that a checker erred, not the memory, and says so for the record.
+    fn checker_fault(&self, record: &Record, suspect_blocks: u64, answers: Vec<Answer>) -> Body {
         self.inner.counters.checker_erred();
-        let body = Body::CheckerFault {
+        Body::CheckerFault {
             shard_id: record.shard_id.clone(),
             gpu_device: record.gpu_device,
             suspect_blocks,
-        };
-        Ok(self.emit(None, body)?)
+            answers,
+        }
     }
 
     /// After a failure: every effect first (quarantine, group, stop), then the
@@ -320,7 +332,7 @@ impl VramManager {
         if !condemns(error) {
             return match resident.doubts() {
                 0 => self.record_failure(record, error),
-                blocks => self.record_doubt(record, error, blocks),
+                blocks => self.record_doubt(resident, error, blocks),
             };
         }
         resident.quarantine();
@@ -329,6 +341,12 @@ impl VramManager {
         let reason = format!("shard {} failed its verification", record.shard_id);
         let stopped = stops && self.inner.state.stop(&reason);
         self.record_condemned(resident, error);
+        if let Error::Verify(VerifyError::Contents { damage, .. }) = error
+            && damage.withdrawn > 0
+        {
+            let answers = damage.answers.clone();
+            self.tell(None, self.checker_fault(record, damage.withdrawn, answers));
+        }
         for shard_id in others {
             let because_of = record.shard_id.clone();
             let body = Body::ShardQuarantined {
@@ -396,7 +414,7 @@ impl VramManager {
     /// Every failed verification is recorded, whatever the reason
     /// (requirement: AU-3).
     pub(super) fn record_failure(&self, record: &Record, error: &Error) {
-        self.record_failure_as(reason(error), record, error, &error.to_string(), None);
+        self.record_failed(record, error, Failed::with(error));
     }
 
     /// The same of a shard that is condemned, with what the driver said of its
@@ -406,27 +424,31 @@ impl VramManager {
             Error::Verify(VerifyError::Tag { .. }) => None,
             _ => resident.witnessed(),
         };
-        let details = error.to_string();
-        self.record_failure_as(reason(error), resident.record(), error, &details, witness);
+        let failed = Failed {
+            witness,
+            ..Failed::with(error)
+        };
+        self.record_failed(resident.record(), error, failed);
     }
 
     /// The same of a check that found something and could not be finished.
-    fn record_doubt(&self, record: &Record, error: &Error, blocks: u64) {
+    fn record_doubt(&self, resident: &Resident, error: &Error, blocks: u64) {
+        let answers = resident.answers();
+        let said = Said(&answers);
         let details = format!(
-            "up to {blocks} blocks of 4 KiB looked bad, and whether they are could not be told: {error}"
+            "up to {blocks} blocks of 4 KiB looked bad, and whether they are could not be told: {error} ({said})"
         );
-        self.record_failure_as("unsettled", record, error, &details, None);
+        let failed = Failed {
+            reason: "unsettled",
+            details,
+            answers,
+            ..Failed::with(error)
+        };
+        self.record_failed(resident.record(), error, failed);
     }
 
-    fn record_failure_as(
-        &self,
-        reason: &'static str,
-        record: &Record,
-        error: &Error,
-        details: &str,
-        witness: Option<Witness>,
-    ) {
-        self.inner.counters.recorded_failure(reason);
+    fn record_failed(&self, record: &Record, error: &Error, failed: Failed) {
+        self.inner.counters.recorded_failure(failed.reason);
         let (actual_digest, damage) = match error {
             Error::Verify(VerifyError::Contents { actual, damage, .. }) => {
                 (actual.to_string(), Some(Box::new(damage.for_log())))
@@ -436,13 +458,14 @@ impl VramManager {
         let body = Body::SealVerificationFailed {
             shard_id: record.shard_id.clone(),
             gpu_device: record.gpu_device,
-            reason: Text::new(reason),
+            reason: Text::new(failed.reason),
             expected_digest: record.digest.to_string(),
             actual_digest,
             damage,
-            sealed_witness: witness.map(|_| record.witness),
-            witness,
-            details: Text::new(details),
+            answers: failed.answers,
+            sealed_witness: failed.witness.map(|_| record.witness),
+            witness: failed.witness,
+            details: Text::new(&failed.details),
         };
         self.tell(None, body);
     }
@@ -450,6 +473,30 @@ impl VramManager {
     /// The slot that holds a shard.
     pub(super) fn slot_of(&self, resident: &Resident) -> Result<&DeviceSlot, InputError> {
         self.slot(resident.record().gpu_device)
+    }
+}
+
+/// A failed verification, as an event tells it.
+struct Failed {
+    reason: &'static str,
+    details: String,
+    witness: Option<Witness>,
+    answers: Vec<Answer>,
+}
+
+impl Failed {
+    /// As the error says.
+    fn with(error: &Error) -> Self {
+        let answers = match error {
+            Error::Verify(VerifyError::Contents { damage, .. }) => damage.answers.clone(),
+            _ => Vec::new(),
+        };
+        Self {
+            reason: reason(error),
+            details: error.to_string(),
+            witness: None,
+            answers,
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use super::{Claim, Condemned, Filled};
 use crate::audit::Text;
 use crate::capacity::Allocation;
 use crate::device::Witness;
-use crate::error::{Error, Misuse};
+use crate::error::{Answer, Error, Misuse};
 use crate::format::TensorTable;
 use crate::seal::Record;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -37,6 +37,8 @@ pub(crate) struct Resident {
     doubts: AtomicU64,
     /// As many of them as a checker of the shard told.
     suspects: AtomicU64,
+    /// What the checkers said that left them in doubt.
+    answers: Mutex<Vec<Answer>>,
     rolling: Mutex<Option<Rolling>>,
     bytes_read: AtomicU64,
     /// Which step of the scrubber was its last; 0 before the first.
@@ -94,6 +96,7 @@ impl Resident {
             witnessed: Mutex::new(None),
             doubts: AtomicU64::new(0),
             suspects: AtomicU64::new(0),
+            answers: Mutex::default(),
             rolling: Mutex::new(rolling),
             bytes_read: AtomicU64::new(0),
             scrubbed: AtomicU64::new(0),
@@ -247,10 +250,15 @@ impl Resident {
         *lock(&self.rolling) = rolling;
     }
 
-    /// So many blocks looked bad, and nobody can tell yet who erred. Whatever was
-    /// verified before does not count until a tree pass has been passed.
-    pub(crate) fn doubt(&self, blocks: u64) {
+    /// So many blocks looked bad, as these answers say, and nobody can tell yet who
+    /// erred. Whatever was verified before does not count until a tree pass has been
+    /// passed. The first answers are kept until then.
+    pub(crate) fn doubt(&self, blocks: u64, said: impl IntoIterator<Item = Answer>) {
         if blocks > 0 {
+            let mut answers = lock(&self.answers);
+            answers.extend(said);
+            answers.truncate(Answer::MAX_KEPT);
+            drop(answers);
             self.suspects.fetch_max(blocks, Ordering::SeqCst);
             self.doubts.fetch_max(blocks, Ordering::SeqCst);
             self.set_rolling(None);
@@ -268,6 +276,16 @@ impl Resident {
     /// Blocks that are in doubt.
     pub(crate) fn doubts(&self) -> u64 {
         self.doubts.load(Ordering::SeqCst)
+    }
+
+    /// The answers that left the shard in doubt.
+    pub(crate) fn answers(&self) -> Vec<Answer> {
+        lock(&self.answers).clone()
+    }
+
+    /// The same, for the check that settles it, either way.
+    pub(crate) fn take_answers(&self) -> Vec<Answer> {
+        std::mem::take(&mut *lock(&self.answers))
     }
 
     /// A tree pass found every byte to be as sealed, at that monotonic time; how many

@@ -4,6 +4,7 @@
 use tracing::{error, info, warn};
 
 use crate::audit::{AuditError, Body, Text};
+use crate::error::Said;
 
 /// Tells of one event. The levels follow [`Body::severity`]: a critical event is
 /// an error here, for `tracing` knows nothing worse.
@@ -140,9 +141,9 @@ fn checking(body: &Body, correlation_id: Option<&str>) {
             event = "seal.verification_failed", correlation_id, %shard_id, gpu_device, %reason,
             expected_digest, actual_digest, %details, "a verification failed"
         ),
-        Body::CheckerFault { shard_id, gpu_device, suspect_blocks } => warn!(
+        Body::CheckerFault { shard_id, gpu_device, suspect_blocks, answers } => warn!(
             event = "seal.checker_fault", correlation_id, %shard_id, gpu_device, suspect_blocks,
-            "the checker erred once, the memory is good"
+            answers = %Said(answers), "a checker found blocks bad that are good"
         ),
         Body::HashesReplaced { shard_id, gpu_device, hashes } => warn!(
             event = "seal.hashes_replaced", correlation_id, %shard_id, gpu_device, hashes,

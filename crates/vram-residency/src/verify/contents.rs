@@ -1,14 +1,13 @@
 //! Contents against the seal: measure on the device, locate damage, and get a
 //! second opinion before a shard is condemned.
 
-use std::borrow::Cow;
-
 use vram_digest::{BLOCK_BYTES, BlockHash, FileDigest, file_digest, hash_block, hash_blocks, root};
 use zeroize::Zeroizing;
 
 use super::Contents;
+use super::suspects::{Look, Suspects, describe, in_first_only};
 use crate::device::{Device, DeviceError, Extent};
-use crate::error::Damage;
+use crate::error::{Answer, Checker, Damage};
 use crate::format::TensorTable;
 
 /// Blocks whose hashes are in memory at once, besides the ones that are kept:
@@ -81,6 +80,8 @@ pub(crate) struct Check<'a> {
     pub(crate) tensors: &'a TensorTable,
     /// Bytes of the shard that the device read for it so far.
     pub(crate) read: u64,
+    /// What was said so far, whoever said it.
+    pub(crate) answers: Vec<Answer>,
 }
 
 impl Check<'_> {
@@ -89,29 +90,33 @@ impl Check<'_> {
     /// then not looked at, which is why whoever uses them holds them against the
     /// seal.
     pub(crate) fn run(&mut self) -> Result<Outcome, Unfinished> {
-        let root = self.device.tree_root(self.extent)?;
-        if root.is_some() {
-            self.reads(self.extent.len);
-        }
-        let as_sealed = root.map(|root| self.digest(&root).ct_eq(&self.sealed));
-        if as_sealed == Some(true) {
+        let Some(root) = self.device.tree_root(self.extent)? else {
+            return self.by_blocks();
+        };
+        self.reads(self.extent.len);
+        let digest = self.digest(&root);
+        // Where the device's own tree is wrong, any block may be why.
+        let any = self.blocks();
+        let as_sealed = digest.ct_eq(&self.sealed);
+        let bad = if as_sealed { 0 } else { any };
+        let answer = Answer::new(Checker::Tree, any, [(0, bad)]).with_digest(digest);
+        self.answers.push(answer);
+        if as_sealed {
             return Ok(Outcome::Intact(Contents(()), Faults::default()));
         }
-        // Where the device's own tree was wrong, any block may have been why.
-        let any = self.level0.len() as u64;
         match self.by_blocks() {
-            Ok(Outcome::Intact(intact, faults)) if as_sealed.is_some() => {
+            Ok(Outcome::Intact(intact, faults)) => {
                 let faults = Faults {
                     checker: any,
                     ..faults
                 };
                 Ok(Outcome::Intact(intact, faults))
             }
-            Err(Unfinished { error, .. }) if as_sealed.is_some() => Err(Unfinished {
+            Err(Unfinished { error, .. }) => Err(Unfinished {
                 error,
                 suspect_blocks: any,
             }),
-            outcome => outcome,
+            damaged => damaged,
         }
     }
 
@@ -122,22 +127,23 @@ impl Check<'_> {
         if as_sealed && suspects.is_empty() {
             return Ok(Outcome::Intact(Contents(()), Faults::default()));
         }
+        let bad = self.or_any(&suspects);
         // Only hashes that the seal vouches for tell a bad block.
         let opinion = match self.is_sealed(self.level0) {
-            true => self.second_opinion(actual, &self.or_all(&suspects)),
-            false => self.opinion_without_hashes(as_sealed, &suspects),
+            true => self.second_opinion(actual, &bad),
+            false => self.opinion_without_hashes(as_sealed, &suspects.blocks()),
         };
-        opinion.map_err(|error| Unfinished {
-            error,
-            suspect_blocks: self.or_all(&suspects).len() as u64,
+        opinion.map_err(|unfinished| Unfinished {
+            suspect_blocks: unfinished.suspect_blocks.max(bad.len()),
+            ..unfinished
         })
     }
 
     /// Where something is wrong and no block differs, any may be bad.
-    fn or_all<'s>(&self, suspects: &'s [u64]) -> Cow<'s, [u64]> {
-        match suspects {
-            [] => (0..self.level0.len() as u64).collect(),
-            some => Cow::Borrowed(some),
+    fn or_any(&self, suspects: &Suspects) -> Suspects {
+        match suspects.is_empty() {
+            true => Suspects::any(self.blocks()),
+            false => suspects.clone(),
         }
     }
 
@@ -146,27 +152,31 @@ impl Check<'_> {
     fn second_opinion(
         &mut self,
         actual: FileDigest,
-        suspects: &[u64],
-    ) -> Result<Outcome, DeviceError> {
+        suspects: &Suspects,
+    ) -> Result<Outcome, Unfinished> {
+        let first = suspects.blocks();
         let look = self.look_again(self.level0, suspects)?;
-        if look.differ > 0 {
-            let damage = describe(suspects, self.tensors, look.read, look.differ);
-            return Ok(Outcome::Damaged(actual, damage));
+        if !look.differ.is_empty() {
+            return Ok(Outcome::Damaged(actual, self.describe(&first, &look)));
         }
-        let again = self.measure()?;
-        if self.is_sealed(&again) {
+        let (again, suspects) = self.compare()?;
+        if again.ct_eq(&self.sealed) {
             let faults = Faults {
-                checker: suspects.len() as u64,
+                checker: first.len() as u64,
                 kept: None,
             };
             return Ok(Outcome::Intact(Contents(()), faults));
         }
         // The second run may blame other blocks than the first did.
-        let pairs = (0..).zip(again.iter().zip(self.level0));
-        let suspects: Vec<u64> = differing(pairs).collect();
         let look = self.look_again(self.level0, &suspects)?;
-        let damage = describe(&suspects, self.tensors, look.read, look.differ);
-        Ok(Outcome::Damaged(self.digest(&root(&again)), damage))
+        // What the device left undone twice proves nothing, where nothing else differs.
+        if look.differ.is_empty() && suspects.are_unwritten() {
+            return Err(DeviceError::NoResult { op: "block hashes" }.into());
+        }
+        let second = suspects.blocks();
+        let mut damage = self.describe(&second, &look);
+        damage.withdrawn = in_first_only(&first, &second);
+        Ok(Outcome::Damaged(again, damage))
     }
 
     /// The same when the kept hashes are wrong themselves: the device is asked
@@ -177,39 +187,36 @@ impl Check<'_> {
         &mut self,
         as_sealed: bool,
         first: &[u64],
-    ) -> Result<Outcome, DeviceError> {
-        let level0 = self.level0;
-        let suspects = |measured: &[BlockHash]| -> Vec<u64> {
-            differing((0..).zip(measured.iter().zip(level0))).collect()
-        };
-        let mut measured = self.measure()?;
-        let mut differ = suspects(&measured);
+    ) -> Result<Outcome, Unfinished> {
+        let (mut measured, mut differ) = self.measure()?;
         // The answer that was not as sealed, if one of the first two was not.
-        let mut outvoted = (!as_sealed).then_some(Cow::Borrowed(first));
+        let mut outvoted = (!as_sealed).then(|| first.to_vec());
         if as_sealed && !self.is_sealed(&measured) {
-            measured = self.measure()?;
-            outvoted = Some(Cow::Owned(std::mem::replace(
-                &mut differ,
-                suspects(&measured),
-            )));
+            outvoted = Some(differ.blocks());
+            (measured, differ) = self.measure()?;
         }
         if self.is_sealed(&measured) {
-            let wrong = differ.len() as u64;
+            let differ = differ.blocks();
             // Its digest was wrong, so some block was.
-            let erred = |answer: Cow<'_, [u64]>| in_one_only(&answer, &differ).max(1);
+            let erred = |answer: Vec<u64>| {
+                let either = in_first_only(&answer, &differ);
+                either
+                    .saturating_add(in_first_only(&differ, &answer))
+                    .max(1)
+            };
             let faults = Faults {
                 checker: outvoted.map_or(0, erred),
-                kept: Some((measured, wrong)),
+                kept: Some((measured, differ.len() as u64)),
             };
             return Ok(Outcome::Intact(Contents(()), faults));
         }
-        let look = self.look_again(&measured, &self.or_all(&differ))?;
+        let look = self.look_again(&measured, &self.or_any(&differ))?;
         let damage = Damage {
             blocks: None,
             runs: Vec::new(),
             tensors: Vec::new(),
-            read_back: look.read,
-            confirmed: look.read.saturating_sub(look.differ),
+            confirmed: look.read.saturating_sub(look.differ.len() as u64),
+            ..self.describe(&[], &look)
         };
         Ok(Outcome::Damaged(self.digest(&root(&measured)), damage))
     }
@@ -218,10 +225,10 @@ impl Check<'_> {
     /// kept hashes. Goes window by window, so that a check takes no second set of
     /// block hashes (requirement: PF-11). Each window starts as zeros: a hash that is
     /// not written makes its block suspect and hides no other.
-    fn compare(&mut self) -> Result<(FileDigest, Vec<u64>), Unfinished> {
+    fn compare(&mut self) -> Result<(FileDigest, Suspects), Unfinished> {
         let level0 = self.level0;
         let mut window = vec![BlockHash::default(); WINDOW.min(level0.len())];
-        let (mut parents, mut suspects) = (Vec::new(), Vec::new());
+        let (mut parents, mut suspects) = (Vec::new(), Suspects::default());
         let mut first = 0_u64;
         for kept in level0.chunks(WINDOW) {
             window.truncate(kept.len());
@@ -230,14 +237,13 @@ impl Check<'_> {
             let measured = self
                 .device
                 .block_digests(self.extent, first..next, &mut window);
-            measured.map_err(|error| Unfinished {
-                error,
-                suspect_blocks: suspects.len() as u64,
-            })?;
+            if let Err(error) = measured {
+                return Err(self.half_way(first, &suspects, error));
+            }
             let before = first.saturating_mul(BLOCK_BYTES as u64);
             let here = kept.len().saturating_mul(BLOCK_BYTES) as u64;
             self.reads(self.extent.len.saturating_sub(before).min(here));
-            suspects.extend(differing((first..).zip(window.iter().zip(kept))));
+            suspects.add(first, &window, kept);
             let nodes = window.as_flattened();
             let done = parents.len();
             parents.resize(
@@ -253,7 +259,20 @@ impl Check<'_> {
             1 => window.first().copied().unwrap_or_default(),
             _ => root(&parents),
         };
-        Ok((self.digest(&root), suspects))
+        let digest = self.digest(&root);
+        self.says(first, &suspects, Some(digest));
+        Ok((digest, suspects))
+    }
+
+    /// What was found before the device failed is told.
+    fn half_way(&mut self, looked_at: u64, found: &Suspects, error: DeviceError) -> Unfinished {
+        if !found.is_empty() {
+            self.says(looked_at, found, None);
+        }
+        Unfinished {
+            error,
+            suspect_blocks: found.len(),
+        }
     }
 
     /// Reads suspect blocks back and hashes them on the CPU: an independent path.
@@ -262,30 +281,54 @@ impl Check<'_> {
     fn look_again(
         &mut self,
         expected: &[BlockHash],
-        suspects: &[u64],
+        suspects: &Suspects,
     ) -> Result<Look, DeviceError> {
         let mut bytes = Zeroizing::new(vec![0_u8; BLOCK_BYTES]);
         let mut look = Look::default();
-        let step = suspects.len().div_ceil(MAX_READ_BACK).max(1);
-        for block in suspects.iter().step_by(step) {
+        for block in suspects.some(MAX_READ_BACK) {
             let offset = block.saturating_mul(BLOCK_BYTES as u64);
             let len = self.extent.len.saturating_sub(offset);
             let len = usize::try_from(len).map_or(BLOCK_BYTES, |len| len.min(BLOCK_BYTES));
             let out = bytes.get_mut(..len).unwrap_or_default();
             self.device.read(self.extent, offset, out)?;
             self.reads(len as u64);
-            let index = usize::try_from(*block).unwrap_or(usize::MAX);
-            let differs = hash_block(out).ok().as_ref() != expected.get(index);
+            let index = usize::try_from(block).unwrap_or(usize::MAX);
             look.read = look.read.saturating_add(1);
-            look.differ = look.differ.saturating_add(u64::from(differs));
+            if hash_block(out).ok().as_ref() != expected.get(index) {
+                look.differ.push(block);
+            }
         }
+        let answer = Answer::of_blocks(Checker::Cpu, look.read, &look.differ);
+        self.answers.push(answer);
         Ok(look)
     }
 
-    fn measure(&mut self) -> Result<Vec<BlockHash>, DeviceError> {
+    /// All block hashes, and the blocks that differ from the kept ones.
+    fn measure(&mut self) -> Result<(Vec<BlockHash>, Suspects), DeviceError> {
         let measured = measure(self.device, self.extent)?;
         self.reads(self.extent.len);
-        Ok(measured)
+        let suspects = Suspects::of(&measured, self.level0);
+        let digest = self.digest(&root(&measured));
+        self.says(self.blocks(), &suspects, Some(digest));
+        Ok((measured, suspects))
+    }
+
+    /// What the device's block hashes say.
+    fn says(&mut self, looked_at: u64, bad: &Suspects, digest: Option<FileDigest>) {
+        let answer = Answer::of_blocks(Checker::Blocks, looked_at, &bad.blocks());
+        self.answers.push(match digest {
+            Some(digest) => answer.with_digest(digest),
+            None => answer,
+        });
+    }
+
+    fn describe(&self, suspects: &[u64], look: &Look) -> Damage {
+        describe(suspects, self.tensors, look)
+    }
+
+    /// Blocks of the shard.
+    const fn blocks(&self) -> u64 {
+        self.level0.len() as u64
     }
 
     fn digest(&self, root: &BlockHash) -> FileDigest {
@@ -299,73 +342,6 @@ impl Check<'_> {
 
     const fn reads(&mut self, bytes: u64) {
         self.read = self.read.saturating_add(bytes);
-    }
-}
-
-/// Blocks whose two hashes are not the same.
-fn differing<'h>(
-    pairs: impl Iterator<Item = (u64, (&'h BlockHash, &'h BlockHash))>,
-) -> impl Iterator<Item = u64> {
-    let differ = pairs.filter(|(_, (one, other))| one != other);
-    differ.map(|(block, _)| block)
-}
-
-/// How many blocks stand in one of two sorted lists and not in the other.
-fn in_one_only(one: &[u64], other: &[u64]) -> u64 {
-    let missing = |from: &[u64], of: &[u64]| {
-        let missing = of.iter().filter(|block| from.binary_search(block).is_err());
-        missing.count() as u64
-    };
-    missing(one, other).saturating_add(missing(other, one))
-}
-
-/// What the CPU found in suspect blocks.
-#[derive(Default)]
-struct Look {
-    /// Blocks that were read back.
-    read: u64,
-    /// Those of them that do not have the expected hash.
-    differ: u64,
-}
-
-/// Blocks in ascending order as runs of (first block, count).
-pub(crate) fn runs_of(blocks: impl Iterator<Item = u64>) -> Vec<(u64, u64)> {
-    let mut runs: Vec<(u64, u64)> = Vec::new();
-    for block in blocks {
-        match runs.last_mut() {
-            Some((first, count)) if first.saturating_add(*count) == block => {
-                *count = count.saturating_add(1);
-            }
-            _ => runs.push((block, 1)),
-        }
-    }
-    runs
-}
-
-/// Blocks as runs, the tensors they belong to, and what the CPU said.
-fn describe(suspects: &[u64], tensors: &TensorTable, read_back: u64, confirmed: u64) -> Damage {
-    let mut runs = runs_of(suspects.iter().copied());
-    let blocks = runs.iter().map(|(_, count)| *count).sum();
-    runs.truncate(Damage::MAX_RUNS);
-    let block_bytes = BLOCK_BYTES as u64;
-    let mut names: Vec<String> = Vec::new();
-    for (first, count) in &runs {
-        let start = first.saturating_mul(block_bytes);
-        let end = start.saturating_add(count.saturating_mul(block_bytes));
-        for tensor in tensors.which_tensors(start..end) {
-            if names.len() < Damage::MAX_TENSORS
-                && names.last().map(String::as_str) != Some(&*tensor.name)
-            {
-                names.push(tensor.name.to_string());
-            }
-        }
-    }
-    Damage {
-        blocks: Some(blocks),
-        runs,
-        tensors: names,
-        read_back,
-        confirmed,
     }
 }
 
@@ -421,6 +397,7 @@ mod tests {
             sealed,
             tensors: &TensorTable::default(),
             read: 0,
+            answers: Vec::new(),
         };
         (check.run(), check.read)
     }
@@ -463,11 +440,13 @@ mod tests {
         forward!(sim: keyed_tags copy_to as_any close);
     }
 
-    /// Leaves the hashes of some blocks unwritten, so many times.
+    /// Leaves the hashes of some blocks unwritten, so many times, and has a wrong one of
+    /// another each time.
     struct Forgetful {
         sim: SimDevice,
-        forgets: &'static [usize],
+        forgets: Vec<usize>,
         times: AtomicU64,
+        errs: Option<usize>,
     }
 
     impl Device for Forgetful {
@@ -482,6 +461,9 @@ mod tests {
             out: &mut [BlockHash],
         ) -> Result<(), DeviceError> {
             self.sim.block_digests(extent, blocks, out)?;
+            if let Some(hash) = self.errs.and_then(|block| out.get_mut(block)) {
+                hash[0] ^= 1;
+            }
             if self.times.load(Ordering::SeqCst) > 0 {
                 self.times.fetch_sub(1, Ordering::SeqCst);
                 self.forgets.iter().for_each(|i| out[*i] = [0; 32]);
@@ -497,7 +479,7 @@ mod tests {
     // requirement: DG-2
     #[test]
     fn every_hash_is_judged_by_itself() {
-        let answer = |forgets, times, damaged| {
+        let answer = |forgets: &[usize], times, damaged| {
             let (sim, extent) = holding(&[7; LEN]);
             let good = measure(&sim, extent).unwrap();
             let sealed = file_digest(&root(&good), extent.len);
@@ -507,8 +489,9 @@ mod tests {
             let times = AtomicU64::new(times);
             let device = Forgetful {
                 sim,
-                forgets,
+                forgets: forgets.to_vec(),
                 times,
+                errs: None,
             };
             ran(&device, extent, &good, sealed).0
         };
@@ -526,6 +509,46 @@ mod tests {
             assert_eq!(never.suspect_blocks, forgets.len() as u64);
             assert!(matches!(never.error, DeviceError::NoResult { .. }));
         }
+    }
+
+    /// The second opinion looks first at what the device said, not at what it left unsaid,
+    /// and a hash that is missing there hides no mismatch either.
+    // requirement: DG-2
+    #[test]
+    fn an_unwritten_hash_hides_nothing_from_the_second_opinion() {
+        const BLOCKS: usize = 2 * MAX_READ_BACK;
+        let answer = |forgets: Vec<usize>, errs, damaged: bool| {
+            let sim = SimDevice::new(16 << 20);
+            let (sim, extent) = held_by(sim, &vec![7; BLOCKS * BLOCK_BYTES]);
+            let good = measure(&sim, extent).unwrap();
+            let sealed = file_digest(&root(&good), extent.len);
+            if damaged {
+                sim.flip_bit(extent.buffer, 1001 * 4096, 1).unwrap();
+            }
+            let device = Forgetful {
+                sim,
+                forgets,
+                times: AtomicU64::new(u64::MAX),
+                errs,
+            };
+            ran(&device, extent, &good, sealed).0
+        };
+        // More than the CPU looks at, and the one that is bad.
+        let most: Vec<usize> = (0..BLOCKS).filter(|block| *block != 1001).collect();
+        let Ok(Outcome::Damaged(_, damage)) = answer(most.clone(), None, true) else {
+            panic!("the damage is hidden")
+        };
+        assert_eq!((damage.confirmed, damage.blocks), (1, Some(2048)));
+        // A device that says the same of one block twice stands against the CPU.
+        let Ok(Outcome::Damaged(_, damage)) = answer(vec![3], Some(4), false) else {
+            panic!("what the device said twice is hidden")
+        };
+        assert_eq!((damage.confirmed, damage.runs), (0, vec![(3, 2)]));
+        let Err(unfinished) = answer(most, None, false) else {
+            panic!("it proves nothing, and nothing against the shard")
+        };
+        assert!(matches!(unfinished.error, DeviceError::NoResult { .. }));
+        assert_eq!(unfinished.suspect_blocks, 2047);
     }
 
     fn scripted() -> DeviceError {
@@ -647,6 +670,7 @@ mod tests {
         let now = measure(&device, extent).unwrap();
         assert_eq!(actual, file_digest(&root(&now), extent.len));
         assert_eq!((damage.runs, damage.confirmed), (vec![(3, 1)], 1));
+        assert_eq!(damage.withdrawn, 1, "the first block is good");
     }
 
     /// The device's own tree was wrong; which block is to blame nobody could ask.

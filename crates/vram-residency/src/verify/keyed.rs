@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use super::{Contents, Pace};
 use crate::device::{Device, DeviceError, Extent, UPLOAD_ALIGN};
-use crate::error::Error;
+use crate::error::{Answer, Checker, Error};
 use crate::random::{Random, RandomError, bytes};
 
 /// A fresh key for keyed tags.
@@ -36,9 +36,8 @@ pub(crate) struct Reference {
 pub(crate) enum Made {
     /// Two of them, to be vouched for by the tree pass that follows.
     Pair(Reference, Reference),
-    /// None: for segments of so many blocks the device left no tags, or other ones
-    /// than the CPU has.
-    Doubted(u64),
+    /// None: for some segments the device left no tags, or other ones than the CPU has.
+    Doubted(Answer),
 }
 
 impl Reference {
@@ -61,15 +60,18 @@ impl Reference {
         let pairs = in_pairs(&tags, segments.len())?;
         let unwritten = segments.iter().zip(pairs);
         let unwritten = unwritten.filter(|(_, pair)| pair.contains(&nh::Tag::ZERO));
-        let unwritten = unwritten.map(|(segment, _)| blocks_of(extent, *segment));
-        match unwritten.fold(0, u64::saturating_add) {
-            0 => {}
-            blocks => return Ok(Made::Doubted(blocks)),
+        let unwritten = unwritten.map(|(segment, _)| run_of(extent, *segment));
+        let all = extent.len.div_ceil(BLOCK_BYTES as u64);
+        let answer = Answer::new(Checker::References, all, unwritten);
+        if answer.bad > 0 {
+            return Ok(Made::Doubted(answer));
         }
         let spot = spot_check(device, extent, (&one, &two), pairs, random)?;
-        *read = read.saturating_add(spot.bytes);
+        *read = read.saturating_add(bytes_of(extent, spot.segment));
         if !spot.agrees {
-            return Ok(Made::Doubted(spot.bytes.div_ceil(BLOCK_BYTES as u64)));
+            let (first, blocks) = run_of(extent, spot.segment);
+            let answer = Answer::new(Checker::References, blocks, [(first, blocks)]);
+            return Ok(Made::Doubted(answer));
         }
         let firsts = pairs.iter().map(|[first, _]| *first).collect();
         let seconds = pairs.iter().map(|[_, second]| *second).collect();
@@ -107,30 +109,39 @@ pub(crate) struct Rolling {
 pub(crate) struct Pass {
     /// Bytes that were read and checked.
     pub(crate) bytes: u64,
-    /// Blocks of the segments whose tag was not the reference, or was not written.
-    suspect_blocks: u64,
+    /// Blocks of the segments whose tag was not the reference, or was not written, as
+    /// runs in the order of the visits.
+    suspects: Vec<(u64, u64)>,
 }
 
 impl Pass {
     /// Proof that what was read is intact; `None` when something was not, or
     /// nothing was read.
     pub(crate) const fn intact(&self) -> Option<Contents> {
-        if self.suspect_blocks == 0 && self.bytes > 0 {
+        if self.suspects.is_empty() && self.bytes > 0 {
             Some(Contents(()))
         } else {
             None
         }
     }
 
-    /// Blocks of the segments that did not match.
-    pub(crate) const fn suspect_blocks(&self) -> u64 {
-        self.suspect_blocks
+    /// Whether a segment did not match.
+    pub(crate) const fn is_suspect(&self) -> bool {
+        !self.suspects.is_empty()
+    }
+
+    /// What the tags said: the blocks of the segments that did not match.
+    pub(crate) fn answer(&self) -> Answer {
+        let mut suspects = self.suspects.clone();
+        suspects.sort_unstable();
+        let looked_at = self.bytes.div_ceil(BLOCK_BYTES as u64);
+        Answer::new(Checker::Tags, looked_at, suspects)
     }
 
     /// Adds what a later part of the same pass found.
-    pub(crate) const fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         self.bytes = self.bytes.saturating_add(other.bytes);
-        self.suspect_blocks = self.suspect_blocks.saturating_add(other.suspect_blocks);
+        self.suspects.extend(other.suspects);
     }
 }
 
@@ -212,7 +223,7 @@ impl Rolling {
         let len = |segment: &u64| bytes_of(extent, *segment);
         let mut pass = Pass {
             bytes: batch.iter().map(len).fold(0, u64::saturating_add),
-            suspect_blocks: 0,
+            suspects: Vec::new(),
         };
         let tags = device.keyed_tags(extent, batch, &[&self.current, &self.next])?;
         self.read = self.read.saturating_add(pass.bytes);
@@ -225,16 +236,13 @@ impl Rolling {
                 Some(reference) if reference == now && *then != nh::Tag::ZERO => {
                     *reference = *then;
                 }
-                _ => {
-                    let blocks = blocks_of(extent, *segment);
-                    pass.suspect_blocks = pass.suspect_blocks.saturating_add(blocks);
-                }
+                _ => pass.suspects.push(run_of(extent, *segment)),
             }
         }
         self.since_anchor = self.since_anchor.saturating_add(batch.len() as u64);
         self.visited = end;
         // What was found must not be lost for want of a new key.
-        if end == self.order.len() && pass.suspect_blocks == 0 {
+        if end == self.order.len() && !pass.is_suspect() {
             self.turn(random)?;
         }
         Ok(pass)
@@ -250,7 +258,7 @@ impl Rolling {
     ) -> Result<Pass, Error> {
         let again: Vec<u64> = self.order.get(..self.visited).unwrap_or_default().to_vec();
         let mut pass = self.visit(device, extent, self.left(), random)?;
-        if again.is_empty() || pass.suspect_blocks > 0 {
+        if again.is_empty() || pass.is_suspect() {
             return Ok(pass);
         }
         let mut order = again;
@@ -259,7 +267,7 @@ impl Rolling {
         let rest = self.order.iter().filter(|segment| !seen.contains(segment));
         order.extend(rest.copied().collect::<Vec<_>>());
         self.order = order;
-        pass.add(&self.visit(device, extent, first, random)?);
+        pass.add(self.visit(device, extent, first, random)?);
         Ok(pass)
     }
 
@@ -287,14 +295,18 @@ fn bytes_of(extent: Extent, segment: u64) -> u64 {
     extent.len.saturating_sub(start).min(UPLOAD_ALIGN)
 }
 
-/// Blocks of a segment.
-fn blocks_of(extent: Extent, segment: u64) -> u64 {
-    bytes_of(extent, segment).div_ceil(BLOCK_BYTES as u64)
+/// Blocks of a segment: the first, and how many.
+fn run_of(extent: Extent, segment: u64) -> (u64, u64) {
+    let first = segment.saturating_mul(UPLOAD_ALIGN.div_ceil(BLOCK_BYTES as u64));
+    (
+        first,
+        bytes_of(extent, segment).div_ceil(BLOCK_BYTES as u64),
+    )
 }
 
 /// What the CPU says of a segment.
 struct Spot {
-    bytes: u64,
+    segment: u64,
     agrees: bool,
 }
 
@@ -315,7 +327,7 @@ fn spot_check(
     let expected = [nh::tag(one, &bytes), nh::tag(two, &bytes)];
     let index = usize::try_from(segment).unwrap_or(usize::MAX);
     Ok(Spot {
-        bytes: len,
+        segment,
         agrees: pairs.get(index) == Some(&expected),
     })
 }
@@ -462,16 +474,19 @@ mod tests {
 
     #[test]
     fn a_pass_that_read_nothing_proves_nothing() {
-        let pass = |bytes, suspect_blocks| Pass {
+        let pass = |bytes, suspects: &[(u64, u64)]| Pass {
             bytes,
-            suspect_blocks,
+            suspects: suspects.to_vec(),
         };
-        assert!(pass(0, 0).intact().is_none());
-        assert!(pass(1, 0).intact().is_some());
-        assert!(pass(1, 1).intact().is_none());
-        let mut whole = pass(1, 3);
-        whole.add(&pass(2, 4));
-        assert_eq!((whole.bytes, whole.suspect_blocks()), (3, 7));
+        assert!(pass(0, &[]).intact().is_none());
+        assert!(pass(1, &[]).intact().is_some());
+        assert!(pass(1, &[(0, 1)]).intact().is_none());
+        // The order of the visits is secret, and is not told.
+        let mut whole = pass(3 * 4096, &[(7, 3)]);
+        whole.add(pass(1, &[(3, 4)]));
+        let answer = whole.answer();
+        assert_eq!((answer.looked_at, answer.bad), (4, 7));
+        assert_eq!(answer.runs, [(3, 7)]);
     }
 
     /// Gives these numbers, one after the other.
@@ -504,7 +519,7 @@ mod tests {
             rolling.visit(&device, extent, 1, &Scripted(Vec::new().into()))
         };
         let found = visit(vec![nh::Tag::from_bytes([1; 16])]).unwrap();
-        assert_eq!(found.suspect_blocks(), 1);
+        assert_eq!(found.answer().bad, 1);
         assert!(matches!(visit(tags), Err(Error::Random(_))));
     }
 
@@ -569,8 +584,9 @@ mod tests {
         let forgets = forgets.to_vec();
         let device = Forgetful { sim, forgets };
         let pass = rolling.visit(&device, extent, 3, &OsRandom).unwrap();
-        assert_eq!(pass.intact().is_some(), pass.suspect_blocks() == 0);
-        pass.suspect_blocks()
+        let bad = pass.answer().bad;
+        assert_eq!(pass.intact().is_some(), bad == 0);
+        bad
     }
 
     /// One that was not written is a doubt about its own segment, the damage of another
@@ -612,7 +628,7 @@ mod tests {
             let device = Forgetful { sim, forgets };
             let doubted = match Reference::measure_pair(&device, extent, &OsRandom, &mut 0) {
                 Ok(Made::Pair(..)) => None,
-                Ok(Made::Doubted(blocks)) => Some(blocks),
+                Ok(Made::Doubted(answer)) => Some(answer.bad),
                 Err(error) => panic!("{error}"),
             };
             assert_eq!(doubted, expected);

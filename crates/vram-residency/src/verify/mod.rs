@@ -7,6 +7,7 @@ pub(crate) mod forward;
 mod keyed;
 mod offline;
 mod pace;
+mod suspects;
 
 use std::fmt;
 
@@ -14,10 +15,11 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-pub(crate) use contents::{Check, Outcome, measure, runs_of};
+pub(crate) use contents::{Check, Outcome, measure};
 pub(crate) use keyed::{Made, Pass, Reference, Rolling, fresh_key};
 pub use offline::{FileCheck, check_digest, check_file, check_record};
 pub(crate) use pace::Pace;
+pub(crate) use suspects::runs_of;
 
 use crate::clock::Timestamp;
 use crate::device::{DeviceKind, Uuid, Witness};

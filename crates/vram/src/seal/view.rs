@@ -94,7 +94,7 @@ fn screen(
     for device in &metrics.devices {
         let budget = &device.capacity;
         let age = device.oldest_verification_nanos.map_or_else(
-            || "not verified in full yet".to_owned(),
+            || "no full verification that counts".to_owned(),
             |nanos| format!("verified in full {} s ago", nanos / 1_000_000_000),
         );
         lines.push(format!(
