@@ -1,6 +1,8 @@
 //! Stated targets beside what was measured. A miss is said and fails nothing:
 //! other work on the machine is enough to cause one.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 /// Which side of a target is good.
@@ -14,7 +16,7 @@ pub(super) enum Bound {
 /// A figure and what it should be on this class of machine.
 #[derive(Debug, Serialize)]
 pub(super) struct Target {
-    name: &'static str,
+    name: Cow<'static, str>,
     measured: f64,
     unit: &'static str,
     bound: Bound,
@@ -22,13 +24,18 @@ pub(super) struct Target {
 }
 
 impl Target {
-    pub(super) fn new(name: &'static str, measured: f64, unit: &'static str, bound: Bound) -> Self {
+    pub(super) fn new(
+        name: impl Into<Cow<'static, str>>,
+        measured: f64,
+        unit: &'static str,
+        bound: Bound,
+    ) -> Self {
         let met = match bound {
             Bound::AtLeast(limit) => measured >= limit,
             Bound::AtMost(limit) => measured <= limit,
         };
         Self {
-            name,
+            name: name.into(),
             measured,
             unit,
             bound,
