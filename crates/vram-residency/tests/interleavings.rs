@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use vram_residency::audit::{AuditError, AuditMode, Event, Sink};
 use vram_residency::clock::{ManualClock, Timestamp};
-use vram_residency::error::{Error, InputError, Misuse, VerifyError};
+use vram_residency::error::{Error, Misuse, VerifyError};
 use vram_residency::format::ReadAt;
 use vram_residency::key::RootKey;
 use vram_residency::load::Source;
@@ -486,35 +486,4 @@ fn a_stop_while_a_resumption_is_recorded_is_not_swallowed() {
     assert_eq!(stops(), before, "it was stopped already");
     world.manager.resume("the shard is quarantined").unwrap();
     assert_eq!(world.manager.state(), RunState::Running);
-}
-
-#[test]
-fn deduplication_asks_for_nothing_else() {
-    let world = world(1, Policy::default());
-    let one = world
-        .manager
-        .seal(SealRequest::bytes(&WEIGHTS).id("one"))
-        .unwrap();
-    let digest = one.digest().to_string();
-    let same = || SealRequest::bytes(&WEIGHTS).expect(&digest).dedupe();
-    assert_eq!(world.manager.seal(same()).unwrap().id(), one.id());
-    for wrong in [
-        same().id("two"),
-        same().position(0, 2),
-        same().with_content_digest(),
-        SealRequest::bytes(&WEIGHTS).dedupe(),
-    ] {
-        let refused = world.manager.seal(wrong).err().unwrap();
-        assert!(
-            matches!(refused, Error::Input(InputError::Dedupe)),
-            "{refused}"
-        );
-    }
-    // Another length cannot be those bytes: it is loaded, and refused.
-    let other = SealRequest::bytes(&WEIGHTS[..50]).expect(&digest).dedupe();
-    let refused = world.manager.seal(other).err().unwrap();
-    assert!(
-        matches!(refused, Error::Verify(VerifyError::Unexpected { .. })),
-        "{refused}"
-    );
 }

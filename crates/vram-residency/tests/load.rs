@@ -14,7 +14,7 @@ use common::{newest, rig, weights};
 use sha2::{Digest, Sha256};
 use vram_residency::SealRequest;
 use vram_residency::clock::ManualClock;
-use vram_residency::error::{Code, Error, VerifyError};
+use vram_residency::error::{Code, Error, InputError, VerifyError};
 use vram_residency::format::{Format, ReadAt};
 use vram_residency::load::{CancelToken, FormatChoice, LoadError, Source};
 use vram_residency::sim::{Flip, LostCopy, Moment, Op};
@@ -320,4 +320,34 @@ fn a_copy_that_does_not_arrive_whole_seals_nothing() {
         // It was that one load.
         drop(rig.manager.seal(SealRequest::bytes(&bytes)).unwrap());
     }
+}
+
+#[test]
+fn deduplication_asks_for_nothing_else() {
+    let rig = rig(1 << 20);
+    let bytes = weights(10_000, 10);
+    let one = rig.manager.seal(SealRequest::bytes(&bytes).id("one"));
+    let one = one.unwrap();
+    let digest = one.digest().to_string();
+    let same = || SealRequest::bytes(&bytes).expect(&digest).dedupe();
+    assert_eq!(rig.manager.seal(same()).unwrap().id(), one.id());
+    for wrong in [
+        same().id("two"),
+        same().position(0, 2),
+        same().with_content_digest(),
+        SealRequest::bytes(&bytes).dedupe(),
+    ] {
+        let refused = rig.manager.seal(wrong).unwrap_err();
+        assert!(
+            matches!(refused, Error::Input(InputError::Dedupe)),
+            "{refused}"
+        );
+    }
+    // Another length cannot be those bytes: it is loaded, and refused.
+    let other = SealRequest::bytes(&bytes[..50]).expect(&digest).dedupe();
+    let refused = rig.manager.seal(other).unwrap_err();
+    assert!(
+        matches!(refused, Error::Verify(VerifyError::Unexpected { .. })),
+        "{refused}"
+    );
 }

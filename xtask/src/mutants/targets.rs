@@ -42,6 +42,7 @@ pub(super) const TARGETS: &[Target] = &[
             &[
                 "--lib",
                 "--test=capacity",
+                "--test=load_groups",
                 "--test=policy",
                 "--test=security",
                 "--test=lease",
