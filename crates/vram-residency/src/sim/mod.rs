@@ -193,6 +193,14 @@ impl SimDevice {
         Ok(self.inner.buffer(buffer)?.address)
     }
 
+    /// Bytes of the device that are taken: by live allocations, and by what a
+    /// failed free left behind. Asks without a call of the device, so that it
+    /// meets no fault and counts as none.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        lock(&self.inner.state).used
+    }
+
     /// Host bytes that the contents really occupy.
     #[must_use]
     pub fn host_bytes(&self) -> u64 {

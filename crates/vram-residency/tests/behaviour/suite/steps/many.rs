@@ -38,9 +38,19 @@ fn keep(stage: &mut Stage, answers: Vec<Result<SealedShard>>) {
     }
 }
 
-fn balances(manager: &VramManager) -> bool {
+/// Whether the budget shows what at most `holders` models explain that take `each`
+/// bytes: whole ones, and no more than there are holders.
+fn explained(manager: &VramManager, holders: u64, each: u64) -> bool {
     let c = manager.capacity(0).unwrap();
-    c.used + c.free + c.stranded == c.total && c.used <= c.total
+    c.used + c.free + c.stranded == c.total
+        && c.holders <= holders
+        && c.used <= c.holders * each
+        && c.used.is_multiple_of(each)
+}
+
+/// Bytes that the first device gives for `len`.
+fn granted(stage: &Stage, len: Size) -> u64 {
+    len.0.next_multiple_of(stage.taps[0].info.granularity)
 }
 
 #[when(expr = "{int} threads seal {size} each")]
@@ -74,9 +84,10 @@ fn threads_both(stage: &mut Stage, threads: usize, len: Size, name: String) {
 #[when(expr = "{int} threads read the budget while {int} seal and free {size} each")]
 fn threads_read(stage: &mut Stage, readers: usize, writers: usize, len: Size) {
     let manager = stage.manager();
+    let (holders, each) = (writers as u64, granted(stage, len));
     let answers = together(readers + writers, |i| {
         if i < readers {
-            return Ok((0..100).all(|_| balances(&manager)));
+            return Ok((0..100).all(|_| explained(&manager, holders, each)));
         }
         let shard = seal(&manager, i, len.0)?;
         manager.unseal_and_free(&shard).map(|()| true)
@@ -151,13 +162,12 @@ fn seal_and_verify(stage: &mut Stage, count: usize, len: Size) {
 #[when(expr = "{int} shards of {size} are sealed and the budget is read after each")]
 fn seal_and_read(stage: &mut Stage, count: usize, len: Size) {
     let manager = stage.manager();
-    let granted = len.0.next_multiple_of(stage.taps[0].info.granularity);
+    let each = granted(stage, len);
     for i in 0..count {
         stage.many.push(seal(&manager, i, len.0).unwrap());
-        let used = manager.capacity(0).unwrap().used;
-        stage
-            .answers
-            .push(balances(&manager) && used == (i as u64 + 1) * granted);
+        let (held, used) = (i as u64 + 1, manager.capacity(0).unwrap().used);
+        let right = explained(&manager, held, each) && used == held * each;
+        stage.answers.push(right);
     }
 }
 
