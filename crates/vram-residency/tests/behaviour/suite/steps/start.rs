@@ -5,6 +5,7 @@ use std::time::Duration;
 use cucumber::given;
 use vram_residency::audit::AuditMode;
 use vram_residency::capacity::Sharing;
+use vram_residency::device::Device as _;
 use vram_residency::policy::{OnFailure, OnGroupFailure};
 
 use super::size::Size;
@@ -50,4 +51,11 @@ fn allow_repair(stage: &mut Stage) {
 #[given(expr = "seals may be at most {int} seconds old")]
 fn max_age(stage: &mut Stage, seconds: u64) {
     stage.policy.max_seal_age = Some(Duration::from_secs(seconds));
+}
+
+/// For scenarios that must fail: what is left at their end is looked for.
+#[given("an allocation that nobody frees")]
+fn leak(stage: &mut Stage) {
+    let _worker = stage.manager();
+    let _left = stage.taps[0].allocate(4096).unwrap();
 }
