@@ -29,4 +29,4 @@ Feature: Repair
     Given a worker with 10 MiB of VRAM
     And 1 MiB of weights sealed as "model"
     When "model" is repaired from its weights
-    Then it is refused: policy
+    Then it is refused: policy: repair is off

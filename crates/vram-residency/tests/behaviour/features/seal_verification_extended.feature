@@ -17,14 +17,18 @@ Feature: What a verification accepts over time
     And 1 MiB of weights sealed as "model"
     When 61 seconds pass
     And "model" is verified in full
-    Then it is refused: policy
+    Then it is refused: policy: the seal is too old
     And the refusal is fatal
 
   Scenario: A record without a tag
+    The sources answer "not sealed". A record here is never without its tag: a
+    text that lacks it is none, and is refused before anything is asked about it.
+
     Given a worker with 10 MiB of VRAM
     And 1 MiB of weights sealed as "model"
     When the record of "model" is read back without its tag
     Then it is refused: unreadable record
+    And the refusal says "missing field `tag`"
 
   Scenario: A record that says it is not sealed
     Given a worker with 10 MiB of VRAM

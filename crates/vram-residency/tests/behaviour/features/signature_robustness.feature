@@ -21,15 +21,16 @@ Feature: Keys, records and tags at their limits
     And 1 KiB of weights sealed as "model"
     When the record of "model" is read back with <field> set to <value>
     Then it is refused: unreadable record
+    And the refusal says "<why>"
 
     Examples:
-      | field    | value              |
-      | shard_id | nothing            |
-      | shard_id | Greek letters      |
-      | shard_id | 257 letters        |
-      | digest   | 32 hex digits      |
-      | tag      | nothing            |
-      | tag      | 128 hex digits     |
+      | field    | value          | why                         |
+      | shard_id | nothing        | shard id is empty           |
+      | shard_id | Greek letters  | shard id has a character    |
+      | shard_id | 257 letters    | shard id has 257 bytes      |
+      | digest   | 32 hex digits  | digest has 32 characters    |
+      | tag      | nothing        | a seal tag is 64            |
+      | tag      | 128 hex digits | a seal tag is 64            |
 
   Scenario Outline: Records that can be read and are not what was sealed
     Given a worker with 10 MiB of VRAM

@@ -23,21 +23,21 @@ Feature: VRAM only
     Given a worker with 10 MiB of VRAM
     When the driver begins to call the memory <kind>
     And 1 MiB of weights are sealed as "model"
-    Then it is refused: policy
+    Then it is refused: <why>
     And the refusal is fatal
     And the critical event "policy.violation" was recorded once
     And 0 bytes of VRAM are in use
 
     Examples:
-      | kind        |
-      | managed     |
-      | host-mapped |
-      | host memory |
-      | writable    |
+      | kind        | why                                     |
+      | managed     | the memory is managed and can migrate   |
+      | host-mapped | the memory is reachable from the host   |
+      | host memory | the memory is not device memory         |
+      | writable    | the mapping is still writable           |
 
   Scenario: A GPU that shares memory with the CPU
     When a worker is started on an integrated GPU
-    Then it is refused: policy
+    Then it is refused: policy: not on this device
     And the refusal is fatal
     And the refusal says "use a discrete GPU"
     And the critical event "policy.violation" was recorded once
@@ -47,7 +47,8 @@ Feature: VRAM only
     And 1 MiB of weights sealed as "model"
     When another device answers in its place
     And the policy is enforced
-    Then it is refused: policy
+    Then it is refused: policy: not on this device
     And the refusal is fatal
+    And the refusal says "it is another device than at the start"
     And the critical event "policy.violation" was recorded once
     And the worker is stopped

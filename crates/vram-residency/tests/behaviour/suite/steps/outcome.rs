@@ -3,6 +3,7 @@
 use cucumber::then;
 use vram_residency::device::DeviceError;
 use vram_residency::error::{InputError, Misuse, VerifyError};
+use vram_residency::policy::PolicyError;
 use vram_residency::{Error, Mode};
 
 use super::size::Size;
@@ -12,7 +13,7 @@ use crate::suite::stage::Stage;
 pub(super) fn words(error: &Error) -> &'static str {
     match error {
         Error::InsufficientVram(_) => "not enough VRAM",
-        Error::Policy(_) => "policy",
+        Error::Policy(error) => policy(error),
         Error::Audit(_) => "audit",
         Error::Free(_) => "memory stranded",
         Error::Device(DeviceError::Lost { .. }) => "device lost",
@@ -22,6 +23,16 @@ pub(super) fn words(error: &Error) -> &'static str {
         Error::Misuse(Misuse::Stopped { .. }) => "stopped",
         Error::Verify(error) => verify(error),
         _ => "for a reason that no scenario names",
+    }
+}
+
+fn policy(error: &PolicyError) -> &'static str {
+    match error {
+        PolicyError::Device { .. } => "policy: not on this device",
+        PolicyError::Memory { reason } => reason,
+        PolicyError::RepairOff => "policy: repair is off",
+        PolicyError::SealAge { .. } => "policy: the seal is too old",
+        _ => "a rule of the policy that no scenario names",
     }
 }
 
