@@ -146,6 +146,18 @@ fn a_list_of_values_is_no_paper() {
     let names = ["key_id", "public_key", "certificate", "signature"];
     refused("/signed", list(signed, &names));
     refused("/signed/certificate", bare);
+    let tagged = &file["vectors"][3]["tagged"];
+    assert!(Tagged::from_json(&tagged.to_string()).is_ok());
+    let bare = list(tagged, &["schema", "facts", "tag"]);
+    assert!(Tagged::from_json(&bare.to_string()).is_err());
+    let mut changed = tagged.clone();
+    changed["facts"] = changed["facts"]
+        .as_object()
+        .unwrap()
+        .values()
+        .cloned()
+        .collect();
+    assert!(Tagged::from_json(&changed.to_string()).is_err());
 }
 
 #[test]

@@ -17,9 +17,11 @@ use vram_residency::audit::{AuditError, Event, Sink};
 use vram_residency::clock::Timestamp;
 use vram_residency::device::{Device, DeviceError, Extent};
 use vram_residency::error::{Error, Misuse, VerifyError};
-use vram_residency::key::{KeyContext, KeyProvider, Scope, SealTag, SigningKey, VerifyingKey};
+use vram_residency::key::{
+    KeyContext, KeyProvider, RootKey, Scope, SealTag, SigningKey, VerifyingKey,
+};
 use vram_residency::receipt::{
-    Attested, Certificate, Nonce, Receipt, ReceiptError, Revocations, Signer, Trust,
+    Attested, Certificate, Nonce, Receipt, ReceiptError, Revocations, Signer, Tagged, Trust,
 };
 use vram_residency::seal::Record;
 use vram_residency::sim::SimDevice;
@@ -135,6 +137,7 @@ fn between_check_and_grant(act: Attack) -> bool {
     leased.is_ok()
 }
 
+/// Another check of the shard, or a move, waits for the first.
 // requirement: DG-7
 #[test]
 fn what_happens_between_check_and_grant_refuses_the_lease() {
@@ -156,6 +159,11 @@ fn what_happens_between_check_and_grant_refuses_the_lease() {
         Some(other)
     });
     assert!(!failed, "a failure elsewhere has stopped the manager");
+    let stopped = between_check_and_grant(|manager, _, _| {
+        manager.stop("by its operator").unwrap();
+        None
+    });
+    assert!(!stopped, "the operator has stopped the manager");
 }
 
 /// A record, its statement, and the tag of that statement with one byte changed,
@@ -224,8 +232,18 @@ struct Papers {
     keys: [VerifyingKey; 2],
     receipt: Value,
     attested: Value,
+    tagged: Value,
     revocations: Value,
     nonce: Nonce,
+    root: RootKey,
+}
+
+/// The key whose digits these are.
+fn root_of(hex: &Value) -> RootKey {
+    let hex = hex.as_str().unwrap();
+    let byte = |at: usize| u8::from_str_radix(hex.get(at..at + 2).unwrap(), 16).unwrap();
+    let secret: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
+    RootKey::from_token(&secret).unwrap()
 }
 
 fn papers() -> Papers {
@@ -241,8 +259,10 @@ fn papers() -> Papers {
         keys: [key(worker), key(&file["operator_key"])],
         receipt: vector["receipt"].clone(),
         attested: vector["attested"].clone(),
+        tagged: vector["tagged"].clone(),
         revocations: file["revocations"].clone(),
         nonce: nonce.parse().unwrap(),
+        root: root_of(&vector["secret"]),
     }
 }
 
@@ -263,6 +283,12 @@ impl Papers {
     fn attested(&self, paper: &Value) -> Result<(), ReceiptError> {
         let attested = Attested::from_json(&paper.to_string())?;
         attested.check(&self.trust(), &self.nonce).map(drop)
+    }
+
+    fn tagged(&self, paper: &Value) -> Result<(), Error> {
+        let tagged = Tagged::from_json(&paper.to_string())?;
+        let answered = tagged.check(&self.root, &self.trust(), Some(&self.nonce));
+        answered.map(drop)
     }
 
     fn revocations(&self, paper: &Value) -> Result<(), ReceiptError> {
@@ -305,6 +331,14 @@ fn a_signature_of_one_paper_is_none_of_another() {
             assert!(refused, "the signature of {from} passes on {to}");
         }
     }
+    // Facts under a tag are no signed ones, and the tag of the seal in them is none of theirs.
+    assert!(papers.tagged(&papers.tagged).is_ok());
+    assert!(papers.tagged(&papers.attested).is_err());
+    assert!(papers.attested(&papers.tagged).is_err());
+    let mut sealed = papers.tagged.clone();
+    sealed["tag"] = sealed["facts"]["record"]["tag"].clone();
+    let answer = papers.tagged(&sealed);
+    assert!(matches!(answer, Err(Error::Receipt(ReceiptError::Tag))));
 }
 
 // requirement: VP-006
@@ -314,6 +348,7 @@ fn no_older_paper_and_no_named_algorithm_is_read() {
     for (name, value) in [
         ("schema", "vram-residency/receipt/v0"),
         ("schema", "vram-residency/attested/v0"),
+        ("schema", "vram-residency/tagged/v0"),
         ("schema", "vram-residency/revocations/v0"),
         ("schema", ""),
         ("alg", "none"),
@@ -337,6 +372,11 @@ fn no_older_paper_and_no_named_algorithm_is_read() {
             format(papers.revocations(&with(&papers.revocations))),
             "{name} {value}"
         );
+        let answer = papers.tagged(&with(&papers.tagged));
+        assert!(
+            matches!(answer, Err(Error::Receipt(ReceiptError::Format { .. }))),
+            "{name} {value}: {answer:?}"
+        );
         let mut signed = papers.receipt.clone();
         signed["signed"][name] = value.into();
         assert!(format(papers.receipt(&signed)), "{name} {value}");
@@ -348,8 +388,11 @@ fn no_older_paper_and_no_named_algorithm_is_read() {
         "00".repeat(32).into(),
     ] {
         let mut unsigned = papers.receipt.clone();
-        unsigned["signed"]["signature"] = signature;
+        unsigned["signed"]["signature"] = signature.clone();
         assert!(papers.receipt(&unsigned).is_err(), "{unsigned}");
+        let mut untagged = papers.tagged.clone();
+        untagged["tag"] = signature;
+        assert!(papers.tagged(&untagged).is_err(), "{untagged}");
     }
 }
 
@@ -358,10 +401,7 @@ fn no_older_paper_and_no_named_algorithm_is_read() {
 fn a_test_key_is_not_believed_where_its_production_half_is() {
     let file: Value = serde_json::from_str(include_str!("../testdata/seal_vectors.json")).unwrap();
     let record = Record::from_json(&file["vectors"][1]["record"].to_string()).unwrap();
-    let hex = file["vectors"][1]["secret"].as_str().unwrap();
-    let byte = |at: usize| u8::from_str_radix(hex.get(at..at + 2).unwrap(), 16).unwrap();
-    let secret: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
-    let sealing = vram_residency::key::RootKey::from_token(&secret).unwrap();
+    let sealing = root_of(&file["vectors"][1]["secret"]);
     let authentic = check_record(&record, &sealing).unwrap();
     let key = |scope| SigningKey::scoped(&root_key(3), scope).unwrap();
     let (production, test) = (key(Scope::Production), key(Scope::Test));
