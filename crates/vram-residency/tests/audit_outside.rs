@@ -64,10 +64,11 @@ const REASONS: [(&str, &str); 7] = [
 
 /// Variants of `ReceiptError` that a manager does not meet: it signs papers, and
 /// whoever receives one checks it, without a manager.
-const CHECKING: [&str; 12] = [
+const CHECKING: [&str; 13] = [
     "Format",
     "Untrusted",
     "Signature",
+    "Tag",
     "Certificate",
     "Revoked",
     "Unrevoked",
