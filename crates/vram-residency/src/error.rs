@@ -240,8 +240,9 @@ pub struct Damage {
     pub read_back: u64,
     /// Those of them in which the CPU found what the device found.
     pub confirmed: u64,
-    /// Other blocks that the device had found bad before and did not when it was
-    /// asked again, after the CPU had found nothing either: its own error.
+    /// Other blocks that the device had found bad and that are not: the CPU found
+    /// nothing in them, nor, where that was so of all, the device when it was asked
+    /// again.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub withdrawn: u64,
     /// What every checker said, in the order in which they were asked; also those of
@@ -313,9 +314,9 @@ impl Damage {
         };
         match self.withdrawn {
             0 => cpu,
-            blocks => format!(
-                "{cpu}; {blocks} other block(s) that the device had found bad before are not, by both"
-            ),
+            blocks => {
+                format!("{cpu}; {blocks} other block(s) that the device had found bad are not")
+            }
         }
     }
 

@@ -526,9 +526,8 @@ impl Device for Metered {
 /// Segments of the metered shard.
 const METERED: u64 = 41;
 
-/// What the sweeps of each budget in turn, so many of each, took, read (in segments) and
-/// promised.
-fn metered(costs: Costs, budgets: &[(u64, usize)]) -> Vec<(u64, u64, u64)> {
+/// A manager of such a device, and a shard of [`METERED`] segments on it.
+fn metered_manager(costs: Costs, policy: Policy) -> (VramManager, SealedShard) {
     let clock = Arc::new(ManualClock::new(Timestamp::from_nanos(1)));
     let device = Metered {
         sim: SimDevice::new(64 * MIB),
@@ -538,11 +537,46 @@ fn metered(costs: Costs, budgets: &[(u64, usize)]) -> Vec<(u64, u64, u64)> {
     let manager = VramManager::builder()
         .device(device)
         .clock(clock)
+        .policy(policy)
         .key(RootKey::from_token(&test_listener::secret()).unwrap())
         .build()
         .unwrap();
     let request = SealRequest::source(PatternSource::new(METERED * MIB, 1));
     let shard = manager.seal(request).unwrap();
+    (manager, shard)
+}
+
+/// Bytes that were read for so long are as old as the check, however soon after it they
+/// are asked for.
+// requirement: PM-8
+#[test]
+fn the_age_of_a_verification_counts_from_its_begin() {
+    let costs = Costs {
+        witness: 0,
+        call: 900,
+        segment: 0,
+    };
+    for (limit, reused) in [(899, false), (900, true)] {
+        let policy = Policy {
+            max_lease_age: Some(Duration::from_nanos(limit)),
+            ..Policy::default()
+        };
+        let (manager, shard) = metered_manager(costs, policy);
+        // The first makes the references.
+        let _ = manager.verify_sealed(&shard, Mode::Keyed).unwrap();
+        let verified = manager.verify_sealed(&shard, Mode::Keyed).unwrap();
+        assert_eq!(verified.verification().nanos, 900);
+        let lease = manager.lease(&shard, Mode::Keyed).unwrap();
+        let verification = lease.verification();
+        let age = if reused { 900 } else { 0 };
+        assert_eq!((verification.reused, verification.age_nanos), (reused, age));
+    }
+}
+
+/// What the sweeps of each budget in turn, so many of each, took, read (in segments) and
+/// promised.
+fn metered(costs: Costs, budgets: &[(u64, usize)]) -> Vec<(u64, u64, u64)> {
+    let (manager, shard) = metered_manager(costs, Policy::default());
     let sweep = |budget: u64| {
         let budget = Duration::from_nanos(budget);
         let verified = manager.verify_sealed(&shard, Mode::Sweep { budget });

@@ -237,7 +237,7 @@ fn a_checker_that_erred_before_the_damage_was_found_is_told_beside_it() {
         bit: 1,
     });
     let error = rig.manager.verify_sealed(&shard, Mode::Full).err().unwrap();
-    let text = "2 other block(s) that the device had found bad before are not, by both";
+    let text = "2 other block(s) that the device had found bad are not";
     assert!(error.to_string().ends_with(text), "{error}");
     let Error::Verify(VerifyError::Contents { damage, .. }) = error else {
         panic!("{error}")
@@ -325,7 +325,7 @@ fn any_number_of_suspect_blocks_gets_a_second_opinion() {
 #[test]
 fn damage_among_very_many_suspect_blocks_is_damage() {
     for (erring, blocks, read_back, withdrawn) in [
-        (1023, 1024, 1024, 0),
+        (1023, 1, 1024, 1023),
         (1049, 1, 1, 1049),
         (1050, 1051, 526, 0),
     ] {

@@ -97,7 +97,7 @@ impl VramManager {
     fn prove_and_record(&self, resident: &Arc<Resident>, mode: Mode) -> Result<Verified> {
         let answer = self.prove(resident, mode);
         match &answer {
-            Ok((verified, ended)) => {
+            Ok((verified, began)) => {
                 let verification = verified.verification();
                 let body = Body::SealVerified {
                     shard_id: resident.record().shard_id.clone(),
@@ -112,7 +112,7 @@ impl VramManager {
                 // Only now: what could not be recorded must not be reused.
                 resident.stamp(Stamp {
                     verification: verification.clone(),
-                    monotonic: *ended,
+                    monotonic: *began,
                 });
             }
             // Freed meanwhile: nothing failed, unless something had looked bad by then.
@@ -125,7 +125,8 @@ impl VramManager {
         answer.map(|(verified, _)| verified)
     }
 
-    /// The proof, and when by the monotonic clock it was had.
+    /// The proof, and when by the monotonic clock its making began: no byte was read
+    /// before.
     fn prove(&self, resident: &Arc<Resident>, mode: Mode) -> Result<(Verified, u64)> {
         let record = resident.record();
         let slot = self.slot(record.gpu_device)?;
@@ -172,7 +173,7 @@ impl VramManager {
             witness: memory.witness(),
         };
         let verified = Verified::new(&tag, memory, &checked.contents, verification);
-        Ok((verified, ended))
+        Ok((verified, started))
     }
 
     /// Asks the driver again and compares with what the seal says

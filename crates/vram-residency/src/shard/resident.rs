@@ -52,7 +52,7 @@ pub(crate) struct Resident {
     verifying: Mutex<()>,
 }
 
-/// A verification that passed, and when by the monotonic clock.
+/// A verification that passed, and when by the monotonic clock it began.
 #[derive(Clone)]
 pub(crate) struct Stamp {
     pub(crate) verification: Verification,

@@ -175,7 +175,8 @@ impl Check<'_> {
         }
         let second = suspects.blocks();
         let mut damage = self.describe(&second, &look);
-        damage.withdrawn = in_first_only(&first, &second);
+        let withdrawn = in_first_only(&first, &second);
+        damage.withdrawn = damage.withdrawn.saturating_add(withdrawn);
         Ok(Outcome::Damaged(again, damage))
     }
 

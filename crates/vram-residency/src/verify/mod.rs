@@ -108,7 +108,7 @@ pub struct Verification {
     pub at: Timestamp,
     /// Nanoseconds it took.
     pub nanos: u64,
-    /// Nanoseconds since it ended, when it was handed out.
+    /// Nanoseconds since it began, when it was handed out again; 0 for who had it made.
     pub age_nanos: u64,
     /// True when a lease reused it because the policy allows that age.
     pub reused: bool,

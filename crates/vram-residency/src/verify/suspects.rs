@@ -108,8 +108,16 @@ pub(crate) fn runs_of(blocks: impl Iterator<Item = u64>) -> Vec<(u64, u64)> {
 }
 
 /// Blocks as runs, the tensors they belong to, and what the CPU said.
+///
+/// Where the CPU looked at all of them, those that it found good are not named.
 pub(super) fn describe(suspects: &[u64], tensors: &TensorTable, look: &Look) -> Damage {
-    let mut runs = runs_of(suspects.iter().copied());
+    let looked_at_all = look.read == suspects.len() as u64 && !look.differ.is_empty();
+    let bad = if looked_at_all {
+        &look.differ
+    } else {
+        suspects
+    };
+    let mut runs = runs_of(bad.iter().copied());
     let blocks = runs.iter().map(|(_, count)| *count).sum();
     runs.truncate(Damage::MAX_RUNS);
     let block_bytes = BLOCK_BYTES as u64;
@@ -131,7 +139,7 @@ pub(super) fn describe(suspects: &[u64], tensors: &TensorTable, look: &Look) -> 
         tensors: names,
         read_back: look.read,
         confirmed: look.differ.len() as u64,
-        withdrawn: 0,
+        withdrawn: in_first_only(suspects, bad),
         answers: Vec::new(),
     }
 }
