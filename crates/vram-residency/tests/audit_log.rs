@@ -280,13 +280,10 @@ fn a_fifo_or_a_folder_in_the_place_of_a_file_is_named_and_holds_nobody_up() {
             if name == "lock" {
                 continue;
             }
-            let trusted = trusted();
-            let options = check::Options {
-                trusted: &trusted,
-                ..check::Options::default()
-            };
-            let error = check::verify(&DirFiles::new(&dir), &options).unwrap_err();
-            assert!(error.to_string().contains(name), "{name}: {error}");
+            let found = verify(&dir).findings;
+            let first = found.first().expect("a fault");
+            assert_eq!(first.fault, Fault::UnreadableFile, "{name}: {found:?}");
+            assert!(first.file == name && first.text.contains(name), "{first}");
         }
     }
     // Between the listing and the opening, too.
@@ -463,14 +460,144 @@ fn lost_tiles_are_made_again() {
     (1..=700).for_each(|id| log.record(&event(id)).unwrap());
     drop(log);
     fs::remove_dir_all(dir.join("tile")).unwrap();
+    // What a power failure leaves is no fault of the log: two full tiles, a partial one
+    // and the one above them.
     let report = verify(&dir);
-    assert!(!report.is_good());
-    assert!(
-        report.findings.iter().all(|f| f.fault == Fault::Tile),
-        "{report:?}"
-    );
+    assert_eq!((report.findings, report.tiles_lost), (vec![], 4));
     drop(open(&dir, options()).unwrap());
+    let report = verify(&dir);
+    assert_eq!((report.findings, report.tiles_lost), (vec![], 0));
+}
+
+/// A tile whose lines are retired is the only place of their hashes.
+#[test]
+fn a_lost_tile_that_no_line_gives_is_a_fault() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    let mut small = options();
+    (small.segment_bytes, small.keep_segments) = (4_000, Some(2));
+    let log = open(&dir, small.clone()).unwrap();
+    for id in 1..=400 {
+        log.record(&event(id)).unwrap();
+        log.flush().unwrap();
+    }
+    drop(log);
     assert_eq!(verify(&dir).findings, []);
+    assert!(verify(&dir).first_kept > 256);
+    for bytes in [None, Some(100)] {
+        let files = read_all(&dir);
+        let tile = dir.join("tile/0/000");
+        match bytes {
+            None => fs::remove_file(&tile).unwrap(),
+            Some(len) => fs::write(&tile, &files["tile/0/000"][..len]).unwrap(),
+        }
+        let report = verify(&dir);
+        let faults: Vec<_> = report.findings.iter().map(|found| found.fault).collect();
+        assert_eq!(faults, [Fault::Tile, Fault::Root], "{report:?}");
+        assert_eq!(report.findings[0].file, "tile/0/000");
+        let error = open(&dir, small.clone()).err().unwrap();
+        assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+        write_all(&dir, &files);
+    }
+}
+
+/// What hides behind one file that cannot be read is everything else.
+#[test]
+fn what_cannot_be_read_hides_nothing_that_can() {
+    use std::os::unix::fs::symlink;
+
+    type Put<'a> = &'a dyn Fn(&Path);
+
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    let log = open(&dir, options()).unwrap();
+    (1..=9).for_each(|id| log.record(&event(id)).unwrap());
+    drop(log);
+    let good = read_all(&dir);
+    let fifo = |path: &Path| {
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mkfifoat(rustix::fs::CWD, path, mode).unwrap();
+    };
+    let link = |path: &Path| symlink("elsewhere", path).unwrap();
+    let folder = |path: &Path| fs::create_dir(path).unwrap();
+    let file = |path: &Path| fs::write(path, "x").unwrap();
+    let socket = |path: &Path| {
+        drop(std::os::unix::net::UnixListener::bind(path).unwrap());
+    };
+    let cases: [(&str, Put<'_>, &str); 8] = [
+        ("handover.000000000999.json", &link, "is a symbolic link"),
+        ("handover.000000000999.json", &socket, "no regular file"),
+        ("events.000000000999.jsonl", &fifo, "no regular file"),
+        ("tile/0/000.p/5", &folder, "no regular file"),
+        ("tile/zzz", &link, "is a symbolic link"),
+        ("tile", &link, "is a symbolic link"),
+        ("tile", &file, "is no folder"),
+        ("checkpoint", &folder, "no regular file"),
+    ];
+    for (name, put, why) in cases {
+        let mut files = good.clone();
+        let text = String::from_utf8(files["events.jsonl"].clone()).unwrap();
+        let text = text.replacen("shard-5", "shard-6", 1);
+        files.insert("events.jsonl".to_owned(), text.into());
+        files.retain(|other, _| other != name && !(name == "tile" && other.starts_with("tile/")));
+        write_all(&dir, &files);
+        put(&dir.join(name));
+        let findings = verify(&dir).findings;
+        assert_eq!(findings[0].fault, Fault::UnreadableFile, "{findings:?}");
+        assert_eq!(findings[0].file, name);
+        assert!(findings[0].text.ends_with(why), "{findings:?}");
+        let line = findings.iter().find(|found| {
+            let lines = found.line.map(|line| line..line + found.count);
+            found.file == "events.jsonl" && lines.is_some_and(|lines| lines.contains(&6))
+        });
+        let line = line.unwrap_or_else(|| panic!("{name}: {findings:?}"));
+        assert!([Fault::Edited, Fault::Doubtful].contains(&line.fault));
+        let (mut shown, filter) = (0, check::Filter::default());
+        let damaged = check::show(&DirFiles::new(&dir), &filter, &mut |_| {
+            shown += 1;
+            Ok(())
+        });
+        let damaged: Vec<_> = damaged.unwrap();
+        assert_eq!((shown, &damaged[0]), (11, &findings[0]));
+    }
+}
+
+/// A disk that gives half a file.
+#[test]
+fn a_file_that_cannot_be_read_to_its_end_is_named() {
+    use std::io::{self, BufRead, Read as _};
+
+    struct Failing(MemoryFiles, &'static str);
+    struct Broken;
+    impl io::Read for Broken {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::other("the disk is broken"))
+        }
+    }
+    impl Files for Failing {
+        fn names(&self) -> io::Result<Vec<String>> {
+            self.0.names()
+        }
+        fn open(&self, name: &str) -> io::Result<Box<dyn BufRead + '_>> {
+            let whole = self.0.open(name)?;
+            if name != self.1 {
+                return Ok(whole);
+            }
+            let half = whole.take(self.0[name].len() as u64 / 2);
+            Ok(Box::new(io::BufReader::new(half.chain(Broken))))
+        }
+    }
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    let log = open(&dir, options()).unwrap();
+    (1..=9).for_each(|id| log.record(&event(id)).unwrap());
+    drop(log);
+    for name in ["events.jsonl", "checkpoint", "tile/0/000.p/11"] {
+        let findings = verify_files(&Failing(read_all(&dir), name)).findings;
+        let first = (findings[0].fault, findings[0].file.as_str());
+        assert_eq!(first, (Fault::UnreadableFile, name), "{findings:?}");
+        assert_eq!(findings[0].text, "the disk is broken");
+    }
 }
 
 #[test]

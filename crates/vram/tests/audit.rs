@@ -107,6 +107,46 @@ fn a_changed_log_is_named_and_not_written_to() {
         .says(&format!("events.jsonl:{at}: dropped"));
 }
 
+/// What a power failure takes is no fault; what it cannot leave is named.
+#[test]
+fn lost_tiles_are_counted_and_what_cannot_be_read_is_named() {
+    let session = logged();
+    let path = |name: &str| session.path(&format!("log/{name}"));
+    std::fs::remove_dir_all(path("tile")).unwrap();
+    let verify = "audit verify log --trust akey.pub";
+    session
+        .vram(verify)
+        .exit(0)
+        .says("tiles        1 tile lost");
+    let json = session.vram(&format!("{verify} --json")).exit(0);
+    let report = json.json("vram-residency/audit-verify/v1");
+    assert_eq!(
+        (&report["good"], &report["tiles_lost"]),
+        (&true.into(), &1.into())
+    );
+    // The next writer makes it again.
+    session.vram(SEAL).exit(0);
+    let good = session.vram(verify).exit(0);
+    assert!(!good.out.contains("lost"), "{good:?}");
+    let handover = path("handover.000000000999.json");
+    std::os::unix::fs::symlink("elsewhere", handover).unwrap();
+    let text = session.read("log/events.jsonl");
+    session.write("log/events.jsonl", &text.replacen("\"m1\"", "\"m2\"", 1));
+    let wrong = session.vram(verify).exit(3);
+    let named = "wrong        handover.000000000999.json: unreadable_file";
+    wrong
+        .says(named)
+        .says("edited: the line is not what was written");
+    session
+        .vram("audit show log")
+        .exit(3)
+        .tells("unreadable_file");
+    session
+        .vram("audit tail log")
+        .exit(3)
+        .tells("unreadable_file");
+}
+
 #[test]
 fn another_key_is_foreign_and_bad_names_are_refused() {
     let session = logged();

@@ -236,7 +236,8 @@ pub(super) const TARGETS: &[Target] = &[
         files: "crates/vram-residency/src/audit/check/**",
         stages: &[
             &["--test=audit_log_tamper", "--test=audit_log_tail"],
-            &["--lib", "--test=audit_log", "--test=audit_log_keys"],
+            &["--lib", "--test=audit_log", "--test=audit_log_tamper_many"],
+            &["--test=audit_log_keys"],
         ],
     },
     Target {

@@ -58,6 +58,13 @@ enum Command {
 /// One that no key of the log signed says nothing about it (exit code 2).
 /// Events that a killed writer left without a checkpoint are counted: whoever
 /// can write to the directory could have written them.
+///
+/// Tiles (tile/) tell which line is wrong when one is. Where they are gone or wrong,
+/// too, the lines that nothing proves are named 'doubtful': some of them are not what
+/// was written, and nothing tells which. Tiles that are gone, as a power failure
+/// leaves a log, while the lines give the signed root are counted and no fault: the
+/// log's next writer makes them again. A file that cannot be read, or something else in
+/// its place, is named, and the rest is checked all the same.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -237,7 +244,12 @@ fn print(report: &check::Report, output: &Output) -> Result<(), Failure> {
     }
     if report.clock_steps_back > 0 {
         let steps = report.clock_steps_back;
-        output.line(format!("clock        set back {steps} times"))?;
+        output.line(format!("clock        times go back {steps} times"))?;
+    }
+    if report.tiles_lost > 0 {
+        let tiles = count(report.tiles_lost, "tile");
+        let text = "lost, as by a power failure; the lines prove the log without";
+        output.line(format!("tiles        {tiles} {text}"))?;
     }
     let good = report.is_good();
     output.line(format!(

@@ -33,12 +33,12 @@ const NAMED: usize = 20;
 
 /// Print events; with --json the lines as they stand in the log
 ///
-/// A line that is no event, or lacks what events of its type have, is named on stderr,
-/// and the exit code is 3 then. Events of types that this version does not know are
-/// shown as they stand, and marked; with --json they are not marked. Events
-/// that no checkpoint covered when their writer was killed are marked: whoever could
-/// write to the directory then may have written them. With --json they end in
-/// "adopted":true, which no line in a log has.
+/// A line that is no event, or lacks what events of its type have, and a file that cannot
+/// be read are named on stderr, and the exit code is 3 then. Events of types that this
+/// version does not know are shown as they stand, and marked; with --json they are not
+/// marked. Events that no checkpoint covered when their writer was killed are marked:
+/// whoever could write to the directory then may have written them. With --json they end
+/// in "adopted":true, which no line in a log has.
 /// Nothing is proved: 'vram audit verify' does that.
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -48,7 +48,7 @@ Examples:
   vram audit show log --event seal.verification_failed --json
   vram audit show log --since 2026-01-31T12 --until 2026-02-01
 
-Exit codes: 0 fine, 1 failure, 2 usage, 3 lines that are no events.")]
+Exit codes: 0 fine, 1 failure, 2 usage, 3 lines are no events or files cannot be read.")]
 pub(super) struct Show {
     /// The log's directory
     dir: PathBuf,
@@ -62,7 +62,7 @@ pub(super) struct Show {
 Examples:
   vram audit tail log -n 20
 
-Exit codes: 0 fine, 1 failure, 2 usage, 3 lines that are no events.")]
+Exit codes: 0 fine, 1 failure, 2 usage, 3 lines are no events or files cannot be read.")]
 pub(super) struct Tail {
     /// The log's directory
     dir: PathBuf,
@@ -229,7 +229,8 @@ fn event(shown: &Shown, output: &Output) -> Result<(), Failure> {
     output.line(printable(&text).as_bytes())
 }
 
-/// Names the lines that are no events; a log that has some is wrong.
+/// Names the files that cannot be read and the lines that are no events; a log that has
+/// some is wrong.
 fn whole(damaged: &[Finding]) -> Result<(), Failure> {
     for finding in damaged.iter().take(NAMED) {
         say("error", &finding.to_string());

@@ -1,9 +1,9 @@
 //! The log against a checkpoint of it that was kept elsewhere.
 
 use super::super::line::CHECKPOINT;
-use super::super::merkle::{self, Hash};
 use super::super::note::{Checkpoint, NoteError};
 use super::report::{Fault, Finding};
+use super::rows::Rows;
 use super::{CheckError, Keys};
 
 /// What the log is now.
@@ -12,7 +12,24 @@ pub(super) struct Now<'a> {
     pub(super) checkpoint: Option<&'a Checkpoint>,
     /// A believed key did.
     pub(super) believed: bool,
-    pub(super) leaves: &'a [Hash],
+    pub(super) rows: &'a Rows,
+}
+
+/// How an earlier checkpoint fits the log.
+#[derive(Default)]
+pub(super) struct Compared {
+    /// What it says, when a believed key signed it.
+    pub(super) earlier: Option<Checkpoint>,
+    pub(super) contradiction: Option<Finding>,
+    /// Why it could not be compared with what is left of the log.
+    pub(super) not_compared: Option<String>,
+}
+
+enum Answer {
+    Fits,
+    Contradicts(String),
+    /// Too little is known of the log.
+    Unknown,
 }
 
 impl Now<'_> {
@@ -23,37 +40,36 @@ impl Now<'_> {
     /// Who cuts a log back to before a change of its key takes the paper of the change
     /// away with it. A key that the log came back to is then taken for one that it left,
     /// and one that it went over to is believed only by who trusts it by itself.
-    pub(super) fn against(
-        &self,
-        note: &str,
-        keys: &Keys<'_>,
-    ) -> Result<(Option<Checkpoint>, Option<Finding>), CheckError> {
+    pub(super) fn against(&self, note: &str, keys: &Keys<'_>) -> Result<Compared, CheckError> {
         match keys.open(note) {
             Ok(earlier) => {
-                let text = self.contradicts(&earlier)?;
-                Ok((Some(earlier), text.map(|text| rolled_back(&text))))
+                let mut compared = match self.answer(&earlier)? {
+                    Answer::Fits => Compared::default(),
+                    Answer::Contradicts(text) => Compared::contradicts(&text),
+                    Answer::Unknown => Compared::unknown(earlier.size),
+                };
+                compared.earlier = Some(earlier);
+                Ok(compared)
             }
             Err(error @ NoteError::Replaced { .. }) => {
                 let earlier = Checkpoint::claimed(note).ok().filter(|_| self.believed);
-                let text = earlier.map(|earlier| self.contradicts(&earlier));
-                let Some(text) = text.transpose()?.flatten() else {
+                let answer = earlier.map(|earlier| self.answer(&earlier)).transpose()?;
+                let Some(Answer::Contradicts(text)) = answer else {
                     return Err(CheckError::Earlier(error));
                 };
                 let why = "or that key was used for another log of this name";
                 let who = "a change of the key is gone as well";
-                Ok((
-                    None,
-                    Some(rolled_back(&format!("{text}, and {who}, {why}: {error}"))),
-                ))
+                let text = format!("{text}, and {who}, {why}: {error}");
+                Ok(Compared::contradicts(&text))
             }
             Err(error) => Err(CheckError::Earlier(error)),
         }
     }
 
-    /// What contradicts an earlier checkpoint, if anything does.
-    fn contradicts(&self, earlier: &Checkpoint) -> Result<Option<String>, CheckError> {
+    /// What the log says to an earlier checkpoint.
+    fn answer(&self, earlier: &Checkpoint) -> Result<Answer, CheckError> {
         let Some(now) = self.checkpoint else {
-            return Ok(None);
+            return Ok(Answer::Fits);
         };
         if earlier.origin != now.origin {
             // A checkpoint that nobody believes is a fault of the log already.
@@ -62,18 +78,41 @@ impl Now<'_> {
                     earlier: earlier.origin.to_string(),
                     log: now.origin.to_string(),
                 }),
-                false => Ok(None),
+                false => Ok(Answer::Fits),
             };
         }
-        let prefix = usize::try_from(earlier.size).ok();
-        let prefix = prefix.and_then(|size| self.leaves.get(..size));
-        let Some(prefix) = prefix.filter(|_| earlier.size <= now.size) else {
+        let size = usize::try_from(earlier.size).ok();
+        let size = size.filter(|size| *size <= self.rows.leaves().len());
+        let Some(size) = size.filter(|_| earlier.size <= now.size) else {
             let (had, has) = (earlier.size, now.size);
             let text = format!("the log had {had} lines before and has {has} now");
-            return Ok(Some(text));
+            return Ok(Answer::Contradicts(text));
         };
-        let text = || format!("the first {} lines are not those of before", earlier.size);
-        Ok((merkle::root(prefix) != earlier.root).then(text))
+        Ok(match self.rows.root(size) {
+            Some(root) if root == earlier.root => Answer::Fits,
+            Some(_) => {
+                let text = format!("the first {size} lines are not those of before");
+                Answer::Contradicts(text)
+            }
+            None => Answer::Unknown,
+        })
+    }
+}
+
+impl Compared {
+    fn contradicts(text: &str) -> Self {
+        Self {
+            contradiction: Some(rolled_back(text)),
+            ..Self::default()
+        }
+    }
+
+    fn unknown(size: u64) -> Self {
+        let text = format!("not all hashes of the log's first {size} lines are left");
+        Self {
+            not_compared: Some(text),
+            ..Self::default()
+        }
     }
 }
 

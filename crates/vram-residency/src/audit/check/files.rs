@@ -6,17 +6,22 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use super::super::line::{CHECKPOINT, CURRENT, handover_seq, segment_first};
 use super::super::merkle::tile;
 
 /// Deepest folder under `tile/`: level and groups of a 64-bit number.
 pub(in crate::audit) const MAX_DEPTH: usize = 10;
+/// The folder of the tiles.
+const TILES: &str = "tile";
+const TILES_PREFIX: &str = "tile/";
 
 /// The files of a log: `checkpoint`, `events.jsonl`, `events.<first>.jsonl`,
 /// `handover.<event>.json` and `tile/**`, by these names.
 pub trait Files {
-    /// Every name there is, in any order.
+    /// Every name there is, in any order; others than those of a log's files are named
+    /// to whoever checks it, with the error of their opening.
     ///
     /// # Errors
     /// The system's.
@@ -29,7 +34,8 @@ pub trait Files {
     fn open(&self, name: &str) -> io::Result<Box<dyn BufRead + '_>>;
 }
 
-/// A log's directory. Symbolic links and special files in it are refused.
+/// A log's directory. What stands in the place of a file or folder of a log is listed
+/// among its names and cannot be opened.
 #[derive(Debug, Clone)]
 pub struct DirFiles {
     root: PathBuf,
@@ -51,6 +57,10 @@ impl DirFiles {
         let entries = match fs::read_dir(self.root.join(folder)) {
             // A writer let the folder of a partial tile go since it was listed.
             Err(error) if depth > 0 && error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(_) if depth > 0 => {
+                out.push(folder.to_owned());
+                return Ok(());
+            }
             entries => entries?,
         };
         for entry in entries {
@@ -63,18 +73,13 @@ impl DirFiles {
                 folder => format!("{folder}/{name}"),
             };
             let kind = entry.file_type()?;
-            let ours = is_log_file(&name);
-            if kind.is_symlink() && (ours || name == "tile" || name.starts_with("tile/")) {
-                let text = format!("{name} in the log is a symbolic link");
-                return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-            }
-            let inside = name == "tile" || name.starts_with("tile/");
-            if ours && !kind.is_file() {
-                return Err(not_regular(&name));
-            } else if ours {
+            let inside = name.starts_with(TILES_PREFIX);
+            if is_log_file(&name) {
                 out.push(name);
-            } else if kind.is_dir() && inside {
+            } else if kind.is_dir() && (name == TILES || inside) {
                 self.walk(&name, depth.saturating_add(1), out)?;
+            } else if name == TILES || inside && kind.is_symlink() {
+                out.push(name);
             }
         }
         Ok(())
@@ -106,10 +111,21 @@ impl Files for DirFiles {
     fn open(&self, name: &str) -> io::Result<Box<dyn BufRead + '_>> {
         // A FIFO would hold up an opening that waits.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::open(self.root.join(name), flags, Mode::empty())?;
-        let file = File::from(file);
+        let file = match rustix::fs::open(self.root.join(name), flags, Mode::empty()) {
+            Err(Errno::LOOP) => {
+                let text = format!("{name} in the log is a symbolic link");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+            }
+            // A socket.
+            Err(Errno::NXIO) => return Err(not_regular(name)),
+            file => File::from(file?),
+        };
         if !file.metadata()?.is_file() {
             return Err(not_regular(name));
+        }
+        if name == TILES {
+            let text = format!("{name} in the log is no folder");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
         Ok(Box::new(BufReader::with_capacity(1 << 20, file)))
     }

@@ -4,13 +4,14 @@
 use std::io;
 use std::slice;
 
-use super::super::merkle::{Hash, Tree, leaf_hash};
+use super::super::merkle::{Hash, leaf_hash};
 use super::super::note::{Checkpoint, Origin};
 use super::super::proof::{MAX_PROOF_BYTES, Proof, Proved};
 use super::super::{Body, Text, line};
 use super::files::{Files, read_bounded};
 use super::leaves::Leaves;
 use super::report::{Fault, Finding};
+use super::rows::UNKNOWN;
 use crate::key::VerifyingKey;
 
 /// A paper that holds by itself: the last word of the key that it replaces.
@@ -123,7 +124,6 @@ fn stray(name: &str, reason: &str) -> Finding {
 /// What is wrong with papers, oldest first, that the log does not hold. What a believed
 /// key signed was in the log; any other may never have been.
 pub(super) fn held(papers: &[Paper], leaves: &Leaves) -> Vec<Finding> {
-    let (mut tree, mut rest) = (Tree::default(), leaves.hashes.iter());
     let mut findings = Vec::new();
     for Paper {
         name,
@@ -132,17 +132,7 @@ pub(super) fn held(papers: &[Paper], leaves: &Leaves) -> Vec<Finding> {
         ..
     } in papers
     {
-        let missing = handover.size().saturating_sub(tree.size());
-        let missing = usize::try_from(missing).unwrap_or(usize::MAX);
-        let last = rest
-            .by_ref()
-            .take(missing)
-            .inspect(|leaf| tree.push(**leaf));
-        let last = last.last() == Some(&handover.leaf);
-        tree.forget_finished();
-        let grown = tree.size() == handover.size();
-        let same = !leaves.proved || tree.root() == handover.signed.root;
-        if last && grown && same {
+        if held_by(handover, leaves) {
             continue;
         }
         findings.push(if *followed {
@@ -153,4 +143,20 @@ pub(super) fn held(papers: &[Paper], leaves: &Leaves) -> Vec<Finding> {
         });
     }
     findings
+}
+
+/// Whether nothing that is known of the log contradicts a paper.
+fn held_by(paper: &Handover, leaves: &Leaves) -> bool {
+    let Ok(size) = usize::try_from(paper.size()) else {
+        return false;
+    };
+    let last = size
+        .checked_sub(1)
+        .and_then(|last| leaves.hashes().get(last));
+    let Some(last) = last else {
+        return false;
+    };
+    let root = leaves.rows.root(size).filter(|_| leaves.signed);
+    let same = root.is_none_or(|root| root == paper.signed.root);
+    same && [paper.leaf, UNKNOWN].contains(last)
 }

@@ -2,9 +2,12 @@
 
 use super::super::line::{CURRENT, segment_first};
 use super::super::merkle::Hash;
+use super::leaves::Leaves;
+use super::order::rising;
 use super::own::Own;
 use super::report::{Fault, Finding};
-use super::scan::{Line, Scan};
+use super::rows::UNKNOWN;
+use super::scan::{Line, Scan, Torn};
 
 /// Findings that are named one by one; whoever writes a log can make as many as it has
 /// lines.
@@ -15,11 +18,15 @@ pub(super) struct Judged {
     /// Hashes of the lines after the checkpoint.
     pub(super) tail: Vec<Hash>,
     pub(super) first_kept: u64,
+    /// Bytes of an unfinished line after the checkpoint.
+    pub(super) torn_bytes: u64,
 }
 
 struct Judge<'a> {
     scan: &'a Scan,
     leaves: &'a [Hash],
+    /// The leaves that are known are signed.
+    signed: bool,
     /// Where each event's line was found.
     found: Vec<Option<usize>>,
     /// Lines that are none of the tree's, and the event expected in their place.
@@ -27,17 +34,24 @@ struct Judge<'a> {
     findings: Vec<Finding>,
 }
 
-pub(super) fn judge(scan: &Scan, leaves: &[Hash], own: &Own) -> Judged {
+pub(super) fn judge(scan: &Scan, leaves: &Leaves, own: &Own) -> Judged {
     let mut judge = Judge {
         scan,
-        leaves,
-        found: vec![None; leaves.len()],
+        leaves: leaves.hashes(),
+        signed: leaves.signed,
+        found: vec![None; leaves.hashes().len()],
         strange: Vec::new(),
         findings: Vec::new(),
     };
     let covered = judge.covered_lines();
     judge.known_lines(covered);
     judge.strange_lines();
+    judge.newlines();
+    let torn = if judge.last_newline() {
+        None
+    } else {
+        scan.torn.as_ref()
+    };
     let first_kept = judge.retired(own.first_kept);
     judge.missing(first_kept);
     judge.names();
@@ -47,19 +61,27 @@ pub(super) fn judge(scan: &Scan, leaves: &[Hash], own: &Own) -> Judged {
     } else {
         judge.tail(covered)
     };
-    judge.torn();
+    if let Some(torn) = torn {
+        judge.torn(torn);
+    }
     Judged {
         findings: judge.findings,
         tail,
         first_kept: first_kept as u64,
+        torn_bytes: torn.map_or(0, |torn| torn.len),
     }
 }
 
 impl Judge<'_> {
-    /// The event that a line is, when it is unchanged.
-    fn genuine(&self, line: &Line) -> Option<usize> {
+    /// The event that a line is, or claims to be where nothing tells.
+    fn event(&self, line: &Line) -> Option<usize> {
         let seq = usize::try_from(line.seq?).ok()?;
-        (self.leaves.get(seq) == Some(&line.hash)).then_some(seq)
+        let leaf = self.leaves.get(seq)?;
+        [line.hash, UNKNOWN].contains(leaf).then_some(seq)
+    }
+
+    fn is_unknown(&self, seq: usize) -> bool {
+        self.leaves.get(seq) == Some(&UNKNOWN)
     }
 
     /// How many lines stand up to the last one of the tree, or to the last
@@ -72,26 +94,52 @@ impl Judge<'_> {
     }
 
     fn known_lines(&mut self, covered: usize) {
+        let lines = self.scan.lines.iter().take(covered).enumerate();
+        let events = lines.filter_map(|(at, line)| Some((at, self.event(line)?)));
+        let (places, numbers): (Vec<_>, Vec<_>) = events.unzip();
+        let in_order = rising(&numbers);
+        let standing = || places.iter().zip(&numbers).zip(&in_order);
+        for ((at, seq), _) in standing().filter(|(_, in_order)| **in_order) {
+            if let Some(slot) = self.found.get_mut(*seq) {
+                *slot = Some(*at);
+            }
+        }
+        let mut standing = standing().peekable();
         let mut next = 0_usize;
-        for (at, line) in self.scan.lines.iter().enumerate().take(covered) {
-            let Some(seq) = self.genuine(line) else {
+        for at in 0..covered {
+            let Some(((_, seq), in_order)) = standing.next_if(|((place, _), _)| **place == at)
+            else {
                 self.strange.push((at, next));
                 continue;
             };
-            let Some(slot) = self.found.get_mut(seq) else {
-                continue;
-            };
-            if slot.is_some() {
-                self.name(Fault::Duplicated, at, seq, "the line stands a second time");
-                continue;
-            }
-            *slot = Some(at);
-            if seq < next {
-                let text = "the line stands after a later one";
-                self.name(Fault::Reordered, at, seq, text);
-            } else {
+            if *in_order {
                 next = seq.saturating_add(1);
+                if self.is_unknown(*seq) {
+                    let text = "nothing tells whether the line is what was written";
+                    self.name(Fault::Doubtful, at, *seq, text);
+                }
+            } else {
+                self.out_of_order(at, *seq);
             }
+        }
+    }
+
+    /// Names a line that does not stand where its number belongs.
+    fn out_of_order(&mut self, at: usize, seq: usize) {
+        let Some(slot) = self.found.get_mut(seq) else {
+            return;
+        };
+        let Some(other) = *slot else {
+            *slot = Some(at);
+            let text = "the line does not stand in its place";
+            return self.name(Fault::Reordered, at, seq, text);
+        };
+        let hash = |at: usize| self.scan.lines.get(at).map(|line| line.hash);
+        if hash(at) == hash(other) {
+            self.name(Fault::Duplicated, at, seq, "the line stands a second time");
+        } else {
+            let text = "another line has its number, and nothing tells which was written";
+            self.name(Fault::Doubtful, at, seq, text);
         }
     }
 
@@ -107,7 +155,12 @@ impl Judge<'_> {
                     if let Some(slot) = self.found.get_mut(seq) {
                         *slot = Some(at);
                     }
-                    self.name(Fault::Edited, at, seq, "the line is not what was written");
+                    if self.signed {
+                        self.name(Fault::Edited, at, seq, "the line is not what was written");
+                    } else {
+                        let text = "line and tile differ, and nothing tells which of them is wrong";
+                        self.name(Fault::Doubtful, at, seq, text);
+                    }
                     self.inserted(at, 1);
                 }
                 None => self.inserted(at, 0),
@@ -207,17 +260,38 @@ impl Judge<'_> {
         tail
     }
 
-    /// A last line without its newline is what a killed writer leaves, but not
-    /// where the checkpoint says that it was complete.
-    fn torn(&mut self) {
+    /// Names the lines of finished segments that are whole but for their newline.
+    fn newlines(&mut self) {
+        for at in &self.scan.no_newline {
+            let line = self.scan.lines.get(*at);
+            if let Some(seq) = line.and_then(|line| self.event(line)) {
+                self.name(Fault::Edited, *at, seq, "its newline is missing");
+            }
+        }
+    }
+
+    /// Whether the last line is whole but for its newline, which the checkpoint says
+    /// that it had.
+    fn last_newline(&mut self) -> bool {
         let Some(torn) = &self.scan.torn else {
-            return;
+            return false;
         };
-        if self.genuine(&torn.line).is_some() {
-            let mut finding = self.at_end("its last newline is missing");
-            finding.line = Some(torn.line.number);
-            self.push(finding);
-        } else if self.scan.file_of(&torn.line) != CURRENT {
+        let seq = torn.line.seq.and_then(|seq| usize::try_from(seq).ok());
+        let seq = seq.filter(|seq| self.leaves.get(*seq) == Some(&torn.line.hash));
+        let slot = seq.and_then(|seq| self.found.get_mut(seq));
+        let Some(slot) = slot.filter(|slot| slot.is_none()) else {
+            return false;
+        };
+        *slot = Some(self.scan.lines.len());
+        let mut finding = self.at_end("its last newline is missing");
+        finding.line = Some(torn.line.number);
+        self.push(finding);
+        true
+    }
+
+    /// A last line without its newline is what a killed writer leaves, but only there.
+    fn torn(&mut self, torn: &Torn) {
+        if self.scan.file_of(&torn.line) != CURRENT {
             let text = "a finished segment ends in the middle of a line";
             let mut finding = Finding::of_file(Fault::Inserted, self.scan.last_file(), text);
             finding.line = Some(torn.line.number);

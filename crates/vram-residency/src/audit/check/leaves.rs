@@ -2,23 +2,35 @@
 
 use std::io;
 
+use super::super::merkle::Hash;
 use super::super::merkle::tile::{self, WIDTH};
-use super::super::merkle::{self, Hash};
 use super::super::note::Checkpoint;
 use super::files::{Files, read_if_there};
+use super::rows::{Rows, UNKNOWN};
 use super::scan::Scan;
+use super::settle::Sources;
 
 /// Leaves that are looked for beyond those that lines and tiles can tell: so
 /// many lost ones are still named one by one.
 const MOST_LOST: usize = 1 << 10;
 
-/// Stands for a leaf that neither a tile nor a line tells.
-const UNKNOWN: Hash = [0; 32];
-
+/// The tree, as far as anything tells it.
 pub(super) struct Leaves {
-    pub(super) hashes: Vec<Hash>,
-    /// Their root is the signed one.
-    pub(super) proved: bool,
+    pub(super) rows: Rows,
+    /// What is known is what the signed root commits to.
+    pub(super) signed: bool,
+}
+
+impl Leaves {
+    /// The leaf hashes, those that are not known among them.
+    pub(super) fn hashes(&self) -> &[Hash] {
+        self.rows.leaves()
+    }
+
+    /// Whether all of them are known, and signed.
+    pub(super) fn proved(&self) -> bool {
+        self.signed && !self.hashes().contains(&UNKNOWN)
+    }
 }
 
 /// The leaf hashes. Without a believed checkpoint, those of the tiles, which
@@ -32,10 +44,10 @@ pub(super) fn load(
     let stored = names.iter().filter_map(|name| tile::parse_path(name));
     let stored: Vec<_> = stored.collect();
     let Some(checkpoint) = checkpoint else {
-        let hashes = tiles_only(files, &stored)?;
+        let rows = Rows::of(tiles_only(files, &stored)?);
         return Ok(Leaves {
-            hashes,
-            proved: false,
+            rows,
+            signed: false,
         });
     };
     // Who signs can claim any size; memory goes by what is there. What is cut
@@ -44,24 +56,37 @@ pub(super) fn load(
     let told = stored.len().saturating_mul(WIDTH);
     let told = told.saturating_add(scan.lines.len());
     let size = size.min(told.saturating_add(MOST_LOST));
-    let from_tiles = row(files, &stored, 0, size)?;
-    if merkle::root(&from_tiles) == checkpoint.root {
-        return Ok(Leaves {
-            hashes: from_tiles,
-            proved: true,
-        });
+    let root = Some(checkpoint.root);
+    let signed = |rows| Leaves { rows, signed: true };
+    let tiles = row(files, &stored, 0, size)?;
+    let from_tiles = Rows::of(tiles.clone());
+    if from_tiles.root(size) == root {
+        return Ok(signed(from_tiles));
     }
-    let from_lines = lines_over(&from_tiles, scan);
-    if merkle::root(&from_lines) == checkpoint.root {
-        return Ok(Leaves {
-            hashes: from_lines,
-            proved: true,
-        });
+    let lines = claimed(size, scan);
+    let from_lines = Rows::of(over(&lines, &tiles));
+    if from_lines.root(size) == root {
+        return Ok(signed(from_lines));
     }
-    let parents = row(files, &stored, 1, size / WIDTH)?;
-    let hashes = mixed(&from_tiles, &from_lines, &parents);
-    let proved = merkle::root(&hashes) == checkpoint.root;
-    Ok(Leaves { hashes, proved })
+    // What the tiles of each level say, what the tiles of leaves give, and the lines.
+    let from_leaves = Rows::of(over(&tiles, &lines));
+    let mut stored_rows = Rows::of(tiles);
+    for level in 1..stored_rows.count() {
+        let len = stored_rows.level(level).len();
+        let level_of_tiles = u8::try_from(level).unwrap_or(u8::MAX);
+        let row = row(files, &stored, level_of_tiles, len)?;
+        stored_rows.put(level, 0, &row);
+    }
+    let sources = Sources {
+        rows: vec![stored_rows, from_leaves, from_lines],
+    };
+    Ok(match sources.settle(size, &checkpoint.root) {
+        Some(rows) => signed(rows),
+        None => Leaves {
+            rows: from_tiles,
+            signed: false,
+        },
+    })
 }
 
 /// The first `len` hashes of a level of tiles; unknown ones are zero.
@@ -116,33 +141,22 @@ fn read_tile(
     Ok(start.zip(hashes))
 }
 
-/// What the lines claim, over what the tiles say where no line claims.
-fn lines_over(from_tiles: &[Hash], scan: &Scan) -> Vec<Hash> {
-    let mut hashes = from_tiles.to_vec();
-    let mut claimed = vec![false; hashes.len()];
+/// What the first line of each number claims.
+fn claimed(size: usize, scan: &Scan) -> Vec<Hash> {
+    let mut hashes = vec![UNKNOWN; size];
     for line in &scan.lines {
-        let Some(seq) = line.seq.and_then(|seq| usize::try_from(seq).ok()) else {
-            continue;
-        };
-        let (Some(hash), Some(claimed)) = (hashes.get_mut(seq), claimed.get_mut(seq)) else {
-            continue;
-        };
-        if !*claimed {
-            (*hash, *claimed) = (line.hash, true);
+        let seq = line.seq.and_then(|seq| usize::try_from(seq).ok());
+        let hash = seq.and_then(|seq| hashes.get_mut(seq));
+        if let Some(hash) = hash.filter(|hash| **hash == UNKNOWN) {
+            *hash = line.hash;
         }
     }
     hashes
 }
 
-/// For each tile the source that its parent hash confirms.
-fn mixed(from_tiles: &[Hash], from_lines: &[Hash], parents: &[Hash]) -> Vec<Hash> {
-    let pairs = from_tiles.chunks(WIDTH).zip(from_lines.chunks(WIDTH));
-    let mut hashes = Vec::with_capacity(from_tiles.len());
-    for (at, (tile, lines)) in pairs.enumerate() {
-        let by_lines = parents
-            .get(at)
-            .is_some_and(|parent| merkle::root(tile) != *parent && merkle::root(lines) == *parent);
-        hashes.extend_from_slice(if by_lines { lines } else { tile });
-    }
-    hashes
+/// The one, and where it tells nothing the other.
+fn over(one: &[Hash], other: &[Hash]) -> Vec<Hash> {
+    let pairs = one.iter().zip(other);
+    let pairs = pairs.map(|(one, other)| if *one == UNKNOWN { *other } else { *one });
+    pairs.collect()
 }

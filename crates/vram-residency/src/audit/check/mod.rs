@@ -17,9 +17,13 @@ mod judge;
 mod keys;
 mod leaves;
 mod moment;
+mod order;
 mod own;
+mod readable;
 mod report;
+mod rows;
 mod scan;
+mod settle;
 mod show;
 mod tiles;
 
@@ -39,8 +43,10 @@ use crate::key::{KeyId, VerifyingKey};
 pub(crate) use files::open_if_there;
 pub(crate) use handover::Handover;
 pub(crate) use keys::Keys;
+use leaves::Leaves;
 use moment::{MOST_TRIES, Moment, may_be_a_writers};
 pub(crate) use own::adopted;
+use readable::Readable;
 use scan::Scan;
 pub(crate) use scan::next_line;
 
@@ -112,13 +118,27 @@ pub fn verify(files: &dyn Files, options: &Options<'_>) -> Result<Report, CheckE
 
 pub(crate) fn examine(files: &dyn Files, options: &Options<'_>) -> Result<Examined, CheckError> {
     for _ in 1..MOST_TRIES {
-        let moment = Moment::of(files)?;
-        let found = examine_at(files, &moment, options);
-        if !may_be_a_writers(&found) || Moment::of(files)? == moment {
+        let readable = Readable::new(files);
+        let moment = Moment::of(&readable)?;
+        let found = examine_readable(readable, &moment, options);
+        if !may_be_a_writers(&found) || Moment::of(&Readable::new(files))? == moment {
             return found;
         }
     }
-    examine_at(files, &Moment::of(files)?, options)
+    let readable = Readable::new(files);
+    let moment = Moment::of(&readable)?;
+    examine_readable(readable, &moment, options)
+}
+
+/// Checks what can be read of the log, and names what cannot.
+fn examine_readable(
+    files: Readable<'_>,
+    moment: &Moment,
+    options: &Options<'_>,
+) -> Result<Examined, CheckError> {
+    let mut found = examine_at(&files, moment, options)?;
+    found.report.findings.splice(0..0, files.findings());
+    Ok(found)
 }
 
 /// Checks the log against the checkpoint of a moment.
@@ -149,12 +169,13 @@ fn examine_at(
         report.size = checkpoint.size;
         report.root = Some(hex::encode(&checkpoint.root));
     }
-    let hashes = &leaves.hashes;
     report.findings.extend(strange);
     report.findings.extend(handover::held(&papers, &leaves));
-    let (tail, retired) = judged(&scan, hashes, checkpoint.as_ref(), options, &mut report);
-    report.findings.extend(tiles::check(files, tiles, hashes)?);
-    if checkpoint.is_some() && !leaves.proved {
+    let (tail, retired) = judged(&scan, &leaves, checkpoint.as_ref(), options, &mut report);
+    let tiles = tiles::check(files, tiles, &leaves)?;
+    report.tiles_lost = tiles.lost;
+    report.findings.extend(tiles.findings);
+    if checkpoint.is_some() && !leaves.proved() {
         let text = "the lines and tiles do not give the root that is signed";
         let finding = Finding::of_file(Fault::Root, CHECKPOINT, text);
         report.findings.push(finding);
@@ -162,28 +183,29 @@ fn examine_at(
     let now = earlier::Now {
         checkpoint: claimed.as_ref(),
         believed: checkpoint.is_some(),
-        leaves: hashes,
+        rows: &leaves.rows,
     };
     let earlier = options.earlier.map(|note| now.against(note, &keys));
-    let (earlier, contradiction) = match earlier.transpose() {
-        Ok(answer) => answer.unwrap_or_default(),
+    let compared = match earlier.transpose() {
+        Ok(compared) => compared.unwrap_or_default(),
         // What is wrong with the log is told whatever it was to be held against.
-        Err(error) if !report.findings.is_empty() => {
-            report.not_compared = Some(error.to_string());
-            Default::default()
-        }
+        Err(error) if !report.findings.is_empty() => earlier::Compared {
+            not_compared: Some(error.to_string()),
+            ..Default::default()
+        },
         Err(error) => return Err(error),
     };
-    report.findings.extend(contradiction);
+    report.not_compared = compared.not_compared;
+    report.findings.extend(compared.contradiction);
     Ok(Examined {
         report,
         tail,
         retired,
         scan,
-        leaves: leaves.hashes,
+        leaves: leaves.rows.into_leaves(),
         note: note.unwrap_or_default(),
         checkpoint,
-        earlier,
+        earlier: compared.earlier,
         handovers: papers.into_iter().map(|paper| paper.proof).collect(),
         replaced: options.trusted.iter().any(|key| keys.is_replaced(key)),
     })
@@ -193,19 +215,19 @@ fn examine_at(
 /// that the log says it keeps.
 fn judged(
     scan: &Scan,
-    leaves: &[Hash],
+    leaves: &Leaves,
     checkpoint: Option<&Checkpoint>,
     options: &Options<'_>,
     report: &mut Report,
 ) -> (Vec<Hash>, u64) {
-    let mut own = own::read(scan, leaves);
+    let mut own = own::read(scan, leaves.hashes());
     own.closed &= checkpoint.is_some_and(|checkpoint| !checkpoint.reopened);
     (report.closed, report.adopted) = (own.closed, own.adopted);
     let judged = judge::judge(scan, leaves, &own);
     report.first_kept = judged.first_kept;
     report.findings.extend(judged.findings);
     report.uncovered = judged.tail.len() as u64;
-    report.torn_bytes = scan.torn.as_ref().map_or(0, |torn| torn.len);
+    report.torn_bytes = judged.torn_bytes;
     if options.closed && !own.closed {
         let text = "its last event under the checkpoint does not close it";
         let finding = Finding::of_file(Fault::NotClosed, scan.last_file(), text);

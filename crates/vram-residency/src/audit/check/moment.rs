@@ -38,7 +38,7 @@ impl Moment {
 /// Whether a writer that changed the log meanwhile can be what was found.
 pub(super) fn may_be_a_writers(found: &Result<Examined, CheckError>) -> bool {
     match found {
-        Ok(found) => !found.report.is_good(),
+        Ok(found) => !found.report.is_good() || found.report.tiles_lost > 0,
         Err(CheckError::Io(error)) => error.kind() == io::ErrorKind::NotFound,
         Err(_) => false,
     }

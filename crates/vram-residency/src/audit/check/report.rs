@@ -11,6 +11,9 @@ use serde::Serialize;
 pub enum Fault {
     /// A line is not what was written.
     Edited,
+    /// Whether a line is what was written cannot be told: the hashes that would tell
+    /// are gone or wrong.
+    Doubtful,
     /// Lines are missing.
     Dropped,
     /// A line stands that was never written.
@@ -21,6 +24,8 @@ pub enum Fault {
     Duplicated,
     /// A line is no event.
     Unreadable,
+    /// A file cannot be read, or something else stands in its place.
+    UnreadableFile,
     /// The newest lines are missing.
     Truncated,
     /// There is no checkpoint.
@@ -39,7 +44,8 @@ pub enum Fault {
     RolledBack,
     /// A paper beside the log is no change of its key.
     Handover,
-    /// A tile is missing or does not hold the hashes of the tree.
+    /// A tile does not hold the hashes of the tree, or is missing where lines do not
+    /// give them.
     Tile,
     /// Lines and tiles contradict the signed root and nothing tells which.
     Root,
@@ -51,11 +57,13 @@ impl Fault {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Edited => "edited",
+            Self::Doubtful => "doubtful",
             Self::Dropped => "dropped",
             Self::Inserted => "inserted",
             Self::Reordered => "reordered",
             Self::Duplicated => "duplicated",
             Self::Unreadable => "unreadable",
+            Self::UnreadableFile => "unreadable_file",
             Self::Truncated => "truncated",
             Self::MissingCheckpoint => "missing_checkpoint",
             Self::ForeignCheckpoint => "foreign_checkpoint",
@@ -161,9 +169,12 @@ pub struct Report {
     pub closed: bool,
     /// Bytes of an unfinished last line after the checkpoint.
     pub torn_bytes: u64,
-    /// How often a line's time is before that of the line above: the system's
+    /// How often an event's time is before that of the event before it: the system's
     /// clock was set back, which is no fault of the log.
     pub clock_steps_back: u64,
+    /// Tiles that are missing or cut short while the lines give what they held, as a
+    /// power failure leaves a log: its next writer makes them again.
+    pub tiles_lost: u64,
     /// Why the earlier checkpoint was not compared, when it was asked for; only a log
     /// with findings is told without that.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -36,6 +36,8 @@ pub(crate) struct Scan {
     /// What lines claim that the log says of itself, by their place in `lines`.
     pub(crate) own: Vec<(usize, Body)>,
     pub(crate) torn: Option<Torn>,
+    /// Last lines of finished segments that no newline closes, by their place in `lines`.
+    pub(crate) no_newline: Vec<usize>,
     pub(crate) clock_steps_back: u64,
 }
 
@@ -97,6 +99,7 @@ pub(crate) fn scan(files: &dyn Files, names: &[String]) -> io::Result<Scan> {
     for file in 0..scan.files.len() {
         if let Some(torn) = scan.torn.take() {
             // Only the newest segment can end in the middle of a line.
+            scan.no_newline.push(scan.lines.len());
             scan.lines.push(torn.line);
         }
         segment(files, file, &mut scan, &mut time)?;
@@ -128,7 +131,9 @@ fn segment(files: &dyn Files, file: usize, scan: &mut Scan, time: &mut Vec<u8>) 
             continue;
         }
         if let Some((_, at)) = claims {
-            if time.as_slice() > at {
+            let last = scan.lines.last().and_then(|last| last.seq?.checked_add(1));
+            // Lines that were moved say nothing of the clock.
+            if time.as_slice() > at && last == line.seq {
                 scan.clock_steps_back = scan.clock_steps_back.saturating_add(1);
             }
             time.clear();

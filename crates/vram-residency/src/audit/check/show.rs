@@ -6,6 +6,7 @@ use super::super::event::{Body, Event, Text};
 use super::super::line::{self, CURRENT, MAX_LINE_BYTES};
 use super::adopted::Adopted;
 use super::files::{Files, open_if_there};
+use super::readable::Readable;
 use super::report::{Fault, Finding};
 use super::scan;
 
@@ -61,26 +62,27 @@ impl Filter {
 }
 
 /// Gives each event that passes `filter` to `each`, oldest first, and returns
-/// the lines that are no events. An unfinished last line, as a running writer has
+/// the files that cannot be read and the lines that are no events. An unfinished last line, as a running writer has
 /// it, is none of them. [`super::verify`] tells what happened to the others.
 ///
 /// # Errors
-/// The system's, when a file cannot be read; and whatever `each` returns.
+/// The system's, when the directory cannot be read; and whatever `each` returns.
 pub fn show(
     files: &dyn Files,
     filter: &Filter,
     each: &mut dyn FnMut(Shown) -> io::Result<()>,
 ) -> io::Result<Vec<Finding>> {
+    let files = Readable::new(files);
     let (mut damaged, mut own) = (Vec::<Finding>::new(), Vec::new());
     // What opens a log after a writer was killed stands behind what it adopts.
-    walk(files, &mut |_, _, bytes| {
+    walk(&files, &mut |_, _, bytes| {
         let text = bytes.strip_suffix(b"\n").unwrap_or(bytes);
         let opened = line::own(text).filter(|body| matches!(body, Body::AuditOpened { .. }));
         own.extend(line::claims(text).map(|(seq, _)| seq).zip(opened));
         Ok(())
     })?;
     let adopted = Adopted::said(own);
-    walk(files, &mut |name, number, bytes| {
+    walk(&files, &mut |name, number, bytes| {
         if let Some(mut shown) = read(bytes) {
             shown.adopted = adopted.contains(shown.seq);
             return if filter.passes(&shown) {
@@ -100,7 +102,7 @@ pub fn show(
         }
         Ok(())
     })?;
-    Ok(damaged)
+    Ok(files.findings().chain(damaged).collect())
 }
 
 /// Takes a line's segment, its number from 1, and its bytes.

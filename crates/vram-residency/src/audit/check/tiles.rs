@@ -3,26 +3,42 @@
 use std::collections::HashSet;
 use std::io;
 
+use super::super::merkle::Hash;
 use super::super::merkle::tile::{self, WIDTH};
-use super::super::merkle::{self, Hash};
 use super::files::{Files, listed, read_if_there};
+use super::leaves::Leaves;
 use super::report::{Fault, Finding};
+use super::rows::{Rows, UNKNOWN};
 
 /// How often the tiles are listed again while a writer replaces them.
 const MOST_LISTS: usize = 5;
 
+/// What is wrong with the tiles.
+#[derive(Default)]
+pub(super) struct Checked {
+    pub(super) findings: Vec<Finding>,
+    /// Those that are missing or cut short, and can be made again.
+    pub(super) lost: u64,
+    /// Every hash of the tree is known without them.
+    proved: bool,
+}
+
 /// Checks the tiles among `names`, and those that a writer put in the place of
-/// one that went since.
+/// one that went since. Tiles are no evidence of their own: where every hash of the tree
+/// is known without them, one that is lost is no fault.
 pub(super) fn check(
     files: &dyn Files,
     mut names: Vec<String>,
-    leaves: &[Hash],
-) -> io::Result<Vec<Finding>> {
-    let rows = rows(leaves);
-    let (mut there, mut findings) = (HashSet::new(), Vec::new());
+    leaves: &Leaves,
+) -> io::Result<Checked> {
+    let mut there = HashSet::new();
+    let mut checked = Checked {
+        proved: leaves.proved(),
+        ..Checked::default()
+    };
     for _ in 0..MOST_LISTS {
-        read_new(files, &names, &rows, &mut there, &mut findings)?;
-        if missing(&rows, &there).next().is_none() {
+        read_new(files, &names, leaves, &mut there, &mut checked)?;
+        if missing(&leaves.rows, &there).next().is_none() {
             break;
         }
         let again = listed(files)?;
@@ -31,17 +47,30 @@ pub(super) fn check(
         }
         names = again;
     }
-    findings.extend(missing(&rows, &there));
-    Ok(findings)
+    for path in missing(&leaves.rows, &there) {
+        checked.lose(&path, "the tile is missing");
+    }
+    Ok(checked)
+}
+
+impl Checked {
+    fn lose(&mut self, path: &str, text: &str) {
+        if self.proved {
+            self.lost = self.lost.saturating_add(1);
+        } else {
+            self.findings
+                .push(Finding::of_file(Fault::Tile, path, text));
+        }
+    }
 }
 
 /// Reads the tiles among `names` that are not `there` yet.
 fn read_new(
     files: &dyn Files,
     names: &[String],
-    rows: &[Vec<Hash>],
+    leaves: &Leaves,
     there: &mut HashSet<String>,
-    findings: &mut Vec<Finding>,
+    checked: &mut Checked,
 ) -> io::Result<()> {
     for name in names {
         let Some((level, number, width)) = tile::parse_path(name) else {
@@ -53,9 +82,14 @@ fn read_new(
         let Some(bytes) = read_if_there(files, name, WIDTH.saturating_mul(32))? else {
             continue;
         };
-        let row = rows.get(usize::from(level)).map_or(&[][..], Vec::as_slice);
+        let row = leaves.rows.level(usize::from(level));
         if let Some(text) = wrong(&bytes, width, row, number) {
-            findings.push(Finding::of_file(Fault::Tile, name, &text));
+            checked
+                .findings
+                .push(Finding::of_file(Fault::Tile, name, &text));
+        } else if bytes.len() < width.saturating_mul(32) {
+            let text = format!("it does not hold {width} hashes");
+            checked.lose(name, &text);
         }
         there.insert(name.clone());
     }
@@ -63,43 +97,29 @@ fn read_new(
 }
 
 /// The tiles that the tree needs and nothing stands for.
-fn missing<'a>(
-    rows: &'a [Vec<Hash>],
-    there: &'a HashSet<String>,
-) -> impl Iterator<Item = Finding> + 'a {
-    needed(rows).filter_map(|path| {
+fn missing<'a>(rows: &'a Rows, there: &'a HashSet<String>) -> impl Iterator<Item = String> + 'a {
+    needed(rows).filter(|path| {
         let full = path.split_once(".p/").map(|(full, _)| full);
-        let stored = there.contains(&path) || full.is_some_and(|full| there.contains(full));
-        let stands = stored || wider(&path, there);
-        (!stands).then(|| Finding::of_file(Fault::Tile, &path, "the tile is missing"))
+        let stored = there.contains(path) || full.is_some_and(|full| there.contains(full));
+        !stored && !wider(path, there)
     })
 }
 
-/// The tree's levels 0, 8, 16, ...
-fn rows(leaves: &[Hash]) -> Vec<Vec<Hash>> {
-    let mut rows = vec![leaves.to_vec()];
-    while let Some(row) = rows.last().filter(|row| row.len() >= WIDTH) {
-        let up = row.chunks_exact(WIDTH).map(merkle::root).collect();
-        rows.push(up);
-    }
-    rows
-}
-
-/// What is wrong with a tile's bytes. Hashes after the checkpoint are no fault:
-/// tiles are written before it.
+/// What is wrong with a tile's bytes, as far as they go. Hashes after the checkpoint are
+/// no fault: tiles are written before it.
 fn wrong(bytes: &[u8], width: usize, row: &[Hash], number: u64) -> Option<String> {
-    let hashes = tile::hashes(bytes).filter(|hashes| hashes.len() == width);
-    let Some(hashes) = hashes else {
+    if bytes.len() > width.saturating_mul(32) {
         return Some(format!("it does not hold {width} hashes"));
-    };
+    }
     let start = usize::try_from(number).ok()?.checked_mul(WIDTH)?;
-    let mut pairs = hashes.iter().zip(row.get(start..).unwrap_or_default());
-    let at = pairs.position(|(stored, right)| stored != right)?;
+    let mut pairs = bytes.chunks(32).zip(row.get(start..).unwrap_or_default());
+    let at = pairs.position(|(stored, right)| *right != UNKNOWN && !right.starts_with(stored))?;
     Some(format!("hash {at} is not that of the tree"))
 }
 
 /// Paths of the tiles that a tree needs.
-fn needed(rows: &[Vec<Hash>]) -> impl Iterator<Item = String> + '_ {
+fn needed(rows: &Rows) -> impl Iterator<Item = String> + '_ {
+    let rows = (0..rows.count()).map(|level| rows.level(level));
     (0_u8..).zip(rows).flat_map(|(level, row)| {
         let tiles = (0_u64..).zip(row.chunks(WIDTH));
         tiles.map(move |(number, hashes)| tile::path(level, number, hashes.len()))

@@ -64,10 +64,12 @@ pub(super) fn files(dir: &Path, root: &OwnedFd, files: &DirFiles) -> Result<(), 
     let names = files.names().map_err(|error| failed(dir, &error))?;
     for name in names {
         let stat = rustix::fs::statat(root, &name, AtFlags::SYMLINK_NOFOLLOW);
-        check(
-            &dir.join(&name),
-            &stat.map_err(|error| failed(dir, &error))?,
-        )?;
+        let stat = stat.map_err(|error| failed(dir, &error))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            let error = files.open(&name).err();
+            return Err(failed(dir, &error.unwrap_or_else(|| not_regular(&name))));
+        }
+        check(&dir.join(&name), &stat)?;
     }
     Ok(())
 }

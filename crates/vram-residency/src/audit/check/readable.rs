@@ -1,0 +1,109 @@
+//! The files of a log that can be read, and what is wrong with the others: one that
+//! cannot be read hides nothing that stands in the rest.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, ErrorKind, Read};
+
+use super::files::{Files, is_log_file};
+use super::report::{Fault, Finding};
+
+/// The files of a log, those left out that cannot be read.
+pub(super) struct Readable<'f> {
+    files: &'f dyn Files,
+    /// Those that were opened once, and why one cannot be read.
+    tried: RefCell<BTreeMap<String, Option<String>>>,
+}
+
+impl<'f> Readable<'f> {
+    pub(super) const fn new(files: &'f dyn Files) -> Self {
+        Self {
+            files,
+            tried: RefCell::new(BTreeMap::new()),
+        }
+    }
+
+    /// What was found to be wrong with files.
+    pub(super) fn findings(self) -> impl Iterator<Item = Finding> {
+        let tried = self.tried.into_inner().into_iter();
+        let refused = tried.filter_map(|(name, why)| Some((name, why?)));
+        refused.map(|(name, why)| Finding::of_file(Fault::UnreadableFile, &name, &why))
+    }
+
+    /// Whether a file opens, or went since it was listed, which is its reader's matter.
+    fn opens(&self, name: &str) -> bool {
+        if let Some(tried) = self.tried.borrow().get(name) {
+            return tried.is_none();
+        }
+        match self.files.open(name) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                self.refuse(name, &error);
+                return false;
+            }
+            Err(_) => {}
+            Ok(_) => drop(self.tried.borrow_mut().insert(name.to_owned(), None)),
+        }
+        is_log_file(name)
+    }
+
+    fn refuse(&self, name: &str, error: &io::Error) {
+        let why = Some(error.to_string());
+        self.tried.borrow_mut().insert(name.to_owned(), why);
+    }
+}
+
+impl Files for Readable<'_> {
+    fn names(&self) -> io::Result<Vec<String>> {
+        let mut names = self.files.names()?;
+        names.retain(|name| self.opens(name));
+        Ok(names)
+    }
+
+    /// Of one that cannot be opened there is nothing; one that cannot be read to its end
+    /// ends before.
+    fn open(&self, name: &str) -> io::Result<Box<dyn BufRead + '_>> {
+        match self.files.open(name) {
+            Ok(reader) => Ok(Box::new(File {
+                reader,
+                name: name.to_owned(),
+                of: self,
+            })),
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                self.refuse(name, &error);
+                Err(ErrorKind::NotFound.into())
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// A file that ends where it cannot be read on.
+struct File<'f> {
+    reader: Box<dyn BufRead + 'f>,
+    name: String,
+    of: &'f Readable<'f>,
+}
+
+impl BufRead for File<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        match self.reader.fill_buf() {
+            Err(error) if error.kind() != ErrorKind::Interrupted => {
+                self.of.refuse(&self.name, &error);
+                Ok(&[])
+            }
+            filled => filled,
+        }
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.reader.consume(amount);
+    }
+}
+
+impl Read for File<'_> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let read = self.fill_buf()?.read(to)?;
+        self.consume(read);
+        Ok(read)
+    }
+}
