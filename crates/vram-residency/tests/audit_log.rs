@@ -14,10 +14,10 @@ use audit_log_support::*;
 use skipped::skipped;
 use vram_residency::audit::Sink;
 use vram_residency::audit::check::{self, DirFiles, Fault, Files, Filter};
-use vram_residency::audit::log::OpenError;
+use vram_residency::audit::log::{LogSink, OpenError};
 use vram_residency::audit::merkle;
 use vram_residency::audit::note::Checkpoint;
-use vram_residency::clock::{Clock as _, ManualClock, Timestamp};
+use vram_residency::clock::{Clock as _, ManualClock, SystemClock, Timestamp};
 
 // requirement: AU-10, AU-15, AU-16
 #[test]
@@ -446,6 +446,11 @@ fn a_log_that_does_not_verify_or_has_another_key_or_name_is_not_written_to() {
         "{error}"
     );
     fs::write(&path, text).unwrap();
+    let clock = Arc::new(SystemClock::new());
+    let other = LogSink::open(&dir, options(), numbered(3), clock);
+    let error = other.err().unwrap();
+    assert!(matches!(error, OpenError::OtherKey { .. }), "{error}");
+    assert!(error.to_string().contains("name the key that signs it"));
     drop(open(&dir, options()).unwrap());
     fs::remove_file(dir.join("checkpoint")).unwrap();
     let error = open(&dir, options()).err().unwrap().to_string();

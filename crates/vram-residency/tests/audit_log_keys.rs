@@ -90,7 +90,7 @@ fn a_replaced_key_opens_nothing_and_signs_nothing_more() {
             "{refused:?}"
         );
     }
-    assert!(matches!(open(3), Some(OpenError::Damaged { .. })));
+    assert!(matches!(open(3), Some(OpenError::OtherKey { .. })));
     assert!(open(2).is_none());
     // Who stole the old key and signs the newest state with it.
     let mut files = read_all(&dir);
@@ -579,7 +579,7 @@ fn a_change_needs_a_log_its_key_and_another_key() {
     );
     assert!(matches!(nowhere, Err(CheckError::Io(_))), "{nowhere:?}");
     assert!(refused(0, 0).contains("the new key is the old one"));
-    assert!(refused(1, 2).contains("foreign_checkpoint"));
+    assert!(refused(1, 2).contains("name the key that signs it"));
     assert_eq!(fault(&read_all(&dir), &[0], &[]), None);
 }
 

@@ -157,6 +157,10 @@ fn another_key_is_foreign_and_bad_names_are_refused() {
         .exit(3)
         .says("foreign_checkpoint");
     session
+        .vram(&SEAL.replace("akey", "other"))
+        .exit(1)
+        .refuses("name the key that signs it");
+    session
         .vram("audit verify nowhere --trust akey.pub")
         .exit(1)
         .refuses("cannot read the log nowhere");

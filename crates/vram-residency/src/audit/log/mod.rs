@@ -152,6 +152,12 @@ pub enum OpenError {
         /// The first fault.
         finding: String,
     },
+    /// Another key signs it.
+    #[error("the audit log {} is signed by another key than the one given: name the key that signs it (if this one does, its checkpoint was replaced: keep it as evidence)", path.display())]
+    OtherKey {
+        /// The log's directory.
+        path: PathBuf,
+    },
     /// The log went over to another key.
     #[error("the key of the audit log {} was replaced; open it with the new one", path.display())]
     Replaced {

@@ -229,6 +229,12 @@ fn store_tiles(
 /// A log with any fault is left as it is. Tiles are no evidence of their own:
 /// where the lines give the signed root, tiles can be made again.
 fn refuse(dir: &Path, report: &Report, options: &LogOptions) -> Result<(), OpenError> {
+    let foreign = |fault: &check::Finding| fault.fault == Fault::ForeignCheckpoint;
+    if report.findings.iter().any(foreign) {
+        return Err(OpenError::OtherKey {
+            path: dir.to_owned(),
+        });
+    }
     let fault = |fault: &&check::Finding| fault.fault != Fault::Tile;
     if let Some(finding) = report.findings.iter().find(fault) {
         return Err(OpenError::Damaged {
