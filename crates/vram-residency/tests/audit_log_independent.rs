@@ -10,8 +10,9 @@ use std::process::{Command, Output};
 use audit_log_support::*;
 use python::python;
 use vram_residency::audit::Sink;
-use vram_residency::audit::check::DirFiles;
+use vram_residency::audit::check::{self, DirFiles};
 use vram_residency::audit::note::Checkpoint;
+use vram_residency::audit::proof::Proof;
 
 fn judged(dir: &Path, key: &str) -> Option<Output> {
     let instead = "checkpoints are checked by the library's own code only";
@@ -40,10 +41,112 @@ fn an_independent_program_accepts_the_log_and_refuses_a_changed_one() {
         String::from_utf8_lossy(&good.stderr)
     );
     assert_eq!(good.stdout, b"good 602 from 0\n");
-    let path = dir.join("events.000000000000.jsonl");
-    let text = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, text.replacen("shard-", "shart-", 1)).unwrap();
-    assert!(!judged(&dir, &public).unwrap().status.success());
+    let good = read_all(&dir);
+    let newest = "events.jsonl";
+    let oldest = "events.000000000000.jsonl";
+    let tile = "tile/1/000.p/2";
+    assert!(
+        [newest, oldest, tile]
+            .iter()
+            .all(|name| good.contains_key(*name))
+    );
+    let refused = |what: &str, files: &MemoryFiles| {
+        write_all(&dir, files);
+        let judged = judged(&dir, &public).unwrap();
+        assert!(!judged.status.success(), "{what}: {judged:?}");
+        assert!(!verify_files(files).is_good(), "{what}");
+    };
+    let with = |name: &str, change: &dyn Fn(&str) -> String| {
+        let mut files = good.clone();
+        let text = String::from_utf8(files[name].clone()).unwrap();
+        files.insert(name.to_owned(), change(&text).into_bytes());
+        files
+    };
+    for name in [newest, oldest] {
+        let line = |text: &str| format!("{}\n", text.lines().next().unwrap());
+        refused(
+            "edited",
+            &with(name, &|text| text.replacen("\"seq\"", "\"sep\"", 1)),
+        );
+        refused("CRLF", &with(name, &|text| text.replace('\n', "\r\n")));
+        refused("CR", &with(name, &|text| text.replacen('\n', "\r\n", 1)));
+        refused(
+            "no newline",
+            &with(name, &|text| text.trim_end().to_owned()),
+        );
+        refused("more", &with(name, &|text| format!("{text}evil")));
+        refused("a line", &with(name, &|text| format!("{text}evil\n")));
+        refused(
+            "twice",
+            &with(name, &|text| format!("{text}{}", line(text))),
+        );
+        refused(
+            "one less",
+            &with(name, &|text| text.replacen(&line(text), "", 1)),
+        );
+    }
+    let mut misnamed = good.clone();
+    let segment = misnamed.remove(oldest).unwrap();
+    misnamed.insert("events.000000000001.jsonl".to_owned(), segment);
+    refused("another name", &misnamed);
+    let mut forged = good.clone();
+    forged.get_mut(tile).unwrap()[40] ^= 1;
+    refused("an upper tile", &forged);
+    // What a power failure takes is made again of the lines.
+    let mut lost = good.clone();
+    lost.retain(|name, _| !name.starts_with("tile/0/"));
+    write_all(&dir, &lost);
+    let accepted = judged(&dir, &public).unwrap();
+    assert_eq!(accepted.stdout, b"good 602 from 0\n", "{accepted:?}");
+    assert!(verify_files(&lost).is_good());
+}
+
+/// A program of others: sigstore's own reader of checkpoints and of Merkle proofs.
+// requirement: AU-16
+#[test]
+fn a_program_of_others_accepts_the_checkpoint_and_every_proof_and_no_changed_one() {
+    let instead = "checkpoints are checked by our own programs only";
+    let modules = "sigstore._internal.rekor.checkpoint, sigstore._internal.merkle, cryptography";
+    let Some(python) = python(modules, instead) else {
+        return;
+    };
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    let log = open(&dir, options()).unwrap();
+    (1..=300).for_each(|id| log.record(&event(id)).unwrap());
+    drop(log);
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/audit_sigstore.py");
+    let file = temp.path().join("proof.json");
+    let judged = |proof: &str, public: &str| {
+        std::fs::write(&file, proof).unwrap();
+        let mut command = Command::new(&python);
+        command.arg(script).arg(&file).arg(public).output().unwrap()
+    };
+    let trusted = trusted();
+    let options = check::Options {
+        trusted: &trusted,
+        ..check::Options::default()
+    };
+    let public = key().public().to_string();
+    let files = DirFiles::new(&dir);
+    for seq in [0, 1, 255, 256, 301] {
+        let proof = Proof::of_event(&files, &options, seq).unwrap();
+        let proof = proof.to_json().unwrap();
+        let output = judged(&proof, &public);
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            said.starts_with("good example.org/worker-1 302 "),
+            "{output:?}"
+        );
+        let stranger = numbered(3).public().to_string();
+        let other = proof.replacen("\\\"audit_id\\\"", "\\\"audit_ie\\\"", 1);
+        assert_ne!(other, proof);
+        for (proof, public) in [(&proof, &stranger), (&other, &public)] {
+            let output = judged(proof, public);
+            let why = String::from_utf8_lossy(&output.stderr);
+            assert!(why.contains("VerificationError"), "{output:?}");
+        }
+    }
 }
 
 /// `python -O` leaves assertions out, and a check that makes none accepts everything.

@@ -36,6 +36,11 @@ const TEST_NEEDS: &[Need] = &[
         lost: "checkpoints, receipts and attestations are judged by our own code only",
     },
     Need {
+        what: "import sigstore._internal.rekor.checkpoint, sigstore._internal.merkle",
+        how: "the same file",
+        lost: "checkpoints are checked by our own programs only",
+    },
+    Need {
         what: "import model_signing, OpenSSL",
         how: "the same file",
         lost: "no model is signed or checked with the real tool",
