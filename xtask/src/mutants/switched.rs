@@ -74,7 +74,7 @@ fn try_all(
             let (results, take) = (results.clone(), &take);
             scope.spawn(move || {
                 while let Some((number, (target, mutant))) = take() {
-                    let outcome = trials.outcome(target.stages, *number, worker);
+                    let outcome = trials.outcome(target, *number, worker);
                     if results.send((*mutant, outcome)).is_err() {
                         break;
                     }

@@ -46,6 +46,7 @@ pub(super) const TARGETS: &[Target] = &[
                 "--test=policy",
                 "--test=security",
                 "--test=lease",
+                "--test=tracing",
             ],
         ],
     },

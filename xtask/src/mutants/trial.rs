@@ -3,6 +3,7 @@
 use super::campaign::CASES;
 use super::outcomes::Outcome;
 use super::switch::VARIABLE;
+use super::targets::Target;
 use crate::exec::{self, Ended};
 use crate::programs::Program;
 use std::collections::BTreeMap;
@@ -18,6 +19,10 @@ const MEMORY_KIB: u64 = 32 << 20;
 /// How much longer than without a mutant a program may take, and how much longer at least.
 const SLOWER: u32 = 5;
 const LONGER: Duration = Duration::from_secs(20);
+
+/// Unit tests that take the log of the audit through power failures for a minute, and what alone
+/// must get past them.
+const SWEEP: (&str, &str) = ("audit::log::sweep", "/audit/");
 
 /// The programs that a build made, as cargo's options for tests name them.
 pub(super) struct Trials {
@@ -50,7 +55,7 @@ impl Trials {
             let times = Mutex::new(Vec::new());
             let run = |worker: usize| {
                 let start = Instant::now();
-                let ended = trials.run(test, 0, worker, exec::LIMIT);
+                let ended = trials.run(test, None, 0, worker);
                 times.lock().unwrap().push((start.elapsed(), ended));
             };
             thread::scope(|scope| {
@@ -68,17 +73,18 @@ impl Trials {
         Ok(trials)
     }
 
-    /// What these tests say of the mutant with this number, the quickest first: all are built.
+    /// What a target's tests say of its mutant with this number, the quickest first: all are built.
     pub(super) fn outcome(
         &self,
-        stages: &[&[&'static str]],
+        target: &Target,
         number: u32,
         worker: usize,
     ) -> Result<Outcome, String> {
-        let mut tests = stages.concat();
+        let mut tests = target.stages.concat();
         tests.sort_by_key(|test| self.limits[test]);
+        let skipped = (!target.files.contains(SWEEP.1)).then_some(SWEEP.0);
         for test in tests {
-            let outcome = self.run(test, number, worker, self.limits[test])?;
+            let outcome = self.run(test, skipped, number, worker)?;
             if outcome != Outcome::Missed {
                 return Ok(outcome);
             }
@@ -89,17 +95,19 @@ impl Trials {
     fn run(
         &self,
         test: &str,
+        skipped: Option<&str>,
         number: u32,
         worker: usize,
-        limit: Duration,
     ) -> Result<Outcome, String> {
         let program = &self.programs[test];
+        let limit = self.limits.get(test).copied().unwrap_or(exec::LIMIT);
         let mut command = Command::new("sh");
         command
             .arg("-c")
             .arg(format!("ulimit -v {MEMORY_KIB}; exec \"$0\" \"$@\""))
             .arg(&program.path)
             .args(["-Z", "unstable-options", "--fail-fast", "--quiet"])
+            .args(skipped.into_iter().flat_map(|test| ["--skip", test]))
             .current_dir(&program.folder)
             .env("CARGO_MANIFEST_DIR", &program.folder)
             .env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1")
@@ -130,13 +138,18 @@ fn log(worker: usize) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    /// Of the next program.
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
 
     /// A program that runs this script; another process writes it, so that ours never holds it
     /// open while a test beside this one starts a process.
     fn program(name: &str, script: &str) -> Program {
         let folder = exec::root().join("target/xtask");
         std::fs::create_dir_all(&folder).unwrap();
-        let path = folder.join(format!("trial-{name}-{}", std::process::id()));
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = folder.join(format!("trial-{}-{number}", std::process::id()));
         let write = "printf '#!/bin/sh\n%s\n' \"$1\" > \"$0\" && chmod +x \"$0\"";
         let mut command = Command::new("sh");
         exec::run(command.args(["-c", write]).arg(&path).arg(script)).unwrap();
@@ -146,6 +159,17 @@ mod tests {
             path,
             folder,
             is_test: true,
+        }
+    }
+
+    const STAGES: &[&[&str]] = &[&["--test=one"], &["--test=two"]];
+
+    fn target(files: &'static str) -> Target {
+        Target {
+            name: "a",
+            package: "a-b",
+            files,
+            stages: STAGES,
         }
     }
 
@@ -162,11 +186,11 @@ mod tests {
             "case $XTASK_MUTANT in 1) exit 1;; 2) sleep 600;; esac",
         );
         let two = program("two", "test $XTASK_MUTANT -ne 3");
-        let tests = ["--test=one", "--test=two"];
+        let tests = STAGES.concat();
         let mut trials = Trials::prepare("a-b", &tests, vec![two, one]).unwrap();
         assert!(trials.limits.values().all(|limit| *limit >= LONGER));
-        let stages: &[&[&'static str]] = &[&tests[..1], &tests[1..]];
-        let outcome = |trials: &Trials, number| trials.outcome(stages, number, 7).unwrap();
+        let outcome =
+            |trials: &Trials, number| trials.outcome(&target("src/seal/**"), number, 7).unwrap();
         assert_eq!(outcome(&trials, 1), Outcome::Caught);
         assert_eq!(outcome(&trials, 3), Outcome::Caught, "by the second");
         assert_eq!(outcome(&trials, 4), Outcome::Missed);
@@ -174,7 +198,8 @@ mod tests {
         assert_eq!(outcome(&trials, 2), Outcome::Timeout);
         trials.limits.insert(tests[0], 2 * trials.limits[tests[1]]);
         let both = "case $XTASK_MUTANT in 2) exit 1;; esac";
-        trials.programs.insert(tests[1], program("two", both));
+        let other = trials.programs.insert(tests[1], program("two", both));
+        std::fs::remove_file(other.unwrap().path).unwrap();
         assert_eq!(
             outcome(&trials, 2),
             Outcome::Caught,
@@ -182,6 +207,22 @@ mod tests {
         );
         done(trials);
         std::fs::remove_file(log(7)).unwrap();
+    }
+
+    #[test]
+    fn only_what_changes_the_audit_meets_its_long_tests() {
+        let one = program("one", "case \"$*\" in *sweep*) exit 1;; esac");
+        let two = program("two", "exit 0");
+        let trials = Trials::prepare("a-b", &STAGES.concat(), vec![one, two]).unwrap();
+        let outcome = |files| trials.outcome(&target(files), 1, 8).unwrap();
+        assert_eq!(outcome("src/audit/log/**"), Outcome::Missed);
+        assert_eq!(
+            outcome("src/seal/**"),
+            Outcome::Caught,
+            "it was told to skip them"
+        );
+        done(trials);
+        std::fs::remove_file(log(8)).unwrap();
     }
 
     #[test]
