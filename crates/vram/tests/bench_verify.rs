@@ -66,7 +66,7 @@ fn every_mode_stands_beside_the_roof_and_covers_everything() {
         assert!(near(number(&row["calls_to_cover"]) * read, bytes), "{row}");
         assert!(near(
             number(&row["roof_share"]),
-            number(&row["bytes_per_second"]) / roof
+            number(&row["bytes_per_second"]) / number(&row["roof_bytes_per_second"])
         ));
         let mean = number(&row["cover_nanos"]) / number(&row["calls_to_cover"]);
         let calls = number(&row["calls_to_find"]);

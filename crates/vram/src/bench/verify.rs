@@ -13,7 +13,7 @@ use vram_residency::{Mode, SealRequest, SealedShard, VramManager};
 
 use super::sample::{Rate, Spread, rate, timed};
 use super::target::{Bound, Target};
-use super::{Plan, Show, ours, roofs};
+use super::{Plan, ours, roofs};
 use crate::device::{self, DeviceSpec};
 use crate::failure::Failure;
 use crate::output::Output;
@@ -30,7 +30,8 @@ const KEYED: f64 = 60.0;
 ///
 /// Reading and copying memory first, and reading device memory where the device
 /// is a GPU: no check that reads the bytes can be faster. Then a shard is sealed
-/// and verified in every mode. A sweep's budget is a share of a token: decoding
+/// and verified in every mode, in turn with more such reads, which its share of
+/// the roof is told by. A sweep's budget is a share of a token: decoding
 /// is taken to read all weights once a token, at the roof of reading.
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -45,13 +46,13 @@ long it then takes until every byte was checked, the tokens in between counted;
 at this pace: it may come right after it was looked for, so that the rest of that
 check, a token and as many checks as the verifications state go by.
 
-Exit codes: 0 fine, 1 failure, 2 usage. A missed target is
-no failure.")]
+Exit codes: 0 fine, 1 failure, 2 usage, 3 a verification found damage.
+A missed target is no failure.")]
 pub(super) struct Args {
     /// cuda:N; or the simulated device: sim or sim:SIZE
     #[arg(long, value_name = "DEVICE", default_value = "cuda:0")]
     device: DeviceSpec,
-    /// Size of the shard, in MiB
+    /// Size of the shard, in MiB; the roof takes as much again
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u64).range(super::MIN_MIB..=super::MAX_MIB))]
     size_mib: u64,
     /// Runs of each measurement; a run of a sweep reads everything once
@@ -87,6 +88,9 @@ struct Row {
     /// Of one call, on average.
     bytes_checked: f64,
     bytes_per_second: f64,
+    /// The roof, read in turn with the runs of this mode.
+    roof_bytes_per_second: f64,
+    /// Of that.
     roof_share: f64,
     /// What one call adds to a token.
     token_share: f64,
@@ -121,8 +125,18 @@ impl Args {
             Ok(())
         };
         roofs::memory_on(&plan, plan.cores, &mut show)?;
-        read_device(&plan, device.as_ref(), &mut show)?;
-        let bench = Bench::seal(plan, device, &roofs)?;
+        let gpu = Arc::clone(&device);
+        let reader = device::Reader::of(gpu.as_ref(), plan.bytes as u64)?;
+        if let Some(reader) = &reader {
+            let read = || timed(|| Ok(reader.read()?));
+            show(rate("device read", 1, plan.bytes, plan.runs, read)?)?;
+        }
+        let (source, cores) = (roofs::words(&plan), plan.cores);
+        let read = || match &reader {
+            Some(reader) => timed(|| Ok(reader.read()?)),
+            None => roofs::read_all(&source, cores),
+        };
+        let bench = Bench::seal(plan, device, &roofs, &read)?;
         people(bench.assumption())?;
         let mut modes = Vec::new();
         for (mode, percent) in bench.modes() {
@@ -138,28 +152,27 @@ impl Args {
     }
 }
 
-/// The roof of the device's own memory, where the device can be asked to read.
-fn read_device(plan: &Plan, device: &dyn Device, show: Show<'_>) -> Result<(), Failure> {
-    let Some(reader) = device::Reader::of(device, plan.bytes as u64)? else {
-        return Ok(());
-    };
-    let name = "device read";
-    show(rate(name, 1, plan.bytes, plan.runs, || {
-        timed(|| Ok(reader.read()?))
-    })?)
-}
+/// Reads memory of the plan's size and says how long that took.
+type Read<'r> = &'r dyn Fn() -> Result<Duration, Failure>;
 
 /// A sealed shard and what it is held against.
-struct Bench {
+struct Bench<'r> {
     plan: Plan,
     device: DeviceInfo,
     manager: VramManager,
     shard: SealedShard,
     roof: Rate,
+    /// Reads as much at the roof once more: what runs beside it is held against it.
+    read: Read<'r>,
 }
 
-impl Bench {
-    fn seal(plan: Plan, device: Arc<dyn Device>, roofs: &[Rate]) -> Result<Self, Failure> {
+impl<'r> Bench<'r> {
+    fn seal(
+        plan: Plan,
+        device: Arc<dyn Device>,
+        roofs: &[Rate],
+        read: Read<'r>,
+    ) -> Result<Self, Failure> {
         let of_name = |name: &str| roofs.iter().find(|rate| rate.name() == name);
         let roof = of_name("device read").or_else(|| of_name("memory read"));
         let roof = roof.ok_or_else(|| Failure::new("no roof was measured"))?;
@@ -175,6 +188,7 @@ impl Bench {
             plan,
             manager,
             shard,
+            read,
         })
     }
 
@@ -211,7 +225,9 @@ impl Bench {
         // Makes what the mode needs: the first keyed check takes references.
         let _ = self.manager.verify_sealed(&self.shard, mode)?;
         let (mut times, mut read, mut stated) = (Vec::new(), 0_u64, Vec::new());
+        let mut roof = Vec::new();
         for _ in 0..self.plan.runs {
+            roof.push((self.read)()?.as_secs_f64());
             let mut covered = 0_u64;
             loop {
                 let mut checked = 0;
@@ -232,7 +248,9 @@ impl Bench {
         let calls = times.len() as f64;
         let sum: f64 = times.iter().sum();
         let spread = Spread::of(times);
-        let row = self.row((mode, percent), &spread, read as f64 / calls, sum / calls);
+        let roof = total as f64 / Spread::of(roof).median;
+        let (bytes, mean) = (read as f64 / calls, sum / calls);
+        let row = self.row((mode, percent), &spread, (bytes, mean), roof);
         // 0 says that no number of calls would do.
         let worst = stated.iter().copied().max();
         let worst = worst.filter(|_| !stated.contains(&0));
@@ -244,8 +262,8 @@ impl Bench {
         &self,
         (mode, percent): (Mode, Option<u32>),
         spread: &Spread,
-        bytes: f64,
-        mean: f64,
+        (bytes, mean): (f64, f64),
+        roof: f64,
     ) -> Row {
         let token = self.token().as_secs_f64();
         let calls = (bytes > 0.0).then(|| (self.plan.bytes as f64 / bytes).max(1.0));
@@ -266,7 +284,8 @@ impl Bench {
             slowest_nanos: spread.slowest * 1e9,
             bytes_checked: bytes,
             bytes_per_second: rate,
-            roof_share: rate * self.roof.time_per_byte(),
+            roof_bytes_per_second: roof,
+            roof_share: rate / roof,
             token_share: spread.median / token,
             calls_to_cover: calls,
             cover_nanos: calls.map(|calls| calls * (between + mean) * 1e9),
@@ -379,6 +398,7 @@ mod tests {
             slowest_nanos: 0.0,
             bytes_checked,
             bytes_per_second: 0.0,
+            roof_bytes_per_second: 0.0,
             roof_share: 0.0,
             token_share: 0.0,
             calls_to_cover: None,
