@@ -39,7 +39,8 @@ fn no_reader_waits_for_ever_for_a_slot_of_a_lost_device() {
 }
 
 /// More work than lanes, each piece with more jobs than it may have lanes, on a device
-/// that is closed meanwhile.
+/// that is closed meanwhile: nobody is left waiting. That who waits is served between two
+/// jobs of another a test of the lanes shows, as the order here is the scheduler's.
 #[test]
 fn nobody_waits_for_ever_for_a_lane() {
     const WORK: usize = 6;

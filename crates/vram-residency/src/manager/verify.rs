@@ -435,9 +435,13 @@ impl VramManager {
     /// The same of a check that found something and could not be finished.
     fn record_doubt(&self, resident: &Resident, error: &Error, blocks: u64) {
         let answers = resident.answers();
-        let said = Said(&answers);
+        // Where a copy arrived as other bytes, nobody has looked at the shard yet.
+        let said = match answers.as_slice() {
+            [] => String::new(),
+            answers => format!(" ({})", Said(answers)),
+        };
         let details = format!(
-            "up to {blocks} blocks of 4 KiB looked bad, and whether they are could not be told: {error} ({said})"
+            "up to {blocks} blocks of 4 KiB looked bad, and whether they are could not be told: {error}{said}"
         );
         let failed = Failed {
             reason: "unsettled",

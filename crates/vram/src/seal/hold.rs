@@ -136,8 +136,8 @@ impl Holding<'_> {
         let new = all.saturating_sub(self.faults.replace(all));
         if new > 0 {
             self.output.note(&format!(
-                "the checker erred {new} time(s), {all} in all: a second opinion found the memory \
-                 good; see `--log warn` or `--audit`, and check the device if it happens again"
+                "the checker erred {new} time(s), {all} in all: a second opinion found good what it \
+                 had found bad; see `--log warn` or `--audit`, and check the device if it happens again"
             ));
         }
     }
