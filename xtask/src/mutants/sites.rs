@@ -97,7 +97,9 @@ impl<'a> Sites<'a> {
         }
         self.in_fixed(fixed, |sites| {
             if let (Some(first), Some(last)) = (body.stmts.first(), body.stmts.last()) {
-                let changes = sites.changes_at("FnValue", first);
+                let mut changes = sites.changes_at("FnValue", first);
+                let changed = |index: &usize| &sites.changes[*index].1.replacement;
+                changes.retain(|index| signature.constness.is_none() || !calls(changed(index)));
                 sites.add(bytes(first).start..bytes(last).end, Form::Body, changes);
             }
             read(sites);
@@ -107,6 +109,13 @@ impl<'a> Sites<'a> {
 
 fn bytes(syntax: &impl Spanned) -> Range<usize> {
     syntax.span().byte_range()
+}
+
+/// Whether a value is more than a literal or a variant of one: in a `const fn` it may not compile.
+fn calls(value: &str) -> bool {
+    let bare = ["Some(", "Ok(", "Err("].iter();
+    let bare = bare.fold(value.to_owned(), |text, variant| text.replace(variant, ""));
+    value != "()" && bare.contains(['(', '!'])
 }
 
 /// Whether `let` stands between the operators themselves: such a chain is no expression of its own.

@@ -342,6 +342,11 @@ mod tests {
         );
         let file = switched_beside(source, &changes, &["f"]);
         assert_eq!((file.text.as_str(), file.places.len()), (source, 0));
+        let source = "const fn f() -> T { a }";
+        for (value, places) in [("Some(Ok(true))", 2), ("Box::leak(b)", 0), ("vec![]", 0)] {
+            let file = switched(source, &[("FnValue", "{ [a] }", value)]);
+            assert_eq!(file.places.len(), places, "{value}");
+        }
         let inner = "const fn f() { fn g() { 1 + 2 } }";
         let file = switched_beside(inner, &changes, &["f"]);
         assert_eq!(file.places.len(), 2, "{}", file.text);
