@@ -38,7 +38,18 @@ const MODELS: &[(&str, &str)] = &[
     ("vram-residency-cuda", "--test=races"),
 ];
 /// Integration tests with many threads on one manager.
-const CONCURRENT: &[&str] = &["concurrent", "capacity", "lease", "keyed", "load"];
+const CONCURRENT: &[&str] = &[
+    "concurrent",
+    "capacity",
+    "lease",
+    "scrub",
+    "interleavings",
+    "load",
+    "load_groups",
+    "load_opening",
+];
+/// Cases of each property under ThreadSanitizer: it asks for races, and is slow.
+const FEW_CASES: &str = "8";
 
 #[derive(Debug, PartialEq, Eq)]
 struct Options {
@@ -271,6 +282,7 @@ fn tsan() -> Result<(), String> {
     command
         .args(["--package", "vram-residency"])
         .env("CARGO_INCREMENTAL", "0")
+        .env("PROPTEST_CASES", FEW_CASES)
         .env("RUSTFLAGS", "-Zsanitizer=thread --cfg tsan");
     exec::run(&mut command).map_err(|end| format!("ThreadSanitizer on vram-residency: {end}"))
 }
