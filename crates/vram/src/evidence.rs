@@ -1,11 +1,10 @@
 //! The audit log of commands that hold models: open before anything can fail,
 //! durable before anything is claimed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use vram_residency::audit::log::{LogOptions, LogSink};
-use vram_residency::audit::note::Origin;
 use vram_residency::audit::{AuditError, AuditMode, Sink};
 use vram_residency::clock::SystemClock;
 use vram_residency::key::SigningKey;
@@ -14,6 +13,7 @@ use vram_residency::shard::WorkerId;
 
 use crate::failure::Failure;
 use crate::keys::in_file;
+use crate::log_name;
 use crate::output::Output;
 use crate::text;
 
@@ -58,7 +58,7 @@ impl LogArgs {
             return Ok(Log { sink: None, mode });
         };
         let key = SigningKey::from_file(key).map_err(|e| in_file(e, key))?;
-        let options = self.options(worker)?;
+        let options = self.options(dir, worker)?;
         let opened = LogSink::open(dir, options, key, Arc::new(SystemClock::new()));
         let sink = opened.map_err(|error| Failure::new(error.to_string()))?;
         Ok(Log {
@@ -67,9 +67,8 @@ impl LogArgs {
         })
     }
 
-    fn options(&self, worker: &WorkerId) -> Result<LogOptions, Failure> {
-        let origin = Origin::new(&format!("vram/{worker}"));
-        let origin = origin.map_err(|error| Failure::new(error.to_string()))?;
+    fn options(&self, dir: &Path, worker: &WorkerId) -> Result<LogOptions, Failure> {
+        let origin = log_name::of_log(dir, worker)?;
         Ok(LogOptions {
             keep_days: Some(self.audit_keep_days),
             keep_segments: self.audit_keep_segments,
@@ -130,7 +129,7 @@ mod tests {
     fn kept(words: &str) -> Option<(Option<u64>, Option<usize>)> {
         let words = format!("vram --audit log --audit-key key {words}");
         let cli = Cli::try_parse_from(words.split_whitespace()).ok()?;
-        let options = cli.log.options(&"w".parse().unwrap());
+        let options = cli.log.options(Path::new("log"), &"w".parse().unwrap());
         let options = options.map_err(|failure| failure.message().to_owned());
         let options = options.unwrap();
         Some((options.keep_days, options.keep_segments))

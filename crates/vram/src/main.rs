@@ -39,6 +39,7 @@ mod key;
 mod keys;
 mod limits;
 mod log;
+mod log_name;
 mod man;
 mod measure;
 mod models;

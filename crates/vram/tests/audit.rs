@@ -31,7 +31,8 @@ fn what_seal_wrote_verifies_and_goes_on_after_a_restart() {
         (&report["good"], &report["uncovered"]),
         (&true.into(), &0.into())
     );
-    assert_eq!(report["origin"], "vram/worker");
+    let name = report["origin"].as_str().unwrap();
+    assert!(name.starts_with("vram/worker/"), "{name}");
     let shown = session.vram("audit show log --event audit.opened").exit(0);
     assert_eq!(shown.out.lines().count(), 2, "{shown:?}");
     session
@@ -105,6 +106,43 @@ fn a_changed_log_is_named_and_not_written_to() {
         .vram("audit verify log --trust akey.pub")
         .exit(3)
         .says(&format!("events.jsonl:{at}: dropped"));
+}
+
+/// Two logs of one worker and key: neither stands in for the other, and neither is
+/// accused with what the other says.
+#[test]
+fn each_log_of_a_worker_has_a_name_of_its_own() {
+    let session = logged();
+    session
+        .vram(&SEAL.replace("--audit log", "--audit next"))
+        .exit(0);
+    let name = |dir: &str| {
+        let checkpoint = session.read(&format!("{dir}/checkpoint"));
+        checkpoint.lines().next().unwrap().to_owned()
+    };
+    let (first, next) = (name("log"), name("next"));
+    assert_ne!(first, next);
+    let verify = |dir: &str, more: &str| {
+        session.vram(&format!("audit verify {dir} --trust akey.pub {more}"))
+    };
+    verify("log", &format!("--name {first}")).exit(0);
+    verify("next", &format!("--name {first}"))
+        .exit(3)
+        .says("other_log");
+    verify("next", "--earlier log/checkpoint")
+        .exit(2)
+        .refuses("of the log 'vram/worker/");
+    // A log goes on under its own name, also under another key.
+    session.vram(SEAL).exit(0);
+    session.vram("key new --signing bkey").exit(0);
+    let rekey = "audit rekey log --audit-key akey --new-audit-key bkey";
+    session.vram(rekey).exit(0);
+    assert_eq!(name("log"), first);
+    // Another worker's is not taken over.
+    session
+        .vram(&format!("{} --worker-id w2", SEAL.replace("akey", "bkey")))
+        .exit(1)
+        .refuses("'vram/w2' was asked for");
 }
 
 /// What a power failure takes is no fault; what it cannot leave is named.

@@ -172,17 +172,17 @@ fn a_yardstick_of_another_log_is_an_argument_error() {
         .says("not checked  --earlier: ")
         .says("signed by none of the trusted keys");
     session.write("log/events.jsonl", &events);
-    // Whoever names that key as one of the log's is told that they contradict.
+    // Of another log it is under a key that is believed, too.
     session
         .vram(&format!("{verify} other/checkpoint --trust bkey.pub"))
-        .exit(3)
-        .says("rolled_back");
+        .exit(2)
+        .refuses("the earlier checkpoint is of the log 'vram/worker/");
     let named = SEAL.replace("--audit log", "--audit third --worker-id w2");
     session.vram(&named).exit(0);
     session
         .vram(&format!("{verify} third/checkpoint"))
         .exit(2)
-        .refuses("of the log 'vram/w2', not of 'vram/worker'")
+        .refuses("of the log 'vram/w2/")
         .refuses("says nothing about the log");
 }
 

@@ -82,6 +82,10 @@ struct Verify {
     /// A checkpoint of this log that was kept elsewhere, or an attestation with one
     #[arg(long, value_name = "FILE")]
     earlier: Option<PathBuf>,
+    /// The log's name, as 'vram audit verify' prints it: another log of the same worker
+    /// and key has another
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
     /// The writer has ended in order: the log's last event must say so
     #[arg(long)]
     closed: bool,
@@ -178,6 +182,7 @@ impl Verify {
         let trusted = self.trust.load()?;
         let earlier = self.earlier.as_deref().map(checkpoint).transpose()?;
         let options = check::Options {
+            origin: self.name.as_deref(),
             earlier: earlier.as_deref(),
             closed: self.closed,
             ..trusted.options()

@@ -1,20 +1,18 @@
 //! `vram audit rekey`.
 
-use std::io::Read as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Serialize;
-use vram_residency::audit::check::{DirFiles, Files};
 use vram_residency::audit::log::{LogOptions, change_key};
-use vram_residency::audit::note::{MAX_CHECKPOINT_BYTES, Origin};
+use vram_residency::audit::note::Origin;
 use vram_residency::clock::SystemClock;
 use vram_residency::key::SigningKey;
-use vram_residency::shard::WorkerId;
 
 use super::unreadable;
 use crate::failure::Failure;
 use crate::keys::in_file;
+use crate::log_name;
 use crate::output::Output;
 use crate::text::printable;
 
@@ -72,22 +70,14 @@ impl Rekey {
     /// The log goes on under its own name. What the checkpoint says of that is
     /// believed only when the log, which is checked then, opens under it.
     fn options(&self) -> Result<LogOptions, Failure> {
-        let files = DirFiles::new(&self.dir);
-        let mut note = Vec::new();
-        let read = files.open("checkpoint").and_then(|file| {
-            let limit = MAX_CHECKPOINT_BYTES as u64;
-            file.take(limit).read_to_end(&mut note)
-        });
-        read.map_err(|error| unreadable(&self.dir, &error))?;
-        let note = String::from_utf8_lossy(&note);
-        let name = note.lines().next().unwrap_or_default();
+        let name = log_name::claimed(&self.dir).map_err(|error| unreadable(&self.dir, &error))?;
         let dir = self.dir.display();
-        let worker: Option<WorkerId> = name.strip_prefix("vram/").and_then(|id| id.parse().ok());
-        let origin = Origin::new(name).ok().zip(worker);
+        let worker = log_name::worker(&name);
+        let origin = Origin::new(&name).ok().zip(worker);
         let (origin, worker) = origin.ok_or_else(|| {
             Failure::new(format!(
                 "the log {dir} was not written by 'vram': it is '{}'",
-                printable(name)
+                printable(&name)
             ))
         })?;
         Ok(LogOptions::new(origin, worker))

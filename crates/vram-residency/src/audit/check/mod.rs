@@ -58,6 +58,8 @@ pub struct Options<'a> {
     pub trusted: &'a [VerifyingKey],
     /// Keys that are not believed, whoever trusted them or handed over to them.
     pub revoked: Option<&'a BTreeSet<KeyId>>,
+    /// The log's name, where it is known: another log of the same key is not it.
+    pub origin: Option<&'a str>,
     /// A checkpoint of the same log that was kept elsewhere: the log must
     /// still start with what it says.
     pub earlier: Option<&'a str>,
@@ -165,9 +167,7 @@ fn examine_at(
     let tiles = files::listed(files)?;
     let leaves = leaves::load(files, &tiles, checkpoint.as_ref(), &scan)?;
     if let Some(checkpoint) = &checkpoint {
-        report.origin = Some(checkpoint.origin.to_string());
-        report.size = checkpoint.size;
-        report.root = Some(hex::encode(&checkpoint.root));
+        report.believe(checkpoint, options.origin);
     }
     report.findings.extend(strange);
     report.findings.extend(handover::held(&papers, &leaves));
@@ -209,6 +209,22 @@ fn examine_at(
         handovers: papers.into_iter().map(|paper| paper.proof).collect(),
         replaced: options.trusted.iter().any(|key| keys.is_replaced(key)),
     })
+}
+
+impl Report {
+    /// Takes what the log's checkpoint says, of the log of this name where one is asked
+    /// for.
+    fn believe(&mut self, checkpoint: &Checkpoint, asked: Option<&str>) {
+        let found = checkpoint.origin.as_str();
+        self.origin = Some(found.to_owned());
+        self.size = checkpoint.size;
+        self.root = Some(hex::encode(&checkpoint.root));
+        if let Some(asked) = asked.filter(|asked| *asked != found) {
+            let text = format!("it is of the log '{found}', not of '{asked}'");
+            let finding = Finding::of_file(Fault::OtherLog, CHECKPOINT, &text);
+            self.findings.push(finding);
+        }
+    }
 }
 
 /// Judges every line; the hashes of those after the checkpoint, and the first event

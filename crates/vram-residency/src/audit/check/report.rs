@@ -32,6 +32,8 @@ pub enum Fault {
     MissingCheckpoint,
     /// The checkpoint is of a key that is not trusted.
     ForeignCheckpoint,
+    /// The log has another name than it should.
+    OtherLog,
     /// The checkpoint is of a key that is revoked, or was replaced before it.
     RevokedKey,
     /// The checkpoint is malformed, or its signature is wrong.
@@ -67,6 +69,7 @@ impl Fault {
             Self::Truncated => "truncated",
             Self::MissingCheckpoint => "missing_checkpoint",
             Self::ForeignCheckpoint => "foreign_checkpoint",
+            Self::OtherLog => "other_log",
             Self::RevokedKey => "revoked_key",
             Self::BadCheckpoint => "bad_checkpoint",
             Self::Misnamed => "misnamed",
