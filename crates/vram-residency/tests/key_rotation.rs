@@ -7,8 +7,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use common::{Rig, rig, rig_of, root_key, weights};
+use vram_residency::audit::{AuditMode, Body};
 use vram_residency::error::{Error, VerifyError};
 use vram_residency::key::{KeyContext, KeyError, KeyId, KeyProvider, SealKey};
+use vram_residency::manager::VramManagerBuilder;
+use vram_residency::sim::SimOptions;
 use vram_residency::verify::check_record;
 use vram_residency::{Mode, Policy, SealRequest};
 
@@ -84,6 +87,45 @@ fn a_retired_key_vouches_for_nothing_any_more() {
         "{answer:?}"
     );
     assert!(!shard.is_quarantined());
+}
+
+/// Keys go when the log says which: where it cannot be written, they stay, and the next
+/// call says so.
+// requirement: KD-10, AU-12
+#[test]
+fn no_key_is_retired_that_the_log_does_not_name() {
+    let sim = [
+        SimOptions::new(1 << 20),
+        SimOptions::new(1 << 20).ordinal(1),
+    ];
+    let required = |builder: VramManagerBuilder| builder.audit_mode(AuditMode::Required);
+    let rig = Rig::build(&sim, Policy::default(), required);
+    let shard = rig
+        .manager
+        .seal(SealRequest::bytes(&weights(100, 1)))
+        .unwrap();
+    let old = [0, 1].map(|device| rig.manager.key_id(device).unwrap().unwrap());
+    rig.manager.rotate_key(&root_key(50)).unwrap();
+    rig.sink.set_broken(true);
+    let error = rig.manager.retire_old_keys().unwrap_err();
+    assert!(matches!(error, Error::Audit(_)), "{error}");
+    rig.sink.set_broken(false);
+    assert!(rig.manager.verify_shard_integrity(&shard).unwrap());
+    rig.manager.retire_old_keys().unwrap();
+    let error = rig.manager.verify_shard_integrity(&shard).unwrap_err();
+    assert!(matches!(
+        error,
+        Error::Verify(VerifyError::UnknownKey { .. })
+    ));
+    let named = rig
+        .sink
+        .events()
+        .into_iter()
+        .find_map(|event| match event.body {
+            Body::KeyRetired { keys, key_ids } => Some((keys, key_ids)),
+            _ => None,
+        });
+    assert_eq!(named, Some((2, old.to_vec())));
 }
 
 /// It cannot be checked any more: that is said once a minute, and others are

@@ -41,16 +41,23 @@ impl KeyRing {
         *accepted = ring.into();
     }
 
-    /// Drops all but the newest key; the ids of those that were dropped.
-    fn retire_older(&self) -> Vec<KeyId> {
+    /// Ids of all keys but the current one.
+    fn older(&self) -> Vec<KeyId> {
+        let accepted = self.accepted();
+        accepted.iter().skip(1).map(|key| key.id()).collect()
+    }
+
+    /// Drops these keys, but for one that is current again.
+    fn retire(&self, ids: &[KeyId]) {
         let mut accepted = self
             .accepted
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        let dropped = accepted.iter().skip(1).map(|key| key.id()).collect();
-        let current: Vec<_> = accepted.iter().take(1).map(Arc::clone).collect();
-        *accepted = current.into();
-        dropped
+        let current = accepted.iter().take(1);
+        let others = accepted.iter().skip(1);
+        let kept = current.chain(others.filter(|key| !ids.contains(&key.id())));
+        let kept: Vec<_> = kept.map(Arc::clone).collect();
+        *accepted = kept.into();
     }
 }
 
@@ -96,12 +103,17 @@ impl VramManager {
     /// Ends the overlap: seals under earlier keys no longer verify.
     ///
     /// # Errors
-    /// [`crate::audit::AuditError`] in `required` mode.
+    /// [`crate::audit::AuditError`] in `required` mode; then no key was retired.
     pub fn retire_old_keys(&self) -> Result<()> {
-        let slots = self.inner.slots.iter();
-        let key_ids: Vec<_> = slots.flat_map(|slot| slot.keys.retire_older()).collect();
+        let slots = || self.inner.slots.iter();
+        let older: Vec<_> = slots().map(|slot| slot.keys.older()).collect();
+        let key_ids = older.concat();
         let keys = u32::try_from(key_ids.len()).unwrap_or(u32::MAX);
-        Ok(self.emit(None, Body::KeyRetired { keys, key_ids })?)
+        self.emit(None, Body::KeyRetired { keys, key_ids })?;
+        for (slot, older) in slots().zip(older) {
+            slot.keys.retire(&older);
+        }
+        Ok(())
     }
 
     /// Id of the key that new seals on a device use.
