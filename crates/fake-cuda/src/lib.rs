@@ -61,7 +61,8 @@
 //! on a real machine unless a test commands the driver through [`Ctl`]).
 //! Flags: `integrated`, `mig` (the devices are slices of one card), `noecc`,
 //! `novmm`, `nofd`, `nopeer`, `noreadonly` (read-only mappings are refused),
-//! `noprotection` (they are accepted and ignored), `nopoison`.
+//! `noprotection` (they are accepted and ignored), `nopoison`, `reuse` (freed
+//! device memory is handed out again as it was, to who asks for as much).
 //!
 //! # What is modelled, and where it is stricter than hardware
 //!

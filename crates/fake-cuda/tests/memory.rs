@@ -45,6 +45,26 @@ fn plain_memory_keeps_bytes_and_starts_dirty() {
 }
 
 #[test]
+fn freed_memory_comes_back_as_it_was_where_the_machine_says_so() {
+    for (options, again) in [("", 0xa5), ("reuse", 7)] {
+        let m = Machine::new(options);
+        let plain = m.alloc(1000);
+        m.put(plain, &[7; 1000]);
+        assert_eq!(cu!(m, cuMemFree_v2(plain)), 0);
+        assert_eq!(m.get(m.alloc(999), 999), [again; 999], "'{options}'");
+        assert_eq!(m.get(m.alloc(1000), 1000), [0xa5; 1000], "only once");
+        let mapped = m.mapped(PAGE);
+        m.put(mapped.address, &vec![7; PAGE]);
+        assert_eq!(cu!(m, cuMemUnmap(mapped.address, PAGE)), 0);
+        assert_eq!(cu!(m, cuMemRelease(mapped.handle)), 0);
+        let larger = m.mapped(2 * PAGE);
+        assert_eq!(m.get(larger.address, 2 * PAGE), vec![0xa5; 2 * PAGE]);
+        let next = m.mapped(PAGE);
+        assert_eq!(m.get(next.address, PAGE), vec![again; PAGE], "'{options}'");
+    }
+}
+
+#[test]
 fn free_bytes_are_counted_in_whole_pages() {
     let m = Machine::new("vram=16M context=1M");
     assert_eq!(m.free_bytes(), 15 * MIB);

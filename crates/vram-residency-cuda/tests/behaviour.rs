@@ -11,18 +11,29 @@ use std::sync::Arc;
 
 use vram_residency::device::Device;
 
-/// Devices of one driver, which they need as long as they live.
+/// A driver, which devices need as long as they live.
+struct Kept(common::Machine);
+
+impl Drop for Kept {
+    /// A fake driver stays loaded, and would keep all memory that it hands out again.
+    fn drop(&mut self) {
+        if let Some(fake) = &self.0.fake {
+            fake.tell("reset");
+        }
+    }
+}
+
 fn opened(machine: common::Machine, count: u32) -> suite::Machine {
     let open = |ordinal| -> Arc<dyn Device> { Arc::new(machine.cuda.device(ordinal).unwrap()) };
     suite::Machine {
         devices: (0..count).map(open).collect(),
-        keep: Box::new(machine),
+        keep: Box::new(Kept(machine)),
     }
 }
 
 /// Small pages: the fake driver interprets every instruction of every scrub.
 fn pretended(count: u32) -> suite::Machine {
-    let options = format!("gpus={count} vram=4G granularity=64K");
+    let options = format!("gpus={count} vram=4G granularity=64K reuse");
     opened(common::Machine::fake(&options), count)
 }
 
@@ -36,6 +47,7 @@ fn main() -> ExitCode {
         name: "CUDA with the fake driver",
         devices: 2,
         fast: false,
+        reuses: true,
         make: pretended,
         without_gpu: Some(common::machine::banner),
     };

@@ -105,6 +105,22 @@ impl Driver {
         }
     }
 
+    /// Memory of a device: somebody's who freed it, as they left it, or fresh.
+    fn backing(
+        &mut self,
+        device: Option<usize>,
+        len: u64,
+        properties: Option<Properties>,
+        fresh: impl FnOnce() -> Result<Backing, CuError>,
+    ) -> Result<Backing, CuError> {
+        if let Some(backing) = self.space.take_freed(device, len, properties) {
+            return Ok(backing);
+        }
+        let backing = fresh()?;
+        self.poison(&backing);
+        Ok(backing)
+    }
+
     /// Fresh memory holds garbage, so that nobody relies on zeros.
     fn poison(&self, backing: &Backing) {
         let Some(value) = self.options.poison else {
@@ -168,8 +184,7 @@ impl Driver {
         let charge = bytes
             .checked_next_multiple_of(ALIGN)
             .ok_or(CuError::OUT_OF_MEMORY)?;
-        let backing = Backing::private(len)?;
-        self.poison(&backing);
+        let backing = self.backing(Some(device), len, None, || Backing::private(len))?;
         let serial = self.admit(Physical {
             backing,
             device: Some(device),
@@ -320,16 +335,15 @@ impl Driver {
         if let Some(device) = device {
             self.fits(device, bytes)?;
         }
-        let backing = if properties.handle_types == 0 {
-            Backing::private(bytes)?
-        } else {
-            Backing::shareable(Label {
+        let fresh = || match properties.handle_types {
+            0 => Backing::private(bytes),
+            _ => Backing::shareable(Label {
                 len: bytes,
                 location_kind: properties.location_kind,
                 location_id: properties.location_id,
-            })?
+            }),
         };
-        self.poison(&backing);
+        let backing = self.backing(device, bytes, Some(properties), fresh)?;
         self.admit(Physical {
             backing,
             device,

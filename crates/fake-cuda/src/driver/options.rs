@@ -42,6 +42,8 @@ pub(crate) struct Options {
     pub(crate) seed: u64,
     /// Fill of fresh memory; `None` leaves it zero.
     pub(crate) poison: Option<u8>,
+    /// Freed device memory is handed out again as it was, to who asks for as much.
+    pub(crate) reuse: bool,
     /// Warp instructions before a launch counts as hung.
     pub(crate) instruction_limit: u64,
     /// Bytes of device memory that each kernel takes at its first launch, as
@@ -75,6 +77,7 @@ impl Default for Options {
             schedule: Schedule::Random,
             seed: 1,
             poison: Some(0xa5),
+            reuse: false,
             instruction_limit: crate::ptx::DEFAULT_INSTRUCTION_LIMIT,
             code_bytes: 0,
             uncorrected: 0,
@@ -110,6 +113,7 @@ impl Options {
             "noreadonly" => self.read_only = false,
             "noprotection" => self.protection = false,
             "nopoison" => self.poison = None,
+            "reuse" => self.reuse = true,
             _ => return None,
         }
         Some(())

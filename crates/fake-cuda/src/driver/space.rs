@@ -83,6 +83,8 @@ pub(crate) struct Space {
     /// By serial number: 0, 1, 2, ... since the last reset.
     pub(crate) physical: BTreeMap<u64, Physical>,
     pub(crate) next_serial: u64,
+    /// Freed memory of devices, to be handed out again; `None` where it goes.
+    pub(crate) freed: Option<Vec<Physical>>,
     /// Does the hardware honour read-only mappings?
     pub(crate) ignore_protection: bool,
 }
@@ -95,6 +97,7 @@ impl Space {
             reservations: BTreeMap::new(),
             physical: BTreeMap::new(),
             next_serial: 0,
+            freed: None,
             ignore_protection: false,
         }
     }
@@ -109,9 +112,29 @@ impl Space {
     /// Frees the physical allocation if nothing refers to it any more.
     pub(crate) fn collect(&mut self, serial: u64) {
         let idle = |p: &Physical| p.handles == 0 && p.mappings == 0;
-        if self.physical.get(&serial).is_some_and(idle) {
-            self.physical.remove(&serial);
+        if self.physical.get(&serial).is_some_and(idle)
+            && let Some(gone) = self.physical.remove(&serial)
+            && let Some(freed) = &mut self.freed
+            && gone.device.is_some()
+            && !gone.imported
+        {
+            freed.push(gone);
         }
+    }
+
+    /// Memory that was freed on a device and is just as long and of this kind.
+    pub(crate) fn take_freed(
+        &mut self,
+        device: Option<usize>,
+        len: u64,
+        properties: Option<Properties>,
+    ) -> Option<Backing> {
+        let freed = self.freed.as_mut()?;
+        let fits = |p: &Physical| {
+            p.device == device && p.backing.len() == len && p.properties == properties
+        };
+        let at = freed.iter().rposition(fits)?;
+        Some(freed.swap_remove(at).backing)
     }
 
     /// The region that contains `addr`, with its start.

@@ -176,6 +176,7 @@ impl Driver {
         self.space.physical.clear();
         self.space.arena.clear();
         self.space.next_serial = 0;
+        self.space.freed = options.reuse.then(Vec::new);
         self.space.ignore_protection = !options.protection;
         self.random = Random(options.seed);
         self.devices = Vec::new();

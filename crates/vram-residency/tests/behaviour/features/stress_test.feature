@@ -86,6 +86,7 @@ Feature: Much, often, and at the edges
     And shard "ones" passes a full verification
     And "zeros" and "ones" have different digests
 
+  @reused-memory
   Scenario: Memory is clean when it comes back
     Given a worker with 4 MiB of VRAM
     And 4 MiB of weights sealed as "secret"

@@ -47,6 +47,9 @@ pub(crate) fn run(setting: Setting) -> bool {
     if setting.devices < 2 {
         println!("behaviour on {name}: scenarios of two devices did NOT run, there is one");
     }
+    if !setting.reuses {
+        println!("behaviour on {name}: scenarios of reused memory did NOT run, it is never reused");
+    }
     if !setting.fast {
         println!("behaviour on {name}: scenarios marked slow did NOT run");
     }

@@ -35,6 +35,8 @@ pub(crate) struct Setting {
     pub(crate) devices: u32,
     /// Whether scenarios marked slow run.
     pub(crate) fast: bool,
+    /// Whether a device may hand freed memory out again as it was left.
+    pub(crate) reuses: bool,
     /// Makes a machine with so many devices.
     pub(crate) make: fn(u32) -> Machine,
     /// What the tests say where there is no GPU, and why; `None` where they ask
@@ -48,6 +50,7 @@ impl Setting {
         match tag {
             "two-devices" => self.devices > 1,
             "slow" => self.fast,
+            "reused-memory" => self.reuses,
             "asks-for-gpus" => self.without_gpu.is_some(),
             other => panic!("nothing is known of the tag {other}"),
         }
