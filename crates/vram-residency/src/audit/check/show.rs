@@ -44,7 +44,12 @@ pub struct Shown {
 
 impl Filter {
     fn passes(&self, shown: &Shown) -> bool {
-        let value: serde_json::Value = serde_json::from_str(&shown.line).unwrap_or_default();
+        let by_field = [&self.shard, &self.correlation_id, &self.event_type];
+        let value: serde_json::Value = if by_field.iter().any(|wanted| wanted.is_some()) {
+            serde_json::from_str(&shown.line).unwrap_or_default()
+        } else {
+            serde_json::Value::Null
+        };
         let text = |name: &str| value.get(name).and_then(serde_json::Value::as_str);
         let shard = self.shard.as_deref();
         let shard = shard.is_none_or(|id| text("shard_id") == Some(id));
@@ -61,9 +66,10 @@ impl Filter {
     }
 }
 
-/// Gives each event that passes `filter` to `each`, oldest first, and returns
-/// the files that cannot be read and the lines that are no events. An unfinished last line, as a running writer has
-/// it, is none of them. [`super::verify`] tells what happened to the others.
+/// Gives each event that passes `filter` to `each`, oldest first, and returns the files
+/// that cannot be read and the lines that are no events. An unfinished last line, as a
+/// running writer has it, is none of them. [`super::verify`] tells what happened to the
+/// others.
 ///
 /// # Errors
 /// The system's, when the directory cannot be read; and whatever `each` returns.
