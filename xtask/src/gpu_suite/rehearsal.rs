@@ -77,7 +77,9 @@ fn the_script_is_plain_shell() {
         assert!(checked.is_ok_and(|status| status.success()), "{shell} -n");
     }
     if !answers(Command::new("shellcheck").arg("--version")) {
-        println!("shellcheck is not installed: the script was NOT linted");
+        // Past the harness, which hides what a passing test prints.
+        let text = b"\n*** SKIPPED: no shellcheck: the GPU suite's script was not linted ***\n\n";
+        std::io::Write::write_all(&mut std::io::stderr().lock(), text).unwrap();
         return;
     }
     let linted = Command::new("shellcheck").arg(&script).output().unwrap();
