@@ -6,7 +6,7 @@ mod common;
 
 use std::process::Command;
 
-use common::{Outcome, Session, finish, small};
+use common::{Outcome, Session, finish, is_key, plant, search, small};
 use test_listener::address_in;
 
 /// Commands with examples.
@@ -42,10 +42,17 @@ const COMMANDS: [&str; 29] = [
     "man",
 ];
 
+/// How the names of models end.
+const MODELS: [&str; 2] = ["safetensors", "gguf"];
+
 /// A directory in which every file that examples name is there.
 fn furnished() -> Session {
     let session = Session::new();
     let testdata = small().parent().unwrap().to_owned();
+    // The weights, behind a header that anybody may read.
+    let model = std::fs::read(small()).unwrap();
+    let header = u64::from_le_bytes(model[..8].try_into().unwrap());
+    plant(&model[8 + usize::try_from(header).unwrap()..]);
     let copy = |from: &str, to: &str| {
         std::fs::copy(testdata.join(from), session.path(to)).unwrap();
     };
@@ -228,17 +235,27 @@ fn readied(session: &Session, example: &str, digest: &str) -> String {
     line
 }
 
-/// No record, receipt, log or other text that was left names a place in memory.
-fn no_file_holds_an_address(folder: &std::path::Path) {
+/// No record, receipt, log or other text that was left names a place in memory, and
+/// no file but a key or a model holds one.
+fn no_file_tells(folder: &std::path::Path) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_symlink() {
             continue;
         }
         if path.is_dir() {
-            no_file_holds_an_address(&path);
-        } else if let Ok(text) = std::fs::read_to_string(&path) {
-            assert_eq!(address_in(&text), None, "{}", path.display());
+            no_file_tells(&path);
+            continue;
+        }
+        let bytes = std::fs::read(&path).unwrap();
+        if let Ok(text) = std::str::from_utf8(&bytes) {
+            assert_eq!(address_in(text), None, "{}", path.display());
+        }
+        let is_model = path
+            .extension()
+            .is_some_and(|kind| MODELS.contains(&kind.to_str().unwrap()));
+        if !is_model && !is_key(&path) {
+            search(&path.display().to_string(), &bytes);
         }
     }
 }
@@ -279,7 +296,8 @@ fn every_example_of_every_help_works_and_exit_codes_are_said() {
             let outcome = shell(&session, &told);
             assert!(!outcome.err.contains("Usage:"), "{outcome:#?}");
         }
-        no_file_holds_an_address(&session.path(""));
+        session.plant_keys();
+        no_file_tells(&session.path(""));
     }
     assert!(runs > 40, "{runs} examples were found");
 }

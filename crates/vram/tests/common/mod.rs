@@ -67,17 +67,9 @@ impl Session {
     }
 
     /// Looks from now on for the keys that lie in the directory.
-    fn plant_keys(&self) {
+    pub(crate) fn plant_keys(&self) {
         for entry in std::fs::read_dir(self.dir.path()).unwrap() {
             let path = entry.unwrap().path();
-            // Keys are short and for their owner only; a FIFO would never end.
-            let is_key = |path: &Path| {
-                let meta = std::fs::symlink_metadata(path);
-                meta.is_ok_and(|meta| {
-                    let private = meta.permissions().mode() & 0o077 == 0;
-                    meta.is_file() && private && meta.len() < 80
-                })
-            };
             let text = Some(&path).filter(|path| is_key(path));
             let text = text.and_then(|path| std::fs::read_to_string(path).ok());
             let Some(text) = text else { continue };
@@ -121,6 +113,20 @@ impl Session {
             .stderr(Stdio::piped());
         command
     }
+}
+
+/// Keys are short and for their owner only; a FIFO would never end.
+pub(crate) fn is_key(path: &Path) -> bool {
+    let meta = std::fs::symlink_metadata(path);
+    meta.is_ok_and(|meta| {
+        let private = meta.permissions().mode() & 0o077 == 0;
+        meta.is_file() && private && meta.len() < 80
+    })
+}
+
+/// Looks from now on for these bytes of a model.
+pub(crate) fn plant(model: &[u8]) {
+    planted().plant(model);
 }
 
 /// The checker of papers that shares no code with us.
