@@ -171,6 +171,7 @@ fn follow(output: impl Read, here: &mut impl Write) -> std::io::Result<Tally> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::modules::Sources;
     use crate::tree::Tree;
 
     #[test]

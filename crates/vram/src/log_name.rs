@@ -60,6 +60,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_longest_worker_id_can_name_a_log() {
+        let worker: WorkerId = "w"
+            .repeat(vram_residency::shard::MAX_ID_BYTES)
+            .parse()
+            .unwrap();
+        let origin = of_log(Path::new("no-such-folder"), &worker).unwrap();
+        assert_eq!(super::worker(&origin.to_string()), Some(worker));
+    }
+
+    #[test]
     fn a_name_tells_its_worker() {
         for (name, expected) in [
             ("vram/worker", Some("worker")),

@@ -28,7 +28,7 @@ const CUT: &str = "cut ";
 /// Longest checkpoint that is read, in bytes.
 pub const MAX_CHECKPOINT_BYTES: usize = 16 << 10;
 /// Longest origin in bytes.
-pub const MAX_ORIGIN_BYTES: usize = 128;
+pub const MAX_ORIGIN_BYTES: usize = 320;
 
 /// The name of a log: printable ASCII without space or `+`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -377,7 +377,7 @@ mod tests {
 
     #[test]
     fn names_that_would_break_the_format_are_refused() {
-        for bad in ["", "two words", "a+b", "line\n", "\u{e9}", &"x".repeat(129)] {
+        for bad in ["", "two words", "a+b", "line\n", "\u{e9}", &"x".repeat(321)] {
             assert_eq!(Origin::new(bad), Err(NoteError::Origin), "{bad:?}");
         }
     }
