@@ -476,7 +476,7 @@ fn every_log_that_cannot_be_opened_is_named_left_alone_and_told() {
 type Spoil = fn(&Path) -> Option<LogSink>;
 
 /// The variants of `OpenError`, and what brings each about.
-fn spoilt() -> [(&'static str, Spoil); 7] {
+fn spoilt() -> [(&'static str, Spoil); 8] {
     use std::os::unix::fs::PermissionsExt;
     [
         ("Io", |dir| {
@@ -506,6 +506,11 @@ fn spoilt() -> [(&'static str, Spoil); 7] {
             let clock = std::sync::Arc::new(SystemClock::new());
             let next = SigningKey::new(&root_key(9)).unwrap();
             change_key(dir, &support::options(), support::key(), next, clock).unwrap();
+            None
+        }),
+        ("OtherKey", |dir| {
+            std::fs::remove_dir_all(dir).unwrap();
+            support::write_as(dir, SigningKey::new(&root_key(9)).unwrap(), 1..2);
             None
         }),
         ("Origin", |dir| {
