@@ -68,8 +68,10 @@ pub struct Policy {
     /// verification is one. Default 1 hour.
     pub anchor_age: Duration,
     /// How old a verification may be for a lease to reuse it. Default: none,
-    /// every lease verifies. A lease that reuses one still waits for the check of
-    /// that shard that is under way, the scrubber's included.
+    /// every lease verifies. The age counts from the begin of the check; one that
+    /// began after a lease was asked for is young enough for it however long it took.
+    /// A lease that reuses one still waits for the check of that shard that is under
+    /// way, the scrubber's included.
     pub max_lease_age: Option<Duration>,
     /// Which models may be sealed (requirement: PM-15). Default: any.
     pub models: ModelPolicy,

@@ -609,6 +609,18 @@ fn an_earlier_checkpoint_of_another_key_or_log_is_no_finding() {
         matches!(refused, Err(CheckError::Earlier(NoteError::Foreign { .. }))),
         "{refused:?}"
     );
+    // What cannot be read is told all the same.
+    let unreadable = dir.join("tile/x");
+    std::os::unix::fs::symlink("elsewhere", &unreadable).unwrap();
+    let options = check::Options {
+        trusted: &trusted,
+        earlier: Some(&strange),
+        ..check::Options::default()
+    };
+    let told = check::verify(&DirFiles::new(&dir), &options).unwrap();
+    assert_eq!(told.findings[0].fault, Fault::UnreadableFile);
+    assert!(told.not_compared.is_some());
+    std::fs::remove_file(unreadable).unwrap();
     let refused = against("nothing");
     assert!(
         matches!(refused, Err(CheckError::Earlier(NoteError::Format(_)))),

@@ -195,7 +195,10 @@ fn lines_and_tiles_changed_alike_are_not_believed() {
         .filter(|(name, _)| name.starts_with("tile/0/"));
     tiles.for_each(|(_, tile)| tile[seq * 32..][..32].copy_from_slice(&leaf));
     let report = verify_files(&files);
-    assert_eq!(report.findings[0].fault, Fault::Root, "{report:?}");
+    let faults = report.findings.iter().map(|found| found.fault);
+    let faults: std::collections::BTreeSet<Fault> = faults.collect();
+    // Neither vouches for the other: which line is wrong nobody can tell.
+    assert_eq!(Vec::from_iter(faults), [Fault::Doubtful, Fault::Root]);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use audit_log_support::*;
 use vram_residency::audit::Sink;
 use vram_residency::audit::check::{Fault, Finding, Report};
 use vram_residency::audit::log::LogOptions;
+use vram_residency::audit::merkle;
 
 const SEED: u64 = 20_261_122;
 const ROUNDS: usize = 600;
@@ -301,6 +302,31 @@ fn who_deletes_the_tiles_accuses_no_honest_line() {
     let tiles = report.findings.iter().filter(|f| f.fault == Fault::Tile);
     let tiles: Vec<&str> = tiles.map(|found| found.file.as_str()).collect();
     assert_eq!(tiles, ["tile/0/001"], "the tile above is right");
+}
+
+/// Whoever changes a line and its tile alike, and takes away what would tell: the line
+/// is in doubt as all others are, and what is right above is not called wrong.
+#[test]
+fn a_tile_that_nothing_vouches_for_vouches_for_no_line() {
+    let mut files = recorded(options(), 299);
+    let text = String::from_utf8(files["events.jsonl"].clone()).unwrap();
+    let mut lines: Vec<String> = text.split_inclusive('\n').map(str::to_owned).collect();
+    lines[4] = lines[4].replace("shard-", "shart-");
+    let forged = merkle::leaf_hash(lines[4].trim_end().as_bytes());
+    files.get_mut("tile/0/000").unwrap()[4 * 32..5 * 32].copy_from_slice(&forged);
+    let newest = lines.pop();
+    assert!(newest.is_some());
+    files.insert("events.jsonl".to_owned(), lines.concat().into());
+    files.retain(|name, _| !name.starts_with("tile/0/001"));
+    let report = verify_files(&files);
+    let doubt = |found: &&Finding| found.fault == Fault::Doubtful;
+    let at = at_line(&report, "events.jsonl", 5);
+    assert!(at.iter().any(|found| doubt(found)), "{report:#?}");
+    let above = report
+        .findings
+        .iter()
+        .filter(|found| found.file.starts_with("tile/1"));
+    assert_eq!(above.count(), 0, "{report:#?}");
 }
 
 /// Lines of one file in another, and a file that is gone.

@@ -138,8 +138,8 @@ fn operations_end_with_a_result_and_a_duration() {
     }
     let scrub = &ends(&lines, "scrub")[0]["spans"][0];
     assert_eq!(
-        (&scrub["bytes"], &scrub["shard_id"]),
-        (&8.into(), &shard.id().as_str().into())
+        (&scrub["bytes"], &scrub["shard_id"], &scrub["gpu_device"]),
+        (&8.into(), &shard.id().as_str().into(), &0.into())
     );
 }
 

@@ -43,10 +43,11 @@ impl VramManager {
         if let Err(error) = self.inner.state.running() {
             return self.refused(resident, error.into());
         }
+        let asked = self.inner.clock.monotonic();
         let granted = {
             // Until the lease is counted: no check raises a doubt in between.
             let _one_at_a_time = resident.verifying();
-            let verified = match self.recent(resident, mode) {
+            let verified = match self.recent(resident, mode, asked) {
                 Some(verified) => self.reused(resident, verified)?,
                 None => self.verify_resident(resident, mode)?,
             };
@@ -84,8 +85,9 @@ impl VramManager {
         Err(error)
     }
 
-    /// The last verification of at least this mode, if it is young enough.
-    fn recent(&self, resident: &Resident, mode: Mode) -> Option<Verified> {
+    /// The last verification of at least this mode, if it is young enough, or began
+    /// after it was asked for: those who wait for a check do not all make their own.
+    fn recent(&self, resident: &Resident, mode: Mode, asked: u64) -> Option<Verified> {
         let limit: Duration = self.inner.policy.max_lease_age?;
         let barred = resident.is_quarantined() || resident.doubts() > 0;
         let stamp = resident.last_that_covers(mode).filter(|_| !barred)?;
@@ -95,7 +97,7 @@ impl VramManager {
         self.check_age(resident).ok()?;
         // A clock that went back says nothing about ages.
         let age = self.inner.clock.monotonic().checked_sub(stamp.monotonic)?;
-        let young = u128::from(age) <= limit.as_nanos();
+        let young = u128::from(age) <= limit.as_nanos() || stamp.monotonic >= asked;
         young.then(|| Verified::reuse(&stamp.verification, age))
     }
 
@@ -128,5 +130,43 @@ impl VramManager {
         self.inner.state.running()?;
         self.inner.counters.leased();
         Ok(lease)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{ManualClock, Timestamp};
+    use crate::key::RootKey;
+    use crate::policy::Policy;
+    use crate::sim::SimDevice;
+    use crate::{SealRequest, VramManager};
+
+    /// A check may take longer than verifications may be old: those who had asked for one
+    /// before it began share it, and later ones do not.
+    // requirement: PM-5, PM-6
+    #[test]
+    fn a_check_that_began_after_a_lease_was_asked_for_is_as_good_as_its_own() {
+        let clock = Arc::new(ManualClock::new(Timestamp::from_nanos(1)));
+        let manager = VramManager::builder()
+            .device(SimDevice::new(1 << 20))
+            .clock(clock.clone())
+            .policy(Policy {
+                max_lease_age: Some(Duration::from_nanos(10)),
+                ..Policy::default()
+            })
+            .key(RootKey::from_token(&test_listener::secret()).unwrap())
+            .build()
+            .unwrap();
+        clock.advance(100);
+        let shard = manager.seal(SealRequest::bytes(&[7; 5000])).unwrap();
+        let _ = manager.verify_sealed(&shard, Mode::Full).unwrap();
+        let resident = manager.own(&shard).unwrap();
+        let began = resident.last_that_covers(Mode::Full).unwrap().monotonic;
+        let reused = |asked| manager.recent(resident, Mode::Full, asked).is_some();
+        clock.advance(10);
+        assert!(reused(u64::MAX), "young enough for anybody");
+        clock.advance(1);
+        assert_eq!([began, began + 1].map(reused), [true, false]);
     }
 }

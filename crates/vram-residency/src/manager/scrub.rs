@@ -86,16 +86,20 @@ impl VramManager {
             correlation_id = self.request_id()
         );
         trace::operation(&span, || {
-            let step = self.scrub_oldest(max_bytes, read)?;
+            let step = self.scrub_oldest(max_bytes, read, &span)?;
             if let Some(step) = &step {
-                span.record("shard_id", tracing::field::display(&step.shard_id));
                 span.record("bytes", step.bytes);
             }
             Ok(step)
         })
     }
 
-    fn scrub_oldest(&self, max_bytes: u64, read: &mut u64) -> Result<Option<ScrubStep>> {
+    fn scrub_oldest(
+        &self,
+        max_bytes: u64,
+        read: &mut u64,
+        span: &tracing::Span,
+    ) -> Result<Option<ScrubStep>> {
         let mut busy = Vec::new();
         loop {
             let Some(resident) = self.whose_turn(&busy) else {
@@ -110,6 +114,11 @@ impl VramManager {
                 // By a check that ended just now.
                 continue;
             }
+            span.record(
+                "shard_id",
+                tracing::field::display(&resident.record().shard_id),
+            );
+            span.record("gpu_device", resident.record().gpu_device);
             let before = resident.bytes_read();
             let answer = self.scrub_resident(&resident, (max_bytes / UPLOAD_ALIGN).max(1));
             let step = self.inner.scrub_steps.fetch_add(1, Ordering::Relaxed);

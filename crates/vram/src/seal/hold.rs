@@ -46,7 +46,7 @@ pub(super) fn hold(
     (interrupt, output): (&Interrupt, &Output),
 ) -> Result<(), Failure> {
     let scrubbing = Scrubbing::start(manager, rounds.scrub_rate)?;
-    let holding = Holding {
+    let mut holding = Holding {
         rounds,
         manager,
         held,
@@ -55,13 +55,13 @@ pub(super) fn hold(
         output,
         scrubbing,
         view: View::new(output),
-        faults: Cell::new(manager.metrics().checker_faults_total),
+        faults: Cell::new(0),
     };
     let ended = holding.run();
     // Also what it found in the last moment.
-    let found = holding
-        .scrubbing
-        .map_or(Ok(()), |scrubbing| scrubbing.end(held));
+    let scrubbing = holding.scrubbing.take();
+    let found = scrubbing.map_or(Ok(()), |scrubbing| scrubbing.end(held));
+    holding.tell_faults();
     match (ended, found) {
         (Err(ended), Err(found)) => Err(ended.graver(found)),
         (ended, found) => ended.and(found),

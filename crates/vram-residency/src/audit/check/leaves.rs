@@ -82,8 +82,9 @@ pub(super) fn load(
     };
     Ok(match sources.settle(size, &checkpoint.root) {
         Some(rows) => signed(rows),
+        // Neither tiles nor lines are vouched for.
         None => Leaves {
-            rows: from_tiles,
+            rows: Rows::unknown(size),
             signed: false,
         },
     })

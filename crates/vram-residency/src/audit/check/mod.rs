@@ -122,30 +122,20 @@ pub(crate) fn examine(files: &dyn Files, options: &Options<'_>) -> Result<Examin
     for _ in 1..MOST_TRIES {
         let readable = Readable::new(files);
         let moment = Moment::of(&readable)?;
-        let found = examine_readable(readable, &moment, options);
+        let found = examine_at(&readable, &moment, options);
         if !may_be_a_writers(&found) || Moment::of(&Readable::new(files))? == moment {
             return found;
         }
     }
     let readable = Readable::new(files);
     let moment = Moment::of(&readable)?;
-    examine_readable(readable, &moment, options)
+    examine_at(&readable, &moment, options)
 }
 
-/// Checks what can be read of the log, and names what cannot.
-fn examine_readable(
-    files: Readable<'_>,
-    moment: &Moment,
-    options: &Options<'_>,
-) -> Result<Examined, CheckError> {
-    let mut found = examine_at(&files, moment, options)?;
-    found.report.findings.splice(0..0, files.findings());
-    Ok(found)
-}
-
-/// Checks the log against the checkpoint of a moment.
+/// Checks what can be read of the log against the checkpoint of a moment, and names
+/// what cannot be read.
 fn examine_at(
-    files: &dyn Files,
+    files: &Readable<'_>,
     moment: &Moment,
     options: &Options<'_>,
 ) -> Result<Examined, CheckError> {
@@ -180,6 +170,7 @@ fn examine_at(
         let finding = Finding::of_file(Fault::Root, CHECKPOINT, text);
         report.findings.push(finding);
     }
+    report.findings.splice(0..0, files.findings());
     let now = earlier::Now {
         checkpoint: claimed.as_ref(),
         believed: checkpoint.is_some(),

@@ -24,10 +24,14 @@ impl<'f> Readable<'f> {
     }
 
     /// What was found to be wrong with files.
-    pub(super) fn findings(self) -> impl Iterator<Item = Finding> {
-        let tried = self.tried.into_inner().into_iter();
-        let refused = tried.filter_map(|(name, why)| Some((name, why?)));
-        refused.map(|(name, why)| Finding::of_file(Fault::UnreadableFile, &name, &why))
+    pub(super) fn findings(&self) -> Vec<Finding> {
+        let tried = self.tried.borrow();
+        let refused = tried
+            .iter()
+            .filter_map(|(name, why)| Some((name, why.as_ref()?)));
+        let finding =
+            |(name, why): (&String, &String)| Finding::of_file(Fault::UnreadableFile, name, why);
+        refused.map(finding).collect()
     }
 
     /// Whether a file opens, or went since it was listed, which is its reader's matter.

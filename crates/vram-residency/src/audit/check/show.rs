@@ -108,7 +108,7 @@ pub fn show(
         }
         Ok(())
     })?;
-    Ok(files.findings().chain(damaged).collect())
+    Ok(files.findings().into_iter().chain(damaged).collect())
 }
 
 /// Takes a line's segment, its number from 1, and its bytes.
