@@ -321,7 +321,7 @@ fn a_tile_that_nothing_vouches_for_vouches_for_no_line() {
     let report = verify_files(&files);
     let doubt = |found: &&Finding| found.fault == Fault::Doubtful;
     let at = at_line(&report, "events.jsonl", 5);
-    assert!(at.iter().any(|found| doubt(found)), "{report:#?}");
+    assert!(at.iter().any(doubt), "{report:#?}");
     let above = report
         .findings
         .iter()
