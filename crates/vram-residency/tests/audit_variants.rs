@@ -17,22 +17,28 @@ use vram_residency::audit::{AuditMode, MemorySink};
 use vram_residency::clock::Timestamp;
 use vram_residency::device::DeviceError;
 use vram_residency::error::Error;
-use vram_residency::key::{KeyContext, KeyError, KeyId, KeyProvider, SealKey};
+use vram_residency::key::{KeyContext, KeyError, KeyId, KeyProvider, Scope, SealKey, SigningKey};
 use vram_residency::policy::OnFailure;
 use vram_residency::random::{Random, RandomError};
+use vram_residency::receipt::Signer;
 use vram_residency::seal::Record;
 use vram_residency::signed::ModelPolicy;
 use vram_residency::sim::{Flip, Moment, Op, SimDevice, SimOptions};
 use vram_residency::{Mode, Policy, SealRequest, SealedShard, VramManager};
 
 /// The enums whose variants must be walked, by the file that declares them.
-const ENUMS: [(&str, &str, &str); 7] = [
+const ENUMS: [(&str, &str, &str); 8] = [
     ("Verify", "VerifyError", include_str!("../src/error.rs")),
     ("Input", "InputError", include_str!("../src/error.rs")),
     ("Misuse", "Misuse", include_str!("../src/error.rs")),
     ("Policy", "PolicyError", include_str!("../src/policy.rs")),
     ("Load", "LoadError", include_str!("../src/load/error.rs")),
     ("Key", "KeyError", include_str!("../src/key/mod.rs")),
+    (
+        "Receipt",
+        "ReceiptError",
+        include_str!("../src/receipt/mod.rs"),
+    ),
     (
         "Device",
         "DeviceError",
@@ -41,7 +47,7 @@ const ENUMS: [(&str, &str, &str); 7] = [
 ];
 
 /// Variants that no call of a manager returns, and who does.
-const ELSEWHERE: [(&str, &str); 3] = [
+const ELSEWHERE: [(&str, &str); 18] = [
     (
         "Input(Record",
         "Record::from_json reads text before a manager sees it",
@@ -51,7 +57,28 @@ const ELSEWHERE: [(&str, &str); 3] = [
         "Input(NoSuchTensor",
         "a lease is asked, which changes nothing",
     ),
+    ("Receipt(Format", READER),
+    ("Receipt(Untrusted", READER),
+    ("Receipt(Signature", READER),
+    ("Receipt(Tag", READER),
+    ("Receipt(Revoked", READER),
+    ("Receipt(Stale", READER),
+    ("Receipt(Early", READER),
+    ("Receipt(Unrevoked", READER),
+    ("Receipt(Set", READER),
+    ("Receipt(Contradiction", READER),
+    ("Receipt(Nonce", READER),
+    ("Receipt(Simulated", READER),
+    ("Receipt(Certificate", SIGNER),
+    ("Receipt(Scope", SIGNER),
+    (
+        "Receipt(Key",
+        "signing fails for a key that lost its length: none can be made",
+    ),
 ];
+
+const READER: &str = "who reads a paper is told, without a manager";
+const SIGNER: &str = "as `Production`: whatever signing refuses is one failed operation";
 
 /// Kind and variant of an error, as its `Debug` begins.
 fn variant(error: &Error) -> String {
@@ -201,6 +228,22 @@ fn walk_keys(walk: &mut Walk) {
         builder.random(Arc::new(NoRandom)).build()
     };
     walk.step(&sink, "Random(RandomError", &["operation.failed"], random);
+}
+
+fn walk_papers(walk: &mut Walk) {
+    let rig = isolating();
+    let shard = sealed(&rig);
+    let key = SigningKey::scoped(&root_key(3), Scope::Production).unwrap();
+    let signer = Signer {
+        key: &key,
+        certificate: None,
+    };
+    walk.step(
+        &rig.sink,
+        "Receipt(Production",
+        &["operation.failed"],
+        || rig.manager.issue_receipt(&shard, &signer),
+    );
 }
 
 fn walk_room_and_inputs(walk: &mut Walk) {
@@ -478,6 +521,7 @@ fn every_error_variant_leaves_the_events_that_it_should() {
     walk_loads(&mut walk);
     walk_devices(&mut walk);
     walk_keys(&mut walk);
+    walk_papers(&mut walk);
     walk_room_and_inputs(&mut walk);
     walk_misuse(&mut walk);
     walk_policy(&mut walk);
