@@ -8,6 +8,7 @@ pub mod judge;
 pub const OUT_OF_MEMORY: u32 = 2;
 pub const STICKY: u32 = 700;
 pub const UNKNOWN: u32 = 12345;
+pub const CODES: [u32; 3] = [OUT_OF_MEMORY, STICKY, UNKNOWN];
 
 /// One machine and one thing to do on it.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +25,10 @@ pub struct Scenario {
     pub whole_life: bool,
     /// Bytes in which the device gives memory.
     pub granule: u64,
-    /// Least number of cases, lest the scenario become empty.
+    /// How the names of calls begin whose every use fails with each code; uses of
+    /// the others fail with one code, taken in turn.
+    pub anew: &'static [&'static str],
+    /// Least number of cases with each code, lest the scenario become empty.
     pub least: usize,
 }
 
