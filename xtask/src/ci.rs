@@ -3,13 +3,14 @@
 
 mod needs;
 mod steps;
+mod times;
 
 use crate::tally::Tally;
 use crate::{Task, coverage, faults, races, report, tidy, trace};
 use needs::test_needs;
 use serde_json::{Value, json};
-use std::time::Instant;
 use steps::from_result;
+use times::{Clock, Took};
 
 pub(crate) const TASK: Task = Task {
     usage: "ci [--no-skips] [--long] [--only STEP]..",
@@ -134,18 +135,20 @@ fn run(args: &[String]) -> Result<(), String> {
     let mut earlier = Earlier::default();
     for Step { name, run, .. } in &wish.steps {
         println!("\n=== {name}");
-        let start = Instant::now();
+        let clock = Clock::start();
         let outcome = run(&mut earlier);
-        let seconds = start.elapsed().as_secs_f64();
-        println!("=== {name}: {} ({seconds:.1} s)", describe(&outcome));
+        let took = clock.stop();
+        println!("=== {name}: {} ({:.1} s)", describe(&outcome), took.seconds);
         results.push((*name, outcome));
-        times.push(seconds);
+        times.push(took);
         if wish.whole {
             // After each step, so that a run that is broken off leaves what it did.
             report::leave("ci", &as_json(wish.steps.len(), &results, &times))?;
         }
     }
-    println!("{}", closing(&results, times.iter().sum()));
+    println!("{}", times::table(&results, &times));
+    let seconds = times.iter().map(|took| took.seconds).sum();
+    println!("{}", closing(&results, seconds));
     verdict(&results, wish.no_skips)
 }
 
@@ -159,19 +162,18 @@ fn describe(outcome: &Outcome) -> String {
 }
 
 /// The steps for `cargo xtask report`.
-fn as_json(of_steps: usize, results: &[(&str, Outcome)], seconds: &[f64]) -> Value {
-    let steps = results
-        .iter()
-        .zip(seconds)
-        .map(|((name, outcome), seconds)| {
-            let (word, why) = match outcome {
-                Outcome::Passed => ("passed", ""),
-                Outcome::Failed(why) => ("failed", why.as_str()),
-                Outcome::Skipped(why) => ("skipped", why.as_str()),
-                Outcome::Unreachable(why) => ("not checked", why.as_str()),
-            };
-            json!({ "name": name, "outcome": word, "why": why, "seconds": seconds })
-        });
+fn as_json(of_steps: usize, results: &[(&str, Outcome)], times: &[Took]) -> Value {
+    let steps = results.iter().zip(times).map(|((name, outcome), took)| {
+        let (word, why) = match outcome {
+            Outcome::Passed => ("passed", ""),
+            Outcome::Failed(why) => ("failed", why.as_str()),
+            Outcome::Skipped(why) => ("skipped", why.as_str()),
+            Outcome::Unreachable(why) => ("not checked", why.as_str()),
+        };
+        let (seconds, processor) = (took.seconds, took.processor);
+        json!({ "name": name, "outcome": word, "why": why, "seconds": seconds,
+                "processor_seconds": processor })
+    });
     json!({ "of_steps": of_steps, "steps": steps.collect::<Vec<_>>() })
 }
 
@@ -318,9 +320,13 @@ mod tests {
             ("a", Outcome::Passed),
             ("b", Outcome::Failed("broken".to_owned())),
         ];
-        let json = as_json(13, &results, &[0.5, 2.0]);
+        let times = [(0.5, Some(0.25)), (2.0, None)];
+        let times = times.map(|(seconds, processor)| Took { seconds, processor });
+        let json = as_json(13, &results, &times);
         assert_eq!(json["steps"][0]["outcome"], "passed");
         assert_eq!(json["steps"][1]["why"], "broken");
         assert_eq!(json["steps"][1]["seconds"], 2.0);
+        assert_eq!(json["steps"][0]["processor_seconds"], 0.25);
+        assert!(json["steps"][1]["processor_seconds"].is_null());
     }
 }
