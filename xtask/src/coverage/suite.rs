@@ -1,8 +1,11 @@
-//! The tests, built to count lines and run one binary after the other.
+//! The tests, built to count lines and run two programs at a time: one that is down to its last
+//! test would leave a core idle.
 
 use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::SHIPPED;
@@ -100,38 +103,73 @@ pub(super) fn build(branches: bool) -> Result<Build, String> {
     Ok(Build(programs))
 }
 
+/// The package whose tests run on a real GPU where there is one, and say what of its memory is free:
+/// no two of its programs run at a time.
+const ON_GPU: &str = "vram-residency-cuda";
+
 /// Runs these tests, all of them whatever fails, and tells what they came to. Their data goes to
 /// `data`, and that of the children that they start; one that is killed leaves none. What one
-/// prints goes to `log`; here it is shown when it fails, or leaves something out.
+/// prints goes to `log`, or to one beside it; here it is shown when it fails, or leaves something
+/// out.
 pub(super) fn run<'p>(
     tests: impl Iterator<Item = &'p Program>,
     data: &Path,
     log: &Path,
 ) -> (Result<(), String>, Tally) {
-    let (mut failed, mut all) = (Vec::new(), Tally::default());
-    for test in tests {
-        let label = format!("{} {}", test.package, test.name);
-        let start = Instant::now();
-        let (result, said) = run_one(test, data, log);
-        let seconds = start.elapsed().as_secs_f64();
-        let mut tally = Tally::default();
-        tally.note_all(&said);
-        match result {
-            Ok(()) => {
-                let left_out = tally.left_out.iter();
-                left_out.for_each(|what| println!("*** SKIPPED: {what} ***"));
-                println!("{label}: passed ({seconds:.1} s)");
-            }
-            Err(why) => {
-                println!("{said}{label}: {why} ({seconds:.1} s)");
-                failed.push(label);
-            }
-        }
-        all.add(tally);
-    }
+    let done = Mutex::new((Vec::new(), Tally::default()));
+    let beside = log.with_extension("beside.log");
+    two_at_a_time(tests, |test, first| {
+        let (failed, tally) = run_and_tell(test, data, if first { log } else { &beside });
+        let mut done = lock(&done);
+        done.0.extend(failed);
+        done.1.add(tally);
+    });
+    let (mut failed, all) = done.into_inner().unwrap_or_else(|lock| lock.into_inner());
+    failed.sort();
     match failed.as_slice() {
         [] => (Ok(()), all),
         some => (Err(format!("tests failed: {}", some.join(", "))), all),
+    }
+}
+
+/// Calls `run` with each, and with whether it is of the first row of calls or of that beside it.
+fn two_at_a_time<'p>(
+    tests: impl Iterator<Item = &'p Program>,
+    run: impl Fn(&Program, bool) + Sync,
+) {
+    let (on_gpu, others): (Vec<_>, Vec<_>) = tests.partition(|test| test.package == ON_GPU);
+    let others = Mutex::new(others.into_iter());
+    let next = || lock(&others).next();
+    thread::scope(|scope| {
+        scope.spawn(|| std::iter::from_fn(next).for_each(|test| run(test, false)));
+        let first = on_gpu.into_iter().chain(std::iter::from_fn(next));
+        first.for_each(|test| run(test, true));
+    });
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|lock| lock.into_inner())
+}
+
+/// Runs one and says how it ended: its name when it failed, and what it came to.
+fn run_and_tell(test: &Program, data: &Path, log: &Path) -> (Option<String>, Tally) {
+    let label = format!("{} {}", test.package, test.name);
+    let start = Instant::now();
+    let (result, said) = run_one(test, data, log);
+    let seconds = start.elapsed().as_secs_f64();
+    let mut tally = Tally::default();
+    tally.note_all(&said);
+    match result {
+        Ok(()) => {
+            let left_out = tally.left_out.iter();
+            left_out.for_each(|what| println!("*** SKIPPED: {what} ***"));
+            println!("{label}: passed ({seconds:.1} s)");
+            (None, tally)
+        }
+        Err(why) => {
+            println!("{said}{label}: {why} ({seconds:.1} s)");
+            (Some(label), tally)
+        }
     }
 }
 
@@ -167,6 +205,8 @@ fn left_out(test: &Program) -> Option<&'static (&'static str, &'static str, &'st
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicU32, Ordering};
 
     fn program(package: &str, name: &str, is_test: bool) -> Program {
         Program {
@@ -201,17 +241,42 @@ mod tests {
     /// `false` fails; `env` passes and prints where its data is to go.
     #[test]
     fn a_failing_test_fails_the_run_and_the_others_still_run() {
-        let tests = ["false", "env"].map(|path| Program {
+        let of = [("vram", "false"), ("vram", "env"), (ON_GPU, "false")];
+        let tests = of.map(|(package, path)| Program {
             path: path.into(),
             folder: exec::root(),
-            ..program("vram", path, true)
+            ..program(package, path, true)
         });
-        let log = exec::root().join(format!("target/xtask/suite-{}.log", std::process::id()));
-        std::fs::create_dir_all(log.parent().unwrap()).unwrap();
-        let (result, tally) = run(tests.iter(), Path::new("*** SKIPPED: it ***"), &log);
-        std::fs::remove_file(log).unwrap();
-        assert_eq!(result, Err("tests failed: vram false".to_owned()));
+        let folder = exec::root().join(format!("target/xtask/suite-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let data = Path::new("*** SKIPPED: it ***");
+        let (result, tally) = run(tests.iter(), data, &folder.join("a.log"));
+        std::fs::remove_dir_all(folder).unwrap();
+        let failed = "tests failed: vram false, vram-residency-cuda false";
+        assert_eq!(result, Err(failed.to_owned()));
         assert_eq!(tally.left_out, ["it"]);
+    }
+
+    #[test]
+    fn two_run_at_a_time_and_never_two_that_want_the_gpu() {
+        let of = [ON_GPU, ON_GPU, ON_GPU, "vram", "vram", "vram"];
+        let tests = of.map(|package| program(package, package, true));
+        let (meet, on_gpu) = (Barrier::new(2), AtomicU32::new(0));
+        // Each waits for another that runs with it.
+        two_at_a_time(tests.iter(), |test, first| {
+            assert_eq!(test.package == ON_GPU, first);
+            let mine = u32::from(first);
+            assert!(on_gpu.fetch_add(mine, Ordering::SeqCst) + mine <= 1);
+            meet.wait();
+            on_gpu.fetch_sub(mine, Ordering::SeqCst);
+        });
+        // With nothing else left both rows take what may run beside each other.
+        let rows = [AtomicU32::new(0), AtomicU32::new(0)];
+        two_at_a_time(tests[3..5].iter(), |_, first| {
+            rows[usize::from(first)].fetch_add(1, Ordering::SeqCst);
+            meet.wait();
+        });
+        assert_eq!(rows.map(AtomicU32::into_inner), [1, 1]);
     }
 
     #[test]
