@@ -169,6 +169,24 @@ fn a_clock_that_tells_nothing_does_not_make_a_sweep_read_everything() {
     }
 }
 
+/// What earlier passes told about the memory is not forgotten for it.
+// requirement: PM-8, VA-5
+#[test]
+fn a_clock_that_tells_nothing_leaves_the_pace_as_it_was() {
+    let clock = Ticking::by(1000);
+    let rig = rig_at(Arc::clone(&clock), policy(100, 1 << 20));
+    let shard = seal(&rig, 20 * MIB);
+    let sweep = Mode::Sweep {
+        budget: Duration::from_secs(1),
+    };
+    let before = (0..3).map(|_| verify(&rig, &shard, sweep).0).last();
+    assert_eq!(before, Some(20 * MIB as u64), "there is time for all of it");
+    clock.step.store(0, Ordering::SeqCst);
+    let first = verify(&rig, &shard, sweep).0;
+    let second = verify(&rig, &shard, sweep).0;
+    assert_eq!((first, second), (20 * MIB as u64, 20 * MIB as u64));
+}
+
 // requirement: PM-8
 #[test]
 fn a_full_verification_counts_as_the_tree_pass_of_the_age() {

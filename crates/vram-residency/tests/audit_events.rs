@@ -303,15 +303,16 @@ fn deallocation_audited() {
 fn policy_violation_audited() {
     let rig = rig(1 << 20);
     rig.device().ignore_protect(true);
-    assert!(rig.manager.seal(SealRequest::bytes(b"weights")).is_err());
+    let request = SealRequest::bytes(b"weights").id("barred");
+    assert!(rig.manager.seal(request.correlation_id("req-8")).is_err());
     let info = rig.manager.devices()[0];
     let (uuid, name) = (info.uuid, &info.name);
     assert_fields(
         &after(&rig, 3)[0],
         &json!({
             "event_type": "policy.violation", "policy": "vram_only", "severity": "critical",
-            "action_taken": "seal_refused", "gpu_device": 0,
-            "details": format!("simulated device 0 {uuid}, {name}, 1048576 bytes"),
+            "action_taken": "seal_refused", "gpu_device": 0, "shard_id": "barred",
+            "correlation_id": "req-8", "details": format!("simulated device 0 {uuid}, {name}, 1048576 bytes"),
             "violation": "policy violation: the driver does not confirm VRAM residency: \
                           the mapping is still writable",
         }),

@@ -325,3 +325,25 @@ fn a_key_that_is_retired_during_an_attestation_is_named() {
     assert_eq!(event["code"], "SEAL_VERIFICATION_FAILED");
     assert_eq!(event["shard_id"], shard.id().as_str());
 }
+
+/// Who reads the event need not guess which of several devices or requests it was.
+// requirement: AU-5, AU-7
+#[test]
+fn what_failed_is_told_with_what_it_was_about() {
+    let stage = stage();
+    let manager = &stage.rig.manager;
+    let last = || serde_json::to_value(stage.rig.sink.events().pop().unwrap()).unwrap();
+    let fault = DeviceError::Unsupported { what: "scripted" };
+    stage.rig.devices[1].fail(Op::Memory, 1, fault);
+    assert!(manager.driver_memory(1).is_err());
+    let event = last();
+    assert_eq!(event["operation"], "driver_memory");
+    assert_eq!(event["gpu_device"], 1);
+    assert!(event["shard_id"].is_null() && event["correlation_id"].is_null());
+
+    let request = SealRequest::file("/nowhere/model").correlation_id("req-3");
+    assert!(manager.seal(request).is_err());
+    let event = last();
+    assert_eq!(event["event_type"], "operation.failed");
+    assert_eq!(event["correlation_id"], "req-3");
+}

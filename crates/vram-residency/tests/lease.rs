@@ -538,6 +538,24 @@ fn seal_execute_verify_end_to_end() {
     }
     let error = lease.tensor("no\u{1b}[31m").err().unwrap().to_string();
     assert!(error.contains("no tensor named 'no[31m'"), "{error:?}");
+    assert_eq!(
+        lease.tensors().unwrap().len(),
+        shard.tensors().tensors().len()
+    );
+    let shown = format!("{lease:?}");
+    let (id, bytes) = (shard.id().as_str(), file.len());
+    assert!(
+        shown.contains(&format!("shard_id: {id:?}, bytes: {bytes}")),
+        "{shown}"
+    );
+    let (name, view) = lease.tensors().unwrap().swap_remove(0);
+    let shown = format!("{view:?}");
+    let (kind, len) = (view.dtype, view.bytes);
+    assert!(
+        shown.contains(&format!("dtype: {kind:?}")),
+        "{name}: {shown}"
+    );
+    assert!(shown.contains(&format!("bytes: {len}")), "{name}: {shown}");
     lease.finish();
     rig.manager.unseal_and_free(&shard).unwrap();
     rig.assert_empty();

@@ -244,18 +244,19 @@ fn all_or_nothing_is_the_default_on_several_devices() {
     rig.assert_balanced();
 }
 
-/// The first read of each member waits for that of the other.
+/// The first read of each member waits for those of the others. Five are more than one
+/// device loads at a time.
 // requirement: PM-1
 #[test]
-fn files_load_at_the_same_time_on_one_device_and_on_two() {
-    for devices in [1, 2] {
-        load_at_the_same_time(devices);
+fn files_load_at_the_same_time_on_one_device_and_on_several() {
+    for (devices, files) in [(1, 2), (2, 2), (5, 5)] {
+        load_at_the_same_time(devices, files);
     }
 }
 
-fn load_at_the_same_time(devices: u32) {
+fn load_at_the_same_time(devices: u32, files: u32) {
     let rig = rig(devices);
-    let parts = parts(2);
+    let parts = parts(files.into());
     let (arrived, changed) = (&Mutex::new(0_u32), &Condvar::new());
     let meet = move |offset| {
         if offset > 0 {
@@ -264,10 +265,12 @@ fn load_at_the_same_time(devices: u32) {
         let mut arrived = arrived.lock().unwrap();
         *arrived += 1;
         changed.notify_all();
-        let minute = Duration::from_secs(60);
-        let waited = changed.wait_timeout_while(arrived, minute, |arrived| *arrived < 2);
+        let long = Duration::from_secs(15);
+        let waited = changed.wait_timeout_while(arrived, long, |arrived| *arrived < files);
         match waited.unwrap().1.timed_out() {
-            true => Err(io::Error::other("the other file was not loaded meanwhile")),
+            true => Err(io::Error::other(
+                "the other files were not loaded meanwhile",
+            )),
             false => Ok(()),
         }
     };
@@ -276,7 +279,7 @@ fn load_at_the_same_time(devices: u32) {
     };
     let group = rig
         .manager
-        .seal_group(vec![request(0), request(1)])
+        .seal_group((0..files).map(request).collect())
         .unwrap();
     for (i, shard) in (0..).zip(group.shards()) {
         assert_eq!(shard.record().gpu_device, i % devices);

@@ -619,3 +619,28 @@ fn a_keyed_mismatch_counts_the_blocks_that_there_are() {
         assert_eq!(checker_faults(&rig.sink), [blocks], "{len} bytes");
     }
 }
+
+/// The target's checker errs about what arrived, and never again: that is no digest to
+/// seal, and accuses neither side.
+// requirement: AU-3, DG-2
+#[test]
+fn a_checker_that_errs_on_arrival_moves_nothing() {
+    let rig = rig_of(2, 16 << 20, lenient());
+    let bytes = weights(5000, 2);
+    let shard = rig.manager.seal(SealRequest::bytes(&bytes)).unwrap();
+    for moment in [Moment::BeforeCheck, Moment::AfterCheck] {
+        rig.devices[1].flip_at(Flip {
+            moment,
+            offset: 4097,
+            bit: 0,
+        });
+    }
+    let error = rig.manager.migrate_shard(&shard, 1).unwrap_err();
+    assert!(
+        matches!(&error, Error::Device(DeviceError::NoResult { .. })),
+        "{error}"
+    );
+    assert!(!shard.is_quarantined());
+    let moved = rig.manager.migrate_shard(&shard, 1).unwrap();
+    assert_eq!(moved.record().digest, vram_digest::digest(&bytes));
+}

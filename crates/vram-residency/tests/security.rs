@@ -264,11 +264,14 @@ fn stale_digest_rejected() {
         "{error}"
     );
     assert!(matches!(error, Error::Policy(PolicyError::SealAge { .. })));
+    // That is no damage, and not told as if it were.
+    let error = rig.manager.verify_shard_integrity(&shard).unwrap_err();
+    assert!(matches!(error, Error::Policy(PolicyError::SealAge { .. })));
     // Another device has no new seal for it either.
     let error = rig.manager.migrate_shard(&shard, 1).unwrap_err();
     assert!(matches!(error, Error::Policy(PolicyError::SealAge { .. })));
     assert!(shard.is_sealed() && rig.count("vram.sealed") == 1);
-    assert_eq!(rig.count("seal.verification_failed"), 2);
+    assert_eq!(rig.count("seal.verification_failed"), 3);
     // A clock set back makes no seal older than it is.
     let fresh = rig.manager.seal(SealRequest::bytes(b"fresh")).unwrap();
     rig.clock.set_wall(Timestamp::from_nanos(1));

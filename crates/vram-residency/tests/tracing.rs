@@ -251,3 +251,23 @@ fn stages_of_a_load_calls_of_the_device_and_refusals_are_told() {
     }
     assert!(calls.iter().all(|line| line["fields"]["nanos"].is_u64()));
 }
+
+/// Less than a tenth is little; a tenth is not.
+// requirement: OB-1
+#[test]
+fn little_vram_is_told_below_a_tenth_of_the_budget() {
+    for (bytes, told) in [(8999, false), (9000, false), (9001, true)] {
+        let keeping = listen::keep();
+        let rig = rig(10_000);
+        let bytes = weights(bytes, 3);
+        let shard = rig.manager.seal(SealRequest::bytes(&bytes)).unwrap();
+        let (_, text) = keeping.told();
+        assert_eq!(
+            text.contains("little VRAM is left"),
+            told,
+            "{}",
+            bytes.len()
+        );
+        rig.manager.deallocate(&shard).unwrap();
+    }
+}

@@ -47,6 +47,7 @@ pub(super) const TARGETS: &[Target] = &[
                 "--test=security",
                 "--test=lease",
                 "--test=tracing",
+                "--test=audit_failures",
             ],
         ],
     },
@@ -57,6 +58,7 @@ pub(super) const TARGETS: &[Target] = &[
         stages: &[
             &["--test=load", "--test=lease"],
             &["--test=capacity", "--test=device_faults", "--test=security"],
+            &["--test=audit_events", "--test=second_opinion"],
         ],
     },
     Target {
@@ -116,13 +118,23 @@ pub(super) const TARGETS: &[Target] = &[
                 "--test=keyed",
                 "--test=audit_events",
             ],
+            &[
+                "--test=audit_failures",
+                "--test=group_migrate",
+                "--test=interleavings",
+                "--test=key_rotation",
+                "--lib",
+            ],
         ],
     },
     Target {
         name: "verify",
         package: "vram-residency",
         files: "crates/vram-residency/src/manager/keyed.rs",
-        stages: &[&["--test=keyed"], &["--lib", "--test=anchors"]],
+        stages: &[
+            &["--test=keyed"],
+            &["--lib", "--test=anchors", "--test=scrub"],
+        ],
     },
     Target {
         name: "verify",
@@ -131,6 +143,7 @@ pub(super) const TARGETS: &[Target] = &[
         stages: &[
             &["--test=lease"],
             &["--test=keyed", "--test=policy", "--test=security"],
+            &["--test=audit_failures", "--test=second_opinion"],
         ],
     },
     Target {
@@ -190,7 +203,11 @@ pub(super) const TARGETS: &[Target] = &[
         files: "crates/vram-residency/src/manager/free.rs",
         stages: &[
             &["--test=capacity"],
-            &["--test=audit_events", "--test=device_faults"],
+            &[
+                "--test=audit_events",
+                "--test=device_faults",
+                "--test=lease",
+            ],
         ],
     },
     Target {
@@ -228,7 +245,7 @@ pub(super) const TARGETS: &[Target] = &[
         files: "crates/vram-residency/src/manager/failure.rs",
         stages: &[
             &["--test=audit_events", "--test=audit_failures"],
-            &["--test=policy", "--test=security"],
+            &["--test=policy", "--test=security", "--test=audit_variants"],
         ],
     },
     Target {
@@ -238,7 +255,11 @@ pub(super) const TARGETS: &[Target] = &[
         stages: &[
             &["--test=audit_log_tamper", "--test=audit_log_tail"],
             &["--lib", "--test=audit_log", "--test=audit_log_tamper_many"],
-            &["--test=audit_log_keys"],
+            &[
+                "--test=audit_log_keys",
+                "--test=audit_log_beside",
+                "--test=audit_log_read_only",
+            ],
         ],
     },
     Target {

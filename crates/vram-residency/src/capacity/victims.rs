@@ -148,6 +148,11 @@ mod tests {
         // The largest first would take 50 and 20.
         assert_eq!(fewest(&[50, 40, 30, 20], 60), [1, 3]);
         assert_eq!(fewest(&[50, 40, 40, 20, 20], 60), [1, 3], "the older ones");
+        assert_eq!(
+            fewest(&[50, 40, 30, 20], 70),
+            [0, 3],
+            "of equal ones the first"
+        );
         assert_eq!(fewest(&[50, 20, 20], 40), [0], "one rather than two");
         assert_eq!(fewest(&[50, 20], 0), [0; 0]);
         assert_eq!(fewest(&[u64::MAX, u64::MAX], u64::MAX), [0]);
@@ -163,5 +168,12 @@ mod tests {
             assert!((missing..=largest).contains(&bytes));
             assert!(sizes[..found.len() - 1].iter().sum::<u64>() < missing);
         }
+    }
+
+    /// Looking for fewer bytes among so many would go a call deeper for each.
+    #[test]
+    fn very_many_shards_are_taken_as_they_are() {
+        let sizes = vec![1; 20_000];
+        assert!(fewest(&sizes, 20_000).into_iter().eq(0..20_000));
     }
 }

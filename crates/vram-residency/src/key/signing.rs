@@ -213,4 +213,14 @@ mod tests {
         assert!(VerifyingKey::from_bytes(&[0; 32]).is_err());
         assert!(VerifyingKey::from_hex("00").is_err());
     }
+
+    /// It is public: who reads a log can tell which one it was.
+    #[test]
+    fn a_verifying_key_shows_itself() {
+        let key = key("0123456789abcdef0123456789abcdef");
+        let public = key.public();
+        let text = hex::encode(public.as_bytes());
+        assert_eq!(public.to_string(), text);
+        assert_eq!(format!("{public:?}"), format!("VerifyingKey({text})"));
+    }
 }

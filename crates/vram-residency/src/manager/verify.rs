@@ -542,3 +542,55 @@ pub(super) const fn seal_ran_out(error: &Error) -> bool {
             | Error::Policy(PolicyError::SealAge { .. } | PolicyError::SealDate { .. })
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::AuditError;
+    use crate::device::FreeError;
+    use crate::error::Misuse;
+    use crate::key::KeyError;
+    use crate::random::RandomError;
+
+    /// Events and metrics count by these words.
+    // requirement: AU-3, OB-2
+    #[test]
+    fn a_failure_is_called_what_the_event_says() {
+        let lost = DeviceError::Lost {
+            op: "test",
+            code: 700,
+            text: "gone".to_owned(),
+        };
+        let other = || DeviceError::Unsupported { what: "test" };
+        let stranded = FreeError {
+            stranded: 1,
+            source: other(),
+        };
+        let unwritten = AuditError {
+            reason: "test".to_owned(),
+        };
+        let (age_s, ahead_s, max_s) = (2, 2, 1);
+        let errors: [(Error, &str); 11] = [
+            (
+                PolicyError::Memory { reason: "test" }.into(),
+                "witness_changed",
+            ),
+            (PolicyError::SealAge { age_s, max_s }.into(), "seal_too_old"),
+            (
+                PolicyError::SealDate { ahead_s, max_s }.into(),
+                "seal_too_new",
+            ),
+            (lost.into(), "device_lost"),
+            (other().into(), "device_error"),
+            (stranded.into(), "device_error"),
+            (Misuse::NotSealed.into(), "not_sealed"),
+            (KeyError::Entropy.into(), "key_error"),
+            (RandomError::new("test").into(), "random_error"),
+            (unwritten.into(), "audit_error"),
+            (Error::Internal("test"), "internal_error"),
+        ];
+        for (error, word) in errors {
+            assert_eq!(reason(&error), word, "{error}");
+        }
+    }
+}

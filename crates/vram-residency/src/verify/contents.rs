@@ -214,8 +214,6 @@ impl Check<'_> {
         let look = self.look_again(&measured, &self.or_any(&differ))?;
         let damage = Damage {
             blocks: None,
-            runs: Vec::new(),
-            tensors: Vec::new(),
             confirmed: look.read.saturating_sub(look.differ.len() as u64),
             ..self.describe(&[], &look)
         };
@@ -705,6 +703,25 @@ mod tests {
         let (answer, read) = ran(&device, extent, &good, sealed);
         assert_eq!(answer.err().unwrap().suspect_blocks, 1);
         assert_eq!(read, (WINDOW * BLOCK_BYTES) as u64, "the first window");
+    }
+
+    /// A device that fails before it has answered has said nothing about the memory.
+    #[test]
+    fn a_failure_before_anything_was_found_is_no_answer() {
+        let (device, extent) = holding(&[7; LEN]);
+        let good = measure(&device, extent).unwrap();
+        device.fail(Op::BlockDigests, 1, scripted());
+        let mut check = Check {
+            device: &device,
+            extent,
+            level0: &good,
+            sealed: file_digest(&root(&good), extent.len),
+            tensors: &TensorTable::default(),
+            read: 0,
+            answers: Vec::new(),
+        };
+        assert!(check.run().is_err());
+        assert_eq!(check.answers, []);
     }
 
     /// The first answer was good: one bad answer afterwards is outvoted, and no

@@ -523,6 +523,27 @@ mod tests {
         assert!(matches!(visit(tags), Err(Error::Random(_))));
     }
 
+    /// How fast the memory is and how long ago the anchor was do not change with the key.
+    // requirement: PM-8, VA-5
+    #[test]
+    fn what_a_failed_pass_falls_back_to_keeps_its_pace_and_its_age() {
+        let spare = Reference {
+            key: fresh_key(&OsRandom).unwrap(),
+            tags: vec![nh::Tag::from_bytes([2; 16]); 10],
+        };
+        let known = pace(4, 5, 1);
+        let rolling = Rolling {
+            spare: Some(spare),
+            since_anchor: 3,
+            anchored_at: 8,
+            ..ten_segments(known)
+        };
+        let back = rolling.fall_back(&OsRandom).unwrap().unwrap();
+        assert_eq!((back.pace, back.since_anchor), (known, 3));
+        assert_eq!((back.anchored_at, back.segments()), (8, 10));
+        assert!(back.fall_back(&OsRandom).unwrap().is_none(), "no spare");
+    }
+
     /// Leaves the tags of some segments unwritten.
     struct Forgetful {
         sim: SimDevice,

@@ -211,4 +211,24 @@ mod tests {
             assert_eq!(serde_json::to_value(mode).unwrap(), name);
         }
     }
+
+    /// A sweep proves nothing of what another looked at, and is what is wanted instead of it.
+    #[test]
+    fn a_mode_stands_for_what_it_covers_and_a_sweep_for_older_sweeps() {
+        let sweep = |seconds| Mode::Sweep {
+            budget: Duration::from_secs(seconds),
+        };
+        for (mode, older, covers, stands) in [
+            (Mode::Full, sweep(1), true, true),
+            (Mode::Keyed, sweep(1), true, true),
+            (Mode::Keyed, Mode::Full, false, false),
+            (sweep(1), sweep(2), false, true),
+            (sweep(1), Mode::TagOnly, true, true),
+            (sweep(1), Mode::Keyed, false, false),
+            (Mode::TagOnly, sweep(1), false, false),
+        ] {
+            assert_eq!(mode.covers(older), covers, "{mode} {older}");
+            assert_eq!(mode.stands_for(older), stands, "{mode} {older}");
+        }
+    }
 }

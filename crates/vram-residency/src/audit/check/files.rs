@@ -11,8 +11,8 @@ use rustix::io::Errno;
 use super::super::line::{CHECKPOINT, CURRENT, handover_seq, segment_first};
 use super::super::merkle::tile;
 
-/// Deepest folder under `tile/`: level and groups of a 64-bit number.
-pub(in crate::audit) const MAX_DEPTH: usize = 10;
+/// Deepest folder: `tile`, level, and the seven groups of a 64-bit number.
+pub(in crate::audit) const MAX_DEPTH: usize = 9;
 /// The folder of the tiles.
 const TILES: &str = "tile";
 const TILES_PREFIX: &str = "tile/";
@@ -180,4 +180,50 @@ pub(super) fn read_bounded(files: &dyn Files, name: &str, limit: usize) -> io::R
     let limit = (limit as u64).saturating_add(1);
     files.open(name)?.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_that_cannot_be_read_is_named_unless_it_is_gone() {
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::write(temp.path().join("file"), b"").unwrap();
+        let files = DirFiles::new(temp.path());
+        let walk = |folder: &str, depth| {
+            let mut out = Vec::new();
+            let walked = files.walk(folder, depth, &mut out);
+            walked.map(|()| out).map_err(|error| error.kind())
+        };
+        assert_eq!(walk("gone", 1), Ok(Vec::new()));
+        assert_eq!(walk("file", 1), Ok(vec!["file".to_owned()]));
+        // The log's own folder is the answer itself.
+        assert_eq!(walk("gone", 0), Err(io::ErrorKind::NotFound));
+        assert_eq!(walk("file", 0), Err(io::ErrorKind::NotADirectory));
+    }
+
+    #[test]
+    fn folders_are_walked_as_deep_as_tiles_lie() {
+        let temp = tempfile::tempdir().unwrap();
+        let deepest = "tile/0/x018/x446/x744/x073/x709/x551/615.p/1";
+        let files = DirFiles::new(temp.path());
+        assert!(tile::parse_path(deepest).is_some_and(|(_, number, _)| number == u64::MAX));
+        let path = temp.path().join(deepest);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, b"").unwrap();
+        assert_eq!(files.names().unwrap(), [deepest]);
+    }
+
+    #[test]
+    fn only_what_is_not_there_is_none() {
+        let temp = tempfile::tempdir().unwrap();
+        symlink("nowhere", temp.path().join(CHECKPOINT)).unwrap();
+        let files = DirFiles::new(temp.path());
+        assert!(open_if_there(&files, CURRENT).unwrap().is_none());
+        let refused = open_if_there(&files, CHECKPOINT).err().unwrap();
+        assert!(refused.to_string().contains("symbolic link"), "{refused}");
+    }
 }
