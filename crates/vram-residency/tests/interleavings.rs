@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use vram_residency::audit::{AuditError, AuditMode, Event, Sink};
-use vram_residency::clock::{ManualClock, Timestamp};
+use vram_residency::clock::{Clock, ManualClock, Timestamp};
 use vram_residency::error::{Error, Misuse, VerifyError};
 use vram_residency::format::ReadAt;
 use vram_residency::key::RootKey;
@@ -486,4 +486,44 @@ fn a_stop_while_a_resumption_is_recorded_is_not_swallowed() {
     assert_eq!(stops(), before, "it was stopped already");
     world.manager.resume("the shard is quarantined").unwrap();
     assert_eq!(world.manager.state(), RunState::Running);
+}
+
+/// A clock that frees a shard when it is next asked.
+#[derive(Default)]
+struct Freeing(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl Clock for Freeing {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_nanos(1)
+    }
+
+    fn monotonic(&self) -> u64 {
+        let armed = self.0.lock().unwrap().take();
+        armed.into_iter().for_each(|free| free());
+        1
+    }
+}
+
+/// Nothing is wrong with a shard that its owner freed before its memory was looked at.
+// requirement: AU-3, MS-004
+#[test]
+fn a_shard_that_is_freed_during_its_verification_did_not_fail_it() {
+    let (clock, hook) = (Arc::new(Freeing::default()), Arc::new(Hook::default()));
+    let manager = VramManager::builder()
+        .device(SimDevice::new(1 << 20))
+        .key(RootKey::from_token(&test_listener::secret()).unwrap())
+        .sink(hook.clone())
+        .clock(clock.clone())
+        .build()
+        .unwrap();
+    let shard = manager.seal(SealRequest::bytes(&WEIGHTS)).unwrap();
+    let record = shard.record().clone();
+    let owner = manager.clone();
+    let free = move || owner.deallocate(&shard).unwrap();
+    *clock.0.lock().unwrap() = Some(Box::new(free));
+    let error = manager.verify_record(&record, Mode::Full).err().unwrap();
+    assert!(matches!(error, Error::Misuse(Misuse::NotSealed)), "{error}");
+    let seen = hook.seen.lock().unwrap();
+    assert!(!seen.iter().any(|name| name == "seal.verification_failed"));
+    assert_eq!(manager.metrics().verify_failures_total, 0);
 }

@@ -131,6 +131,7 @@ impl VramManager {
         let record = resident.record();
         let slot = self.slot(record.gpu_device)?;
         let started = self.inner.clock.monotonic();
+        resident.set_witnessed(None);
         // What looked bad is looked at, whatever was asked for.
         let mode = match mode {
             Mode::TagOnly if resident.doubts() > 0 => Mode::Full,
@@ -191,7 +192,7 @@ impl VramManager {
         // Before anything is recorded: a sink may free the shard.
         drop(held);
         let now = self.watched(now)?;
-        resident.set_witnessed(now);
+        resident.set_witnessed(Some(now));
         let changed = |what| VerifyError::Witness {
             shard_id: tag.record().shard_id.clone(),
             what,
@@ -419,14 +420,10 @@ impl VramManager {
     }
 
     /// The same of a shard that is condemned, with what the driver said of its
-    /// memory; a wrong tag is found before the driver is asked.
+    /// memory, if it was asked.
     fn record_condemned(&self, resident: &Resident, error: &Error) {
-        let witness = match error {
-            Error::Verify(VerifyError::Tag { .. }) => None,
-            _ => resident.witnessed(),
-        };
         let failed = Failed {
-            witness,
+            witness: resident.witnessed(),
             ..Failed::with(error)
         };
         self.record_failed(resident.record(), error, failed);

@@ -183,13 +183,13 @@ impl Resident {
         stamps.push(stamp);
     }
 
-    /// What the driver said of the memory when it was last asked.
+    /// What the driver said of the memory in the check under way, or the last one.
     pub(crate) fn witnessed(&self) -> Option<Witness> {
         *lock(&self.witnessed)
     }
 
-    pub(crate) fn set_witnessed(&self, now: Witness) {
-        *lock(&self.witnessed) = Some(now);
+    pub(crate) fn set_witnessed(&self, now: Option<Witness>) {
+        *lock(&self.witnessed) = now;
     }
 
     /// Whether one verification read every byte since the shard was sealed, and
