@@ -9,6 +9,7 @@ use crate::tally::Tally;
 use crate::{Task, coverage, faults, races, report, tidy, trace};
 use needs::test_needs;
 use serde_json::{Value, json};
+use std::thread::{self, JoinHandle};
 use steps::from_result;
 use times::{Clock, Took};
 
@@ -40,12 +41,14 @@ enum Outcome {
     Unreachable(String),
 }
 
-/// A step's name, what it runs, and whether only `--long` runs it.
+/// A step's name, what it runs, whether only `--long` runs it, and whether it begins beside the step
+/// before it: for what uses one core, takes nothing from earlier steps and leaves nothing to them.
 #[derive(Clone, Copy)]
 struct Step {
     name: &'static str,
     run: fn(&mut Earlier) -> Outcome,
     long: bool,
+    beside: bool,
 }
 
 /// What a step leaves for those after it.
@@ -56,14 +59,29 @@ struct Earlier {
 }
 
 const fn step(name: &'static str, run: fn(&mut Earlier) -> Outcome) -> Step {
-    let long = false;
-    Step { name, run, long }
+    let (long, beside) = (false, false);
+    Step {
+        name,
+        run,
+        long,
+        beside,
+    }
 }
 
 /// One that builds everything once more, in a way of its own.
 const fn long(name: &'static str, run: fn(&mut Earlier) -> Outcome) -> Step {
-    let long = true;
-    Step { name, run, long }
+    Step {
+        long: true,
+        ..step(name, run)
+    }
+}
+
+/// A long one on one core.
+const fn beside(name: &'static str, run: fn(&mut Earlier) -> Outcome) -> Step {
+    Step {
+        beside: true,
+        ..long(name, run)
+    }
 }
 
 /// Cheap steps first, so that a slip shows within seconds; tests last, so that their closing
@@ -83,7 +101,7 @@ const STEPS: &[Step] = &[
     long("coverage", steps::measure),
     long("fuzz", |_| steps::smoke()),
     long("races", |_| from_result(races::check())),
-    long("miri", |_| steps::stricter(&races::MIRI)),
+    beside("miri", |_| steps::stricter(&races::MIRI)),
     long("thread sanitizer", |_| steps::stricter(&races::TSAN)),
     step("test", steps::test),
 ];
@@ -132,11 +150,12 @@ fn no_step(name: &str) -> String {
 fn run(args: &[String]) -> Result<(), String> {
     let wish = Wish::read(args)?;
     let (mut results, mut times) = (Vec::new(), Vec::new());
-    let mut earlier = Earlier::default();
-    for Step { name, run, .. } in &wish.steps {
+    let mut runner = Runner::default();
+    for (at, step) in wish.steps.iter().enumerate() {
+        let name = &step.name;
         println!("\n=== {name}");
         let clock = Clock::start();
-        let outcome = run(&mut earlier);
+        let outcome = runner.run(*step, wish.steps.get(at + 1).copied());
         let took = clock.stop();
         println!("=== {name}: {} ({:.1} s)", describe(&outcome), took.seconds);
         results.push((*name, outcome));
@@ -150,6 +169,30 @@ fn run(args: &[String]) -> Result<(), String> {
     let seconds = times.iter().map(|took| took.seconds).sum();
     println!("{}", closing(&results, seconds));
     verdict(&results, wish.no_skips)
+}
+
+/// Runs steps in their order.
+#[derive(Default)]
+struct Runner {
+    earlier: Earlier,
+    /// The next step, where it has begun.
+    begun: Option<JoinHandle<Outcome>>,
+}
+
+impl Runner {
+    fn run(&mut self, step: Step, next: Option<Step>) -> Outcome {
+        let begun = self.begun.take();
+        if let Some(next) = next.filter(|next| next.beside) {
+            println!("=== {} begins beside it", next.name);
+            self.begun = Some(thread::spawn(move || (next.run)(&mut Earlier::default())));
+        }
+        match begun {
+            None => (step.run)(&mut self.earlier),
+            Some(begun) => begun
+                .join()
+                .unwrap_or_else(|_| Outcome::Failed("it panicked, see above".to_owned())),
+        }
+    }
 }
 
 fn describe(outcome: &Outcome) -> String {
@@ -218,6 +261,7 @@ fn verdict(results: &[(&str, Outcome)], no_skips: bool) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Barrier;
 
     // requirement: CI-JOB-1, CI-JOB-2, CI-JOB-3, CI-JOB-4, CI-JOB-5, CI-JOB-6, CI-JOB-7, HY-4
     #[test]
@@ -277,6 +321,31 @@ mod tests {
                 .unwrap()
                 .contains("thread sanitizer")
         );
+    }
+
+    #[test]
+    fn a_step_on_one_core_runs_beside_the_one_before_it_and_ends_in_its_place() {
+        static MEET: Barrier = Barrier::new(2);
+        let first = step("first", |_| {
+            MEET.wait();
+            Outcome::Passed
+        });
+        let second = beside("second", |_| {
+            MEET.wait();
+            Outcome::Failed("broken".to_owned())
+        });
+        let third = beside("third", |_| panic!("meant"));
+        let mut runner = Runner::default();
+        assert_eq!(runner.run(first, Some(second)), Outcome::Passed);
+        let broken = Outcome::Failed("broken".to_owned());
+        assert_eq!(runner.run(second, Some(third)), broken);
+        assert!(
+            matches!(runner.run(third, None), Outcome::Failed(why) if why.contains("panicked"))
+        );
+        // By itself it begins when it is its turn.
+        let alone = beside("alone", |_| Outcome::Passed);
+        assert_eq!(runner.run(alone, Some(first)), Outcome::Passed);
+        assert!(runner.begun.is_none());
     }
 
     #[test]

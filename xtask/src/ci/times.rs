@@ -1,5 +1,6 @@
 //! How long each step took, and how long the processors worked for it: of two cores that are never
-//! idle the second is twice the first.
+//! idle the second is twice the first. What ran beside a step counts with the one during which it
+//! ended.
 
 use std::time::Instant;
 
