@@ -64,6 +64,16 @@ impl Sources {
                 .is_some_and(|source| source.is_test_line(line))
     }
 
+    /// Whether the file runs something by itself: tests, some of a macro that makes them, a program.
+    pub(crate) fn runs(&self, path: &str) -> bool {
+        let made = |call| {
+            let mut makers = self.by_path.values().flat_map(|source| &source.makers);
+            makers.any(|maker| maker == call) || call == "criterion_main"
+        };
+        self.get(path)
+            .is_some_and(|source| source.runs || source.calls.iter().any(made))
+    }
+
     fn follow(&mut self, path: &str, root: bool, test: bool) {
         let Some(source) = self.by_path.get(path) else {
             return;
@@ -165,6 +175,23 @@ mod tests {
                 "crates/a/tests/common/mod.rs",
             ]
         );
+    }
+
+    #[test]
+    fn a_test_may_be_made_by_a_macro_of_another_file() {
+        let tree = Tree::of(&[
+            (
+                "crates/a/tests/common/mod.rs",
+                "macro_rules! each { ($n:ident) => { #[test] fn $n() {} } }",
+            ),
+            ("crates/a/tests/it.rs", "mod common; common::each!(a);"),
+            ("crates/a/tests/not.rs", "mod common; other!(a);"),
+            ("crates/a/benches/speed.rs", "criterion_main!(a);"),
+        ]);
+        let sources = Sources::read(&tree);
+        let runs = tree.files.iter().filter(|file| sources.runs(&file.path));
+        let runs: Vec<&str> = runs.map(|file| file.path.as_str()).collect();
+        assert_eq!(runs, ["crates/a/tests/it.rs", "crates/a/benches/speed.rs"]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What the checks need to know about a Rust file: its functions, its test code and the modules
 //! that it declares.
 
+use proc_macro2::{TokenStream, TokenTree};
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 
@@ -48,6 +49,12 @@ pub(crate) struct Source {
     /// Items that are compiled for tests only.
     pub(crate) tests: Vec<Lines>,
     pub(crate) modules: Vec<ModuleFile>,
+    /// Whether something in it is run: a test, one within a macro's braces, or a program's `main`.
+    pub(crate) runs: bool,
+    /// Macros of it that make a test of what they are given.
+    pub(crate) makers: Vec<String>,
+    /// Macros that it calls outside functions.
+    pub(crate) calls: Vec<String>,
     /// The inline modules around the item being read.
     around: Vec<String>,
     in_tests: bool,
@@ -108,6 +115,19 @@ fn is_test_attribute(attribute: &syn::Attribute) -> bool {
     }
 }
 
+/// Whether `#[test]` stands somewhere among these.
+fn has_test(tokens: TokenStream) -> bool {
+    let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+    let marked = tokens.windows(2).any(|pair| match pair {
+        [TokenTree::Punct(mark), TokenTree::Group(group)] => {
+            mark.as_char() == '#' && group.stream().to_string() == "test"
+        }
+        _ => false,
+    });
+    let group = |token| matches!(token, TokenTree::Group(group) if has_test(group.stream()));
+    marked || tokens.into_iter().any(group)
+}
+
 fn path_attribute(attributes: &[syn::Attribute]) -> Option<String> {
     attributes
         .iter()
@@ -141,12 +161,26 @@ impl<'ast> Visit<'ast> for Source {
 
     fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
         let has = |word: &str| item.attrs.iter().any(|a| a.path().is_ident(word));
+        self.runs |= has("test") || (self.around.is_empty() && item.sig.ident == "main");
         if has("test") && !has("ignore") {
             self.test_functions.push(item.sig.ident.to_string());
         }
         self.note_test(&item.attrs, lines(item));
         self.note_function(&item.sig, &item.block);
         visit::visit_item_fn(self, item);
+    }
+
+    fn visit_item_macro(&mut self, item: &'ast syn::ItemMacro) {
+        let tests = has_test(item.mac.tokens.clone());
+        match &item.ident {
+            Some(name) if tests => self.makers.push(name.to_string()),
+            Some(_) => {}
+            None => {
+                self.runs |= tests;
+                let name = item.mac.path.segments.last();
+                self.calls.extend(name.map(|name| name.ident.to_string()));
+            }
+        }
     }
 
     fn visit_item_impl(&mut self, item: &'ast syn::ItemImpl) {
@@ -220,6 +254,27 @@ mod tests {
         let source = Source::parse(SAMPLE).unwrap();
         let test_lines: Vec<usize> = (1..=20).filter(|line| source.is_test_line(*line)).collect();
         assert_eq!(test_lines, [9, 10, 11, 16, 17, 18, 19, 20]);
+    }
+
+    #[test]
+    fn a_file_that_runs_something_is_told_from_one_that_helps() {
+        let runs = |text: &str| Source::parse(text).unwrap().runs;
+        assert!(runs("mod m { #[test] #[ignore = \"slow\"] fn a() {} }"));
+        assert!(runs("proptest! { #[test] fn a(x in any()) {} }"));
+        assert!(runs("fn main() {}"));
+        for helper in [
+            "//! Like a `#[test]`.\npub fn a() {}",
+            "pub mod b { pub fn main() {} }",
+            "macro_rules! each { ($name:ident) => { #[test] fn $name() {} } }",
+        ] {
+            assert!(!runs(helper), "{helper}");
+        }
+        let maker = "macro_rules! each { ($($n:ident)*) => {$( #[test] fn $n() {} )*} } each!(a);";
+        let maker = Source::parse(maker).unwrap();
+        assert_eq!(
+            (maker.makers, maker.calls),
+            (vec!["each".to_owned()], vec!["each".to_owned()])
+        );
     }
 
     #[test]

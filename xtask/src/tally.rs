@@ -11,6 +11,9 @@ use crate::exec;
 const REAL_CUDA: &str = "behaviour on CUDA with real GPUs:";
 const NO_REAL_CUDA: &str = "behaviour: real GPUs did NOT run";
 
+/// How they begin to say what they ran on, whatever it is.
+const RAN_ON: &str = "behaviour on ";
+
 /// How a test says that it left something out, past the harness that hides what others print.
 const LEFT_OUT: &str = "*** SKIPPED: ";
 
@@ -31,11 +34,18 @@ pub(crate) struct Tally {
     pub(crate) left_out: Vec<String>,
     /// Whether the scenarios ran on a real GPU; `None` when no program said.
     pub(crate) real_cuda: Option<bool>,
+    /// Whether each program ran its scenarios on devices that are none before it did on a real
+    /// GPU; `None` when no scenario ran.
+    pub(crate) simulated_first: Option<bool>,
 }
 
 impl Tally {
     /// Takes one line of output.
     fn note(&mut self, line: &str) {
+        if line.starts_with(RAN_ON) {
+            self.simulated_first
+                .get_or_insert(!line.starts_with(REAL_CUDA));
+        }
         if let Some(rest) = line.strip_prefix("test result: ") {
             self.programs += 1;
             self.passed += before(rest, "passed");
@@ -80,6 +90,9 @@ impl Tally {
             self.leave_out(what);
         }
         self.real_cuda = self.real_cuda.or(other.real_cuda);
+        let both = self.simulated_first.zip(other.simulated_first);
+        let one = self.simulated_first.or(other.simulated_first);
+        self.simulated_first = both.map_or(one, |(ours, theirs)| Some(ours && theirs));
     }
 
     /// For the end of a run. requirement: DM-6
@@ -199,6 +212,7 @@ test it ... *** SKIPPED: tmux is not there ***
             suites: 2,
             left_out: vec!["tmux is not there".to_owned()],
             real_cuda: None,
+            simulated_first: None,
         };
         assert_eq!(tally, expected);
         assert_eq!(tally.as_json()["scenarios"], 32);
@@ -241,6 +255,36 @@ test it ... *** SKIPPED: tmux is not there ***
             about("behaviour on CUDA with real GPUs:\n[Summary]\n"),
             "real CUDA: ran"
         );
+    }
+
+    // requirement: DM-1
+    #[test]
+    fn a_real_gpu_before_a_pretended_one_is_noticed_in_each_program() {
+        let (sim, fake) = (
+            "behaviour on the simulated device:\n",
+            "behaviour on CUDA with the fake driver:\n",
+        );
+        let (real, late) = (
+            format!("{fake}{REAL_CUDA}\n"),
+            format!("{REAL_CUDA}\n{fake}"),
+        );
+        let (real, late) = (real.as_str(), late.as_str());
+        for (programs, first) in [
+            (vec![], None),
+            (vec![sim, real], Some(true)),
+            // Programs run beside each other, and end in any order.
+            (vec![real, sim], Some(true)),
+            (vec![sim, late], Some(false)),
+            (vec![late, sim], Some(false)),
+        ] {
+            let mut all = Tally::default();
+            for said in programs {
+                let mut one = Tally::default();
+                one.note_all(said);
+                all.add(one);
+            }
+            assert_eq!(all.simulated_first, first);
+        }
     }
 
     /// In other words, or by a macro that the harness listens to, nobody would hear of it.

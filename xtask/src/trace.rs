@@ -14,9 +14,10 @@ pub(crate) const TASK: Task = Task {
     help: "\
 --strict    fail on an ID that applies and is cited nowhere, and on one cited though it does not
 --summary   print the counts only
-Fails on an ID that is cited and not listed, on one that applies, has code and no test, on a test
-that the sources name (xtask/test-names.txt) and the tree does not have, and on a variant of a
-public error that no test names.
+Fails on an ID that is cited and not listed, on one that applies, has code and no test, on a
+citation among tests in a file that holds none, on a test that the sources name
+(xtask/test-names.txt) and the tree does not have, and on a variant of a public error that no test
+names.
 example: cargo xtask trace
 example: cargo xtask trace --strict --summary",
     run,
@@ -51,7 +52,16 @@ struct Citation {
     path: String,
     line: usize,
     ids: Vec<String>,
-    test: bool,
+    place: Place,
+}
+
+/// What a citation stands in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Code,
+    Test,
+    /// A file for tests that holds none: it cannot fail, and so shows nothing.
+    Support,
 }
 
 /// The outcome: every ID, and what is wrong whatever the options.
@@ -98,6 +108,12 @@ impl Trace {
                 line: citation.line,
                 message,
             };
+            if citation.place == Place::Support {
+                let why =
+                    "no test or scenario is in this file: cite the ID at the one that shows it";
+                findings.push(at(why.to_owned()));
+                continue;
+            }
             if citation.ids.is_empty() {
                 findings.push(at(format!("no ID after `{KEYWORD}`")));
             }
@@ -106,10 +122,9 @@ impl Trace {
                     findings.push(at(format!("`{id}` is not listed in {LIST}")));
                     continue;
                 };
-                let files = if citation.test {
-                    &mut requirement.tests
-                } else {
-                    &mut requirement.code
+                let files = match citation.place {
+                    Place::Code => &mut requirement.code,
+                    _ => &mut requirement.tests,
                 };
                 files.insert(citation.path.clone());
             }
@@ -266,16 +281,29 @@ fn citations(tree: &Tree, sources: &Sources) -> Vec<Citation> {
             let Some(ids) = comment(file, text).and_then(cited) else {
                 continue;
             };
-            let test = file.in_tests() || sources.is_test(&file.path, line);
+            let place = match file.in_tests() || sources.is_test(&file.path, line) {
+                false => Place::Code,
+                true if can_fail(file, sources) => Place::Test,
+                true => Place::Support,
+            };
             found.push(Citation {
                 path: file.path.clone(),
                 line,
                 ids,
-                test,
+                place,
             });
         }
     }
     found
+}
+
+/// Whether a file for tests holds a test, or a scenario.
+fn can_fail(file: &File, sources: &Sources) -> bool {
+    let scenario = |(_, line): (usize, &str)| line.trim_start().starts_with("Scenario");
+    match file.is_rust() {
+        true => sources.runs(&file.path),
+        false => file.lines().any(scenario),
+    }
 }
 
 /// The comment on a line, by the kind of file; Markdown and the like carry none.
@@ -375,7 +403,7 @@ OB-5 | later | the daemon
             note("MS-007, API-F12"),
             note("MS-007")
         );
-        let trace = trace(&code, &format!("{}fn c() {{}}", note("OB-5")));
+        let trace = trace(&code, &format!("{}#[test] fn c() {{}}", note("OB-5")));
         assert_eq!(trace.findings, []);
         assert_eq!(
             trace.table(),
@@ -393,7 +421,7 @@ OB-5 | later | the daemon
         let code = format!("{}fn a() {{}}", note("MS-007"));
         let error = trace(&code, "").check(false).unwrap_err();
         assert_eq!(error, "MS-007: cited in crates/a/src/lib.rs, no test");
-        let proved = trace(&code, &format!("{}fn t() {{}}", note("MS-007")));
+        let proved = trace(&code, &format!("{}#[test] fn t() {{}}", note("MS-007")));
         assert_eq!(proved.check(false), Ok(()));
         let later = trace(&format!("{}fn a() {{}}", note("OB-5")), "");
         assert_eq!(later.check(false), Ok(()));
@@ -401,7 +429,7 @@ OB-5 | later | the daemon
 
     #[test]
     fn what_is_cited_nowhere_fails_only_when_strict() {
-        let trace = trace("", &format!("{}fn t() {{}}", note("MS-007")));
+        let trace = trace("", &format!("{}#[test] fn t() {{}}", note("MS-007")));
         assert_eq!(trace.check(false), Ok(()));
         let error = trace.check(true).unwrap_err();
         assert_eq!(error, "API-F12: applies, cited nowhere");
@@ -409,7 +437,7 @@ OB-5 | later | the daemon
 
     #[test]
     fn citing_what_does_not_apply_fails_when_strict() {
-        let trace = trace("", &format!("{}fn a() {{}}", note("KD-3")));
+        let trace = trace("", &format!("{}#[test] fn a() {{}}", note("KD-3")));
         assert!(trace.check(true).unwrap_err().contains("listed as n/a"));
     }
 
@@ -428,6 +456,34 @@ OB-5 | later | the daemon
     fn a_citation_without_an_id_is_a_failure() {
         let error = trace(&format!("// {KEYWORD} none\nfn a() {{}}"), "").check(false);
         assert!(error.unwrap_err().contains("no ID after"));
+    }
+
+    #[test]
+    fn a_file_without_a_test_shows_nothing() {
+        let support = format!("//! Helpers ({KEYWORD} MS-007).\npub fn a() {{}}");
+        let trace = trace(&format!("{}fn a() {{}}", note("MS-007")), &support);
+        let error = trace.check(false).unwrap_err();
+        assert!(
+            error.contains("crates/a/tests/t.rs:1: no test or scenario"),
+            "{error}"
+        );
+        assert!(
+            error.contains("MS-007: cited in crates/a/src/lib.rs, no test"),
+            "{error}"
+        );
+        let tree = Tree::of(&[
+            (LIST, SHORT_LIST),
+            (
+                "a.feature",
+                &format!("# {KEYWORD} MS-007\nFeature: F\n  Scenario: S\n"),
+            ),
+            ("b.feature", &format!("# {KEYWORD} MS-007\nFeature: F\n")),
+        ]);
+        let places: Vec<Place> = citations(&tree, &Sources::read(&tree))
+            .iter()
+            .map(|c| c.place)
+            .collect();
+        assert_eq!(places, [Place::Test, Place::Support]);
     }
 
     #[test]

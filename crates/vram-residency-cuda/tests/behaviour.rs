@@ -1,6 +1,5 @@
 //! The behaviour scenarios on CUDA: the fake driver always, then real GPUs when
-//! there are some, else the banner (requirement: DM-1, DM-2, DM-3, DM-4, DM-5,
-//! DM-6, DM-8). The features and steps are those of the core's tests.
+//! there are some, else the banner (requirement: DM-3, DM-4, DM-5, DM-8). The features and steps are those of the core's tests.
 
 mod common;
 #[path = "../../vram-residency/tests/behaviour/suite/mod.rs"]

@@ -3,7 +3,7 @@
 mod common;
 
 use common::Machine;
-use common::machine::{Choice, banner, choose, looks};
+use common::machine::{Choice, banner, choose, looks, on_each};
 use vram_residency::device::DeviceKind::{Cuda, Simulated};
 
 // requirement: DM-3, DM-5, DM-10
@@ -26,7 +26,24 @@ fn a_table_says_what_runs() {
     }
 }
 
-// requirement: DM-1, DM-2, DM-10
+/// What it is run on is seen in the order in which it is run.
+// requirement: TP-8, DM-1, DM-3
+#[test]
+fn a_test_runs_on_a_fake_machine_and_then_on_each_gpu_that_is_there() {
+    let seen = std::cell::RefCell::new(Vec::new());
+    on_each(|machine| {
+        let shown = machine.cuda.devices().unwrap();
+        seen.borrow_mut()
+            .extend(shown.first().map(|info| info.kind));
+    });
+    let expected = match Machine::gpu() {
+        Some(_) => vec![Simulated, Cuda],
+        None => vec![Simulated],
+    };
+    assert_eq!(seen.into_inner(), expected);
+}
+
+// requirement: DM-2, DM-10
 #[test]
 fn a_gpu_is_looked_for_once_and_a_fake_machine_is_never_one() {
     for _ in 0..3 {

@@ -1,7 +1,7 @@
 //! Every driver call that sealing, verifying, leasing, migrating and freeing
 //! make is failed at its first, second, ... last use, as out of memory, as a
-//! sticky fault, and with a code that nobody knows (requirement: FF-7, FF-8,
-//! MS-004, TP-6).
+//! sticky fault, and with a code that nobody knows (requirement: FF-8, MS-004,
+//! TP-6).
 //!
 //! On the ordinary machine every use of every call fails with each of the three
 //! codes. With copies in flight, without peer access and without virtual memory
@@ -116,6 +116,7 @@ fn every_call_may_run_out_of_memory() {
     sweep(&SMALL, OUT_OF_MEMORY);
 }
 
+// requirement: FF-7
 #[test]
 fn every_call_may_lose_the_device() {
     sweep(&SMALL, STICKY);

@@ -1,11 +1,12 @@
 //! What must hold for all inputs: the property lists of the sources. Their two
 //! timing properties are benches here (nothing asserts a duration).
 //!
-//! requirement: TP-4, EV-8
+//! requirement: TP-4
 
 mod common;
 
 use std::collections::BTreeSet;
+use std::process::Command;
 
 use common::{Rig, Seeded, cases, rig, rig_of, root_key, weights};
 use proptest::prelude::*;
@@ -35,6 +36,29 @@ fn tag_of(record: &Record, seed: u64) -> SealTag {
 
 fn bytes_up_to(len: usize) -> impl Strategy<Value = Vec<u8>> {
     (1..=len, any::<u64>()).prop_map(|(len, seed)| weights(len, seed))
+}
+
+/// Without the variable the number is the test's; then the test runs once more with it.
+// requirement: EV-8
+#[test]
+fn the_environment_says_how_many_cases() {
+    const VARIABLE: &str = "PROPTEST_CASES";
+    let cases = cases(7).cases;
+    if let Ok(asked) = std::env::var(VARIABLE) {
+        assert_eq!(cases.to_string(), asked);
+        return;
+    }
+    assert_eq!(cases, 7);
+    let again = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "the_environment_says_how_many_cases"])
+        .env(VARIABLE, "3")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(again.stdout).unwrap();
+    assert!(
+        again.status.success() && said.contains("1 passed"),
+        "{said}"
+    );
 }
 
 // requirement: API-F19, API-F20

@@ -172,6 +172,11 @@ fn judge_tests(tally: &Tally, scenarios_written: u64) -> Outcome {
              {scenarios_written} are written, for each of at least two"
         ));
     }
+    if tally.simulated_first != Some(true) {
+        return Outcome::Failed(
+            "scenarios ran on a real GPU before they ran on a pretended one".to_owned(),
+        );
+    }
     match tally.left_out.as_slice() {
         [] => Outcome::Passed,
         some => Outcome::Unreachable(format!("tests left this out: {}", some.join("; "))),
@@ -222,19 +227,25 @@ mod tests {
         }
     }
 
-    // requirement: CI-JOB-2
+    // requirement: CI-JOB-2, DM-1, DM-8
     #[test]
     fn scenarios_that_did_not_run_are_a_failure_and_what_was_left_out_is_told() {
         let tally = |suites, scenarios, left_out: &[&str]| Tally {
             suites,
             scenarios,
             left_out: left_out.iter().map(|what| (*what).to_owned()).collect(),
+            simulated_first: Some(true),
             ..Tally::default()
         };
         assert_eq!(judge_tests(&tally(2, 200, &[]), 100), Outcome::Passed);
         for bad in [tally(0, 0, &[]), tally(1, 100, &[]), tally(2, 199, &["x"])] {
             assert!(matches!(judge_tests(&bad, 100), Outcome::Failed(_)));
         }
+        let late = Tally {
+            simulated_first: Some(false),
+            ..tally(2, 200, &[])
+        };
+        assert!(matches!(judge_tests(&late, 100), Outcome::Failed(_)));
         let outcome = judge_tests(&tally(2, 200, &["no tmux"]), 100);
         assert!(matches!(outcome, Outcome::Unreachable(why) if why.contains("no tmux")));
         assert!(scenarios_written().unwrap() > 90);

@@ -1,6 +1,5 @@
 //! The committed PTX, and that of a second compiler, run in the interpreter and compared with
 //! `vram-digest`: same digests, same tags, not one byte read outside the range.
-//! requirement: CI-004
 
 mod memory;
 mod nhpoly1305;

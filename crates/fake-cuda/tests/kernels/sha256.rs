@@ -48,6 +48,7 @@ fn check(rig: &Rig, seed: u64, inputs: &[(Vec<u8>, usize)]) {
     }
 }
 
+// requirement: CI-004
 #[test]
 fn every_alignment_and_boundary_size_in_one_launch() {
     with_each_compiler(|rig| {

@@ -1,5 +1,4 @@
-//! A machine to test on: the fake driver always, a real GPU when there is one
-//! (requirement: TP-8, DM-1, DM-3, DM-6).
+//! A machine to test on: the fake driver always, a real GPU when there is one.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, Once, PoisonError};
@@ -46,7 +45,7 @@ pub enum Choice {
 }
 
 /// By the devices that the driver shows, or that there is no driver, and whether
-/// a GPU is required. requirement: DM-5, DM-10
+/// a GPU is required.
 pub fn choose(shown: Option<&[DeviceKind]>, required: bool) -> Choice {
     let gpu = shown.is_some_and(|kinds| kinds.contains(&DeviceKind::Cuda));
     match (gpu, required) {
@@ -101,7 +100,7 @@ impl Machine {
             Ok(_) => "the CUDA driver that was found shows no GPU",
             Err(why) => why,
         };
-        // Never silent. requirement: DM-4, EV-12
+        // Never silent.
         BANNER.call_once(|| eprint!("{}", banner(why)));
         assert_eq!(
             choice,
@@ -138,7 +137,6 @@ impl Machine {
 }
 
 /// What is said where there is no GPU.
-/// requirement: DM-4, DM-9
 pub fn banner(why: &str) -> String {
     let line = "=".repeat(64);
     format!(

@@ -1,5 +1,5 @@
 //! Behaviour scenarios on simulated devices; the same ones run on CUDA in the
-//! tests of its crate (requirement: TP-3, DM-1, DM-8, DM-9).
+//! tests of its crate (requirement: TP-3, DM-8, DM-9).
 
 mod suite;
 

@@ -37,7 +37,6 @@ const STEPS: &[(&str, bool)] = &[
 ];
 
 /// Panics when one of these would pass.
-// requirement: TP-3
 pub(crate) fn bad_features_fail(setting: Setting) {
     run_in(setting);
     for (text, words) in UNREAD {
