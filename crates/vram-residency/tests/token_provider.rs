@@ -157,6 +157,22 @@ fn what_a_lost_token_sealed_is_believed_no_longer() {
     }
 }
 
+/// Only the token can tell its name, and so whether the list revokes it.
+// requirement: KD-10
+#[test]
+fn what_a_removed_token_sealed_is_not_taken_for_unrevoked() {
+    let rig = manager(Token::plug_in([0x5a; 32]));
+    let shard = rig.manager.seal(SealRequest::bytes(b"weights")).unwrap();
+    let operator = SigningKey::new(&root_key(9)).unwrap();
+    let other = KeyId::from_bytes([7; 8]);
+    let list = Revocations::issue(&operator, Timestamp::from_nanos(1), [other].into()).unwrap();
+    let removed = Token(Arc::new(Mutex::new(channel().0)));
+    let reason = "the token was removed".to_owned();
+    let expected = ReceiptError::Key(KeyError::Provider { reason });
+    let answer = list.check_sealed(&removed, shard.record());
+    assert_eq!(answer, Err(expected));
+}
+
 #[test]
 fn a_shard_lives_its_whole_life_on_a_tokens_key() {
     let token = Token::plug_in([0x5a; 32]);

@@ -139,7 +139,7 @@ pub enum ReceiptError {
     /// A production key signs for no simulated device.
     #[error("a key in production scope does not sign for a simulated device")]
     Production,
-    /// The key cannot be used.
+    /// A key cannot sign, or a provider cannot name its secret, which a list may revoke.
     #[error(transparent)]
     Key(#[from] KeyError),
 }
