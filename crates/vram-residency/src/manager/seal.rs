@@ -324,7 +324,7 @@ impl VramManager {
         let filled = filling.fill(source, key, &request.control, request.content);
         let filled = filled.and_then(|filled| Ok(filled.agreed(request.expected.digest)?));
         let filled = self.lost_is_recorded(filled)?;
-        let (digest, nanos) = (filled.tree.digest(), began.nanos());
+        let (digest, nanos) = (filled.digest(), began.nanos());
         debug!(%digest, nanos, "the digest was measured in VRAM");
         let expected = filled.expect(request.expected.digest, request.expected.content);
         let filled = self.mismatch_is_recorded(&request, expected)?;

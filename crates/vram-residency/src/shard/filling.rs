@@ -20,7 +20,13 @@ pub(crate) struct Filling {
     claim: Arc<Claim>,
 }
 
-/// Memory that holds what the source gave, measured there.
+/// Memory that was filled and measured there once: by what may have erred.
+pub(crate) struct Arrived(Filled);
+
+/// Memory whose digest may be believed; whether it is the expected one was not asked.
+pub(crate) struct Agreed(Filled);
+
+/// Memory that holds what the source gave, and the caller expects.
 pub(crate) struct Filled {
     pub(crate) allocation: Allocation,
     pub(crate) claim: Arc<Claim>,
@@ -57,7 +63,7 @@ impl Filling {
         key: nh::Key,
         control: &Control,
         content: bool,
-    ) -> Result<Filled, Error> {
+    ) -> Result<Arrived, Error> {
         let extent = self.allocation.extent();
         let device = Arc::clone(self.allocation.device());
         let loaded = load(source, device.as_ref(), extent, &key, control, content)?;
@@ -66,7 +72,7 @@ impl Filling {
     }
 
     /// Copies from another device and measures what arrived.
-    pub(crate) fn copy_from(self, from: &dyn Device, source: Extent) -> Result<Filled, Error> {
+    pub(crate) fn copy_from(self, from: &dyn Device, source: Extent) -> Result<Arrived, Error> {
         let extent = self.allocation.extent();
         let device = Arc::clone(self.allocation.device());
         from.copy_to(source, device.as_ref(), extent)?;
@@ -79,43 +85,51 @@ impl Filling {
         level0: Vec<BlockHash>,
         reference: Option<Reference>,
         content: Option<[u8; 32]>,
-    ) -> Result<Filled, Error> {
+    ) -> Result<Arrived, Error> {
         let len = self.allocation.extent().len;
         let tree = Tree::from_level0_parallel(level0, len, cores())
             .map_err(|_| Error::Internal("the device measured a wrong number of blocks"))?;
-        Ok(Filled {
+        Ok(Arrived(Filled {
             allocation: self.allocation,
             claim: self.claim,
             tree,
             content,
             reference,
-        })
+        }))
     }
 }
 
-impl Filled {
+impl Arrived {
     /// One answer of the checker is no digest to seal: what is not the expected one,
     /// for that or because none is expected, is measured again. Two answers that
     /// differ accuse neither the file nor the memory, and nothing is sealed. Where the
     /// device cannot hash the tree itself and nothing is expected, the one answer
     /// stands.
-    pub(crate) fn agreed(self, expected: Option<FileDigest>) -> Result<Self, DeviceError> {
-        let digest = self.tree.digest();
+    pub(crate) fn agreed(self, expected: Option<FileDigest>) -> Result<Agreed, DeviceError> {
+        let Self(filled) = self;
+        let digest = filled.tree.digest();
         if expected.is_some_and(|expected| expected.ct_eq(&digest)) {
-            return Ok(self);
+            return Ok(Agreed(filled));
         }
-        let (device, extent) = (self.allocation.device().as_ref(), self.allocation.extent());
+        let allocation = &filled.allocation;
+        let (device, extent) = (allocation.device().as_ref(), allocation.extent());
         let root = match device.tree_root(extent)? {
             Some(root) => root,
             None if expected.is_some() => root(&measure(device, extent)?),
-            None => return Ok(self),
+            None => return Ok(Agreed(filled)),
         };
         match file_digest(&root, extent.len).ct_eq(&digest) {
-            true => Ok(self),
+            true => Ok(Agreed(filled)),
             false => Err(DeviceError::NoResult {
                 op: "the digest of what was loaded",
             }),
         }
+    }
+}
+
+impl Agreed {
+    pub(crate) fn digest(&self) -> FileDigest {
+        self.0.tree.digest()
     }
 
     /// Compares with the digests that the caller expects (requirement: DG-4).
@@ -123,8 +137,9 @@ impl Filled {
         self,
         digest: Option<FileDigest>,
         content: Option<[u8; 32]>,
-    ) -> Result<Self, VerifyError> {
-        let actual = self.tree.digest();
+    ) -> Result<Filled, VerifyError> {
+        let Self(filled) = self;
+        let actual = filled.tree.digest();
         if let Some(expected) = digest.filter(|expected| !expected.ct_eq(&actual)) {
             return Err(VerifyError::Unexpected {
                 algorithm: "fs-verity",
@@ -132,7 +147,7 @@ impl Filled {
                 actual: actual.to_string(),
             });
         }
-        if let (Some(expected), Some(actual)) = (content, self.content)
+        if let (Some(expected), Some(actual)) = (content, filled.content)
             && expected != actual
         {
             return Err(VerifyError::Unexpected {
@@ -141,9 +156,11 @@ impl Filled {
                 actual: crate::hex::encode(&actual),
             });
         }
-        Ok(self)
+        Ok(filled)
     }
+}
 
+impl Filled {
     /// Keeps the content digest of an earlier load of the same bytes.
     pub(crate) fn with_content(mut self, content: Option<[u8; 32]>) -> Self {
         self.content = content;
