@@ -18,7 +18,8 @@ pub(crate) const TASK: Task = Task {
 --remove   take the hook away; one that this task did not install stays
 --run      do what the hook does
 The files are checked as they are in the folder: the hook refuses when a staged file has changes
-that are not staged, for then they would be checked instead.
+that are not staged, for then they would be checked instead. Property tests run for the crates
+that depend on the changed ones, too.
 Nobody needs the hook: CI checks more. `git commit --no-verify` passes it by.
 example: cargo xtask hook
 example: cargo xtask hook --remove",
@@ -120,7 +121,7 @@ fn check(root: &Path) -> Result<(), String> {
     tidy::check()?;
     trace::check()?;
     let properties = properties::programs(&Tree::read(root)?);
-    for args in commands(&packages(&staged, root)?, &properties, root) {
+    for args in commands(&packages(&staged, root)?, &properties, root)? {
         step(&args.iter().map(String::as_str).collect::<Vec<_>>())?;
     }
     Ok(())
@@ -186,14 +187,35 @@ fn all_packages(root: &Path) -> Result<Vec<String>, String> {
     Ok(found)
 }
 
-/// Lints, unit tests and property tests of some packages, as arguments of cargo.
+/// Some packages and all that depend on them, through others as well.
+fn with_dependents(packages: &BTreeSet<String>, root: &Path) -> Result<BTreeSet<String>, String> {
+    let all = all_packages(root)?;
+    let mut found = packages.clone();
+    loop {
+        let depends = |name: &&String| {
+            let manifest = root.join("crates").join(name).join("Cargo.toml");
+            let manifest = fs::read_to_string(manifest).unwrap_or_default();
+            let mut lines = manifest.lines();
+            lines.any(|line| found.contains(line.split([' ', '.']).next().unwrap_or_default()))
+        };
+        let more: Vec<String> = all.iter().filter(depends).cloned().collect();
+        let before = found.len();
+        found.extend(more);
+        if found.len() == before {
+            return Ok(found);
+        }
+    }
+}
+
+/// Lints and unit tests of some packages, and property tests of those and of all that depend on
+/// them, as arguments of cargo.
 fn commands(
     packages: &BTreeSet<String>,
     properties: &[properties::Program],
     root: &Path,
-) -> Vec<Vec<String>> {
+) -> Result<Vec<Vec<String>>, String> {
     if packages.is_empty() {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     let chosen: Vec<&str> = packages
         .iter()
@@ -211,7 +233,7 @@ fn commands(
         owned(&[&["clippy", "--quiet"], &chosen, &lints]),
         owned(&[&["test", "--quiet"], &chosen, kinds]),
     ];
-    for package in packages {
+    for package in &with_dependents(packages, root)? {
         let of_package = properties.iter().filter(|(owner, _)| owner == package);
         let tests: Vec<&str> = of_package
             .flat_map(|(_, name)| ["--test", name.as_str()])
@@ -221,7 +243,7 @@ fn commands(
             commands.push(owned(&[&["test", "--quiet"], &package, &tests]));
         }
     }
-    commands
+    Ok(commands)
 }
 
 #[cfg(test)]

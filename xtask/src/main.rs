@@ -10,6 +10,7 @@ mod fuzz;
 mod gpu_suite;
 mod hook;
 mod kernels;
+mod kills;
 mod modules;
 mod mutants;
 mod planted;
@@ -57,6 +58,7 @@ const TASKS: &[Task] = &[
     mutants::TASK,
     coverage::TASK,
     properties::TASK,
+    kills::TASK,
     fuzz::TASK,
     races::TASK,
     gpu_suite::TASK,

@@ -2,7 +2,8 @@
 //! requirement: TP-4
 
 use crate::tree::{File, Tree};
-use crate::{Task, exec};
+use crate::{Task, exec, report};
+use serde_json::json;
 
 pub(crate) const TASK: Task = Task {
     usage: "properties [PROGRAM..] [--cases N] [--seed N]",
@@ -11,7 +12,8 @@ pub(crate) const TASK: Task = Task {
 PROGRAM     only these test programs; without, every one that has properties
 --cases N   cases of each property (default 10000)
 --seed N    what the cases follow from (default: the tests' own, the same in every run)
-Builds with optimisation. Goes on after a failure, and fails at the end.
+Builds with optimisation. Goes on after a failure, and fails at the end; what came of each program
+goes to target/xtask/properties.json.
 example: cargo xtask properties
 example: cargo xtask properties properties bounds --cases 100000 --seed 7",
     run,
@@ -65,7 +67,7 @@ impl Plan {
 
 fn run(args: &[String]) -> Result<(), String> {
     let plan = Plan::read(args, programs(&Tree::read(&exec::root())?))?;
-    let mut failed = Vec::new();
+    let (mut failed, mut rows) = (Vec::new(), Vec::new());
     for (package, name) in &plan.programs {
         println!("=== {name}: {} cases of each property", plan.cases);
         let mut command = exec::cargo(&["test", "--release", "--package", package]);
@@ -80,7 +82,12 @@ fn run(args: &[String]) -> Result<(), String> {
         if !status.success() {
             failed.push(name.as_str());
         }
+        let outcome = if status.success() { "passed" } else { "failed" };
+        rows.push(
+            json!({ "name": name, "cases": plan.cases, "seed": plan.seed, "outcome": outcome }),
+        );
     }
+    report::leave_rows("properties", "programs", rows)?;
     match failed.as_slice() {
         [] => Ok(()),
         some => Err(format!("failed: {}", some.join(", "))),

@@ -14,7 +14,7 @@ use crate::{Task, exec, only_options};
 
 pub(crate) const TASK: Task = Task {
     usage: "report",
-    summary: "Write target/report.md: checks, tests, coverage, mutants, fuzzing, races, faults, benches, GPU",
+    summary: "Write target/report.md: checks, tests, coverage, mutants, fuzzing, properties, kills, races, faults, benches, GPU",
     help: "\
 Reads what the last runs left under target/ and docs/results/, runs nothing itself, and names the
 command that makes each missing part.

@@ -117,7 +117,7 @@ fn fifty_kills_lose_no_acknowledged_event() {
 }
 
 #[test]
-#[ignore = "takes minutes; run with --release --ignored"]
+#[ignore = "takes minutes; cargo xtask kills"]
 fn a_thousand_kills_lose_no_acknowledged_event() {
     kill_again_and_again(1000);
 }

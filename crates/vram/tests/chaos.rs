@@ -98,7 +98,7 @@ fn killed_at_any_moment_it_leaves_whole_files() {
 }
 
 #[test]
-#[ignore = "half an hour; by hand"]
+#[ignore = "half an hour; cargo xtask kills"]
 fn killed_a_thousand_times_it_leaves_whole_files() {
     kill_often(1000, 2);
 }

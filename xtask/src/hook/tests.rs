@@ -120,12 +120,18 @@ fn changed_packages_are_linted_and_tested_with_their_properties() {
         let properties =
             ["bounds", "properties"].map(|test| ("vram-residency".to_owned(), test.to_owned()));
         commands(&names, &properties, &exec::root())
+            .unwrap()
             .iter()
             .map(|args| args.join(" "))
             .collect()
     };
     assert!(lines(&[]).is_empty());
-    assert_eq!(lines(&["vram"])[1], "test --quiet --package vram --bins");
+    assert_eq!(
+        lines(&["vram"])[1..],
+        ["test --quiet --package vram --bins"]
+    );
+    let of_dependent = "test --quiet --package vram-residency --test bounds --test properties";
+    assert_eq!(lines(&["vram-digest"])[2], of_dependent);
     assert_eq!(
         lines(&["vram", "vram-residency"]),
         [

@@ -47,6 +47,16 @@ pub(super) const PARTS: &[Part] = &[
         read: |place| lists(place, "target/xtask/fuzz.json", &["targets"]),
     },
     Part {
+        title: "Properties",
+        command: "cargo xtask properties",
+        read: |place| lists(place, "target/xtask/properties.json", &["programs"]),
+    },
+    Part {
+        title: "Kills",
+        command: "cargo xtask kills",
+        read: |place| lists(place, "target/xtask/kills.json", &["victims"]),
+    },
+    Part {
         title: "Races",
         command: "cargo xtask races",
         read: |place| lists(place, "target/xtask/races.json", &["parts"]),

@@ -60,6 +60,14 @@ const SAMPLES: &[(&str, &str)] = &[
         r#"{"commit":"def456","targets":[{"name":"gguf","runs":5000,"crashes":0}]}"#,
     ),
     (
+        "target/xtask/properties.json",
+        r#"{"programs":[{"name":"bounds","cases":10000,"seed":null,"outcome":"passed"}]}"#,
+    ),
+    (
+        "target/xtask/kills.json",
+        r#"{"victims":[{"name":"vram seal --hold","kills":1000,"outcome":"passed"}]}"#,
+    ),
+    (
         "target/xtask/races.json",
         r#"{"parts":[{"name":"models","what":"60 schedules","outcome":"passed"}]}"#,
     ),
@@ -98,6 +106,8 @@ fn every_part_is_shown_from_what_its_run_left() {
         "- no test notices: seal.rs: replace f with ()",
         "tag not compared",
         "| gguf |",
+        "| bounds |",
+        "vram seal --hold",
         "| models | 60 schedules | passed |",
         "| flip |",
         "memory read",
