@@ -20,6 +20,7 @@ mod json;
 mod keys;
 mod manager;
 mod model_sig;
+mod model_trust;
 mod ptx;
 mod receipt;
 mod record;
@@ -43,7 +44,7 @@ pub struct Target {
 }
 
 /// Every target; those that read the largest files of strangers first.
-pub const TARGETS: [Target; 20] = [
+pub const TARGETS: [Target; 21] = [
     target("safetensors_header", formats::safetensors_header),
     target("index", formats::index),
     target("gguf", formats::gguf),
@@ -54,6 +55,7 @@ pub const TARGETS: [Target; 20] = [
     target("certificate", certificate::run),
     target("keys", keys::run),
     target("model_sig", model_sig::run),
+    target("model_trust", model_trust::run),
     target("allow_list", allow_list::list),
     target("model_policy", allow_list::policy),
     target("checkpoint", checkpoint::run),

@@ -107,6 +107,6 @@ fn the_records_that_are_fuzzed_are_those_of_the_manager_that_judges_them() {
 
 replayed! {
     safetensors_header index gguf lfs_pointer record statement receipt certificate keys
-    model_sig allow_list model_policy checkpoint audit_log audit_proof
+    model_sig model_trust allow_list model_policy checkpoint audit_log audit_proof
     audit_reopen device_options ptx seal_verification vram_allocation
 }
