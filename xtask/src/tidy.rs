@@ -58,6 +58,7 @@ fn findings(tree: &Tree, root: &Path) -> Vec<Finding> {
     sources::denied(tree, &mut found);
     sources::ignored_tests(tree, &mut found);
     sources::environment(tree, &sources, &mut found);
+    sources::locks(tree, &sources, &mut found);
     sources::planted_keys(tree, &sources, &mut found);
     manifests::reasons(tree, &mut found);
     citations::of_tests(tree, &sources, &mut found);
@@ -86,6 +87,7 @@ mod tests {
                 "crates/a/tests/t.rs",
                 "fn f() { VramManager::builder().key(RootKey::generate(r)); }",
             ),
+            ("crates/vram-residency/src/lock.rs", "use std::sync::Mutex;"),
             ("SECURITY.md", "## When it ends\n"),
             ("big.bin", ""),
         ]);
@@ -110,6 +112,7 @@ mod tests {
             "lib.rs:2: ignored test without",
             "lib.rs:1: reads the environment",
             "t.rs:1: makes a manager of a key",
+            "lock.rs:1: takes a lock or an atomic",
             "Cargo.toml:2: `serde` has no comment",
         ] {
             assert!(text.contains(expected), "no `{expected}` in:\n{text}");

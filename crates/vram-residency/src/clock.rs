@@ -1,10 +1,11 @@
 //! Time, passed in: the library never asks the system by itself.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Mutex, PoisonError};
 
 /// Nanoseconds since 1970-01-01 00:00:00 UTC. Good until the year 2554.
 #[derive(
@@ -136,19 +137,13 @@ impl ManualClock {
 
     /// Sets wall-clock time alone, also backwards.
     pub fn set_wall(&self, now: Timestamp) {
-        *self
-            .wall
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = now;
+        *self.wall.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        *self
-            .wall
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        *self.wall.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn monotonic(&self) -> u64 {

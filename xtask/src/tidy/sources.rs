@@ -47,6 +47,20 @@ const PLANTED: &[&str] = &[
 /// Models that run thousands of schedules, and benches, which measure: no listener keeps up.
 const UNHEARD: &[&str] = &["/src/races/", "/benches/"];
 
+/// Where the locks and atomics come from that a scheduler can take the place of, and what takes
+/// them from `std` all the same.
+const MODELLED: &str = "crates/vram-residency/src/";
+const UNMODELLED: &[(&str, &str)] = &[
+    ("sync/", "it is where they come from"),
+    ("races/", "the models themselves"),
+    ("manager/metrics.rs", "counters that are only shown"),
+    ("load/file.rs", "counters that are only shown"),
+    ("device/mod.rs", "a static, which outlives a scheduled run"),
+];
+
+/// What of `std::sync` a scheduler has of its own.
+const SCHEDULED: &[&str] = &["Mutex", "MutexGuard", "Condvar", "RwLock", "atomic"];
+
 /// Every source must be readable, or the other rules saw nothing of it.
 pub(super) fn parsed(sources: &Sources, found: &mut Vec<Finding>) {
     for (path, error) in &sources.broken {
@@ -150,6 +164,38 @@ pub(super) fn environment(tree: &Tree, sources: &Sources, found: &mut Vec<Findin
     }
 }
 
+/// What threads decide by can be stopped at by a scheduler, or no model sees it. requirement: TP-9
+pub(super) fn locks(tree: &Tree, sources: &Sources, found: &mut Vec<Finding>) {
+    let unmodelled = |path: &str| UNMODELLED.iter().any(|(start, _)| path.starts_with(start));
+    for file in tree.rust() {
+        let ours = file.path.strip_prefix(MODELLED);
+        if ours.is_none_or(unmodelled) {
+            continue;
+        }
+        for line in search(&tokens(file), &takes_lock) {
+            if !sources.is_test(&file.path, line) {
+                let message = "takes a lock or an atomic from `std`; `crate::sync` has those \
+                               that the models run under a scheduler";
+                found.push(file.finding(line, message));
+            }
+        }
+    }
+}
+
+/// `std::sync::Mutex` and `std::sync::{.., Mutex, ..}`, and the like.
+fn takes_lock(window: &[TokenTree]) -> bool {
+    let scheduled = |token: &TokenTree| SCHEDULED.iter().any(|name| is_ident(Some(token), name));
+    let path = |at: usize| is_punct(window.get(at), ':') && is_punct(window.get(at + 1), ':');
+    if !(calls(window, "std", "sync") && path(4)) {
+        return false;
+    }
+    match window.get(6) {
+        Some(TokenTree::Group(group)) => group.stream().into_iter().any(|token| scheduled(&token)),
+        Some(token) => scheduled(token),
+        None => false,
+    }
+}
+
 /// No test makes a manager of a key that nobody looks for. requirement: AU-11
 pub(super) fn planted_keys(tree: &Tree, sources: &Sources, found: &mut Vec<Finding>) {
     let heard = |file: &&File| !UNHEARD.iter().any(|path| file.path.contains(path));
@@ -244,6 +290,32 @@ fn is_punct(token: Option<&TokenTree>, sign: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // requirement: TP-9
+    #[test]
+    fn locks_come_from_where_models_can_take_their_place() {
+        let text = "use std::sync::{Arc, OnceLock};\nuse std::sync::{Arc, Mutex};\n\
+                    use std::sync::atomic::AtomicU64;\nstruct S(std::sync::Condvar);\n\
+                    use crate::sync::RwLock;\n#[cfg(test)]\nmod tests {\n    use std::sync::Mutex;\n}\n";
+        let tree = Tree::of(&[
+            ("crates/vram-residency/src/lib.rs", text),
+            ("crates/vram-residency/src/sync/mod.rs", text),
+            ("crates/vram-residency/tests/t.rs", text),
+            ("crates/vram/src/main.rs", text),
+        ]);
+        let mut found = Vec::new();
+        locks(&tree, &Sources::read(&tree), &mut found);
+        let ours = "crates/vram-residency/src/lib.rs";
+        assert_eq!(places(&found), [(ours, 2), (ours, 3), (ours, 4)]);
+        let tree = Tree::read(&crate::exec::root()).unwrap();
+        for (path, why) in UNMODELLED {
+            let under = |file: &&File| file.path.starts_with(&format!("{MODELLED}{path}"));
+            assert!(
+                tree.rust().any(|file| under(&file)),
+                "{path}: {why}: it is gone"
+            );
+        }
+    }
 
     fn places(found: &[Finding]) -> Vec<(&str, usize)> {
         found

@@ -1,11 +1,10 @@
 //! Stamps events and hands them to the sinks.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use super::{AuditError, Body, Event, Sink, Text};
 use crate::clock::Clock;
 use crate::shard::WorkerId;
+use crate::sync::Arc;
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// What a failing sink means (requirement: AU-13).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -23,6 +23,8 @@ pub use file::{FileIdentity, FileReads, FileSource};
 pub(crate) use header::{Header, Noted};
 pub use model::Model;
 pub use opening::Opening;
+#[cfg(all(test, shuttle))]
+pub(crate) use order::OrderedSha256;
 pub use part::Part;
 pub(crate) use pipeline::{cores, load};
 pub(crate) use request::refuse_part;

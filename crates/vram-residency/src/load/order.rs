@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Hashes chunks strictly in file order while other work goes on around it.
-pub(super) struct OrderedSha256 {
+pub(crate) struct OrderedSha256 {
     state: Mutex<State>,
     turned: Condvar,
 }
@@ -18,7 +18,7 @@ struct State {
 }
 
 impl OrderedSha256 {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let state = State {
             next: 0,
             hasher: Sha256::new(),
@@ -35,7 +35,7 @@ impl OrderedSha256 {
     }
 
     /// Waits until all bytes before `offset` were hashed, then hashes `bytes`.
-    pub(super) fn update(&self, offset: u64, bytes: &[u8]) {
+    pub(crate) fn update(&self, offset: u64, bytes: &[u8]) {
         let mut state = self.lock();
         while state.next != offset && !state.abandoned {
             state = self
@@ -49,12 +49,12 @@ impl OrderedSha256 {
     }
 
     /// Lets every waiting thread go: the load failed elsewhere.
-    pub(super) fn abandon(&self) {
+    pub(crate) fn abandon(&self) {
         self.lock().abandoned = true;
         self.turned.notify_all();
     }
 
-    pub(super) fn finish(&self) -> [u8; 32] {
+    pub(crate) fn finish(&self) -> [u8; 32] {
         std::mem::take(&mut self.lock().hasher).finalize().into()
     }
 }

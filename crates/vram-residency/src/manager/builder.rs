@@ -1,7 +1,6 @@
 //! The only constructor: devices, keys, clock, randomness and sinks go in.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use tracing::{info, info_span};
 
@@ -20,6 +19,7 @@ use crate::policy::{Admitted, Policy, PolicyError};
 use crate::random::{OsRandom, Random, bytes};
 use crate::seal::InstanceId;
 use crate::shard::{Registry, WorkerId};
+use crate::sync::atomic::{AtomicBool, AtomicU64};
 use crate::trace;
 
 /// Longest list of devices (requirement: API-F39, VA-2 as corrected).

@@ -22,7 +22,6 @@ mod state;
 mod verify;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tracing::{Level, trace};
 
@@ -43,6 +42,7 @@ use crate::policy::{Admitted, Policy, PolicyError};
 use crate::random::Random;
 use crate::seal::{InstanceId, Record};
 use crate::shard::{Registry, Resident, SealedShard, ShardId, WorkerId};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::trace::Began;
 use failure::About;
 use keys::KeyRing;

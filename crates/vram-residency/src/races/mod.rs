@@ -10,6 +10,7 @@ mod export;
 mod handles;
 mod lease;
 mod ledger;
+mod loads;
 mod quarantine;
 mod rig;
 

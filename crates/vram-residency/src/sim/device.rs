@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use vram_digest::{BLOCK_BYTES, BlockHash, nh};
 
@@ -17,6 +16,7 @@ use crate::device::{
     Allocated, BufferId, Device, DeviceAddress, DeviceError, DeviceInfo, Extent, FreeError,
     MemoryInfo, MemoryKind, Protection, Upload, UploadPlan, Witness,
 };
+use crate::sync::atomic::Ordering;
 
 /// Blocks that one thread hashes at a time: 1 MiB.
 const RUN_BLOCKS: usize = 256;
