@@ -108,6 +108,7 @@ impl Tally {
     }
 
     pub(crate) fn as_json(&self) -> Value {
+        let left_out = self.left_out.iter().map(|what| json!({ "left out": what }));
         json!({
             "programs": self.programs,
             "passed": self.passed,
@@ -116,7 +117,7 @@ impl Tally {
             "scenarios": self.scenarios,
             "scenarios_failed": self.scenarios_failed,
             "suites": self.suites,
-            "left_out": self.left_out.len(),
+            "left_out": left_out.collect::<Vec<_>>(),
             "real_cuda": self.real_cuda,
         })
     }
@@ -216,6 +217,8 @@ test it ... *** SKIPPED: tmux is not there ***
         };
         assert_eq!(tally, expected);
         assert_eq!(tally.as_json()["scenarios"], 32);
+        let left_out = json!([{ "left out": "tmux is not there" }]);
+        assert_eq!(tally.as_json()["left_out"], left_out);
     }
 
     #[test]

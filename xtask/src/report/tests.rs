@@ -35,7 +35,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ),
     (
         "target/xtask/tests.json",
-        r#"{"programs":90,"passed":1234,"failed":0,"ignored":2,"scenarios":31}"#,
+        r#"{"programs":90,"passed":1234,"failed":0,"ignored":2,"scenarios":31,"left_out":[{"left out":"no tmux"}]}"#,
     ),
     (
         "target/xtask/coverage.json",
@@ -99,6 +99,7 @@ fn every_part_is_shown_from_what_its_run_left() {
         "| tidy | passed | 0.25 |",
         r"a \| b",
         "| 1234 |",
+        "| no tmux |",
         "| seal |",
         "96.50",
         "82.50",
