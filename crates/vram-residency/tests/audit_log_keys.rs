@@ -12,7 +12,7 @@ use vram_residency::audit::check::{self, CheckError, DirFiles, Fault, Report};
 use vram_residency::audit::log::{LogSink, OpenError};
 use vram_residency::audit::note::{Checkpoint, NoteError, Origin};
 use vram_residency::audit::proof::Proof;
-use vram_residency::audit::{Body, Event, Text, merkle};
+use vram_residency::audit::{Body, Event, Sink, Text, merkle};
 use vram_residency::clock::SystemClock;
 use vram_residency::key::{KeyId, SigningKey};
 
@@ -653,5 +653,59 @@ fn an_earlier_checkpoint_of_another_key_or_log_is_no_finding() {
     assert!(
         matches!(refused, Err(CheckError::OtherLog { .. })),
         "{refused:?}"
+    );
+}
+
+/// Who knows the log's name is told of another log of the same key.
+#[test]
+fn a_log_of_another_name_is_not_the_one_that_was_asked_for() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    write_as(&dir, numbered(0), 1..4);
+    let trusted = [numbered(0).public().clone()];
+    let own = options().origin.to_string();
+    for (asked, found) in [(own.as_str(), None), ("elsewhere", Some(Fault::OtherLog))] {
+        let options = check::Options {
+            trusted: &trusted,
+            origin: Some(asked),
+            ..check::Options::default()
+        };
+        let report = check::verify(&DirFiles::new(&dir), &options).unwrap();
+        let fault = report.findings.first().map(|finding| finding.fault);
+        assert_eq!(fault, found, "{asked}");
+    }
+}
+
+/// Neither lines nor tiles are left to hold an earlier checkpoint against.
+#[test]
+fn an_earlier_checkpoint_that_nothing_is_left_of_is_not_compared() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    let mut small = options();
+    small.segment_bytes = 1_000;
+    let log = open(&dir, small).unwrap();
+    let write = |ids: std::ops::Range<u64>| {
+        ids.for_each(|id| log.record(&event(id)).unwrap());
+        log.flush().unwrap();
+    };
+    write(1..10);
+    let earlier = std::fs::read_to_string(dir.join("checkpoint")).unwrap();
+    write(10..40);
+    let mut files = read_all(&dir);
+    let mut segments = files.keys().filter(|name| name.starts_with("events."));
+    let first = segments.next().cloned().unwrap();
+    assert_ne!(first, "events.jsonl", "a finished segment");
+    files.retain(|name, _| *name != first && !name.starts_with("tile/"));
+    let trusted = trusted();
+    let options = check::Options {
+        trusted: &trusted,
+        earlier: Some(&earlier),
+        ..check::Options::default()
+    };
+    let report = check::verify(&files, &options).unwrap();
+    let why = report.not_compared.unwrap();
+    assert!(
+        why.starts_with("not all hashes of the log's first "),
+        "{why}"
     );
 }

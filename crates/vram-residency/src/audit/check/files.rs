@@ -223,7 +223,11 @@ mod tests {
         symlink("nowhere", temp.path().join(CHECKPOINT)).unwrap();
         let files = DirFiles::new(temp.path());
         assert!(open_if_there(&files, CURRENT).unwrap().is_none());
-        let refused = open_if_there(&files, CHECKPOINT).err().unwrap();
-        assert!(refused.to_string().contains("symbolic link"), "{refused}");
+        assert!(read_if_there(&files, CURRENT, 9).unwrap().is_none());
+        let opened = open_if_there(&files, CHECKPOINT).err().unwrap();
+        let read = read_if_there(&files, CHECKPOINT, 9).err().unwrap();
+        for refused in [opened, read] {
+            assert!(refused.to_string().contains("symbolic link"), "{refused}");
+        }
     }
 }
