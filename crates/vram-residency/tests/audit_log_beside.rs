@@ -38,11 +38,12 @@ impl Files for Moving<'_> {
 }
 
 /// The files after each of `events` events.
-fn states(events: u64, segment_bytes: u64) -> Vec<MemoryFiles> {
+fn states(events: u64, segment_bytes: u64, keep_segments: Option<usize>) -> Vec<MemoryFiles> {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("log");
     let mut small = options();
     small.segment_bytes = segment_bytes;
+    small.keep_segments = keep_segments;
     let log = open(&dir, small).unwrap();
     let state = |id| {
         log.record(&event(id)).unwrap();
@@ -77,17 +78,18 @@ fn beside(states: &[MemoryFiles], mut each: impl FnMut(u64, &MemoryFiles, &dyn F
 // requirement: AU-16
 #[test]
 fn a_log_verifies_beside_its_running_writer() {
-    for segment_bytes in [1 << 20, 2_000] {
-        beside(&states(40, segment_bytes), |seed, _, files| {
+    for (segment_bytes, kept) in [(1 << 20, None), (2_000, None), (600, Some(1))] {
+        beside(&states(40, segment_bytes, kept), |seed, _, files| {
             let report = verify_files(files);
             assert_eq!(report.findings, [], "seed {seed}, {segment_bytes}");
+            assert_eq!(report.tiles_lost, 0, "seed {seed}, {segment_bytes}");
         });
     }
 }
 
 #[test]
 fn a_line_that_is_gone_is_missed_beside_a_running_writer() {
-    let mut states = states(40, 1 << 20);
+    let mut states = states(40, 1 << 20, None);
     for files in &mut states {
         let text = String::from_utf8(files["events.jsonl"].clone()).unwrap();
         let (_, rest) = text.split_once('\n').unwrap();
@@ -115,7 +117,7 @@ fn every_event_is_proved_while_segments_are_finished() {
         keys: &keys,
         ..Trust::default()
     };
-    beside(&states(40, 2_000), |seed, first, files| {
+    beside(&states(40, 2_000, None), |seed, first, files| {
         let size = verify_files(first).size;
         let wanted = seed % size;
         let proof = Proof::of_event(files, &options, wanted).unwrap();
@@ -128,7 +130,7 @@ fn every_event_is_proved_while_segments_are_finished() {
 
 #[test]
 fn no_event_is_missing_or_shown_twice_while_segments_are_finished() {
-    beside(&states(40, 2_000), |seed, first, files| {
+    beside(&states(40, 2_000, None), |seed, first, files| {
         let mut shown = Vec::new();
         let mut each = |event: check::Shown| {
             shown.push(event.seq);

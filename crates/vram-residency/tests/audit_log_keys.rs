@@ -369,7 +369,7 @@ fn a_stolen_old_key_deceives_who_trusts_it_and_keeps_no_checkpoint() {
             files.insert(name.clone(), text.clone());
         }
     }
-    assert!(fault(&files, &[0], &[]).is_some());
+    assert_eq!(fault(&files, &[0], &[]), Some(Fault::ForeignCheckpoint));
     let note = String::from_utf8(good["checkpoint"].clone()).unwrap();
     let now = Checkpoint::open(&note, &[numbered(1).public().clone()]).unwrap();
     let mut files = good.clone();

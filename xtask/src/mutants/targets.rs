@@ -258,7 +258,7 @@ pub(super) const TARGETS: &[Target] = &[
             &[
                 "--test=audit_log_keys",
                 "--test=audit_log_beside",
-                "--test=audit_log_read_only",
+                "--test=audit_log_memory",
             ],
         ],
     },

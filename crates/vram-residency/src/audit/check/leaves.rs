@@ -161,3 +161,24 @@ fn over(one: &[Hash], other: &[Hash]) -> Vec<Hash> {
     let pairs = pairs.map(|(one, other)| if *one == UNKNOWN { *other } else { *one });
     pairs.collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn tiles_tell_leaves_up_to_the_first_that_is_gone() {
+        let stored = [(0, 0, 3), (0, 0, WIDTH), (0, 1, 9), (0, 3, 5), (1, 0, 2)];
+        let put = |&(level, number, width): &(u8, u64, usize)| {
+            let path = tile::path(level, number, width);
+            (path, vec![7; 32 * width])
+        };
+        let files: BTreeMap<String, Vec<u8>> = stored.iter().map(put).collect();
+        let told = |stored: &[(u8, u64, usize)]| tiles_only(&files, stored).unwrap().len();
+        assert_eq!(told(&stored), WIDTH + 9);
+        assert_eq!(told(&stored[..1]), 3);
+        assert_eq!(told(&stored[2..]), 0, "the first is gone");
+    }
+}

@@ -111,3 +111,77 @@ impl Read for File<'_> {
         Ok(read)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::super::super::line::CURRENT;
+    use super::*;
+
+    /// A log whose file opens once, when it is listed, and never again.
+    struct Fading {
+        opened: Cell<bool>,
+        then: ErrorKind,
+    }
+
+    impl Files for Fading {
+        fn names(&self) -> io::Result<Vec<String>> {
+            Ok(vec![CURRENT.to_owned()])
+        }
+
+        fn open(&self, _: &str) -> io::Result<Box<dyn BufRead + '_>> {
+            match self.opened.replace(true) {
+                false => Ok(Box::new(io::empty())),
+                true => Err(self.then.into()),
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_opens_no_more_is_told_unless_it_is_gone() {
+        for (then, told) in [(ErrorKind::NotFound, 0), (ErrorKind::PermissionDenied, 1)] {
+            let opened = Cell::new(false);
+            let files = Fading { opened, then };
+            let readable = Readable::new(&files);
+            assert_eq!(readable.names().unwrap(), [CURRENT]);
+            let error = readable.open(CURRENT).err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::NotFound, "there is nothing of it");
+            assert_eq!(readable.findings().len(), told, "{then}");
+        }
+    }
+
+    /// A file whose first read a signal interrupts.
+    struct Signalled;
+
+    impl Files for Signalled {
+        fn names(&self) -> io::Result<Vec<String>> {
+            Ok(vec![CURRENT.to_owned()])
+        }
+
+        fn open(&self, _: &str) -> io::Result<Box<dyn BufRead + '_>> {
+            Ok(Box::new(io::BufReader::new(Once(false).chain(&b"x"[..]))))
+        }
+    }
+
+    /// Interrupted once, then at its end.
+    struct Once(bool);
+
+    impl Read for Once {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            match std::mem::replace(&mut self.0, true) {
+                false => Err(ErrorKind::Interrupted.into()),
+                true => Ok(0),
+            }
+        }
+    }
+
+    #[test]
+    fn an_interrupted_read_is_no_end() {
+        let readable = Readable::new(&Signalled);
+        let mut text = String::new();
+        let mut file = readable.open(CURRENT).unwrap();
+        file.read_to_string(&mut text).unwrap();
+        assert_eq!((text.as_str(), readable.findings().len()), ("x", 0));
+    }
+}
