@@ -709,3 +709,30 @@ fn an_earlier_checkpoint_that_nothing_is_left_of_is_not_compared() {
         "{why}"
     );
 }
+
+/// The last checkpoint of the old key, over all that it wrote, stays a yardstick.
+// requirement: KD-10, AU-16
+#[test]
+fn the_checkpoint_that_a_key_left_with_is_still_believed() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("log");
+    write_as(&dir, numbered(0), 1..10);
+    change(&dir, 0, 1).unwrap();
+    let files = read_all(&dir);
+    let text = String::from_utf8(files["events.jsonl"].clone()).unwrap();
+    // Without the line that the new key closed the log with, and with one more.
+    let (kept, _) = text.trim_end().rsplit_once('\n').unwrap();
+    let (left_with, _) = checkpoint_over(kept.lines());
+    let note = left_with.sign(&numbered(0)).unwrap();
+    assert_eq!(against(&files, &[0], &note).unwrap().findings, []);
+    let (beyond, _) = checkpoint_over(text.lines());
+    let note = beyond.sign(&numbered(0)).unwrap();
+    let refused = against(&files, &[0], &note);
+    assert!(
+        matches!(
+            refused,
+            Err(CheckError::Earlier(NoteError::Replaced { .. }))
+        ),
+        "{refused:?}"
+    );
+}

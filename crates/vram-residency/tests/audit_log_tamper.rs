@@ -235,6 +235,26 @@ fn foreign_checkpoints_are_named() {
     );
 }
 
+/// Where the log ends too early is told to the line, and how many lines were read.
+#[test]
+fn an_end_that_comes_too_early_is_named_by_its_line() {
+    let mut files = log();
+    let all: usize = segments(&files)
+        .iter()
+        .map(|n| lines(&files, n).len())
+        .sum();
+    assert_eq!(verify_files(&files).lines, all as u64);
+    let newest = segments(&files).pop().unwrap();
+    let last = lines(&files, &newest);
+    let kept = last.len() - 1;
+    files.insert(newest.clone(), last[..kept].concat());
+    let report = verify_files(&files);
+    assert_eq!(report.lines, all as u64 - 1);
+    let found = &report.findings[0];
+    assert_eq!((found.fault, &found.file), (Fault::Truncated, &newest));
+    assert_eq!((found.line, found.count), (Some(kept as u64 + 1), 1));
+}
+
 /// The line is there all the same: only its newline is missed.
 #[test]
 fn a_last_newline_that_is_gone_is_one_finding() {

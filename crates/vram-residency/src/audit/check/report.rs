@@ -193,3 +193,57 @@ impl Report {
         self.findings.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(line: Option<u64>, seq: Option<u64>, count: u64) -> Finding {
+        Finding {
+            line,
+            seq,
+            count,
+            ..Finding::of_file(Fault::Dropped, "events.jsonl", "gone")
+        }
+    }
+
+    /// Thousands of lines that were cut out are one finding, and two cuts are two.
+    #[test]
+    fn a_finding_takes_in_what_continues_it_and_nothing_else() {
+        let of = |line, seq| finding(line, seq, 2);
+        let other = |fault, file: &str, text: &str| Finding {
+            fault,
+            file: file.to_owned(),
+            text: text.to_owned(),
+            ..of(Some(6), Some(5))
+        };
+        for (next, joins) in [
+            (of(Some(6), Some(5)), true),
+            (of(Some(7), Some(5)), false),
+            (of(Some(6), Some(6)), false),
+            (of(None, Some(5)), false),
+            (of(Some(6), None), false),
+            (other(Fault::Dropped, "events.jsonl", "gone"), true),
+            (other(Fault::Inserted, "events.jsonl", "gone"), false),
+            (other(Fault::Dropped, "other.jsonl", "gone"), false),
+            (other(Fault::Dropped, "events.jsonl", "else"), false),
+        ] {
+            let mut first = finding(Some(3), Some(2), 3);
+            assert_eq!(first.absorb(&next), joins, "{next:?}");
+            assert_eq!(first.count, if joins { 5 } else { 3 });
+        }
+        let mut whole = finding(None, None, 1);
+        assert!(whole.absorb(&finding(None, None, 1)), "of the file itself");
+    }
+
+    #[test]
+    fn a_finding_names_the_event_or_the_first_and_the_last() {
+        for (seq, count, expected) in [
+            (Some(4), 1, "events.jsonl:3: dropped: gone (event 4)"),
+            (Some(4), 2, "events.jsonl:3: dropped: gone (events 4 to 5)"),
+            (None, 2, "events.jsonl:3: dropped: gone"),
+        ] {
+            assert_eq!(finding(Some(3), seq, count).to_string(), expected);
+        }
+    }
+}
