@@ -259,6 +259,7 @@ pub(super) const TARGETS: &[Target] = &[
                 "--test=audit_log_keys",
                 "--test=audit_log_beside",
                 "--test=audit_log_memory",
+                "--test=audit_log_show",
             ],
         ],
     },
