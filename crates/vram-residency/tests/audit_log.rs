@@ -59,6 +59,10 @@ fn a_critical_event_is_covered_when_record_returns() {
     log.record(&event(5000)).unwrap();
     log.flush().unwrap();
     assert!(audit_ids(&dir).contains(&5000));
+    log.record(&event(5001)).unwrap();
+    let newest = log.checkpoint().unwrap();
+    assert_eq!(newest, fs::read_to_string(dir.join("checkpoint")).ok());
+    assert_eq!(verify(&dir).uncovered, 0, "it covers what was recorded");
     assert_eq!(log.losses(), (0, 0));
 }
 

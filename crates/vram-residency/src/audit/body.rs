@@ -195,4 +195,31 @@ mod tests {
         names.sort_unstable();
         assert_eq!(names, Body::TYPES, "{told}");
     }
+
+    /// Whoever opens a log after a killed writer is to look at it.
+    #[test]
+    fn an_opening_is_a_warning_when_anything_was_left() {
+        for (adopted, refused, torn, expected) in [
+            (0, 0, 0, Severity::Info),
+            (1, 0, 0, Severity::Warning),
+            (0, 1, 0, Severity::Warning),
+            (0, 0, 1, Severity::Warning),
+            (2, 2, 2, Severity::Warning),
+        ] {
+            let opened = Body::audit_opened(adopted, refused, torn);
+            assert_eq!(opened.severity(), expected, "{opened:?}");
+            let Body::AuditOpened { caveat, .. } = opened else {
+                panic!("another event")
+            };
+            assert_eq!(caveat.is_some(), adopted > 0);
+        }
+    }
+
+    #[test]
+    fn the_log_speaks_of_itself_and_of_nothing_else() {
+        assert!(Body::AuditClosed.is_of_the_log());
+        assert!(Body::audit_opened(0, 0, 0).is_of_the_log());
+        let reason = Text::new("stopped");
+        assert!(!Body::ManagerStopped { reason }.is_of_the_log());
+    }
 }

@@ -610,6 +610,7 @@ mod tests {
         let turned = Text::new("model\u{202e}dab\u{200b}");
         assert_eq!(turned.as_str(), "model\\u{202e}dab\\u{200b}");
         assert_eq!(Text::new(turned.as_str()), turned);
+        assert_eq!(turned.to_string(), turned.as_str());
     }
 
     #[test]

@@ -140,6 +140,14 @@ mod tests {
         assert_eq!(super::event(line), Some(event));
         let value: serde_json::Value = serde_json::from_slice(line).unwrap();
         assert_eq!(value["event_type"], "manager.stopped");
+        // Of a version to come it would be told by what surrounds it.
+        let text = String::from_utf8(line.to_vec()).unwrap();
+        let newer = text.replace("manager.stopped", "manager.of_tomorrow");
+        assert_eq!(super::event(newer.as_bytes()), None);
+        let named = event_type(newer.as_bytes());
+        assert_eq!(named.as_deref(), Some("manager.of_tomorrow"));
+        let bare = newer.replace("worker_id", "somebody");
+        assert_eq!(event_type(bare.as_bytes()), None);
     }
 
     #[test]

@@ -135,3 +135,35 @@ fn wider(path: &str, names: &HashSet<String>) -> bool {
         tile::parse_path(name).is_some_and(|(l, n, w)| l == level && n == number && w > width)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tile_holds_no_more_than_it_is_named_for_and_nothing_else() {
+        let row = [[1; 32], [2; 32], [3; 32]];
+        let two = row[..2].concat();
+        assert_eq!(wrong(&two, 2, &row, 0), None);
+        assert_eq!(wrong(&two[..40], 2, &row, 0), None, "as far as it goes");
+        let more = wrong(&row.concat(), 2, &row, 0).unwrap();
+        assert_eq!(more, "it does not hold 2 hashes");
+        let other = wrong(&[[1; 32], [9; 32]].concat(), 2, &row, 0).unwrap();
+        assert_eq!(other, "hash 1 is not that of the tree");
+    }
+
+    #[test]
+    fn only_a_wider_tile_of_its_place_stands_for_one() {
+        let there = HashSet::from(["tile/0/001.p/7".to_owned()]);
+        for (path, stands) in [
+            ("tile/0/001.p/6", true),
+            ("tile/0/001.p/7", false),
+            ("tile/0/001.p/8", false),
+            ("tile/0/002.p/6", false),
+            ("tile/1/001.p/6", false),
+            ("tile/0/001", false),
+        ] {
+            assert_eq!(wider(path, &there), stands, "{path}");
+        }
+    }
+}
