@@ -11,6 +11,7 @@ use vram_residency::format::ReadAt;
 use vram_residency::key::RootKey;
 use vram_residency::load::Source;
 use vram_residency::manager::RunState;
+use vram_residency::policy::OnFailure;
 use vram_residency::sim::{Flip, Moment, SimDevice, SimOptions};
 use vram_residency::{Mode, Policy, SealRequest, SealedShard, VramManager};
 
@@ -526,4 +527,42 @@ fn a_shard_that_is_freed_during_its_verification_did_not_fail_it() {
     let seen = hook.seen.lock().unwrap();
     assert!(!seen.iter().any(|name| name == "seal.verification_failed"));
     assert_eq!(manager.metrics().verify_failures_total, 0);
+}
+
+/// Between the check and the lease its group failed, or its owner freed it: the one is an
+/// event of its own, the other the owner's own doing.
+// requirement: AU-2, PM-3
+#[test]
+fn a_lease_that_came_too_late_is_told_unless_the_shard_was_freed() {
+    for freed in [false, true] {
+        let policy = Policy {
+            on_failure: OnFailure::Isolate,
+            ..Policy::default()
+        };
+        let world = Arc::new(world(2, policy));
+        let requests = (0..2).map(|i| SealRequest::bytes(&WEIGHTS).device(i));
+        let group = world.manager.seal_group(requests.collect()).unwrap();
+        let group = Arc::new(group);
+        let (there, members) = (Arc::clone(&world), Arc::clone(&group));
+        let strike = move || {
+            let [first, second] = members.shards() else {
+                panic!("two members")
+            };
+            if freed {
+                there.manager.deallocate(first).unwrap();
+                return Ok(());
+            }
+            let buffer = there.sims[1].buffers()[0];
+            there.sims[1].flip_bit(buffer, 5, 1).unwrap();
+            assert!(there.manager.verify_sealed(second, Mode::Full).is_err());
+            Ok(())
+        };
+        world.hook.arm("seal.verified", 1, Box::new(strike));
+        let error = world.manager.lease(&group.shards()[0], Mode::Full).err();
+        let error = error.unwrap();
+        let late = matches!(error, Error::Verify(VerifyError::Quarantined { .. }));
+        assert_eq!(late, !freed, "{error}");
+        let seen = world.hook.seen.lock().unwrap();
+        assert_eq!(seen.iter().any(|name| name == "lease.refused"), late);
+    }
 }

@@ -143,7 +143,11 @@ pub(super) const TARGETS: &[Target] = &[
         stages: &[
             &["--test=lease"],
             &["--test=keyed", "--test=policy", "--test=security"],
-            &["--test=audit_failures", "--test=second_opinion"],
+            &[
+                "--test=audit_failures",
+                "--test=interleavings",
+                "--test=second_opinion",
+            ],
         ],
     },
     Target {
