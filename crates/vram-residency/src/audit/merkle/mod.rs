@@ -151,4 +151,13 @@ mod tests {
             }
         }
     }
+
+    /// Nothing grew out of an empty tree, and none grew smaller, whatever the proof.
+    #[test]
+    fn no_tree_is_the_beginning_of_a_smaller_one() {
+        let root = [3; 32];
+        assert!(!verify_consistency(0, &root, 1, &root, &[root]));
+        assert!(!verify_consistency(2, &root, 1, &root, &[]));
+        assert!(!verify_consistency(3, &root, 1, &root, &[root]));
+    }
 }
