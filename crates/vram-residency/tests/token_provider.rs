@@ -3,12 +3,14 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
 use common::{Rig, root_key, weights};
 use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
+use vram_residency::audit::Body;
 use vram_residency::clock::Timestamp;
 use vram_residency::error::{Error, VerifyError};
 use vram_residency::key::{KeyContext, KeyError, KeyId, KeyProvider, SealKey, SealTag, SigningKey};
@@ -214,4 +216,63 @@ fn a_shard_lives_its_whole_life_on_a_tokens_key() {
         retired,
         Err(Error::Verify(VerifyError::UnknownKey { .. }))
     ));
+}
+
+/// A token that starts to make other tags.
+struct Fickle(Arc<AtomicBool>);
+
+impl KeyProvider for Fickle {
+    fn seal_key(&self, _: &KeyContext<'_>) -> Result<Arc<dyn SealKey>, KeyError> {
+        Ok(Arc::new(Self(Arc::clone(&self.0))))
+    }
+
+    fn id(&self) -> Result<KeyId, KeyError> {
+        Ok(KeyId::from_bytes([5; 8]))
+    }
+}
+
+impl SealKey for Fickle {
+    fn id(&self) -> KeyId {
+        KeyId::from_bytes([5; 8])
+    }
+
+    fn tag(&self, statement: &[u8]) -> Result<SealTag, KeyError> {
+        let mut tag = [u8::from(self.0.load(Ordering::SeqCst)); 32];
+        tag[1..].copy_from_slice(&Sha256::digest(statement)[1..]);
+        Ok(SealTag::from_bytes(tag))
+    }
+}
+
+/// The driver was not asked, so that nothing it said before stands in the event.
+// requirement: AU-3
+#[test]
+fn a_tag_that_is_wrong_later_is_told_without_the_drivers_word() {
+    for scrubs in [false, true] {
+        let changed = Arc::new(AtomicBool::new(false));
+        let fickle = Fickle(Arc::clone(&changed));
+        let rig = Rig::build(&[SimOptions::new(1 << 20)], Policy::default(), |builder| {
+            builder.key(fickle)
+        });
+        let shard = rig.manager.seal(SealRequest::bytes(b"weights")).unwrap();
+        let check = || match scrubs {
+            true => rig.manager.scrub_step(1 << 20).map(drop),
+            false => rig.manager.verify_sealed(&shard, Mode::TagOnly).map(drop),
+        };
+        check().unwrap();
+        changed.store(true, Ordering::SeqCst);
+        let error = check().unwrap_err();
+        let tag = matches!(error, Error::Verify(VerifyError::Tag { .. }));
+        assert!(tag && shard.is_quarantined(), "{error}");
+        let events = rig.sink.events().into_iter();
+        let mut failed = events.filter_map(|event| match event.body {
+            Body::SealVerificationFailed {
+                reason,
+                sealed_witness,
+                witness,
+                ..
+            } => Some((reason.to_string(), sealed_witness, witness)),
+            _ => None,
+        });
+        assert_eq!(failed.next(), Some(("tag_mismatch".to_owned(), None, None)));
+    }
 }

@@ -11,7 +11,6 @@ use super::verify::seal_ran_out;
 use super::{RunState, VramManager};
 use crate::device::UPLOAD_ALIGN;
 use crate::error::{Error, Misuse, Result};
-use crate::seal;
 use crate::shard::{Resident, ShardId};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::thread::{self, JoinHandle};
@@ -171,9 +170,7 @@ impl VramManager {
 
     fn scrub_resident(&self, resident: &Arc<Resident>, segments: u64) -> Result<u64> {
         let slot = self.slot_of(resident)?;
-        let tag = seal::authenticate(resident.record(), &slot.keys.accepted())?;
-        self.check_age(resident)?;
-        self.witness_again(slot, resident, &tag)?;
+        let _ = self.ask_about(slot, resident)?;
         Ok(self
             .check_keyed(slot, resident, Span::Segments(segments))?
             .bytes)

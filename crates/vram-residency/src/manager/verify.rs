@@ -131,15 +131,12 @@ impl VramManager {
         let record = resident.record();
         let slot = self.slot(record.gpu_device)?;
         let started = self.inner.clock.monotonic();
-        resident.set_witnessed(None);
         // What looked bad is looked at, whatever was asked for.
         let mode = match mode {
             Mode::TagOnly if resident.doubts() > 0 => Mode::Full,
             mode => mode,
         };
-        let tag = seal::authenticate(record, &slot.keys.accepted())?;
-        self.check_age(resident)?;
-        let memory = self.witness_again(slot, resident, &tag)?;
+        let (tag, memory) = self.ask_about(slot, resident)?;
         let checked = match mode {
             Mode::Full => self
                 .check_contents(slot, resident)
@@ -175,6 +172,20 @@ impl VramManager {
         };
         let verified = Verified::new(&tag, memory, &checked.contents, verification);
         Ok((verified, started))
+    }
+
+    /// What every check asks before it reads a byte: the seal's tag and age, and the
+    /// driver. What that said in an earlier check counts no more.
+    pub(super) fn ask_about<'r>(
+        &self,
+        slot: &DeviceSlot,
+        resident: &'r Resident,
+    ) -> Result<(Authentic<'r>, ConfirmedMemory)> {
+        resident.set_witnessed(None);
+        let tag = seal::authenticate(resident.record(), &slot.keys.accepted())?;
+        self.check_age(resident)?;
+        let memory = self.witness_again(slot, resident, &tag)?;
+        Ok((tag, memory))
     }
 
     /// Asks the driver again and compares with what the seal says
@@ -550,7 +561,6 @@ mod tests {
     use crate::random::RandomError;
 
     /// Events and metrics count by these words.
-    // requirement: AU-3, OB-2
     #[test]
     fn a_failure_is_called_what_the_event_says() {
         let lost = DeviceError::Lost {
