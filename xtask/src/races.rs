@@ -12,7 +12,8 @@ pub(crate) const TASK: Task = Task {
     usage: "races [--models] [--miri] [--tsan] [--schedules N] [--seed N] [--only TEXT] [--no-skips]",
     summary: "Look for races: models under a scheduler, Miri, ThreadSanitizer; all of it by default",
     help: "\
---models        ledger, leases, quarantine, audit queue and staging ring under a scheduler
+--models        ledger, leases, quarantine, loads, keys, audit queue and staging ring under
+                a scheduler
 --miri          the unsafe code of vram-digest under Miri (nightly with miri and rust-src)
 --tsan          the concurrent suite under ThreadSanitizer (nightly with rust-src)
 --schedules N   schedules of each model (default 2000)

@@ -19,6 +19,7 @@ use crate::policy::{Admitted, Policy, PolicyError};
 use crate::random::{OsRandom, Random, bytes};
 use crate::seal::InstanceId;
 use crate::shard::{Registry, WorkerId};
+use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64};
 use crate::trace;
 
@@ -235,6 +236,7 @@ impl Start {
             sequence: AtomicU64::new(1),
             scrub_steps: AtomicU64::new(0),
             scrubbed_in_doubt: AtomicBool::new(false),
+            changing_keys: Mutex::new(()),
             state: StateCell::new(),
             counters: Counters::default(),
         };

@@ -6,7 +6,7 @@ use super::failure::About;
 use crate::audit::Body;
 use crate::error::{Error, Result};
 use crate::key::{KeyContext, KeyId, KeyProvider, SealKey};
-use crate::sync::{Arc, PoisonError, RwLock};
+use crate::sync::{Arc, MutexGuard, PoisonError, RwLock};
 
 pub(super) struct KeyRing {
     accepted: RwLock<Arc<[Arc<dyn SealKey>]>>,
@@ -62,7 +62,8 @@ impl KeyRing {
 }
 
 impl VramManager {
-    /// Uses another key for new seals from now on; earlier seals still verify.
+    /// Uses another key for new seals from now on; earlier seals still verify. Of two
+    /// rotations at the same time the later holds on every device.
     ///
     /// # Errors
     /// [`crate::key::KeyError`]; then no device has changed its key.
@@ -94,6 +95,7 @@ impl VramManager {
             to: keys.iter().map(|key| key.id()).collect(),
         };
         self.emit(None, body)?;
+        let _together = self.changing_keys();
         for (slot, key) in self.inner.slots.iter().zip(keys) {
             slot.keys.rotate(key);
         }
@@ -110,10 +112,18 @@ impl VramManager {
         let key_ids = older.concat();
         let keys = u32::try_from(key_ids.len()).unwrap_or(u32::MAX);
         self.emit(None, Body::KeyRetired { keys, key_ids })?;
+        let _together = self.changing_keys();
         for (slot, older) in slots().zip(older) {
             slot.keys.retire(&older);
         }
         Ok(())
+    }
+
+    /// Nobody else changes keys meanwhile. Nothing is recorded under it, for a sink may
+    /// change keys itself.
+    fn changing_keys(&self) -> MutexGuard<'_, ()> {
+        let lock = self.inner.changing_keys.lock();
+        lock.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Id of the key that new seals on a device use.

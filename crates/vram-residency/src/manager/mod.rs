@@ -42,6 +42,7 @@ use crate::policy::{Admitted, Policy, PolicyError};
 use crate::random::Random;
 use crate::seal::{InstanceId, Record};
 use crate::shard::{Registry, Resident, SealedShard, ShardId, WorkerId};
+use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::trace::Began;
 use failure::About;
@@ -76,6 +77,8 @@ struct Inner {
     scrub_steps: AtomicU64,
     /// Whether the last turn of the scrubber was out of turn, for a shard in doubt.
     scrubbed_in_doubt: AtomicBool,
+    /// Held while the keys of all devices change together.
+    changing_keys: Mutex<()>,
     state: StateCell,
     counters: Counters,
 }

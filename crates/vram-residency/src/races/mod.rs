@@ -8,6 +8,7 @@
 mod explore;
 mod export;
 mod handles;
+mod keys;
 mod lease;
 mod ledger;
 mod loads;
