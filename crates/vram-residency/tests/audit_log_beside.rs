@@ -87,6 +87,46 @@ fn a_log_verifies_beside_its_running_writer() {
     }
 }
 
+/// A log that has grown once its lines were read: they are opened when they are listed, and to
+/// be read.
+struct Grows<'a> {
+    states: [&'a MemoryFiles; 2],
+    opened: Cell<u32>,
+}
+
+impl Grows<'_> {
+    fn now(&self) -> &MemoryFiles {
+        self.states[usize::from(self.opened.get() > 1)]
+    }
+}
+
+impl Files for Grows<'_> {
+    fn names(&self) -> io::Result<Vec<String>> {
+        self.now().names()
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn BufRead + '_>> {
+        let opened = self.now().open(name);
+        let lines = u32::from(name == "events.jsonl");
+        self.opened.set(self.opened.get() + lines);
+        opened
+    }
+}
+
+/// Where nothing is wrong the first answer stands: a busy writer costs no second look.
+#[test]
+fn a_good_log_that_grows_meanwhile_is_read_once() {
+    let states = states(9, 1 << 20, None);
+    let grows = Grows {
+        states: [&states[3], &states[8]],
+        opened: Cell::new(0),
+    };
+    let report = verify_files(&grows);
+    assert_eq!(report.findings, []);
+    assert_eq!(report.size, verify_files(&states[3]).size);
+    assert_eq!(verify_files(&grows).size, verify_files(&states[8]).size);
+}
+
 #[test]
 fn a_line_that_is_gone_is_missed_beside_a_running_writer() {
     let mut states = states(40, 1 << 20, None);

@@ -265,8 +265,8 @@ fn load_at_the_same_time(devices: u32, files: u32) {
         let mut arrived = arrived.lock().unwrap();
         *arrived += 1;
         changed.notify_all();
-        let long = Duration::from_secs(15);
-        let waited = changed.wait_timeout_while(arrived, long, |arrived| *arrived < files);
+        let minute = Duration::from_secs(60);
+        let waited = changed.wait_timeout_while(arrived, minute, |arrived| *arrived < files);
         match waited.unwrap().1.timed_out() {
             true => Err(io::Error::other(
                 "the other files were not loaded meanwhile",

@@ -7,6 +7,7 @@ use super::targets::Target;
 use crate::exec::{self, Ended};
 use crate::programs::Program;
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
@@ -20,10 +21,8 @@ const MEMORY_KIB: u64 = 32 << 20;
 const SLOWER: u32 = 5;
 const LONGER: Duration = Duration::from_secs(20);
 
-/// Logs wait for the disk at every flush, ten times longer than they compute. Here is none.
-const MEMORY_DISK: &str = "/dev/shm";
-
-/// The sources of the audit and their unit tests: the others of so large a module know nothing of it.
+/// The sources of the audit and its unit tests, which are all that a change of them must get past:
+/// few others look at an event, and those that do look at what the manager puts there.
 const AUDIT: (&str, &str) = ("/audit/", "audit::");
 
 /// Unit tests that take a log through power failures for a minute: what writes logs must get past
@@ -131,15 +130,55 @@ impl Trials {
             .env(VARIABLE, number.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null());
-        if Path::new(MEMORY_DISK).is_dir() {
-            command.env("TMPDIR", MEMORY_DISK);
-        }
+        let scratch = Scratch::make(worker)?;
+        command.env("TMPDIR", &scratch.0);
         Ok(match exec::run_within(&mut command, limit, &log(worker))? {
             Ended::TimedOut => Outcome::Timeout,
             Ended::Exited { success: true, .. } => Outcome::Missed,
             Ended::Exited { success: false, .. } => Outcome::Caught,
         })
     }
+}
+
+/// Where a test program puts its files, for one run: one that is ended leaves them there, and
+/// where there is no room left every mutant would seem to be noticed.
+struct Scratch(PathBuf);
+
+/// Logs wait for the disk at every flush, ten times longer than they compute. Here is none.
+const MEMORY_DISK: &str = "/dev/shm";
+
+/// Room that the programs need in it.
+const ROOM_KIB: u64 = 2 << 20;
+
+impl Scratch {
+    fn make(worker: usize) -> Result<Self, String> {
+        let name = format!("vram-mutants-{}-{worker}", std::process::id());
+        let in_memory = Path::new(MEMORY_DISK).join(&name);
+        let made = free_kib(MEMORY_DISK) >= ROOM_KIB && fs::create_dir(&in_memory).is_ok();
+        if made {
+            return Ok(Self(in_memory));
+        }
+        let path = exec::root().join("target/mutants").join(name);
+        match fs::create_dir_all(&path) {
+            Ok(()) => Ok(Self(path)),
+            Err(error) => Err(format!("{}: {error}", path.display())),
+        }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// As `df` says; none where it says nothing.
+fn free_kib(path: &str) -> u64 {
+    let output = Command::new("df").args(["-Pk", path]).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let line = text.unwrap_or_default().lines().nth(1).map(str::to_owned);
+    let free = line.and_then(|line| line.split_whitespace().nth(3)?.parse().ok());
+    free.unwrap_or(0)
 }
 
 /// How many test programs run at once.
@@ -223,6 +262,18 @@ mod tests {
         );
         done(trials);
         std::fs::remove_file(log(7)).unwrap();
+    }
+
+    #[test]
+    fn what_a_program_leaves_is_gone_before_the_next() {
+        let leaves = "test -z \"$(ls $TMPDIR)\" && touch $TMPDIR/left";
+        let trials = Trials::prepare("a-b", &["--lib"], vec![program("a_b", leaves)]).unwrap();
+        let run = || trials.run("--lib", &[], 1, 9).unwrap();
+        assert_eq!([run(), run()], [Outcome::Missed; 2]);
+        let left = Scratch::make(9).unwrap();
+        assert!(fs::read_dir(&left.0).unwrap().next().is_none());
+        done(trials);
+        fs::remove_file(log(9)).unwrap();
     }
 
     #[test]

@@ -138,6 +138,8 @@ fn wider(path: &str, names: &HashSet<String>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
@@ -150,6 +152,22 @@ mod tests {
         assert_eq!(more, "it does not hold 2 hashes");
         let other = wrong(&[[1; 32], [9; 32]].concat(), 2, &row, 0).unwrap();
         assert_eq!(other, "hash 1 is not that of the tree");
+    }
+
+    /// A tile that a writer put there since the names were listed is not missed.
+    #[test]
+    fn a_tile_that_came_meanwhile_is_found() {
+        let hashes = vec![[7; 32]; 3];
+        let path = tile::path(0, 0, hashes.len());
+        let files = BTreeMap::from([(path, hashes.concat())]);
+        let leaves = Leaves {
+            rows: Rows::of(hashes),
+            signed: true,
+        };
+        let checked = check(&files, Vec::new(), &leaves).unwrap();
+        assert_eq!((checked.lost, checked.findings.len()), (0, 0));
+        let none: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+        assert_eq!(check(&none, Vec::new(), &leaves).unwrap().lost, 1);
     }
 
     #[test]
