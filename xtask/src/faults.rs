@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::exec;
-use crate::{Task, programs};
+use crate::{Task, programs, report};
 
 /// The task.
 pub(crate) const TASK: Task = Task {
@@ -50,12 +50,15 @@ pub(crate) fn check() -> Result<(), String> {
         .into_iter()
         .find(|program| program.name == "faults")
         .ok_or("the build made no program `faults`")?;
+    let table = folder.join("faults.json");
     let mut command = Command::new(program.path);
     command.current_dir(exec::root());
-    campaign(
-        command.arg("--json").arg(folder.join("faults.json")),
-        exec::LIMIT,
-    )
+    campaign(command.arg("--json").arg(&table), exec::LIMIT)?;
+    // With the commit, which the campaign does not know.
+    let text = std::fs::read(&table).map_err(|error| format!("{}: {error}", table.display()))?;
+    let told = serde_json::from_slice(&text);
+    let told = told.map_err(|error| format!("{}: {error}", table.display()))?;
+    report::leave("faults", &told)
 }
 
 /// Only what is struck is optimised. What it depends on is built as the step `coverage` wants it,

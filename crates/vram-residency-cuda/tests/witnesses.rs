@@ -6,7 +6,7 @@ mod common;
 use std::alloc::Layout;
 use std::ptr::NonNull;
 
-use common::take;
+use common::{skipped, take};
 use vram_residency::Policy;
 use vram_residency::device::{Device as _, MemoryKind, Protection, Witness};
 use vram_residency_cuda::CudaDevice;
@@ -65,7 +65,7 @@ on_each_machine! {
                 Ok(at) => at,
                 Err(why) if machine.fake.is_none() => {
                     // Some sandboxes have no such memory to reject.
-                    eprintln!("managed memory was not tested here: {why}");
+                    skipped(&format!("managed memory: {why}"));
                     return;
                 }
                 Err(why) => panic!("{why}"),
@@ -122,7 +122,7 @@ on_each_machine! {
                 Ok(handle) => handle,
                 Err(why) if machine.fake.is_none() => {
                     // Drivers before 12.2 have no such memory to reject.
-                    eprintln!("host NUMA memory was not tested here: {why}");
+                    skipped(&format!("host NUMA memory: {why}"));
                     return;
                 }
                 Err(why) => panic!("{why}"),

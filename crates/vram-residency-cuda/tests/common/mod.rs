@@ -9,6 +9,9 @@
 pub mod fake;
 pub mod machine;
 pub mod readers;
+#[path = "../../../vram-residency/tests/common/skipped.rs"]
+mod skipped;
 
 pub use machine::{Machine, assert_restored, free, sample, take};
 pub use readers::readers;
+pub(crate) use skipped::skipped;

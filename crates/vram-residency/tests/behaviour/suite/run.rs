@@ -33,7 +33,11 @@ pub(crate) fn run(setting: Setting) -> bool {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let verbose = args.iter().any(|arg| arg == "--nocapture");
     let wanted = args.into_iter().find(|arg| !arg.starts_with('-'));
-    let (failed, text) = play(all(), setting, wanted.unwrap_or_default());
+    let wanted = wanted.unwrap_or_default();
+    let unseen = unseen(&all(), setting);
+    let (failed, mut text) = play(all(), setting, wanted);
+    let failed = failed || unseen.is_some();
+    text.extend(unseen);
     let from = if failed || verbose {
         0
     } else {
@@ -54,6 +58,33 @@ pub(crate) fn run(setting: Setting) -> bool {
         println!("behaviour on {name}: scenarios marked slow did NOT run");
     }
     !failed
+}
+
+/// How many scenarios do not run where there is one device, where they are slow, where memory is
+/// never reused, and where nobody asks for a GPU.
+const LEFT_OUT: [usize; 4] = [8, 2, 1, 1];
+
+/// What is said when a setting leaves out more scenarios, or fewer, than it may.
+fn unseen(features: &[Feature], setting: Setting) -> Option<String> {
+    let lacks = [
+        setting.devices < 2,
+        !setting.fast,
+        !setting.reuses,
+        setting.without_gpu.is_none(),
+    ];
+    let lacking = lacks.into_iter().zip(LEFT_OUT).filter(|(lacks, _)| *lacks);
+    let expected: usize = lacking.map(|(_, scenarios)| scenarios).sum();
+    let runs = |feature: &Feature, scenario: &Scenario| {
+        let mut tags = feature.tags.iter().chain(&scenario.tags);
+        tags.all(|tag| setting.runs(tag))
+    };
+    let left_out = features.iter().flat_map(|feature| {
+        let scenarios = feature.scenarios.iter();
+        scenarios.filter(|scenario| !runs(feature, scenario))
+    });
+    let left_out = left_out.count();
+    let text = format!("{left_out} scenarios are left out here, not {expected}\n");
+    (left_out != expected).then_some(text)
 }
 
 /// Plays the scenarios whose name contains `wanted`; whether one failed, or any of

@@ -231,6 +231,8 @@ impl Stage {
     pub(super) fn leave(&mut self) {
         let manager = self.manager.clone();
         self.end();
+        let live: usize = self.taps.iter().map(|tap| tap.script().live.len()).sum();
+        assert_eq!(live, 0, "allocations are left");
         let Some(manager) = manager else { return };
         for info in manager.devices() {
             let c = manager.capacity(info.ordinal).unwrap();
@@ -241,8 +243,6 @@ impl Stage {
             );
             assert_eq!(c.free + c.stranded, c.total, "{c:?}");
         }
-        let live: usize = self.taps.iter().map(|tap| tap.script().live.len()).sum();
-        assert_eq!(live, 0, "allocations are left");
     }
 
     pub(crate) fn try_seal(&mut self, name: &str, request: SealRequest<'_>) -> bool {
